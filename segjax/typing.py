@@ -1,0 +1,53 @@
+"""Types that every layer shares, and the letters used for dimensions.
+
+    b  images of a batch      h  height, rows        w  width, columns
+    t  frames of a video      c  features, channels  k  classes
+    n  tiles, windows, crops
+
+A shape is written in the order of the array's axes: `logits (b, h, w, k)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import flax.struct
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+Batch = Mapping[str, Array]
+Variables = Mapping[str, Any]  # {"params": nested dict, "batch_stats": nested dict}
+
+
+@flax.struct.dataclass
+class SegOutput:
+    """What every network returns.
+
+    logits: (b, h, w, k) float32 at the size of the input image.
+    aux: auxiliary logits by name, each (b, h', w', k) float32 at the size the network defines.
+    features: intermediate maps by name; XLA removes the ones nobody reads.
+    """
+
+    logits: Array
+    aux: Mapping[str, Array] = flax.struct.field(default_factory=dict)
+    features: Mapping[str, Array] = flax.struct.field(default_factory=dict)
+
+
+@flax.struct.dataclass
+class Sum:
+    """A sum of values and the number of things summed; losses and metrics return these, so that merging is exact.
+
+    value, count: () float32.
+    """
+
+    value: Array
+    count: Array
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.value + other.value, self.count + other.count)
+
+    def mean(self) -> Array:
+        """value / count, and 0 (with zero gradient) where nothing was counted."""
+        empty = self.count == 0
+        return jax.numpy.where(empty, 0.0, self.value / jax.numpy.where(empty, 1.0, self.count))

