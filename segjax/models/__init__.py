@@ -1,0 +1,39 @@
+"""Networks by name. A network is a linen module: apply(variables, images (b, h, w, 3), train=False) -> SegOutput."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from segjax.errors import UserError, did_you_mean
+
+MODELS: dict[str, Callable[..., nn.Module]] = {}
+
+
+def names() -> list[str]:
+    """Names that `create` accepts, sorted."""
+    return sorted(MODELS)
+
+
+def options(name: str) -> dict[str, object]:
+    """Options of the network `name` with their defaults."""
+    if name not in MODELS:
+        raise UserError(f"model {name!r} does not exist.{did_you_mean(name, MODELS)}")
+    parameters = inspect.signature(MODELS[name]).parameters
+    return {k: p.default for k, p in parameters.items() if k not in ("num_classes", "parent", "name")}
+
+
+def create(name: str, num_classes: int, **options_: object) -> nn.Module:
+    """The network `name` with `num_classes` outputs; `options(name)` lists what else it takes.
+
+    Common options: dtype ("float32" | "bfloat16", of the computation; parameters, statistics and logits stay float32),
+    bn_momentum (weight of the new batch), bn_eps, remat (recompute activations in the backward pass).
+    Raises UserError for an unknown name or option.
+    """
+    known = options(name)
+    for key in options_:
+        if key not in known:
+            raise UserError(f"model {name!r} has no option {key!r}.{did_you_mean(key, known)}")
+    return MODELS[name](num_classes=num_classes, **options_)

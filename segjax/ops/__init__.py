@@ -1,0 +1,20 @@
+"""Pure functions of arrays: resize, warp, pooling, convolution and batch normalisation, all with PyTorch semantics."""
+
+from segjax.ops.batch_norm import batch_moments, normalise
+from segjax.ops.conv import conv2d, conv_transpose2d
+from segjax.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
+from segjax.ops.resize import resize
+from segjax.ops.warp import bilinear_warp, grid_sample
+
+__all__ = [
+    "adaptive_avg_pool",
+    "avg_pool",
+    "batch_moments",
+    "bilinear_warp",
+    "conv2d",
+    "conv_transpose2d",
+    "grid_sample",
+    "max_pool",
+    "normalise",
+    "resize",
+]

@@ -1,0 +1,84 @@
+"""Pooling with PyTorch semantics on (b, h, w, c)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from segjax.typing import Array
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _pads(size: int, window: int, stride: int, padding: int, ceil_mode: bool) -> tuple[int, int]:
+    """Pixels before and after one axis; ceil_mode keeps a last window that starts inside image or left padding."""
+    out = (size + 2 * padding - window) // stride + 1
+    if ceil_mode:
+        out = -(-(size + 2 * padding - window) // stride) + 1
+        if (out - 1) * stride >= size + padding:
+            out -= 1
+    return padding, max((out - 1) * stride + window - size - padding, 0)
+
+
+def _geometry(x, window, stride, padding, ceil_mode):
+    window = _pair(window)
+    stride = window if stride is None else _pair(stride)
+    pads = tuple(_pads(n, k, s, p, ceil_mode) for n, k, s, p in zip(x.shape[1:3], window, stride, _pair(padding)))
+    return (1, *window, 1), (1, *stride, 1), ((0, 0), *pads, (0, 0))
+
+
+def max_pool(
+    x: Array,
+    window: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+    *,
+    ceil_mode: bool = False,
+) -> Array:
+    """Largest value of each window of x (b, h, w, c), padded with -inf: torch max_pool2d. stride: window."""
+    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    geometry = _geometry(x, window, stride, padding, ceil_mode)
+    return lax.reduce_window(x, jnp.asarray(lowest, x.dtype), lax.max, *geometry)
+
+
+def avg_pool(
+    x: Array,
+    window: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+    *,
+    count_include_pad: bool = True,
+) -> Array:
+    """Mean of each window of x (b, h, w, c), as torch avg_pool2d; stride defaults to window.
+
+    count_include_pad: divide by the whole window (torch's default) instead of by the pixels inside the image.
+    """
+    geometry = _geometry(x, window, stride, padding, False)
+    total = lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, *geometry)
+    if count_include_pad:
+        return total / np.prod(geometry[0])
+    ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+    return total / lax.reduce_window(ones, jnp.zeros((), x.dtype), lax.add, *geometry)
+
+
+@lru_cache(maxsize=256)
+def _bins(size: int, out: int) -> np.ndarray:
+    """Weights (out, size): bin i is the mean of pixels floor(i size / out) .. ceil((i + 1) size / out) - 1."""
+    i, pixel = np.arange(out)[:, None], np.arange(size)[None]
+    inside = (pixel >= i * size // out) & (pixel < -(-(i + 1) * size // out))
+    return inside / inside.sum(1, keepdims=True)
+
+
+def adaptive_avg_pool(x: Array, size: int | tuple[int, int]) -> Array:
+    """Mean of size[0] x size[1] bins that cover x (b, h, w, c), as torch adaptive_avg_pool2d."""
+    out_h, out_w = _pair(size)
+    if (out_h, out_w) == (1, 1):
+        return x.mean((1, 2), keepdims=True)
+    rows, columns = (jnp.asarray(_bins(n, m), x.dtype) for n, m in zip(x.shape[1:3], (out_h, out_w)))
+    x = jnp.einsum("oh,bhwc->bowc", rows, x, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("pw,bowc->bopc", columns, x, precision=lax.Precision.HIGHEST)

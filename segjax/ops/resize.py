@@ -1,0 +1,117 @@
+"""Image resizing with PyTorch semantics, as two small matrix products: differentiates and shards like any einsum."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from segjax.typing import Array
+
+Method = Literal["bilinear", "nearest", "bicubic"]
+
+
+def _triangle(t: np.ndarray) -> np.ndarray:
+    return np.maximum(1 - np.abs(t), 0)
+
+
+def _cubic(t: np.ndarray, a: float) -> np.ndarray:
+    """Keys' kernel (1981)."""
+    t = np.abs(t)
+    inner = ((a + 2) * t - (a + 3)) * t * t + 1
+    outer = a * (((t - 5) * t + 8) * t - 4)
+    return np.where(t <= 1, inner, np.where(t < 2, outer, 0))
+
+
+def _scale(size: int, out: int, align_corners: bool, scale_factor: float | None) -> float:
+    if align_corners:
+        return (size - 1) / (out - 1) if out > 1 else 0.0
+    return size / out if scale_factor is None else 1 / scale_factor
+
+
+@lru_cache(maxsize=512)
+def resize_matrix(
+    size: int, out: int, method: Method, align_corners: bool, antialias: bool, scale_factor: float | None = None
+) -> np.ndarray:
+    """Weights (out, size) float64 with y = matrix @ x along one axis.
+
+    Source coordinate of output pixel i (torch ATen/native/UpSample.h): i * (size - 1) / (out - 1) with align_corners,
+    else (i + 0.5) * size / out - 0.5, clamped at 0 for bilinear; taps outside the image repeat the edge.
+    antialias: the kernel is stretched when shrinking, cut at the edge and renormalised (Pillow; a = -0.5).
+    """
+    scale = _scale(size, out, align_corners, scale_factor)
+    index = np.arange(out)[:, None]
+    tap = np.arange(size)[None]
+    if antialias:
+        stretch = max(scale, 1.0)
+        support = (1 if method == "bilinear" else 2) * stretch
+        centre = scale * (index + 0.5)
+        low, high = (
+            np.maximum((centre - support + 0.5).astype(int), 0),
+            np.minimum((centre + support + 0.5).astype(int), size),
+        )
+        t = (tap - centre + 0.5) / stretch
+        weights = _triangle(t) if method == "bilinear" else _cubic(t, -0.5)
+        weights = np.where((tap >= low) & (tap < high), weights, 0)
+        return weights / weights.sum(1, keepdims=True)
+    source = index * scale if align_corners else (index + 0.5) * scale - 0.5
+    if method == "bilinear":
+        return _triangle(np.clip(source, 0, size - 1) - tap)
+    matrix = np.zeros((out, size))
+    first = np.floor(source).astype(int)
+    for offset in range(-1, 3):
+        np.add.at(matrix, (index, np.clip(first + offset, 0, size - 1)), _cubic(source - (first + offset), -0.75))
+    return matrix
+
+
+def nearest_indices(size: int, out: int) -> np.ndarray:
+    """Source index of every output pixel, floor(i * size / out) in float32 as torch computes it."""
+    index = np.floor(np.arange(out, dtype=np.float32) * np.float32(size / out)).astype(np.int32)
+    return np.minimum(index, size - 1)
+
+
+def _apply(x: Array, matrix: np.ndarray, axis: int) -> Array:
+    weights = jnp.asarray(matrix, x.dtype)
+    letters = "abcdefghijklmn"[: x.ndim]
+    out = letters.replace(letters[axis], "z")
+    # HIGHEST: the default is bfloat16 on TPU and TF32 on GPU, too coarse for interpolation weights.
+    return jnp.einsum(f"z{letters[axis]},{letters}->{out}", weights, x, precision=lax.Precision.HIGHEST)
+
+
+def resize(
+    x: Array,
+    size: tuple[int, int],
+    *,
+    method: Method = "bilinear",
+    align_corners: bool = False,
+    antialias: bool = False,
+    scale_factor: float | None = None,
+) -> Array:
+    """Resizes x (..., h, w, c) to (..., size[0], size[1], c), as torch.nn.functional.interpolate(size=size).
+
+    method: "bilinear", "bicubic" (a = -0.75), or "nearest" (any dtype, values are only copied).
+    antialias: widen the kernel when shrinking (torch antialias=True, Pillow).
+    scale_factor: sample on the grid of torch's interpolate(scale_factor=..), which is not size / (h, w) exactly when
+        size = floor(scale_factor * (h, w)) was rounded.
+    Integer input becomes float32 unless method is "nearest". Raises ValueError for combinations torch refuses.
+    """
+    if method not in ("bilinear", "nearest", "bicubic"):
+        raise ValueError(f"resize: method={method!r}; choose bilinear, bicubic or nearest")
+    (h, w), (out_h, out_w) = x.shape[-3:-1], size
+    if method == "nearest":
+        if align_corners or antialias:
+            raise ValueError("resize: method='nearest' takes neither align_corners nor antialias")
+        if out_h != h:
+            x = jnp.take(x, nearest_indices(h, out_h), axis=-3)
+        return jnp.take(x, nearest_indices(w, out_w), axis=-2) if out_w != w else jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        x = x.astype(jnp.float32)
+    axes = [(x.ndim - 3, h, out_h), (x.ndim - 2, w, out_w)]
+    # The axis that shrinks most (or grows least) goes first: the intermediate array is then the smaller one.
+    for axis, old, new in sorted(axes, key=lambda a: a[2] / a[1]):
+        if old != new:
+            x = _apply(x, resize_matrix(old, new, method, align_corners, antialias, scale_factor), axis)
+    return x
