@@ -1,0 +1,1 @@
+"""Training: optimizer and schedules, crop schedule, state, step, loop, checkpoints, logging."""

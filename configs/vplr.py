@@ -1,0 +1,99 @@
+"""VPLR: Improving Semantic Segmentation via Video Propagation and Label Relaxation (Zhu et al., CVPR 2019).
+
+    python main.py --config=configs/vplr.py                             the embedded street; minutes on 2 CPU cores
+    python main.py --config=configs/vplr.py:camvid                      the paper's CamVid numbers at 360x480; an accelerator
+    python main.py --config=configs/vplr.py:camvid,net=fastscnn         from scratch; 25 minutes on 2 CPU cores
+    python main.py --config=configs/vplr.py:camvid,net=efficientnet     from ImageNet weights; 25 minutes on 2 CPU cores
+    python main.py --config=configs/vplr.py:cityscapes,images=DIR,masks=DIR     8 accelerators of 16 GB
+
+Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. Results: README.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+# Paper, section 4.1: SGD 0.002 to 0 by poly 1.0, momentum 0.9, weight decay 1e-4, batch 16, scale 0.5-2, flip, blur, jitter.
+PRESETS = {
+    #            epochs  crop        default network
+    "synthetic": (20, (96, 192), "fastscnn"),
+    "camvid": (120, (320, 320), "deeplabv3plus_r50"),  # 640 at 720x960 is 320 at 360x480
+    "cityscapes": (180, (800, 800), "deeplabv3plus_r50"),
+}
+
+NETS = {
+    "fastscnn": "fastscnn",
+    "efficientnet": "deeplabv3plus_efficientnet_lite0",
+    "r18": "deeplabv3plus_r18",
+    "r50": "deeplabv3plus_r50",
+}
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(arg, preset="synthetic", net="", images="", masks="", batch=0, debug=False)
+    common.pick("preset", arg.preset, PRESETS)
+    epochs, crop, default_net = PRESETS[arg.preset]
+    net = NETS[common.pick("net", arg.net, NETS)] if arg.net else default_net
+    light = net in ("fastscnn", "deeplabv3plus_efficientnet_lite0")  # trained in minutes on a CPU
+
+    config = ConfigDict()
+    config.seed = 0
+    config.stages = ("train", "evaluate")
+    config.dataset = dataset(arg)
+
+    config.train = train = ConfigDict(dict(kind="train"))
+    train.total_epochs = epochs
+    train.batch_size = arg.batch or (8 if light else 16)
+    train.crop = dict(size=crop, scale_range=(0.5, 2.0), schedule="constant")
+    train.sampler = dict(kind="class_uniform", tile=1024 if arg.preset == "cityscapes" else 0)
+
+    train.augment = dict(flip=True, color_jitter=dict(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25))
+    train.augment.blur = dict(sigma=(0.15, 1.3), probability=1.0)
+    train.normalisation = "imagenet"
+
+    train.model = dict(name=net, options={})
+    train.init = dict(weights="", checkpoint="", skip=())
+    train.dtype = "auto"  # bfloat16 convolutions on accelerators, float32 on CPU
+    train.remat = False
+
+    train.loss = dict(main=dict(name="relaxed_cross_entropy", on="logits", weight=1.0, options={}))
+
+    train.optimizer = dict(
+        name="sgd",
+        lr=0.002,
+        options=dict(momentum=0.9, weight_decay=1e-4),
+        schedule=dict(kind="poly", power=1.0, per="epoch"),
+        lr_rules=((".*", 1.0),),
+        decay_rules=((".*", 1.0),),
+    )
+    train.accumulate_steps = 1
+    train.ema_decay = 0.0
+
+    train.mesh = dict(data=-1, space=1)
+    train.loader = dict(num_workers=0, num_threads=2 if light else 16, cache_mbytes=1024)
+    train.log_steps = 10
+    train.checkpoint_epochs = 5
+    train.eval_epochs = max(epochs // 5, 1)
+    train.eval_limit = 100  # images of the validation split
+    train.keep = 2
+
+    config.evaluate = dict(
+        kind="evaluate", checkpoint="train", split="test", batch_size=8, scales=(1.0,), flip=False, window=(), worst=8
+    )
+
+    if arg.preset == "synthetic":
+        small_street(config)
+    elif arg.preset == "camvid" and light:
+        camvid_on_cpu(config, net)
+    elif arg.preset == "cityscapes":
+        config.evaluate.update(split="validation", batch_size=1, flip=True, window=(1024, 1024))
+    return common.shrink(config) if arg.debug else config
+
+
+def dataset(arg):
+    if arg.preset == "synthetic":
+        return common.synthetic_dataset()
+    if arg.preset == "camvid":
+        return dict(name="camvid", options={}, train="train", validation="validation", test="test", data_dir="")
+    folders = dict(images=arg.images, masks=arg.masks, label_map="cityscapes")
+    return dict(name="segmentation_folder", options=folders, train="train", validation="val", test="val", data_dir="")

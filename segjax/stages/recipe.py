@@ -1,0 +1,129 @@
+"""Runs the stages of a recipe in order: skips what is done, goes on with what was interrupted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from segjax.errors import UserError, did_you_mean
+from segjax.stages import evaluate, train
+from segjax.stages.settings import check_keys, choose, config_hash, plain
+
+log = logging.getLogger("segjax")
+
+STAGES: dict[str, Callable[..., dict[str, Any]]] = {"train": train.run, "evaluate": evaluate.run}
+
+_PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage knows of the run. folder: its own; workdir: the run's, where other stages have their folders."""
+
+    name: str
+    workdir: Path
+    folder: Path
+    seed: int
+    dataset: Mapping[str, Any]
+
+
+def run_recipe(config: Any, *, workdir: str | Path, only: str | None = None) -> dict[str, Any]:
+    """Runs config.stages below `workdir` and returns the reports by stage; `only` runs a single one, again if asked.
+
+    Raises UserError for a config that is wrong, or that is not the one a finished stage was run with.
+    """
+    workdir = Path(workdir).resolve()
+    stages = tuple(config.stages)
+    if only is not None and only not in stages:
+        raise UserError(f"--stage={only} is not a stage of this recipe.{did_you_mean(only, stages)}")
+    check_keys(config, {"seed", "stages", "dataset", *stages}, where="config", required=("seed", "dataset", *stages))
+    for name in stages:
+        choose(STAGES, config[name].get("kind", ""), where=f"{name}.kind")
+    _make(workdir)
+
+    reports = {}
+    for name in stages:
+        stage = config[name]
+        digest = config_hash({"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(stage)})
+        context = Context(name, workdir, workdir / name, config.seed, config.dataset)
+        done = _read_report(context.folder / "report.json")
+        if only not in (None, name):
+            if done:
+                reports[name] = done
+            continue
+        if done and done["config"] == digest:
+            log.info("stage %s is done (%s)", name, context.folder / "report.json")
+            reports[name] = done
+            continue
+        if done:
+            raise UserError(
+                f"{context.folder} was finished with other settings than these; "
+                f"give another --workdir, or delete {context.folder} to run stage {name!r} again."
+            )
+        _make(context.folder)
+        log.info("stage %s: %s", name, context.folder)
+        start = time.perf_counter()
+        result = STAGES[stage.kind](stage, context)
+        reports[name] = {
+            "stage": name,
+            "kind": stage.kind,
+            "config": digest,
+            "seconds": round(time.perf_counter() - start, 1),
+            "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "devices": _devices(),
+            "versions": versions(),
+            **result,
+        }
+        _write_json(context.folder / "report.json", reports[name])
+        _write_json(workdir / "report.json", reports)
+    return reports
+
+
+def versions() -> dict[str, str]:
+    """Versions of python and of the packages that matter for the numbers."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def _devices() -> str:
+    kinds = {device.device_kind for device in jax.devices()}
+    return f"{jax.device_count()} x {', '.join(sorted(kinds))}, {jax.process_count()} process(es), {os.cpu_count()} cores"
+
+
+def _read_report(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        log.warning("%s is not readable and is ignored; its stage runs again", path)
+        return None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to --workdir: {folder}: {error.strerror}.") from error
+
+
+def _write_json(path: Path, content: Any) -> None:
+    if jax.process_index() == 0:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(temporary, path)

@@ -1,0 +1,72 @@
+"""Reads a recipe's settings strictly: unknown keys are errors with the nearest right one. The only readers of a config."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from segjax.errors import UserError, did_you_mean
+
+
+def plain(config: Any) -> Any:
+    """The config as nested dicts, lists and numbers."""
+    if hasattr(config, "to_dict"):
+        config = config.to_dict()
+    if isinstance(config, Mapping):
+        return {key: plain(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [plain(value) for value in config]
+    return config
+
+
+def as_text(config: Any) -> str:
+    """The config as JSON text, the same for equal configs."""
+    return json.dumps(plain(config), indent=1, sort_keys=True)
+
+
+def config_hash(*configs: Any) -> str:
+    """12 hex digits that change when any value changes."""
+    return hashlib.sha256("\n".join(map(as_text, configs)).encode()).hexdigest()[:12]
+
+
+def check_keys(config: Mapping[str, Any], allowed: Iterable[str], *, where: str, required: Iterable[str] = ()) -> None:
+    """Raises UserError for a key that nobody reads, or one that is missing."""
+    allowed = set(allowed)
+    for key in config:
+        if key not in allowed:
+            raise UserError(f"config key {where}.{key} is not known.{did_you_mean(key, allowed)}")
+    for key in required:
+        if key not in config:
+            raise UserError(f"config key {where}.{key} is missing.")
+
+
+def options_of(config: Mapping[str, Any], function: Callable, *, where: str, given: Iterable[str] = ()) -> dict[str, Any]:
+    """The config as keyword arguments of `function`; keys that it does not take, or that the caller gives, are errors."""
+    parameters = inspect.signature(function).parameters
+    allowed = {
+        name
+        for name, p in parameters.items()
+        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and name not in set(given)
+    }
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        allowed |= set(config)
+    check_keys(config, allowed, where=where)
+    return {key: _tuples(value) for key, value in plain(config).items()}
+
+
+def choose(table: Mapping[str, Any], name: str, *, where: str) -> Any:
+    """table[name], or UserError with the nearest name."""
+    if name not in table:
+        raise UserError(f"config key {where}={name!r} is not known.{did_you_mean(name, table)}")
+    return table[name]
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_tuples, value))
+    if isinstance(value, dict):
+        return {key: _tuples(v) for key, v in value.items()}
+    return value

@@ -1,0 +1,139 @@
+"""The training loop: batches in, steps, checkpoints, evaluations and log lines out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from segjax.errors import UserError
+from segjax.training.buckets import CompiledSteps
+from segjax.training.checkpoints import Checkpoints
+from segjax.training.interrupt import Interrupted, StopSignal
+from segjax.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive steps of one shape: steps start..end-1, numbered from 0."""
+
+    start: int
+    end: int
+    bucket: Any
+
+
+class Progress(Protocol):
+    """What the loop tells about itself; see logging.py."""
+
+    def waiting(self) -> Any:
+        """Context manager around waiting for data."""
+
+    def step(self, step: int, metrics: Mapping[str, float], *, images: int) -> None:
+        """One step is done."""
+
+    def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
+        """An evaluation is done."""
+
+
+@dataclass
+class Schedule:
+    """When things happen, in steps; 0 = never (but the end always saves and evaluates)."""
+
+    checkpoint_steps: int = 0
+    eval_steps: int = 0
+
+
+@dataclass
+class Pending:
+    """A step whose metrics may still be computing, and what it was fed."""
+
+    step: int
+    metrics: Mapping[str, jax.Array]
+    records: np.ndarray = field(repr=False)
+    images: int = 0
+
+
+def train(
+    state: TrainState,
+    *,
+    segments: list[Segment],
+    steps: CompiledSteps,
+    open_batches: Callable[[Segment], Iterator[Mapping[str, np.ndarray]]],
+    to_devices: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
+    checkpoints: Checkpoints,
+    meta: Callable[[int], dict[str, Any]],
+    schedule: Schedule,
+    progress: Progress,
+    evaluate: Callable[[TrainState, int], Mapping[str, float]] | None = None,
+    names: Callable[[int], str] = str,
+    process_count: int = 1,
+) -> TrainState:
+    """Runs every step of `segments` from `state` on.
+
+    open_batches: the host's rows of each batch of a segment, in order.
+    to_devices: host rows -> global arrays on the mesh.
+    meta: what a checkpoint tells about itself.
+    names: record number -> name, for the report of a bad batch.
+
+    Raises Interrupted after a signal (saved), UserError when the loss is not finite.
+    """
+    last = segments[-1].end if segments else int(state.step)
+    pending: Pending | None = None
+
+    def settle() -> None:
+        # metrics are read one step late, so that the device always has its next step
+        nonlocal pending
+        if pending is None:
+            return
+        metrics = {name: float(value) for name, value in pending.metrics.items()}
+        if not all(math.isfinite(metrics[name]) for name in ("loss", "grad_norm")):
+            _fail(pending, metrics, checkpoints, names)
+        progress.step(pending.step, metrics, images=pending.images)
+        pending = None
+
+    with StopSignal() as stop:
+        for number, segment in enumerate(segments):
+            run_step = steps.get(segment.bucket)
+            for later in segments[number + 1 : number + 2]:
+                steps.prepare(later.bucket)
+            batches = open_batches(segment)
+            for step in range(segment.start, segment.end):
+                with progress.waiting():
+                    batch = next(batches)
+                    arrays = to_devices(batch)
+                state, metrics = run_step(state, arrays)
+                settle()
+                pending = Pending(step, metrics, batch["record"], len(batch["record"]) * process_count)
+                done = step + 1
+                leaving = done < last and stop.requested(done)
+                evaluates = evaluate is not None and (done == last or _due(done, schedule.eval_steps))
+                if leaving or evaluates or done == last or _due(done, schedule.checkpoint_steps):
+                    settle()  # nothing is saved before its loss is known to be finite
+                if evaluates and not leaving:
+                    progress.evaluated(done, evaluate(state, done))
+                if leaving or done == last or _due(done, schedule.checkpoint_steps):
+                    checkpoints.save(state, step=done, meta=meta(done))
+                if leaving:
+                    checkpoints.wait()
+                    raise Interrupted(stop.number, done)
+    checkpoints.wait()
+    return state
+
+
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0
+
+
+def _fail(pending: Pending, metrics: Mapping[str, float], checkpoints: Checkpoints, names: Callable[[int], str]):
+    checkpoints.wait()
+    saved = checkpoints.steps
+    where = f"the last good checkpoint is {checkpoints.folder / str(saved[-1])}" if saved else "nothing was saved yet"
+    values = ", ".join(f"{name}={value:g}" for name, value in metrics.items())
+    raise UserError(
+        f"step {pending.step + 1} gave {values}; its images were {', '.join(names(int(r)) for r in pending.records)}; "
+        f"{where}: lower optimizer.lr, or look at these images and their masks with `segjax check_data`."
+    )

