@@ -8,8 +8,11 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.errors import UserError, did_you_mean
+from segjax.models.fastscnn import FastSCNN
 
-MODELS: dict[str, Callable[..., nn.Module]] = {}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "fastscnn": FastSCNN,
+}
 
 
 def names() -> list[str]:

@@ -49,7 +49,7 @@ def conv2d(
 
 
 def conv_transpose2d(x: Array, kernel: Array, *, stride: int = 2, padding: int = 0, bias: Array | None = None) -> Array:
-    """torch.nn.ConvTranspose2d: x (b, h, w, c), kernel (kh, kw, c, d) -> (b, (h - 1) stride - 2 padding + kh, .., d)."""
+    """torch ConvTranspose2d: x (b, h, w, c), kernel (kh, kw, c, d) -> (b, (h - 1) stride - 2 padding + kh, .., d)."""
     pads = [(k - 1 - padding, k - 1 - padding) for k in kernel.shape[:2]]
     out = lax.conv_general_dilated(
         x, kernel[::-1, ::-1], (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=("NHWC", "HWIO", "NHWC")

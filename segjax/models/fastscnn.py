@@ -1,0 +1,161 @@
+"""Fast-SCNN (Poudel et al., BMVC 2019): 1.1 M parameters, 6.7 G multiply-adds at 1024x2048.
+
+Layer table and tensor names of Tramac/Fast-SCNN-pytorch, which differs from the paper in two places: no padding in
+the first convolution and no dilation in the fusion's depthwise convolution (`fusion_dilation=4` gives the paper's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.models.layers import BatchNorm, Conv, Dropout, relu
+from segjax.ops import adaptive_avg_pool, resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+
+class SeparableConv(nn.Module):
+    """Depthwise 3x3, BN, ReLU, pointwise, BN, ReLU."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
+        c = x.shape[-1]
+        x = self.conv(c, 3, self.stride, groups=c, name="conv.0")(x)
+        x = relu(self.norm(name="conv.1")(x))
+        x = self.conv(self.features, 1, name="conv.3")(x)
+        return relu(self.norm(name="conv.4")(x))
+
+
+class InvertedResidual(nn.Module):
+    """Expand, depthwise 3x3, project (MobileNetV2), with ReLU; the shortcut exists where shapes agree."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+    stride: int = 1
+    expansion: int = 6
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
+        c = x.shape[-1] * self.expansion
+        y = self.conv(c, 1, name="block.0.conv.0")(x)
+        y = relu(self.norm(name="block.0.conv.1")(y))
+        y = self.conv(c, 3, self.stride, groups=c, name="block.1.conv.0")(y)
+        y = relu(self.norm(name="block.1.conv.1")(y))
+        y = self.conv(self.features, 1, name="block.2")(y)
+        y = self.norm(name="block.3")(y)
+        return x + y if x.shape == y.shape else y
+
+
+class PyramidPooling(nn.Module):
+    """Means over 1, 2, 3 and 6 bins per side, projected, upsampled and appended to the input (PSPNet)."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, features)."""
+        levels = [x]
+        for i, bins in enumerate((1, 2, 3, 6), start=1):
+            y = self.conv(x.shape[-1] // 4, 1, name=f"conv{i}.conv.0")(adaptive_avg_pool(x, bins))
+            y = relu(self.norm(name=f"conv{i}.conv.1")(y))
+            levels.append(resize(y, x.shape[1:3], align_corners=True))
+        x = self.conv(self.features, 1, name="out.conv.0")(jnp.concatenate(levels, -1))
+        return relu(self.norm(name="out.conv.1")(x))
+
+
+class FeatureFusion(nn.Module):
+    """Adds the upsampled context to the high-resolution features."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+    dilation: int
+
+    @nn.compact
+    def __call__(self, high: Array, low: Array) -> Array:
+        """high (b, h, w, c), low (b, h', w', c') -> (b, h, w, features)."""
+        low = resize(low, high.shape[1:3], align_corners=True)
+        low = self.conv(low.shape[-1], 3, dilation=self.dilation, groups=low.shape[-1], name="dwconv.conv.0")(low)
+        low = relu(self.norm(name="dwconv.conv.1")(low))
+        low = self.conv(self.features, 1, use_bias=True, name="conv_lower_res.0")(low)
+        low = self.norm(name="conv_lower_res.1")(low)
+        high = self.conv(self.features, 1, use_bias=True, name="conv_higher_res.0")(high)
+        return relu(low + self.norm(name="conv_higher_res.1")(high))
+
+
+class FastSCNN(nn.Module):
+    """Fast-SCNN. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+
+    aux_channels: width of the auxiliary head on the 1/8 features (Tramac 32, GluonCV 64).
+    fusion_dilation: of the fusion's depthwise convolution (1 in the published ports, 4 in the paper).
+    stem_padding: of the first convolution (0 in the published ports, 1 for a size of exactly 1/8).
+    """
+
+    num_classes: int
+    aux: bool = False
+    aux_channels: int = 32
+    fusion_dilation: int = 1
+    stem_padding: int = 0
+    dropout: float = 0.1
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        dtype = jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype)
+        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        drop = partial(Dropout, self.dropout, train=train)
+        remat = nn.remat if self.remat else lambda block: block
+        separable = partial(remat(SeparableConv), conv=conv, norm=norm)
+        residual = partial(remat(InvertedResidual), conv=conv, norm=norm)
+
+        name = "learning_to_downsample"
+        x = conv(32, 3, 2, self.stem_padding, name=f"{name}.conv.conv.0")(images.astype(dtype))
+        x = relu(norm(name=f"{name}.conv.conv.1")(x))
+        x = separable(48, stride=2, name=f"{name}.dsconv1")(x)
+        high = separable(64, stride=2, name=f"{name}.dsconv2")(x)  # b h/8 w/8 64
+
+        features = {"ltd": high}
+        x, name = high, "global_feature_extractor"
+        for stage, (width, stride) in enumerate(((64, 2), (96, 2), (128, 1)), start=1):
+            for i in range(3):
+                x = residual(width, stride=stride if i == 0 else 1, name=f"{name}.bottleneck{stage}.{i}")(x)
+            features[f"bottleneck{stage}"] = x
+        x = features["gfe"] = PyramidPooling(128, conv, norm, name=f"{name}.ppm")(x)  # b h/32 w/32 128
+
+        x = FeatureFusion(128, conv, norm, self.fusion_dilation, name="feature_fusion")(high, x)
+        features["ffm"] = x  # b h/8 w/8 128
+        x = separable(128, name="classifier.dsconv1")(x)
+        x = separable(128, name="classifier.dsconv2")(x)
+        x = drop(name="classifier.conv.0")(x)
+        x = conv(self.num_classes, 1, use_bias=True, name="classifier.conv.1")(x)
+
+        aux = {}
+        if self.aux:
+            y = conv(self.aux_channels, 3, name="auxlayer.0")(high)
+            y = drop(name="auxlayer.3")(relu(norm(name="auxlayer.1")(y)))
+            aux["aux"] = self._full_size(conv(self.num_classes, 1, use_bias=True, name="auxlayer.4")(y), images)
+        return SegOutput(self._full_size(x, images), aux, features)
+
+    def _full_size(self, logits: Array, images: Array) -> Array:
+        wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        return resize(wide, images.shape[1:3], align_corners=True)
