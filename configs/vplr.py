@@ -29,6 +29,9 @@ NETS = {
 }
 
 
+SHIPPED = ("", "camvid", "camvid,net=fastscnn", "camvid,net=efficientnet", "cityscapes")
+
+
 def get_config(arg=None):
     arg = common.parse_arg(arg, preset="synthetic", net="", images="", masks="", batch=0, debug=False)
     common.pick("preset", arg.preset, PRESETS)
@@ -97,3 +100,46 @@ def dataset(arg):
         return dict(name="camvid", options={}, train="train", validation="validation", test="test", data_dir="")
     folders = dict(images=arg.images, masks=arg.masks, label_map="cityscapes")
     return dict(name="segmentation_folder", options=folders, train="train", validation="val", test="val", data_dir="")
+
+
+def small_street(config):
+    """Minutes on 2 cores: fewer pixels and epochs, and the rate a network from scratch needs."""
+    train = config.train
+    train.optimizer.lr = 0.045
+    train.optimizer.schedule = dict(kind="poly", power=0.9, per="step", warmup_steps=20)
+    train.sampler = dict(kind="class_uniform", tile=64)
+    train.augment = dict(flip=True, color_jitter={}, blur={})
+    train.crop.scale_range = (0.75, 1.5)
+    train.eval_epochs = 5
+
+
+def camvid_on_cpu(config, net):
+    """25 minutes on 2 cores; class frequencies instead of class-uniform tiles would do as well on so few images."""
+    train = config.train
+    train.crop.size = (320, 448)
+    train.augment = dict(flip=True, color_jitter=dict(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0), blur={})
+    if net == "fastscnn":
+        train.total_epochs = 30
+        train.optimizer.lr = 0.045
+        train.optimizer.schedule = dict(kind="poly", power=0.9, per="step", warmup_steps=50)
+        train.optimizer.options = dict(momentum=0.9, weight_decay=4e-5)
+    else:
+        train.total_epochs = 12
+        train.normalisation = "efficientnet_lite"
+        train.init.weights = "efficientnet_lite0"
+        train.optimizer = dict(
+            name="adamw",
+            lr=2e-3,
+            options=dict(weight_decay=1e-2),
+            schedule=dict(kind="poly", power=0.9, per="step", warmup_steps=20),
+            lr_rules=(("backbone/.*", 0.25), (".*", 1.0)),
+            decay_rules=((".*/kernel", 1.0), (".*", 0.0)),
+        )
+
+
+def sweep(add):
+    """The ablations of the paper that need no propagated frames: table 3, relaxation and sampling on and off."""
+    for seed in (0, 1, 2):
+        add("camvid,net=fastscnn", seed=seed)
+        add("camvid,net=fastscnn", **{"seed": seed, "train.loss.main.name": "cross_entropy"})
+        add("camvid,net=fastscnn", **{"seed": seed, "train.sampler.kind": "uniform"})

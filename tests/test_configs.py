@@ -1,0 +1,88 @@
+"""Every recipe: its presets as golden text, its options strict, and a debug run of each from start to report.
+
+UPDATE_GOLDEN=1 pytest tests/test_configs.py   rewrites tests/golden/ after a change that is meant.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import common
+from segjax.stages.settings import as_text
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common"))
+
+
+def presets(recipe: str) -> list[str]:
+    """The argument strings a recipe lists as what it ships."""
+    return list(common.load(ROOT / "configs" / f"{recipe}.py").SHIPPED)
+
+
+SHIPPED = [(recipe, arg) for recipe in RECIPES for arg in presets(recipe)]
+
+
+def load(recipe: str, arg: str) -> ConfigDict:
+    return common.load(ROOT / "configs" / f"{recipe}.py").get_config(arg)
+
+
+@pytest.mark.parametrize("recipe, arg", SHIPPED)
+def test_golden(recipe, arg):
+    text = as_text(load(recipe, arg)) + "\n"
+    path = GOLDEN / f"{recipe}-{arg.replace(',', '-').replace('=', '_') or 'default'}.json"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert path.exists(), f"no golden text for {recipe}:{arg}; run UPDATE_GOLDEN=1 pytest tests/test_configs.py"
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("recipe, arg", SHIPPED)
+def test_plain_data_only(recipe, arg):
+    config = load(recipe, arg)
+    assert json.loads(as_text(config))
+    assert config.stages and all(name in config for name in config.stages)
+
+
+@pytest.mark.parametrize("recipe, arg", SHIPPED)
+def test_debug_run(recipe, arg, tmp_path, street_dir):
+    """Trains 3 steps and evaluates, as a user would start it."""
+    command = [sys.executable, "main.py", f"--config=configs/{recipe}.py:{arg + ',' if arg else ''}debug"]
+    environment = {**os.environ, "SEGJAX_DATA_DIR": str(street_dir)}
+    environment.pop("XLA_FLAGS")
+    run = subprocess.run(
+        [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report) == list(load(recipe, arg).stages)
+    assert 0 <= report["evaluate"]["miou"] <= 1
+    assert report["train"]["steps"] == 3
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_sweep_prints_command_lines(recipe):
+    run = subprocess.run(
+        [sys.executable, "-m", "configs.common", f"configs/{recipe}.py"], cwd=ROOT, capture_output=True, text=True
+    )
+    lines = run.stdout.splitlines()
+    assert run.returncode == 0 and lines
+    assert all(line.startswith(f"python main.py --config=configs/{recipe}.py") for line in lines)
+    assert len({line.split("--workdir=")[1].split()[0] for line in lines}) == len(lines)
+
+
+def test_parse_arg():
+    read = lambda arg: dict(common.parse_arg(arg, preset="a", crop=800, rate=0.5, debug=False))  # noqa: E731
+    assert read(None) == {"preset": "a", "crop": 800, "rate": 0.5, "debug": False}
+    assert read("b,crop=64,debug") == {"preset": "b", "crop": 64, "rate": 0.5, "debug": True}
+    assert read("rate=1,debug=false") == {"preset": "a", "crop": 800, "rate": 1.0, "debug": False}
+    with pytest.raises(ValueError, match="did you mean 'crop'"):
+        read("corp=3")
+    with pytest.raises(ValueError, match="must be a int"):
+        read("crop=big")
