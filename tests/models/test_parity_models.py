@@ -1,0 +1,56 @@
+"""Networks against the published PyTorch networks. A new network adds one row."""
+
+from typing import NamedTuple
+
+import pytest
+from parity_tools import FIXTURES, check_eval, check_fixture, check_train
+
+from segjax import models
+
+
+class Row(NamedTuple):
+    """tolerances: eval outputs, train outputs, train gradients, of max|reference|, in float32."""
+
+    name: str
+    folder: str
+    tolerances: tuple[float, float, float]
+    options: dict
+    num_classes: int = 19
+    unused: str = "^$"  # published tensors that the network does not have
+
+
+ROWS = [
+    Row("fastscnn", "fastscnn", (1e-5, 2e-4, 6e-3), dict(aux=True)),
+]
+by_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{row.folder}")
+
+
+def build(row: Row, **options):
+    return models.create(row.name, row.num_classes, **row.options, **options)
+
+
+@by_row
+@pytest.mark.parametrize("case", [0, 1])
+def test_eval_outputs_equal_the_published_network(row, case, parity):
+    check_eval(build(row), parity / row.folder, case, row.tolerances[0], unused=row.unused)
+
+
+@by_row
+def test_train_step_equals_the_published_network(row, parity):
+    _, outputs, gradients = row.tolerances
+    check_train(
+        build(row, dropout=0.0), parity / row.folder, 2, outputs=outputs, gradients=gradients, unused=row.unused
+    )
+
+
+@by_row
+def test_train_step_equals_the_published_network_in_float64(row, parity):
+    module = build(row, dropout=0.0, dtype="float64")
+    check_train(
+        module, parity / row.folder, 2, outputs=1e-5, gradients=1e-5, loss=1e-5, x64=True, unused=row.unused
+    )  # fmt: skip
+
+
+@by_row
+def test_eval_outputs_equal_the_stored_numbers(row):
+    check_fixture(build(row), FIXTURES / f"parity_{row.folder}.npz", row.tolerances[0])
