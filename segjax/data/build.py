@@ -1,0 +1,204 @@
+"""Builds data sets on first use: atomic, once per configuration, safe with several processes and hosts."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import importlib
+import io
+import json
+import os
+import pkgutil
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from segjax.data.tfds_source import TfdsSource, quiet_tfds, write_index
+from segjax.errors import UserError, did_you_mean
+
+PACKAGE = "data_builders"
+_INHERITED = {"name", "version", "release_notes", "supported_versions", "description", "tags"}
+
+
+def open_source(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    builder_options: Mapping[str, Any] | None = None,
+    labelled_only: bool = True,
+    flow: bool = False,
+) -> TfdsSource:
+    """Opens one split of a data set of data_builders/, which is built first when it is not there yet.
+
+    data_dir: where data sets are kept; default $SEGJAX_DATA_DIR, else ~/.cache/segjax/datasets.
+    builder_options: fields of the builder's configuration; another value is another build, never a stale one.
+    labelled_only: leave out records without label. flow: read the optical flow too (data sets that have it).
+    Raises UserError: unknown name, split or option, no record, damaged source files, full disk.
+    """
+    directory = build_dataset(name, data_dir=data_dir, builder_options=builder_options)
+    return TfdsSource(directory, split, labelled_only=labelled_only, flow=flow)
+
+
+def dataset_names() -> list[str]:
+    """Names of the data sets that can be built."""
+    package = importlib.import_module(PACKAGE)
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
+
+
+def build_dataset(
+    name: str, *, data_dir: str | os.PathLike | None = None, builder_options: Mapping[str, Any] | None = None
+) -> Path:
+    """Returns the folder of a built data set, building it when needed; see `open_source`.
+
+    The folder appears by one rename when it is complete. Among processes that share data_dir, one builds and the others
+    wait for it.
+    """
+    root = _root(data_dir)
+    builder_class, config = _configure(name, dict(builder_options or {}))
+    target = root / name / config.name / str(builder_class.VERSION)
+    if target.is_dir():
+        return target
+    with _create(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target.parent / ".lock", f"{name} in {target}"):
+        if not target.is_dir():
+            _build(name, builder_class, config, root, target)
+    return target
+
+
+def _build(name: str, builder_class: Any, config: Any, root: Path, target: Path) -> None:
+    _remove_leftovers(target.parent)
+    print(f"Building data set {name} in {target} (once) ...", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    scratch = Path(tempfile.mkdtemp(prefix=f".building-{socket.gethostname()}-", dir=target.parent))
+    try:
+        with _create(target):
+            built = _generate(builder_class, config, scratch, root / "downloads")
+            lengths = write_index(built)
+            os.chmod(built, 0o755)
+            _publish(built, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    counts = ", ".join(f"{split} {length}" for split, length in lengths.items())
+    size = sum(file.stat().st_size for file in target.iterdir()) / 1e6
+    print(
+        f"Built data set {name}: {counts} records, {size:.0f} MB, {time.monotonic() - start:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    others = [path.name for path in target.parent.parent.iterdir() if _older_build(path, target)]
+    if others:
+        print(
+            f"{len(others)} older builds of the same options, whose source files have changed since, lie in "
+            f"{target.parent.parent} and may be deleted: {', '.join(sorted(others)[:5])}",
+            file=sys.stderr,
+        )
+
+
+def _generate(builder_class: Any, config: Any, scratch: Path, downloads: Path) -> Path:
+    import tensorflow_datasets as tfds
+
+    with quiet_tfds(), contextlib.redirect_stdout(io.StringIO()):
+        tfds.display_progress_bar(sys.stderr.isatty())
+        builder = builder_class(data_dir=scratch, config=config, file_format="array_record")
+        builder.download_and_prepare(download_dir=downloads)
+    return Path(builder.data_dir)
+
+
+def _publish(built: Path, target: Path) -> None:
+    try:
+        os.rename(built, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # Another host without working file locks was faster: its build is as good as this one.
+
+
+def _configure(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Imports a builder and makes its configuration, whose name is a hash of all options and of the source files."""
+    if name not in dataset_names():
+        raise UserError(f"there is no data set {name!r}.{did_you_mean(name, dataset_names())}")
+    builder_class = importlib.import_module(f"{PACKAGE}.{name}.{name}_dataset_builder").Builder
+    presets = {config.name: config for config in builder_class.BUILDER_CONFIGS}
+    preset = options.pop("config", None)
+    if preset is not None and preset not in presets:
+        raise UserError(f"data set {name} has no config {preset!r}.{did_you_mean(preset, presets)}")
+    base = presets[preset] if preset else next(iter(presets.values()))
+    known = {field.name for field in dataclasses.fields(base)} - _INHERITED
+    for key in options:
+        if key not in known:
+            raise UserError(f"data set {name} has no option {key!r}.{did_you_mean(key, known | {'config'})}")
+    values = {key: options.get(key, getattr(base, key)) for key in known}
+    identity = json.dumps([name, str(builder_class.VERSION), values], sort_keys=True, default=str)
+    config = dataclasses.replace(base, **values, name="probe")
+    config_name = _digest(identity)
+    if hasattr(config, "fingerprint"):
+        config_name += "-" + _digest(config.fingerprint())
+    return builder_class, dataclasses.replace(config, name=config_name)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _older_build(path: Path, target: Path) -> bool:
+    options, dash, _ = target.parent.name.partition("-")
+    return bool(dash) and path.name.startswith(options + "-") and path != target.parent
+
+
+def _root(data_dir: str | os.PathLike | None) -> Path:
+    root = str(data_dir or os.environ.get("SEGJAX_DATA_DIR") or "~/.cache/segjax/datasets")
+    if "://" in root:
+        raise UserError(f"data_dir {root} is not a local path; mount the bucket and give the mount point")
+    return Path(root).expanduser().absolute()
+
+
+@contextlib.contextmanager
+def _create(path: Path) -> Iterator[None]:
+    """Turns a full disk or missing permission into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"the disk is full while building {path}; free space or choose another place with data_dir or "
+                "SEGJAX_DATA_DIR"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise UserError(
+                f"{path} cannot be created ({error.strerror}); choose another place with data_dir or SEGJAX_DATA_DIR"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path, what: str) -> Iterator[None]:
+    """Holds an advisory lock, which the system releases when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: the atomic rename still keeps concurrent builds whole
+        yield
+        return
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another process that builds {what} ...", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: as on Windows
+        yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what killed builds on this host left; the lock says that none of them is still running."""
+    for leftover in folder.glob(f".building-{socket.gethostname()}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)

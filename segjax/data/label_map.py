@@ -1,0 +1,266 @@
+"""The label map of a data set: what is written in a mask <-> train ids, applied once when a record is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_table
+from segjax.errors import UserError, did_you_mean
+
+CODINGS = ("id", "color")
+_UNKNOWN = 254  # marks what the map does not list, so a map holds at most 254 classes
+_MAX_CLASSES = 254
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMap:
+    """Raw labels of masks -> train ids, and back.
+
+    table: every label a mask may hold, the ignored ones (train id 255) included. What is not listed is an error.
+    coding: "id": a mask is (h, w), each pixel a raw id (grey value or palette index).
+            "color": a mask is (h, w, 3) uint8 RGB, each pixel the colour of a label.
+    name: where the map comes from, for messages.
+    """
+
+    table: ClassTable
+    coding: str = "id"
+    name: str = dataclasses.field(default="the label map", compare=False)
+
+    def __post_init__(self):
+        _validate(self.table.labels, self.coding, self.name)
+
+    @classmethod
+    def open(cls, source: LabelMap | ClassTable | str | os.PathLike) -> LabelMap:
+        """Returns a label map from a map, a class table, the name of a class table, or a JSON file."""
+        if isinstance(source, LabelMap):
+            return source
+        if isinstance(source, ClassTable):
+            return cls(source)
+        if str(source) in CLASSES:
+            return cls(class_table(str(source)), name=f"the label map {source!r}")
+        if Path(source).suffix != ".json" and not Path(source).exists():
+            raise UserError(
+                f"label map {str(source)!r} is neither a JSON file nor a known class table;"
+                f"{did_you_mean(str(source), CLASSES)}"
+            )
+        return cls.load(source)
+
+    @classmethod
+    def identity(cls, names: tuple[str, ...], palette: np.ndarray) -> LabelMap:
+        """Returns the map of masks that hold train ids already, 255 = ignored; palette uint8 (k, 3)."""
+        labels = [Label(i, name, i, tuple(int(c) for c in palette[i])) for i, name in enumerate(names)]
+        return cls(ClassTable((*labels, Label(IGNORE_LABEL, "ignored", IGNORE_LABEL, (0, 0, 0)))))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> LabelMap:
+        """Reads what `save` or `segjax check_data` wrote; UserError names the file and what is wrong in it."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"label map {path} does not exist; `segjax check_data` writes one for your masks") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"label map {path} cannot be read as JSON ({error}); correct or rewrite it") from None
+        return cls.from_dict(data, name=f"label map {path}")
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the map as JSON, one label per line."""
+        data = self.to_dict()
+        rows = ",\n".join("    " + json.dumps(row, ensure_ascii=False) for row in data["labels"])
+        text = f'{{\n  "coding": "{self.coding}",\n  "labels": [\n{rows}\n  ]\n}}\n'
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text, encoding="utf-8")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        rows = [{"id": x.id, "name": x.name, "train_id": x.train_id, "color": list(x.color)} for x in self.table.labels]
+        return {"coding": self.coding, "labels": rows}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, name: str = "the label map") -> LabelMap:
+        """Inverse of `to_dict`; UserError names the entry that is wrong."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("labels"), list):
+            raise UserError(f"{name} has no list 'labels'; write {{'coding': 'id', 'labels': [{{'id': 0, ...}}]}}")
+        unknown = set(data) - {"coding", "labels"}
+        if unknown:
+            raise UserError(f"{name} has an unknown key {min(unknown)!r};{did_you_mean(min(unknown), _KEYS)}")
+        labels = []
+        for position, row in enumerate(data["labels"]):
+            try:
+                color = tuple(_integer(c) for c in row["color"])
+                labels.append(Label(_integer(row["id"]), str(row["name"]), _integer(row["train_id"]), color))
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{name}, entry {position} ({row!r}) is wrong ({error}); "
+                    "it needs id, name, train_id (255 = ignored) and color [r, g, b]"
+                ) from None
+        return cls(ClassTable(tuple(labels)), coding=data.get("coding", "id"), name=name)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class, in the order of the train ids."""
+        return self.table.names
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Colour of every class, uint8 (k, 3) RGB."""
+        return self.table.palette
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes k."""
+        return self.table.num_classes
+
+    @property
+    def ignored_ids(self) -> tuple[int, ...]:
+        """Raw ids that are never trained or scored."""
+        return tuple(x.id for x in self.table.labels if x.train_id == IGNORE_LABEL)
+
+    def with_ids(self) -> LabelMap:
+        """The same labels for masks that hold raw ids: the map of what `raw_ids` returns."""
+        return dataclasses.replace(self, coding="id")
+
+    def encode(self, mask: np.ndarray, file: str = "the mask") -> np.ndarray:
+        """Mask as published -> train ids uint8 (h, w), 255 = ignored.
+
+        mask: integer (h, w) raw ids, or uint8 (h, w, 3) RGB when the coding is "color". file: for messages.
+        Raises UserError naming the file and the ids or colours that the map does not list.
+        """
+        if self.coding == "color":
+            train_ids = self._lookup_colors[_pack(mask, self.name, file)]
+        elif mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
+            raise UserError(
+                f"{file} has shape {mask.shape} and type {mask.dtype}, but {self.name} wants one id per pixel; "
+                "for colour-coded masks set 'coding': 'color' in the map"
+            )
+        elif mask.dtype == np.uint8:
+            train_ids = self._lookup_ids[:256][mask]
+        else:
+            outside = (mask < 0) | (mask >= len(self._lookup_ids))
+            train_ids = np.where(outside, np.uint8(_UNKNOWN), self._lookup_ids[np.where(outside, 0, mask)])
+        if (train_ids == _UNKNOWN).any():
+            raise UserError(self._describe_unknown(mask, train_ids == _UNKNOWN, file))
+        return train_ids
+
+    def raw_ids(self, mask: np.ndarray, file: str = "the mask") -> np.ndarray:
+        """Mask as published -> raw ids, uint8 or uint16 (h, w); checks it like `encode`."""
+        self.encode(mask, file)
+        if self.coding == "id":
+            return mask
+        codes, colors = _pack(mask, self.name, file), self._color_order
+        ids = np.array([label.id for label in colors], np.uint16)
+        raw = ids[np.searchsorted([_code(x.color) for x in colors], codes)]
+        return raw.astype(np.uint8) if ids.max() < 256 else raw
+
+    def decode(self, train_ids: np.ndarray, file: str = "the prediction") -> np.ndarray:
+        """Train ids (h, w) -> raw ids uint8 or uint16 (h, w), or uint8 (h, w, 3) RGB when the coding is "color".
+
+        A class is written as its first label, 255 as the first ignored label (id coding without one: 255).
+        """
+        train_ids = np.asarray(train_ids)
+        bad = np.unique(train_ids[(train_ids < 0) | ((train_ids >= self.num_classes) & (train_ids != IGNORE_LABEL))])
+        ignored = next((x for x in self.table.labels if x.train_id == IGNORE_LABEL), None)
+        if ignored is None and self.coding == "id" and IGNORE_LABEL not in self.table.ids:
+            ignored = Label(IGNORE_LABEL, "ignored", IGNORE_LABEL, (0, 0, 0))
+        if ignored is None and (train_ids == IGNORE_LABEL).any():
+            raise UserError(f"{file} holds ignored pixels, but {self.name} lists no ignored label; add one")
+        if bad.size:
+            raise UserError(f"{file} holds train ids {_some(bad)}, but {self.name} has {self.num_classes} classes")
+        labels = [*self.table.classes, ignored or self.table.classes[0]]
+        position = np.minimum(train_ids, self.num_classes).astype(np.intp)
+        if self.coding == "color":
+            return np.array([x.color for x in labels], np.uint8)[position]
+        ids = np.array([x.id for x in labels], np.uint16)
+        return (ids.astype(np.uint8) if ids.max() < 256 else ids)[position]
+
+    @functools.cached_property
+    def _lookup_ids(self) -> np.ndarray:
+        size = max(256, 1 + max(label.id for label in self.table.labels))
+        table = np.full(size, _UNKNOWN, np.uint8)
+        for label in self.table.labels:
+            table[label.id] = label.train_id
+        return table
+
+    @functools.cached_property
+    def _lookup_colors(self) -> np.ndarray:
+        table = np.full(1 << 24, _UNKNOWN, np.uint8)  # 16 MiB: one gather per mask, no search
+        for label in self.table.labels:
+            table[_code(label.color)] = label.train_id
+        return table
+
+    @functools.cached_property
+    def _color_order(self) -> list[Label]:
+        return sorted(self.table.labels, key=lambda label: _code(label.color))
+
+    def __getstate__(self):
+        return {key: self.__dict__[key] for key in ("table", "coding", "name")}  # lookup tables are rebuilt on use
+
+    def _describe_unknown(self, mask: np.ndarray, unknown: np.ndarray, file: str) -> str:
+        values = np.unique(mask[unknown], axis=0)
+        kind = "ids" if self.coding == "id" else "colours"
+        listed = _some(values) if kind == "ids" else _some([tuple(int(c) for c in v) for v in values])
+        return (
+            f"{file} holds {kind} {listed} ({int(unknown.sum())} pixels), which {self.name} does not list; "
+            "add them to the map (train_id 255 = ignored) or correct the mask"
+        )
+
+
+_KEYS = ("coding", "labels")
+
+
+def _validate(labels: tuple[Label, ...], coding: str, name: str) -> None:
+    if coding not in CODINGS:
+        raise UserError(f"{name} has coding {coding!r};{did_you_mean(coding, CODINGS)}")
+    classes = {x.train_id for x in labels} - {IGNORE_LABEL}
+    if not classes:
+        raise UserError(f"{name} lists no class; give at least one label a train_id from 0")
+    if len(classes) > _MAX_CLASSES:
+        raise UserError(f"{name} has {len(classes)} classes; at most {_MAX_CLASSES} fit beside the ignored label")
+    if classes != set(range(len(classes))):
+        missing = min(set(range(len(classes))) - classes)
+        raise UserError(f"{name} has {len(classes)} classes but no train_id {missing}; number them from 0 without gaps")
+    seen: dict[Any, Label] = {}
+    for x in labels:
+        if not 0 <= x.id <= 65535:
+            raise UserError(f"{name}, label {x.name!r} has id {x.id}; a mask holds ids from 0 to 65535")
+        if len(x.color) != 3 or not all(0 <= c <= 255 for c in x.color):
+            raise UserError(f"{name}, label {x.name!r} has color {list(x.color)}; write three numbers from 0 to 255")
+        keys = [("id", x.id)] + ([("color", x.color)] if coding == "color" else [])
+        for key in keys:
+            if key in seen:
+                raise UserError(
+                    f"{name} lists {key[0]} {key[1]} twice ({seen[key].name!r} and {x.name!r}); remove one of them"
+                )
+            seen[key] = x
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value:
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(value)
+
+
+def _code(color: tuple[int, int, int]) -> int:
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def _pack(mask: np.ndarray, name: str, file: str) -> np.ndarray:
+    if mask.ndim != 3 or mask.shape[-1] != 3 or mask.dtype != np.uint8:
+        raise UserError(
+            f"{file} has shape {mask.shape} and type {mask.dtype}, but {name} wants 8-bit RGB colours; "
+            "for masks of ids set 'coding': 'id' in the map"
+        )
+    wide = mask.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def _some(values: Any, limit: int = 8) -> str:
+    shown = ", ".join(str(v) for v in list(values)[:limit])
+    return shown + (f" and {len(values) - limit} more" if len(values) > limit else "")

@@ -1,0 +1,193 @@
+"""Records and sources: random access to images with train ids, the label map applied exactly once, here."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from segjax.data.classes import ClassTable
+from segjax.data.folders import list_images, pair_files, some, split_frame
+from segjax.data.image_files import IMAGE_SUFFIXES, image_size, read_image, read_mask
+from segjax.data.label_map import LabelMap
+from segjax.errors import UserError
+
+
+@dataclasses.dataclass(slots=True)
+class Record:
+    """One image of a data set.
+
+    image: uint8 (h, w, 3) RGB. label: uint8 (h, w) train ids, 255 = ignored; None when the image is not labelled.
+    name: unique in its split. sequence, frame: video and position in it ("" and the index when there is no video).
+    flow: float32 (h, w, 2) backward flow in pixels (x, y), only when it was asked for.
+    """
+
+    image: np.ndarray
+    label: np.ndarray | None
+    name: str
+    sequence: str = ""
+    frame: int = 0
+    flow: np.ndarray | None = None
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to the records of one split; picklable, safe to read from several threads and processes."""
+
+    label_map: LabelMap | None
+
+    def __len__(self) -> int:
+        """Number of records n."""
+
+    def __getitem__(self, index: int) -> Record:
+        """Decodes one record; UserError names the file that is damaged or does not fit."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the records, without decoding images."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Height and width of the records, int32 (n, 2), without decoding images."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes k."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class, in the order of the train ids."""
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Colour of every class, uint8 (k, 3) RGB."""
+
+
+class LabelledClasses:
+    """What every source says about its classes, taken from its label map."""
+
+    label_map: LabelMap | None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes k; 0 without a label map."""
+        return self.label_map.num_classes if self.label_map else 0
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class, in the order of the train ids."""
+        return self.label_map.class_names if self.label_map else ()
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Colour of every class, uint8 (k, 3) RGB."""
+        return self.label_map.palette if self.label_map else np.zeros((0, 3), np.uint8)
+
+
+class FolderSource(LabelledClasses):
+    """Images, and masks when there are any, read straight from files: for prediction and checks, nothing is built.
+
+    images: a folder, one file, or a list of files. masks: None (records have no label) or the folder of the masks,
+    paired by relative path without extension (`image_suffix`, `mask_suffix`: what the names add to the common part).
+    label_map: LabelMap, class table, its name, or a JSON file; needed with masks.
+    """
+
+    def __init__(
+        self,
+        images: str | os.PathLike | Sequence[str | os.PathLike],
+        masks: str | os.PathLike | None = None,
+        label_map: LabelMap | ClassTable | str | os.PathLike | None = None,
+        *,
+        image_suffix: str = "",
+        mask_suffix: str = "",
+    ):
+        self.label_map = None if label_map is None else LabelMap.open(label_map)
+        self._masks: list[Path] | None = None
+        if masks is None:
+            files = _image_files(images, image_suffix)
+            self._names, self._images = list(files), list(files.values())
+            return
+        if self.label_map is None:
+            raise UserError(
+                f"masks {masks} need a label map to become classes; give label_map=FILE.json (`segjax check_data` "
+                "writes one) or the name of a class table"
+            )
+        pairs = pair_files(images, masks, image_suffix=image_suffix, mask_suffix=mask_suffix)
+        if pairs.images_without_mask:
+            lonely = [path for _, path in pairs.images_without_mask]
+            raise UserError(
+                f"{len(lonely)} images in {images} have no mask in {masks} ({some(lonely)}); "
+                "add the masks, remove the images, or give mask_suffix"
+            )
+        self._names = [key for key, _, _ in pairs.pairs]
+        self._images = [image for _, image, _ in pairs.pairs]
+        self._masks = [mask for _, _, mask in pairs.pairs]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Record:
+        image = read_image(self._images[index])
+        label = None
+        if self._masks is not None:
+            label = read_label(self._masks[index], self.label_map, image.shape[:2], str(self._images[index]))
+        sequence, frame = split_frame(self._names[index])
+        if frame is None:
+            frame = range(len(self))[index]
+        return Record(image, label, self._names[index], sequence, frame)
+
+    @property
+    def names(self) -> list[str]:
+        """Relative paths without extension."""
+        return self._names
+
+    @property
+    def files(self) -> list[Path]:
+        """The image files, in the order of the records."""
+        return self._images
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """Height and width of the images, int32 (n, 2), from their headers."""
+        return np.array([image_size(path) for path in self._images], np.int32).reshape(-1, 2)
+
+
+def read_label(mask_file: Path, label_map: LabelMap, size: tuple[int, int], image_file: str) -> np.ndarray:
+    """Mask file -> train ids uint8 (h, w); UserError when its size is not that of the image (h, w)."""
+    mask = read_mask(mask_file, coding=label_map.coding)
+    check_size(mask.shape[:2], str(mask_file), size, image_file)
+    return label_map.encode(mask, str(mask_file))
+
+
+def check_size(mask_size: tuple[int, int], mask_file: str, size: tuple[int, int], image_file: str) -> None:
+    """Raises UserError unless a mask has the size (h, w) of its image."""
+    if tuple(mask_size) != tuple(size):
+        turned = "; is the image turned by its EXIF orientation?" if tuple(mask_size) == tuple(size)[::-1] else ""
+        raise UserError(
+            f"{mask_file} is {mask_size[1]}x{mask_size[0]} but its image {image_file} is {size[1]}x{size[0]}"
+            f"{turned}; export the mask at the size of the image"
+        )
+
+
+def _image_files(images: str | os.PathLike | Sequence[str | os.PathLike], suffix: str) -> dict[str, Path]:
+    if isinstance(images, (str, os.PathLike)):
+        path = Path(images).expanduser()
+        if path.is_dir():
+            return list_images(path, suffix=suffix)
+        images = [path]
+    files: dict[str, Path] = {}
+    for path in map(Path, images):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise UserError(f"{path} is not an image; known types are {', '.join(IMAGE_SUFFIXES)}")
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; check the path")
+        key = path.with_suffix("").name
+        files[key if key not in files else path.with_suffix("").as_posix()] = path
+    if not files:
+        raise UserError("there is no image to read; give a folder, a file or a list of files")
+    return files

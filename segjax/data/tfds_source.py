@@ -1,0 +1,187 @@
+"""Reads a built TFDS data set (array_record files) with numpy and OpenCV alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segjax.data.image_files import decode_image, decode_mask
+from segjax.data.label_map import LabelMap
+from segjax.data.sources import LabelledClasses, Record, check_size
+from segjax.errors import UserError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """What is known of the n records of a split without decoding images; cached in the data set's folder.
+
+    names, sequences: n strings. frames: int32 (n,). sizes: int32 (n, 2) height, width. labelled: bool (n,).
+    """
+
+    names: np.ndarray
+    sequences: np.ndarray
+    frames: np.ndarray
+    sizes: np.ndarray
+    labelled: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Index:
+        """The index of some of the records."""
+        return Index(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
+
+
+class TfdsSource(LabelledClasses):
+    """One split of a built data set.
+
+    directory: the folder that holds dataset_info.json. split: its name, or an expression of TFDS such as
+    "train+validation" or "train[:10%]". labelled_only: leave out the frames of a video that have no label.
+    flow: read the optical flow of each record too. The label map comes from the data set's own metadata.
+    """
+
+    def __init__(self, directory: str | os.PathLike, split: str, *, labelled_only: bool = True, flow: bool = False):
+        self.directory, self.split, self.labelled_only, self.flow = Path(directory), split, labelled_only, flow
+        builder = _open(self.directory)
+        known = list(builder.info.splits)
+        if "[" not in split and "+" not in split and split not in known:
+            raise UserError(f"data set {builder.name} has no split {split!r}.{did_you_mean(split, known)}")
+        if flow and "flow" not in builder.info.features:
+            raise UserError(f"data set {builder.name} holds no optical flow; leave out flow=True")
+        self.label_map = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
+        index = _load_index(self.directory, builder, split)
+        self._rows = np.flatnonzero(index.labelled) if labelled_only else np.arange(len(index.names))
+        if not len(self._rows):
+            total = len(index.names)
+            why = f"{total} records but none is labelled; open it with labelled_only=False" if total else "no record"
+            raise UserError(f"split {split!r} of data set {builder.name} in {self.directory} holds {why}")
+        self.index = index.take(self._rows)
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Record:
+        row = int(self._rows[index])
+        try:
+            example = self._reader[row]
+        except Exception as error:  # array_record raises errors of its C++ library
+            raise UserError(
+                f"record {row} of {self.directory} cannot be read ({error}); delete the folder, it is built again"
+            ) from error
+        name = example["name"].decode()
+        file = f"{name} ({self.split}, {self.directory})"
+        image, label = decode_image(example["image"], file), None
+        if example["labelled"]:
+            mask = decode_mask(example["label"], f"the mask of {file}")
+            check_size(mask.shape, f"the mask of {file}", image.shape[:2], file)
+            label = self.label_map.encode(mask, f"the mask of {file}")
+        flow = np.asarray(example["flow"], np.float32) if self.flow else None
+        return Record(image, label, name, example["sequence"].decode(), int(example["frame"]), flow)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the records."""
+        return self.index.names.tolist()
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Height and width of the records, int32 (n, 2)."""
+        return self.index.sizes
+
+    @functools.cached_property
+    def _open_reader(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        skip = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
+        builder = _open(self.directory)
+        if "flow" in builder.info.features and not self.flow:
+            skip["flow"] = tfds.decode.SkipDecoding()
+        return builder.as_data_source(self.split, decoders=skip)
+
+    @property
+    def _reader(self) -> Any:
+        with self._lock:  # opened once per process, at the first read
+            return self._open_reader
+
+    def __getstate__(self):
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_open_reader")}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def quiet_tfds():
+    """Silences the log lines of TFDS below errors."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def write_index(directory: Path) -> dict[str, int]:
+    """Scans a freshly built data set once, caches the index of every split, and returns their lengths."""
+    builder = _open(directory)
+    lengths = {}
+    for split in builder.info.splits:
+        index = _scan(builder, split)
+        with open(directory / f"index-{split}.npz", "wb") as file:
+            np.savez(file, **dataclasses.asdict(index))
+        lengths[split] = len(index.names)
+    return lengths
+
+
+def _open(directory: Path) -> Any:
+    import tensorflow_datasets as tfds
+
+    if not (directory / "dataset_info.json").is_file():
+        raise UserError(f"{directory} holds no built data set (dataset_info.json is missing); check the path")
+    with quiet_tfds():
+        return tfds.builder_from_directory(directory)
+
+
+def _label_map_data(builder: Any) -> dict[str, Any]:
+    metadata = builder.info.metadata or {}
+    if "label_map" not in metadata:
+        raise UserError(f"data set {builder.name} stores no label map in its metadata; build it with a segjax builder")
+    return metadata["label_map"]
+
+
+def _load_index(directory: Path, builder: Any, split: str) -> Index:
+    path = directory / f"index-{split}.npz"
+    if not path.is_file():
+        return _scan(builder, split)  # an expression of TFDS, or a data set that was built elsewhere
+    with np.load(path) as arrays:
+        return Index(**arrays)
+
+
+def _scan(builder: Any, split: str) -> Index:
+    import tensorflow_datasets as tfds
+
+    skip = {name: tfds.decode.SkipDecoding() for name in ("image", "label", "flow") if name in builder.info.features}
+    rows = []
+    try:
+        for example in builder.as_data_source(split, decoders=skip):
+            size = (int(example["height"]), int(example["width"]))
+            name, sequence = example["name"].decode(), example["sequence"].decode()
+            rows.append((name, sequence, int(example["frame"]), size, bool(example["labelled"])))
+    except (ValueError, KeyError) as error:
+        raise UserError(f"split {split!r} of data set {builder.name} cannot be read: {error}") from None
+    names, sequences, frames, sizes, labelled = zip(*rows) if rows else ((), (), (), (), ())
+    return Index(
+        names=np.array(names, str),
+        sequences=np.array(sequences, str),
+        frames=np.array(frames, np.int32),
+        sizes=np.array(sizes, np.int32).reshape(-1, 2),
+        labelled=np.array(labelled, bool),
+    )

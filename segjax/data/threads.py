@@ -1,0 +1,33 @@
+"""Maps a function over items in threads, in order, holding only a few results at a time."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+) -> Iterator[Result]:
+    """Yields function(item) in the order of the items; decoding images releases the GIL, so threads use all cores.
+
+    At most 2 * workers results exist at once. The first error ends the iteration. workers: default the number of cores.
+    """
+    workers = workers or os.cpu_count() or 1
+    items = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, 2 * workers))
+        try:
+            while pending:
+                yield pending.popleft().result()
+                pending.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+        finally:
+            for future in pending:
+                future.cancel()
