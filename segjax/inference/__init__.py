@@ -1,0 +1,26 @@
+"""From images to predictions: views of an image, evaluation of a data set, reports, and files and videos."""
+
+from segjax.inference.clips import Frame, Images, Video, open_clips
+from segjax.inference.evaluate import Evaluation, ImageScore, evaluate
+from segjax.inference.files import FilesReport, predict_files
+from segjax.inference.predict import predict, predictor, tile_starts
+from segjax.inference.report import class_table, print_scores, worst_sheet, write_report
+
+__all__ = [
+    "Evaluation",
+    "FilesReport",
+    "Frame",
+    "ImageScore",
+    "Images",
+    "Video",
+    "class_table",
+    "evaluate",
+    "open_clips",
+    "predict",
+    "predict_files",
+    "predictor",
+    "print_scores",
+    "tile_starts",
+    "worst_sheet",
+    "write_report",
+]

@@ -1,0 +1,160 @@
+"""Where frames come from: an image, a folder of images, a video file; each gives an iterator of frames in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segjax.data.folders import natural_key
+from segjax.data.image_files import IMAGE_SUFFIXES, read_image
+from segjax.errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One picture of a clip.
+
+    name: relative path without suffix, which names the files written for it. index: position in the clip.
+    image: (h, w, 3) uint8 RGB.
+    """
+
+    name: str
+    index: int
+    image: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Image files that have nothing to do with each other; sizes may differ.
+
+    files: (name, path) in order. A file that cannot be read is passed to on_error and left out.
+    """
+
+    files: Sequence[tuple[str, Path]]
+    is_video = False
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def frames(self, *, on_error: Callable[[UserError], None]) -> Iterator[Frame]:
+        """Yields the frames that can be read."""
+        for index, (name, path) in enumerate(self.files):
+            try:
+                image = read_image(path)
+            except UserError as error:
+                on_error(error)
+                continue
+            yield Frame(name, index, image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """A video file: frames of one size, in time order.
+
+    name: relative path without suffix. fps: frames per second. count: frames the header promises, 0 = not known.
+    """
+
+    name: str
+    path: Path
+    fps: float
+    count: int
+    is_video = True
+
+    def __len__(self) -> int:
+        return self.count
+
+    def frames(self, *, on_error: Callable[[UserError], None]) -> Iterator[Frame]:
+        """Yields the frames; a video that stops early is passed to on_error after its last good frame."""
+        capture = _open_video(self.path)
+        try:
+            index = 0
+            while True:
+                good, image = capture.read()
+                if not good:
+                    break
+                yield Frame(f"{self.name}/{index:06d}", index, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                index += 1
+        finally:
+            capture.release()
+        if index == 0:
+            on_error(UserError(f"{self.path} holds no frame that can be decoded; convert it to mp4 (H.264)"))
+        elif index < self.count - 2:  # headers are often wrong by a frame or two
+            on_error(UserError(f"{self.path} ends after {index} of {self.count} frames; copy or download it again"))
+
+
+Clip = Images | Video
+
+
+def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = None) -> list[Clip]:
+    """Finds what to predict: one image, one video, or all images and videos under a folder.
+
+    Images of a folder are one clip, in natural order (2 before 10); every video is a clip of its own. exclude: a folder
+    to leave out, where the results go. Raises UserError when there is nothing, or a video cannot be opened.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        suffix = path.suffix.lower()
+        if suffix in VIDEO_SUFFIXES:
+            return [_video(path.stem, path)]
+        if suffix in IMAGE_SUFFIXES:
+            return [Images(((path.stem, path),))]
+        raise UserError(
+            f"{path} is neither an image ({' '.join(IMAGE_SUFFIXES)}) nor a video ({' '.join(VIDEO_SUFFIXES)}); "
+            "give one of these or a folder of them"
+        )
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist; give an image, a video or a folder")
+    files = _walk(path, None if exclude is None else Path(exclude).expanduser().resolve())
+    images = [(name, file) for name, file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    clips: list[Clip] = [Images(tuple(images))] if images else []
+    clips += [_video(name, file) for name, file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    if not clips:
+        raise UserError(
+            f"folder {path} holds no image ({' '.join(IMAGE_SUFFIXES)}) and no video ({' '.join(VIDEO_SUFFIXES)})"
+        )
+    return clips
+
+
+def _walk(root: Path, exclude: Path | None) -> list[tuple[str, Path]]:
+    """(name, path) of the images and videos under a folder; the name keeps its suffix where two would be the same."""
+    found = []
+    for base, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and (exclude is None or Path(base, name).resolve() != exclude)
+        ]
+        known = (name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+        found += [Path(base, name) for name in known if not name.startswith(".")]
+    stems: dict[str, int] = {}
+    for file in found:
+        stem = file.relative_to(root).with_suffix("").as_posix()
+        stems[stem] = stems.get(stem, 0) + 1
+    names = []
+    for file in found:
+        relative = file.relative_to(root)
+        stem = relative.with_suffix("").as_posix()
+        names.append((stem if stems[stem] == 1 else relative.as_posix(), file))
+    return sorted(names, key=lambda item: natural_key(item[0]))
+
+
+def _video(name: str, path: Path) -> Video:
+    capture = _open_video(path)
+    fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    capture.release()
+    # Some containers have no frame rate or count; 25 only sets the speed of what is written.
+    return Video(name, path, fps if 0 < fps < 1000 else 25.0, int(count) if 0 < count < 1e9 else 0)
+
+
+def _open_video(path: Path) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise UserError(f"{path} cannot be opened as a video; it is damaged or of an unknown kind, convert it to mp4")
+    return capture

@@ -1,0 +1,148 @@
+"""Confusion matrix of a whole data set, and the images a network is worst at, in constant memory on any number of
+hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import heapq
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from segjax import metrics
+from segjax.typing import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageScore:
+    """One image and how well it was predicted.
+
+    record: index into the source. miou: mean IoU over the classes in its truth or prediction. pixel_accuracy: share of
+        valid pixels.
+    image (h, w, 3) uint8; label, prediction (h, w).
+    """
+
+    record: int
+    miou: float
+    pixel_accuracy: float
+    image: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` returns.
+
+    matrix: (k, k) int64, row = truth, column = prediction. images: how many were counted. seconds: wall time.
+    worst: the images with the lowest mIoU, worst first.
+    """
+
+    matrix: np.ndarray
+    images: int
+    seconds: float
+    worst: tuple[ImageScore, ...] = ()
+
+    @property
+    def scores(self) -> dict:
+        """IoU and accuracies of the matrix, see `segjax.metrics.iou_scores`."""
+        return metrics.iou_scores(self.matrix)
+
+
+def evaluate(
+    predict_fn: Callable[[Array], Array],
+    batches: Iterable[Mapping[str, np.ndarray]],
+    *,
+    num_classes: int,
+    ignore_label: int = 255,
+    worst: int = 0,
+    sharding: NamedSharding | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Counts predictions against labels over all batches.
+
+    predict_fn: images uint8 (b, h, w, 3), on the device -> class ids (b, h, w) int, or logits (b, h, w, k).
+    batches: dicts of this host's rows: image uint8 (b, h, w, 3), label uint8 (b, h, w), weight float32 (b,) with 0 for
+        padding rows, record int32 (b,). Every host must yield the same number of batches with the same shapes.
+    worst: how many of the worst images to keep; everything else is dropped after its batch.
+    sharding: how rows lie on the devices of all hosts; None = one device. Then all hosts return the same Evaluation.
+    progress: called after each batch with the number of images counted so far.
+
+    Device work of a batch overlaps with reading the next. Each image is counted in int32 on the device and summed in
+    int64 on the host.
+    """
+    replicated = None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())
+    score = jax.jit(
+        functools.partial(_count_per_image, num_classes=num_classes, ignore_label=ignore_label),
+        out_shardings=replicated,
+    )
+    pick_row = jax.jit(lambda rows, i: rows[i], out_shardings=replicated)
+
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    images = 0
+    heap: list[tuple[float, int, ImageScore]] = []  # negative mIoU on top = the best of the worst
+
+    def start(batch):
+        batch = {name: _to_devices(batch[name], sharding) for name in ("image", "label", "weight", "record")}
+        batch["prediction"] = _class_ids(predict_fn(batch["image"]))
+        return batch, score(batch["prediction"], batch["label"], batch["weight"], batch["record"])
+
+    def finish(batch, counted):
+        nonlocal images
+        matrices, weight, record = (np.asarray(x) for x in counted)
+        for row in np.flatnonzero(weight > 0):  # all hosts see the same numbers here, so they take the same branches
+            images += 1
+            matrix[:] += matrices[row]
+            if worst and matrices[row].any():
+                scores = metrics.iou_scores(matrices[row].astype(np.int64))
+                rank = (-scores["miou"], -int(record[row]))
+                if len(heap) < worst or rank > heap[0][:2]:
+                    image, label, prediction = (
+                        np.asarray(pick_row(batch[name], row)) for name in ("image", "label", "prediction")
+                    )
+                    found = ImageScore(
+                        int(record[row]),
+                        float(scores["miou"]),
+                        float(scores["pixel_accuracy"]),
+                        image,
+                        label,
+                        prediction,
+                    )
+                    (heapq.heappush if len(heap) < worst else heapq.heapreplace)(heap, (*rank, found))
+        if progress:
+            progress(images)
+
+    begin = time.perf_counter()
+    running = None
+    for batch in batches:
+        started = start(batch)
+        if running:
+            finish(*running)
+        running = started
+    if running:
+        finish(*running)
+    ordered = tuple(entry[2] for entry in sorted(heap, key=lambda entry: entry[:2], reverse=True))
+    return Evaluation(matrix, images, time.perf_counter() - begin, ordered)
+
+
+def _count_per_image(prediction, label, weight, record, *, num_classes, ignore_label):
+    """Confusion matrix of each row, (b, k, k) int32, and the row's weight and record, which every host needs."""
+    count = functools.partial(metrics.confusion_matrix, num_classes=num_classes, ignore_label=ignore_label)
+    return jax.vmap(count)(prediction, label), weight, record
+
+
+def _class_ids(prediction: Array) -> Array:
+    return jnp.argmax(prediction, axis=-1).astype(jnp.int32) if prediction.ndim == 4 else prediction
+
+
+def _to_devices(rows: np.ndarray, sharding: NamedSharding | None) -> jax.Array:
+    """This host's rows as a part of one global array."""
+    if sharding is None:
+        return jnp.asarray(rows)
+    axes = PartitionSpec(*sharding.spec[: np.ndim(rows)])
+    return jax.make_array_from_process_local_data(NamedSharding(sharding.mesh, axes), np.asarray(rows))

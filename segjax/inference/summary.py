@@ -1,0 +1,226 @@
+"""What a network costs: parameters, multiply-adds and activations per module, read from its jaxpr without running it.
+
+Multiply-adds are counted where an activation meets something made of a `kernel` leaf, so the count does not depend on
+how a convolution is lowered: a depthwise one as nine shifted products counts as the convolution it stands for.
+Products with constants (resizing) and BatchNorm, which folds into the convolution, are not counted, as is usual.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+from rich.table import Table
+
+from segjax.typing import Array, Variables
+
+PRODUCTS = ("conv_general_dilated", "dot_general", "mul")
+OTHER = "(products of activations)"
+
+
+@dataclasses.dataclass
+class Cost:
+    """parameters: numbers. multiply_adds: for the batch given. activation_bytes: outputs of its convolutions."""
+
+    parameters: int = 0
+    multiply_adds: int = 0
+    activation_bytes: int = 0
+
+    def __iadd__(self, other: Cost) -> Cost:
+        self.parameters += other.parameters
+        self.multiply_adds += other.multiply_adds
+        self.activation_bytes += other.activation_bytes
+        return self
+
+
+def module_costs(
+    apply_fn: Callable[[Variables, Array], Any], variables: Variables, images: Array, *, depth: int = 2
+) -> dict[str, Cost]:
+    """Cost of each module, in the order the modules run.
+
+    apply_fn: (variables, images) -> anything, in inference mode. variables, images: arrays or shapes (jax.eval_shape).
+    depth: how many parts of the module's dotted name to tell apart. A loop of unknown length counts once.
+    """
+    closed = jax.make_jaxpr(apply_fn)(variables, images)
+    leaves = [path for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
+    inputs = [_Kernels({_module(path)} if path[-1].key == "kernel" else ()) for path in leaves]
+    inputs += [ACTIVATION] * (len(closed.jaxpr.invars) - len(inputs))
+    counted: dict[str, Cost] = {}
+    _walk(closed.jaxpr, inputs, 1, counted)
+
+    costs: dict[str, Cost] = {_group(name, depth): Cost() for name in counted}
+    for name, cost in counted.items():
+        costs[_group(name, depth)] += cost
+    for path, leaf in jax.tree_util.tree_flatten_with_path(variables["params"])[0]:
+        costs.setdefault(_group(_module((None, *path)), depth), Cost()).parameters += math.prod(leaf.shape)
+    return costs
+
+
+def saved_for_backward(apply_fn: Callable[[Any], Any], params: Any) -> int:
+    """Bytes that the backward pass keeps from the forward pass, parameters and inputs not counted; remat shows here.
+
+    apply_fn: params -> array, in training mode.
+    """
+    closed = jax.make_jaxpr(lambda params: jax.tree.leaves(jax.vjp(apply_fn, params)[1]))(params)
+    given = {id(var) for var in (*closed.jaxpr.invars, *closed.jaxpr.constvars)}
+    kept = {id(var): var.aval for var in closed.jaxpr.outvars if not isinstance(var, core.Literal)}
+    return sum(_bytes(aval) for key, aval in kept.items() if key not in given)
+
+
+def cost_table(costs: Mapping[str, Cost], *, title: str = "") -> Table:
+    """Table of `module_costs` with the total below."""
+    total = Cost()
+    for cost in costs.values():
+        total += cost
+    table = Table(title=title or None, title_justify="left", show_footer=True)
+    table.add_column("module", footer="total")
+    cells = [f"{total.parameters:,}", _si(total.multiply_adds), "", _mib(total.activation_bytes)]
+    for heading, foot in zip(("parameters", "multiply-adds", "share", "activations"), cells):
+        table.add_column(heading, footer=foot, justify="right")
+    for name, cost in costs.items():
+        share = f"{100 * cost.multiply_adds / total.multiply_adds:.1f} %" if total.multiply_adds else ""
+        row = (f"{cost.parameters:,}", _si(cost.multiply_adds), share, _mib(cost.activation_bytes))
+        table.add_row(name, *row)
+    return table
+
+
+# Walking the jaxpr. Each variable is either an activation or made of parameters and constants only; of the latter we
+# remember the modules whose kernels are in it.
+
+
+class _Kernels(frozenset):
+    """Names of the modules whose kernels a parameter-only value is made of; empty for constants and other leaves."""
+
+
+ACTIVATION = None
+
+
+def _join(kinds):
+    return ACTIVATION if any(kind is ACTIVATION for kind in kinds) else _Kernels().union(*kinds)
+
+
+def _walk(jaxpr, inputs, times: int, counted: dict[str, Cost]):
+    """Counts the products of a jaxpr that runs `times` times; returns the kinds of its outputs."""
+    kinds = dict(zip(jaxpr.invars, inputs))
+
+    def kind_of(var):
+        return _Kernels() if isinstance(var, core.Literal) else kinds.get(var, _Kernels())
+
+    for eqn in jaxpr.eqns:
+        operands = [kind_of(var) for var in eqn.invars]
+        inner = _inner(eqn)
+        if inner is not None:
+            outputs = _walk_inner(eqn, inner, operands, times, counted)
+        else:
+            outputs = [_join(operands)] * len(eqn.outvars)
+            if eqn.primitive.name in PRODUCTS and any(kind is ACTIVATION for kind in operands):
+                _count(eqn, operands, times, counted)
+        kinds.update(zip(eqn.outvars, outputs))
+    return [kind_of(var) for var in jaxpr.outvars]
+
+
+def _inner(eqn) -> list | None:
+    """The jaxprs an equation calls, or None."""
+    name = eqn.primitive.name
+    if name == "cond":
+        return list(eqn.params["branches"])
+    if name == "while":
+        return [eqn.params["body_jaxpr"]]
+    found = [eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params]
+    return found[:1] or None
+
+
+def _walk_inner(eqn, inner, operands, times, counted):
+    name, jaxprs = eqn.primitive.name, [getattr(j, "jaxpr", j) for j in inner]
+    if name == "cond":  # the dearest branch is what a device must be ready for
+        results = []
+        for jaxpr in jaxprs:
+            branch: dict[str, Cost] = {}
+            outputs = _walk(jaxpr, operands[1:], times, branch)
+            results.append((sum(cost.multiply_adds for cost in branch.values()), len(results), branch, outputs))
+        _, _, branch, _ = max(results)
+        for module, cost in branch.items():
+            counted.setdefault(module, Cost()).__iadd__(cost)
+        return [_join(kinds) for kinds in zip(*(result[3] for result in results))]
+    if name == "while":
+        operands = operands[eqn.params["cond_nconsts"] :]
+        consts, carry = operands[: eqn.params["body_nconsts"]], operands[eqn.params["body_nconsts"] :]
+        carry = _settle(jaxprs[0], consts, carry, [])
+        return _walk(jaxprs[0], [*consts, *carry], times, counted)
+    if name == "scan":
+        first, last = eqn.params["num_consts"], eqn.params["num_consts"] + eqn.params["num_carry"]
+        consts, carry, slices = operands[:first], operands[first:last], operands[last:]
+        carry = _settle(jaxprs[0], consts, carry, slices)
+        return _walk(jaxprs[0], [*consts, *carry, *slices], times * eqn.params["length"], counted)
+    return _walk(jaxprs[0], operands[-len(jaxprs[0].invars) :] if jaxprs[0].invars else [], times, counted)
+
+
+def _settle(jaxpr, consts, carry, slices):
+    """Kinds of the carry once they stop changing: a sum that starts as zeros is an activation from its second round."""
+    while True:
+        after = _walk(jaxpr, [*consts, *carry, *slices], 0, {})[: len(carry)]
+        joined = [_join(pair) for pair in zip(carry, after)]
+        if joined == carry:
+            return carry
+        carry = joined
+
+
+def _count(eqn, operands, times, counted) -> None:
+    out = eqn.outvars[0].aval
+    if eqn.primitive.name == "mul":
+        modules = _join([kind for kind in operands if kind is not ACTIVATION])
+        if modules and len(operands) == 2 and ACTIVATION in operands:
+            cost = counted.setdefault(min(modules), Cost())
+            cost.multiply_adds += times * out.size
+            cost.activation_bytes = max(cost.activation_bytes, times * _bytes(out))  # terms of one sum: one output
+        return
+    if all(kind is ACTIVATION for kind in operands[:2]):
+        module = OTHER
+    elif modules := _join([kind for kind in operands[:2] if kind is not ACTIVATION]):
+        module = min(modules)
+    else:
+        return
+    cost = counted.setdefault(module, Cost())
+    cost.multiply_adds += times * _products(eqn)
+    cost.activation_bytes += times * _bytes(out)
+
+
+def _products(eqn) -> int:
+    (left, right), out = (var.aval for var in eqn.invars[:2]), eqn.outvars[0].aval
+    if eqn.primitive.name == "dot_general":
+        return out.size * math.prod(left.shape[axis] for axis in eqn.params["dimension_numbers"][0][0])
+    features = right.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
+    # A transposed convolution multiplies only the pixels between which zeros were inserted.
+    return out.size * (right.size // features) // math.prod(eqn.params["lhs_dilation"])
+
+
+def _module(path) -> str:
+    """Dotted name of the module a leaf belongs to; path: (collection, module, ..., leaf)."""
+    return ".".join(str(entry.key) for entry in path[1:-1])
+
+
+def _group(name: str, depth: int) -> str:
+    return ".".join(name.split(".")[:depth]) or "(top)"
+
+
+def _bytes(aval) -> int:
+    # Typed PRNG keys have an extended dtype without itemsize known to numpy; they are a few words.
+    return aval.size * (
+        np.dtype(aval.dtype).itemsize if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key) else 8
+    )
+
+
+def _si(number: float) -> str:
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.2f} {unit}"
+    return f"{number:.0f}"
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB"

@@ -1,0 +1,84 @@
+"""Where predictions go: PNG files written by threads, and mp4 videos."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segjax.data.image_files import encode_png
+from segjax.errors import UserError
+
+
+def write_png(path: str | os.PathLike, picture: np.ndarray) -> Path:
+    """Writes uint8 or uint16 (h, w), or uint8 (h, w, 3) RGB, as PNG; makes the folder. UserError when it cannot."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_png(np.ascontiguousarray(picture)))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); free some space or give another folder"
+        ) from None
+    return path
+
+
+class PngWriter:
+    """Encodes and writes PNG files in threads; at most `backlog` pictures wait, so memory stays constant."""
+
+    def __init__(self, *, threads: int = 4, backlog: int = 16):
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="png")
+        self._waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+        self._backlog = backlog
+
+    def write(self, path: str | os.PathLike, picture: np.ndarray) -> None:
+        """Queues one picture; raises the error of an earlier one if there was any."""
+        while len(self._waiting) >= self._backlog:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(write_png, path, picture))
+
+    def __enter__(self) -> PngWriter:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        self._pool.shutdown(wait=True)
+        if kind is None:
+            for future in self._waiting:
+                future.result()
+
+
+class VideoWriter:
+    """Writes RGB frames of one size to an mp4 file (MPEG-4), under a temporary name until it is complete."""
+
+    def __init__(self, path: str | os.PathLike, *, fps: float):
+        self.path = Path(path)
+        self._part = self.path.with_name(f"{self.path.stem}.part{self.path.suffix}")
+        self._fps = fps
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, picture: np.ndarray) -> None:
+        """Appends one frame, uint8 (h, w, 3) RGB."""
+        if self._writer is None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"{self.path} cannot be written ({error.strerror}); give another folder") from None
+            size = (picture.shape[1], picture.shape[0])
+            self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)
+            if not self._writer.isOpened():
+                raise UserError(
+                    f"{self.path} cannot be written as mp4; check the folder, its permissions and its space"
+                )
+        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._writer is not None:
+            self._writer.release()
+            os.replace(self._part, self.path)  # what was written before an error can be watched
