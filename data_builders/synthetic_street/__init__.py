@@ -1,0 +1,1 @@
+"""The embedded default: a procedural street video with exact labels and exact optical flow."""

@@ -1,0 +1,89 @@
+"""All textures of a scene in one picture with its mipmaps, so that a frame is shaded with a single cv2.remap."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+LEVELS = 5  # mipmaps, each half the size of the one before
+_GUTTER = 16  # texels around every texture: bilinear sampling at the coarsest level stays inside
+_WIDTH = 2048
+
+
+class Atlas:
+    """Textures by name; `add` all of them, then `pack` once.
+
+    A texture is rgba uint8 (h, w, 4): red, green, blue, and the share of the object's own tint (0 = painted colour as it
+    is, 255 = multiplied by the tint). `solid` bool (h, w) cuts it out: rays pass where it is false.
+    """
+
+    def __init__(self):
+        self._parts: list[tuple[np.ndarray, np.ndarray | None, bool]] = []
+        self._names: dict[str, list[int]] = {}
+
+    def add(self, name: str, rgba: np.ndarray, solid: np.ndarray | None = None, *, tile: bool = False) -> int:
+        """Adds one texture under a name (several may share it) and returns its index. `tile`: it wraps around."""
+        self._parts.append((_bleed(rgba, solid) if solid is not None else rgba, solid, tile))
+        self._names.setdefault(name, []).append(len(self._parts) - 1)
+        return len(self._parts) - 1
+
+    def names(self, name: str) -> list[int]:
+        """Indices of all textures with this name."""
+        return self._names[name]
+
+    def pick(self, rng: np.random.Generator, name: str) -> int:
+        """Index of a random one of the textures with this name."""
+        options = self._names[name]
+        return options[int(rng.integers(len(options)))]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(h, w) in texels."""
+        return self._parts[index][0].shape[:2]
+
+    def pack(self) -> Atlas:
+        """Places the textures on shelves and builds the mipmaps. Sets `image`, `solid`, `rect` (n, 4), `cutout` (n,)."""
+        order = sorted(range(len(self._parts)), key=lambda i: -self._parts[i][0].shape[0])
+        x = y = shelf = 0
+        places = {}
+        for i in order:
+            h, w = (s + 2 * _GUTTER for s in self._parts[i][0].shape[:2])
+            if x + w > _WIDTH:
+                x, y, shelf = 0, y + shelf, 0
+            places[i] = (x, y)
+            x, shelf = x + w, max(shelf, h)
+        height = -(-(y + shelf) // 2 ** (LEVELS - 1)) * 2 ** (LEVELS - 1)
+        level = np.zeros((height, _WIDTH, 4), np.uint8)
+        self.solid = np.ones((height, _WIDTH), bool)
+        self.rect = np.zeros((len(self._parts), 4))  # x, y, w, h of the texture without its gutter
+        self.cutout = np.array([solid is not None for _, solid, _ in self._parts])
+        for i, (rgba, solid, tile) in enumerate(self._parts):
+            x, y = places[i]
+            h, w = rgba.shape[:2]
+            border = cv2.BORDER_WRAP if tile else cv2.BORDER_REPLICATE
+            padded = cv2.copyMakeBorder(rgba, _GUTTER, _GUTTER, _GUTTER, _GUTTER, border)
+            level[y : y + padded.shape[0], x : x + padded.shape[1]] = padded
+            self.rect[i] = x + _GUTTER, y + _GUTTER, w, h
+            if solid is not None:
+                self.solid[y + _GUTTER : y + _GUTTER + h, x + _GUTTER : x + _GUTTER + w] = solid
+        levels, self.level_row = [level], [0.0]
+        for _ in range(LEVELS - 1):
+            self.level_row.append(self.level_row[-1] + level.shape[0])
+            level = cv2.resize(level, (level.shape[1] // 2, level.shape[0] // 2), interpolation=cv2.INTER_AREA)
+            levels.append(cv2.copyMakeBorder(level, 0, 0, 0, _WIDTH - level.shape[1], cv2.BORDER_CONSTANT))
+        self.image = np.concatenate(levels)
+        self.level_row = np.array(self.level_row, np.float32)
+        return self
+
+
+def _bleed(rgba: np.ndarray, solid: np.ndarray) -> np.ndarray:
+    """Fills the holes with the colours around them, so that mipmaps have no dark fringe."""
+    weight = solid.astype(np.float32)
+    colour = rgba.astype(np.float32) * weight[..., None]
+    out, known = rgba.copy(), solid.copy()
+    for sigma in (1.5, 6.0, 24.0):
+        w = cv2.GaussianBlur(weight, (0, 0), sigma)
+        c = cv2.GaussianBlur(colour, (0, 0), sigma)
+        fill = ~known & (w > 1e-3)
+        out[fill] = np.clip(c[fill] / w[fill][:, None], 0, 255)
+        known |= fill
+    return out

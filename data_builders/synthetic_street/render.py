@@ -1,0 +1,205 @@
+"""Renders a scene: a z-buffer of rectangles by inverse homographies, deferred shading from the atlas, exact flow.
+
+A rectangle's pixel (x, y) and its texture place (u, v) are related by the homography H = K [right down origin] in camera
+coordinates: z (x, y, 1) = H (u, v, 1). So H^-1 (x, y, 1) = (u, v, 1) / z gives place and depth at once, and the pixel of
+frame t lies at H' H^-1 (x, y, 1) in frame t-1, where H' is the same rectangle then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from data_builders.synthetic_street.atlas import LEVELS
+from data_builders.synthetic_street.scene import EGO, SKY
+from data_builders.synthetic_street.shadows import ShadowMap
+from data_builders.synthetic_street.street import Street
+
+_NEAR = 0.25  # metres
+
+
+@dataclasses.dataclass
+class View:
+    """A frame before shading. to_plane (n, 3, 3): H^-1 of every rectangle; seen (n,): it may be visible;
+    ids (2h+1, 2w+1) int32: the rectangle at every half pixel, first sample at -0.5."""
+
+    time: float
+    homography: np.ndarray
+    to_plane: np.ndarray
+    ids: np.ndarray
+
+    @property
+    def pixel_ids(self) -> np.ndarray:
+        """(h, w) the rectangle at every pixel centre."""
+        return self.ids[1::2, 1::2]
+
+
+class Renderer:
+    """Draws one street. `view(t)` solves visibility; `shade`, `labels` and `flow` read it."""
+
+    def __init__(self, street: Street):
+        self.street = street
+        scene, camera, atlas = street.scene, street.camera, street.town.atlas
+        self.xs = np.arange(-0.5, camera.width, 0.5)
+        self.ys = np.arange(-0.5, camera.height, 0.5)
+        rect = atlas.rect[scene.texture]
+        self._rect = rect
+        self._texels = np.abs(rect[:, 2] * scene.repeat[:, 0] * rect[:, 3] * scene.repeat[:, 1])
+        self._cutout = atlas.cutout[scene.texture]
+        self._light = self._illuminate()
+        self._shadows = ShadowMap(street)
+
+    def _illuminate(self) -> np.ndarray:
+        """Light (n, 3) on every rectangle: sky light plus sun by the angle of the side that faces the camera."""
+        scene, weather = self.street.scene, self.street.weather
+        corner = scene.at(0.0)
+        normal = np.cross(corner[:, :, 0], corner[:, :, 1])
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+        centre = corner @ np.array([0.5, 0.5, 1.0])
+        toward = np.array(self.street.camera.start) - centre
+        normal *= np.where((normal * toward).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
+        lambert = np.clip(normal @ weather.sun, 0, 1)
+        up = 0.85 + 0.15 * np.clip(-normal[:, 1], 0, 1)
+        light = up[:, None] * weather.ambient + (0.12 + 0.88 * lambert)[:, None] * weather.sun_colour
+        return np.where(scene.lit[:, None], light, 1.0) * weather.exposure
+
+    def view(self, t: float) -> View:
+        """Finds out which rectangle every sample sees at time t."""
+        scene, camera = self.street.scene, self.street.camera
+        rotation, place = camera.pose(t)
+        corner = scene.at(t)
+        world = scene.body_index != EGO
+        corner[world & (scene.body_index != SKY), :, 2] -= place
+        corner[world] = rotation @ corner[world]
+        homography = camera.matrix() @ corner
+        singular = np.abs(np.linalg.det(homography)) < 1e-9
+        to_plane = np.linalg.inv(np.where(singular[:, None, None], np.eye(3), homography))
+        boxes = self._boxes(homography)
+        boxes[singular] = 0
+        return View(t, homography, to_plane, self._visibility(to_plane, boxes))
+
+    def _boxes(self, homography: np.ndarray) -> np.ndarray:
+        """Sample ranges x0, x1, y0, y1 (n, 4) that enclose each rectangle in front of the camera."""
+        unit = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1.0]])
+        points = np.einsum("nij,kj->nki", homography, unit)  # (n, 4 corners, 3)
+        following = np.roll(points, -1, axis=1)
+        z0, z1 = points[..., 2], following[..., 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = (_NEAR - z0) / (z1 - z0)
+        cut = points + share[..., None] * (following - points)  # where an edge passes the near plane
+        cut[((z0 < _NEAR) == (z1 < _NEAR))] = np.nan
+        points[z0 < _NEAR] = np.nan
+        points = np.concatenate([points, cut], axis=1)
+        with np.errstate(invalid="ignore"):
+            xy = points[..., :2] / points[..., 2:]
+        low = np.min(np.where(np.isnan(xy), np.inf, xy), axis=1)
+        high = np.max(np.where(np.isnan(xy), -np.inf, xy), axis=1)
+        size = np.array([len(self.xs), len(self.ys)])
+        first = np.clip(np.ceil(np.clip(low, -1e6, 1e6) * 2 + 1), 0, size)
+        last = np.clip(np.floor(np.clip(high, -1e6, 1e6) * 2 + 1) + 1, 0, size)
+        return np.stack([first[:, 0], last[:, 0], first[:, 1], last[:, 1]], axis=-1).astype(np.int64)
+
+    def _visibility(self, to_plane: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """The z-buffer: nearest rectangle per sample; cut-outs are tested texel by texel."""
+        scene, solid = self.street.scene, self.street.town.atlas.solid
+        xs, ys = self.xs.astype(np.float32), self.ys.astype(np.float32)
+        inverse_depth = np.zeros((len(ys), len(xs)), np.float32)
+        ids = np.zeros(inverse_depth.shape, np.int32)
+        todo = np.flatnonzero((boxes[:, 1] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 2]))
+        rows = to_plane.astype(np.float32)
+        repeat, rect = scene.repeat.astype(np.float32), self._rect.astype(np.float32)
+        for i in todo:
+            x0, x1, y0, y1 = boxes[i]
+            x, y, m = xs[x0:x1], ys[y0:y1, None], rows[i]
+            c = m[2, 0] * x + (m[2, 1] * y + m[2, 2])
+            depth = inverse_depth[y0:y1, x0:x1]
+            inside = c > depth
+            if not inside.any():
+                continue
+            a = m[0, 0] * x + (m[0, 1] * y + m[0, 2])
+            b = m[1, 0] * x + (m[1, 1] * y + m[1, 2])
+            inside &= np.minimum(a, b) >= 0
+            inside &= np.maximum(a, b) <= c
+            if self._cutout[i]:
+                at = np.flatnonzero(inside)
+                if not at.size:
+                    continue
+                k = c.ravel()[at]
+                u, v = a.ravel()[at] / k * repeat[i, 0], b.ravel()[at] / k * repeat[i, 1]
+                if repeat[i, 0] != 1:
+                    u = u - np.floor(u)
+                if repeat[i, 1] != 1:
+                    v = v - np.floor(v)
+                tx, ty, tw, th = rect[i]
+                column = np.minimum(u * tw, tw - 1).astype(np.int32) + int(tx)
+                line = np.minimum(v * th, th - 1).astype(np.int32) + int(ty)
+                inside.ravel()[at[~solid[line, column]]] = False
+            np.copyto(depth, c, where=inside)
+            np.copyto(ids[y0:y1, x0:x1], np.int32(i), where=inside)
+        return ids
+
+    def shade(self, view: View) -> np.ndarray:
+        """The noise-free picture, float32 (h, w, 3) RGB, 0..255, filtered over the pixel with a [1 2 1] kernel."""
+        scene, weather, atlas = self.street.scene, self.street.weather, self.street.town.atlas
+        ids = view.ids
+        x, y = self.xs.astype(np.float32)[None], self.ys.astype(np.float32)[:, None]
+        table = view.to_plane.reshape(-1, 9).astype(np.float32)
+        pick = [np.take(np.ascontiguousarray(table[:, k]), ids) for k in range(9)]
+        inverse = pick[6] * x + pick[7] * y + pick[8]  # 1 / depth
+        depth = 1 / np.maximum(inverse, 1e-6)
+        u = (pick[0] * x + pick[1] * y + pick[2]) * depth
+        v = (pick[3] * x + pick[4] * y + pick[5]) * depth
+        per = lambda values: np.take(np.ascontiguousarray(values, dtype=np.float32), ids)  # noqa: E731
+        fade = per(scene.fade[:, 0]) + per(scene.fade[:, 1] - scene.fade[:, 0]) * v
+        s, t = u * per(scene.repeat[:, 0]), v * per(scene.repeat[:, 1])
+        wraps = scene.repeat != 1
+        s -= np.floor(s) * per(wraps[:, 0])
+        t -= np.floor(t) * per(wraps[:, 1])
+        # footprint of a sample in texels: |det of d(u, v)/d(x, y)| = |det H^-1| / c^3
+        area = per(np.abs(np.linalg.det(view.to_plane)) * self._texels * 0.25) * depth * depth * depth
+        level = np.clip(np.rint(0.5 * np.log2(np.maximum(area, 1e-6)) - 0.1), 0, LEVELS - 1).astype(np.int32)
+        scale = np.take((0.5 ** np.arange(LEVELS)).astype(np.float32), level)
+        column = (per(self._rect[:, 0]) + s * per(self._rect[:, 2])) * scale - 0.5
+        line = (per(self._rect[:, 1]) + t * per(self._rect[:, 3])) * scale - 0.5 + np.take(atlas.level_row, level)
+        texel = cv2.remap(atlas.image, column, line, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        fade *= self._shadows.shade(view.time, ids, self.xs, self.ys)
+        clear = np.exp(-weather.haze * depth * per(scene.fog))
+        share = texel[..., 3].astype(np.float32) * (1 / 255)
+        out = np.empty((*ids.shape, 3), np.float32)
+        lit = self._light
+        for k in range(3):
+            colour = texel[..., k] * (per(lit[:, k]) + per(lit[:, k] * (scene.tint[:, k] - 1)) * share) * fade
+            haze = weather.haze_colour[k] * weather.exposure
+            out[..., k] = haze + (colour - haze) * clear
+        kernel = np.array([0.25, 0.5, 0.25], np.float32)
+        out = cv2.sepFilter2D(out, -1, kernel, kernel)[1::2, 1::2]
+        out = np.clip(out, 0, None) * (1 / 255)
+        out = np.where(out < 0.8, out, 1 - 0.2 * np.exp(-(out - 0.8) / 0.2))  # highlights roll off
+        return (255 * out**weather.gamma).astype(np.float32)
+
+    def labels(self, view: View) -> np.ndarray:
+        """Train ids uint8 (h, w) at the pixel centres."""
+        return self.street.scene.label[view.pixel_ids]
+
+    def flow(self, view: View, before: View) -> tuple[np.ndarray, np.ndarray]:
+        """(flow float32 (h, w, 2), visible bool (h, w)): pixel (x, y) of `view` lies at (x + u, y + v) in `before`.
+
+        Visible: that place is inside the picture, and the pixel nearest to it shows the same rectangle in `before`.
+        """
+        ids, height, width = view.pixel_ids, self.street.camera.height, self.street.camera.width
+        chain = before.homography @ view.to_plane  # (n, 3, 3)
+        used, compact = np.unique(ids, return_inverse=True)
+        chain = chain[used].reshape(-1, 9)[compact.reshape(ids.shape)]
+        x, y = np.arange(width, dtype=np.float64)[None], np.arange(height, dtype=np.float64)[:, None]
+        px, py, pz = (chain[..., 3 * k] * x + chain[..., 3 * k + 1] * y + chain[..., 3 * k + 2] for k in range(3))
+        front = pz > 1e-6
+        pz = np.where(front, pz, 1.0)
+        px, py = px / pz, py / pz
+        column, line = np.rint(px), np.rint(py)
+        inside = front & (column >= 0) & (column <= width - 1) & (line >= 0) & (line <= height - 1)
+        column, line = np.where(inside, column, 0).astype(np.int64), np.where(inside, line, 0).astype(np.int64)
+        visible = inside & (before.pixel_ids[line, column] == ids)
+        flow = np.stack([np.where(front, px - x, 0.0), np.where(front, py - y, 0.0)], axis=-1)
+        return flow.astype(np.float32), visible
