@@ -248,8 +248,8 @@ def confusion_plot(matrix: np.ndarray, class_names: Sequence[str], *, dpi: int =
     side = 2.6 + 0.42 * k
     figure = _figure(side, side, dpi)
     axes = figure.add_subplot()
-    shown = axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # square root: small confusions stay visible
-    shown.cmap.set_bad("#f2f2f2")
+    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # square root: small confusions stay visible
+    axes.set_facecolor("#f2f2f2")  # shows where a row is empty
     names = list(class_names)
     axes.set_xticks(range(k), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=9)
     axes.set_yticks(range(k), names, fontsize=9)
@@ -341,6 +341,8 @@ def _read_log(path: str | Path) -> list[dict]:
 
 
 def _running_mean(y: np.ndarray, width: int) -> np.ndarray:
+    if len(y) <= 2 * width:
+        return y
     kernel = np.ones(2 * width + 1)
     return np.convolve(y, kernel, "same") / np.convolve(np.ones_like(y), kernel, "same")
 

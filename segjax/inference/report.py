@@ -116,6 +116,28 @@ def worst_sheet(
     )
 
 
+def label_sheet(
+    samples: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    class_names: Sequence[str],
+    palette: np.ndarray,
+    *,
+    tile_width: int = 420,
+) -> np.ndarray:
+    """Sheet of image | overlay | labels for (name, image (h, w, 3) uint8, labels (h, w)) triples, with a legend."""
+    rows = [
+        [image, visualize.overlay(image, labels, palette), visualize.colorize(labels, palette)]
+        for _, image, labels in samples
+    ]
+    width = visualize.sheet_width(3, tile_width) - 2 * visualize.GAP
+    return visualize.sheet(
+        rows,
+        captions=[name for name, _, _ in samples],
+        titles=("image", "overlay", "labels"),
+        foot=visualize.legend(class_names, palette, width=width),
+        tile_width=tile_width,
+    )
+
+
 def _class_rows(matrix: np.ndarray, class_names: Sequence[str]) -> list[dict]:
     iou = metrics.iou_scores(matrix)["iou"]
     matrix = np.asarray(matrix, np.float64)

@@ -61,12 +61,16 @@ def module_costs(
     return costs
 
 
-def saved_for_backward(apply_fn: Callable[[Any], Any], params: Any) -> int:
+def saved_for_backward(apply_fn: Callable[..., Any], params: Any, *others: Any) -> int:
     """Bytes that the backward pass keeps from the forward pass, parameters and inputs not counted; remat shows here.
 
-    apply_fn: params -> array, in training mode.
+    apply_fn: (params, *others) -> arrays, in training mode. params, others: arrays or shapes.
     """
-    closed = jax.make_jaxpr(lambda params: jax.tree.leaves(jax.vjp(apply_fn, params)[1]))(params)
+
+    def residuals(params, *others):
+        return jax.tree.leaves(jax.vjp(lambda params: apply_fn(params, *others), params)[1])
+
+    closed = jax.make_jaxpr(residuals)(params, *others)
     given = {id(var) for var in (*closed.jaxpr.invars, *closed.jaxpr.constvars)}
     kept = {id(var): var.aval for var in closed.jaxpr.outvars if not isinstance(var, core.Literal)}
     return sum(_bytes(aval) for key, aval in kept.items() if key not in given)

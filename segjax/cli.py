@@ -1,0 +1,360 @@
+"""The `segjax` console command: predict, check_data, summary.
+
+segjax predict --checkpoint=runs/camvid --input=drive.mp4 --output=out --scales 0.75 1 1.25 --flip
+segjax check_data --images=data/images --masks=data/masks --output=check
+segjax summary --model=fastscnn --size=1024x2048
+
+Flags may be written --a-b or --a_b, with "=" or a space. An error that the user can cause is one line and exit code 2.
+Heavy packages are imported by the command that needs them, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from segjax import __version__
+from segjax.errors import UserError, did_you_mean
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1 where check_data found problems, 2 after a user's error."""
+    try:
+        arguments = parse((sys.argv[1:] if argv is None else list(argv)) or ["--help"])
+        return COMMANDS[arguments.command][0](arguments) or 0
+    except UserError as error:
+        return _fail(str(error), 2)
+    except BrokenPipeError:  # `segjax summary | head`
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        return _fail(": ".join(filter(None, (error.filename and str(error.filename), error.strerror))), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"segjax: error: {' '.join(sentence.split())}", file=sys.stderr)
+    return code
+
+
+# Arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        if message.startswith("argument command: invalid choice"):
+            name = message.split("'")[1]
+            raise UserError(f"there is no command {name!r}.{did_you_mean(name, COMMANDS)}")
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Arguments of one command. Raises UserError for unknown commands and flags, with the nearest name."""
+    parser = _Parser(prog="segjax", description="Semantic segmentation of street scenes in JAX.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"segjax {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
+    parsers = {}
+    for name, (_, describe, summary) in COMMANDS.items():
+        parsers[name] = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        describe(parsers[name])
+    words = _canonical(argv)
+    if words and words[0] in parsers:  # a misspelt flag is a better story than the required one it leaves missing
+        known = [flag for action in parsers[words[0]]._actions for flag in action.option_strings]
+        for flag in (word.split("=")[0] for word in words[1:] if word.startswith("--")):
+            if flag not in known:
+                raise UserError(f"segjax {words[0]} has no flag {flag}.{did_you_mean(flag, known)}")
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise UserError(
+            f"segjax {arguments.command} does not know what to do with {unknown[0]!r}; see `segjax {words[0]} --help`"
+        )
+    return arguments
+
+
+def _canonical(argv: Sequence[str]) -> list[str]:
+    """--data_dir=x -> --data-dir=x, check-data -> check_data; values stay as they are."""
+    words = []
+    for position, word in enumerate(argv):
+        if word.startswith("--"):
+            flag, equals, value = word.partition("=")
+            word = flag.replace("_", "-") + equals + value
+        elif position == 0:
+            word = word.replace("-", "_") if not word.startswith("-") else word
+        words.append(word)
+    return words
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels, for example 512x1024")
+    return int(parts[0]), int(parts[1])
+
+
+def _positive_int(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",") if part]
+    except ValueError:
+        raise UserError(f"{text!r} is no number; write for example 0.5 1 2") from None
+    if not values or not all(0 < value <= 16 for value in values):
+        raise UserError(f"{text!r}: a scale is a number above 0 and at most 16")
+    return values
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UserError(f"{text!r} is no share; write a number from 0 to 1")
+    return value
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--option {text!r} must be written name=value, for example --option output_stride=8")
+    if value.lower() in ("true", "false", "none"):
+        value = value.capitalize()
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+# predict
+
+
+def _describe_predict(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="DIR", help="workdir of a run, or one of its stages or checkpoints")
+    add("--input", required=True, metavar="PATH", help="an image, a video, or a folder with any of them")
+    add("--output", required=True, metavar="DIR", help="folder for the results")
+    add("--write", nargs="+", default=["overlay", "ids"], metavar="KIND", help="overlay, ids, color (overlay ids)")
+    add("--scales", nargs="+", type=_numbers, default=[[1.0]], metavar="S", help="average over these scales (1)")
+    add("--flip", action="store_true", help="average with the mirror image")
+    add("--window", type=_size, metavar="HxW", help="sliding window in pixels; default: the whole image at once")
+    add("--overlap", type=_share, default=1 / 3, metavar="SHARE", help="overlap of neighbouring windows (1/3)")
+    add("--batch", type=_positive_int, metavar="N", help="images at once (1 on CPU, 4 on accelerators)")
+    add("--alpha", type=_share, default=0.5, metavar="SHARE", help="share of the class colour in overlays (0.5)")
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Predicts images, folders and videos with a trained network; see `segjax.inference.predict_files`."""
+    from segjax.inference.clips import open_clips  # numpy and OpenCV only: wrong paths are found before jax is loaded
+
+    if arguments.overlap >= 1:
+        raise UserError("--overlap=1 would never move the window; write a number below 1")
+    clips = open_clips(arguments.input, exclude=arguments.output)
+
+    import jax
+
+    from segjax import inference, parallel
+
+    setup = getattr(parallel, "enable_compilation_cache", None)
+    if setup:
+        setup()
+    apply_fn, variables, normalise, classes = _load_network(arguments.checkpoint)
+    predict_fn = inference.predictor(
+        apply_fn,
+        variables,
+        normalise=normalise,
+        scales=[scale for scales in arguments.scales for scale in scales],
+        flip=arguments.flip,
+        window=arguments.window,
+        overlap=arguments.overlap,
+    )
+    batch = arguments.batch or (1 if jax.default_backend() == "cpu" else 4)
+    with _progress(sum(len(clip) for clip in clips)) as progress:
+        report = inference.predict_files(
+            predict_fn,
+            clips,
+            arguments.output,
+            palette=classes.palette,
+            class_names=classes.class_names,
+            decode=classes.with_ids().decode,
+            write=tuple(dict.fromkeys(arguments.write)),
+            batch=batch,
+            alpha=arguments.alpha,
+            progress=progress,
+        )
+    rate = report.images / report.seconds if report.seconds else 0.0
+    print(f"{report.images} images in {report.seconds:.1f} s, compilation included: {rate:.2f} images/s")
+    if len(report.sizes) > 8:
+        print(f"{len(report.sizes)} image sizes were compiled one by one; images of one size would be faster")
+    for path in report.outputs:
+        print(path)
+    if report.problems:
+        more = f" and {len(report.problems) - 1} more inputs failed" if len(report.problems) > 1 else ""
+        raise UserError(f"{report.problems[0]}{more}; the other {report.images} images were written")
+
+
+def _load_network(checkpoint: str) -> tuple[Callable, Any, Callable, Any]:
+    """(apply_fn, variables, normalise, label map) of a trained network."""
+    import functools
+
+    import jax
+
+    from segjax import augment, models
+    from segjax.data import LabelMap
+    from segjax.training.checkpoints import load_for_inference
+
+    spec, variables, info = load_for_inference(checkpoint)
+    options = dict(spec["options"])
+    if jax.default_backend() == "cpu":
+        options["dtype"] = "float32"  # a CPU emulates bfloat16, which is slower and no more faithful
+    model = models.create(spec["name"], spec["num_classes"], **options)
+    mean, std = augment.normalisation(info["normalisation"])
+    return (
+        lambda variables, images: model.apply(variables, images, train=False).logits,
+        jax.device_put(variables),
+        functools.partial(augment.normalise, mean=mean, std=std),
+        LabelMap.from_dict(info["label_map"], name=f"the label map in {checkpoint}"),
+    )
+
+
+class _progress:
+    """A progress bar with images/s on the screen; silent where stderr is no terminal."""
+
+    def __init__(self, total: int):
+        self._total = total or None
+
+    def __enter__(self) -> Callable[[int], None]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("predict"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        task = self._bar.add_task("predict", total=self._total, rate="compiling")
+        self._bar.start()
+
+        def update(done: int) -> None:
+            speed = self._bar.tasks[0].speed
+            self._bar.update(task, completed=done, rate=f"{speed:.1f} images/s" if speed else "")
+
+        return update
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+
+# check_data
+
+
+def _describe_check_data(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--images", required=True, metavar="DIR", help="folder of images")
+    add("--masks", required=True, metavar="DIR", help="folder of masks with the same relative names")
+    add("--label-map", metavar="NAME", help="JSON file or name of a class table; default: propose one from the masks")
+    add("--output", default="check_data", metavar="DIR", help="for the label map and the overlay sheet (check_data)")
+    add("--image-suffix", default="", metavar="END", help="what follows the common name, for example _leftImg8bit")
+    add("--mask-suffix", default="", metavar="END", help="the same for masks, for example _gtFine_labelIds")
+
+
+def check_data(arguments: argparse.Namespace) -> int:
+    """Looks for everything in a folder that would stop or spoil a training; 1 when something must be corrected."""
+    from segjax.data.check import check_folder
+
+    report = check_folder(
+        arguments.images,
+        arguments.masks,
+        arguments.label_map,
+        arguments.output,
+        image_suffix=arguments.image_suffix,
+        mask_suffix=arguments.mask_suffix,
+    )
+    if report.samples and report.label_map is not None:
+        from segjax.inference.report import label_sheet
+        from segjax.inference.writers import write_png
+
+        picture = label_sheet(report.samples, report.label_map.class_names, report.label_map.palette)
+        report.files.append(write_png(f"{arguments.output}/overlay.png", picture))
+    report.print()
+    return report.exit_code
+
+
+# summary
+
+
+def _describe_summary(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", required=True, metavar="NAME", help="name of a network, for example fastscnn")
+    add("--size", required=True, type=_size, metavar="HxW", help="size of the input image in pixels")
+    add("--num-classes", type=_positive_int, default=19, metavar="K", help="number of classes (19)")
+    add("--batch", type=_positive_int, default=1, metavar="N", help="images at once (1)")
+    add("--depth", type=_positive_int, default=2, metavar="N", help="levels of modules to tell apart (2)")
+    add("--option", nargs="+", action="extend", type=_option, default=[], metavar="K=V", help="options of the network")
+    add("--compile", action="store_true", help="also compile, and report the memory XLA plans for a forward pass")
+
+
+def summary(arguments: argparse.Namespace) -> None:
+    """Prints parameters, multiply-adds and activation memory of a network, per module; nothing is computed."""
+    import jax
+    import jax.numpy as jnp
+    from rich.console import Console
+
+    from segjax import models
+    from segjax.inference.summary import cost_table, module_costs, saved_for_backward
+
+    model = models.create(arguments.model, arguments.num_classes, **dict(arguments.option))
+    images = jax.ShapeDtypeStruct((arguments.batch, *arguments.size, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+
+    def forward(variables, images):
+        return model.apply(variables, images, train=False).logits
+
+    def training(params, statistics, images):
+        rngs = {"dropout": jax.random.key(0)}
+        return model.apply({**statistics, "params": params}, images, train=True, mutable=["batch_stats"], rngs=rngs)[0]
+
+    costs = module_costs(forward, variables, images, depth=arguments.depth)
+    size = "x".join(map(str, arguments.size))
+    title = f"{arguments.model}, {arguments.num_classes} classes, {arguments.batch} x {size}"
+    Console().print(cost_table(costs, title=title))
+    statistics = {name: value for name, value in variables.items() if name != "params"}
+    saved = saved_for_backward(training, variables["params"], statistics, images)
+    print(f"parameters: {_bytes(variables['params'])} in float32, statistics {_bytes(statistics)}")
+    print(f"training keeps {saved / 2**20:,.0f} MiB of activations for the backward pass")
+    if arguments.compile:
+        analysis = jax.jit(forward).lower(variables, images).compile().memory_analysis()
+        if analysis is None:
+            raise UserError(f"the {jax.default_backend()} backend does not report memory; leave --compile out")
+        print(f"inference needs {analysis.temp_size_in_bytes / 2**20:,.0f} MiB beside parameters, image and logits")
+    print("multiply-adds: convolutions and matrix products with kernels; activations: what these write")
+
+
+def _bytes(tree: Any) -> str:
+    import jax
+
+    return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) / 2**20:,.2f} MiB"
+
+
+COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
+    "predict": (predict, _describe_predict, "Segment images, folders and videos with a trained network."),
+    "check_data": (check_data, _describe_check_data, "Check a folder of images and masks before training."),
+    "summary": (summary, _describe_summary, "Show parameters, multiply-adds and memory of a network."),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
