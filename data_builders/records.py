@@ -10,15 +10,15 @@ import tensorflow_datasets as tfds
 from segjax.data.label_map import LabelMap
 
 
-def features() -> dict[str, Any]:
-    """Returns the features that every record has.
+def features(label_type: type = np.uint8) -> dict[str, Any]:
+    """Returns the features that every record has; label_type: np.uint16 where raw ids exceed 255.
 
     image: (h, w, 3) as PNG or JPEG. label: (h, w, 1) raw ids as PNG; what it holds means nothing where `labelled` is
     false. name: unique in the split. sequence, frame: video and position in it. height, width: pixels.
     """
     return {
         "image": tfds.features.Image(shape=(None, None, 3)),
-        "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+        "label": tfds.features.Image(shape=(None, None, 1), dtype=label_type, encoding_format="png"),
         "name": tfds.features.Text(),
         "sequence": tfds.features.Text(),
         "frame": np.int32,
@@ -40,10 +40,12 @@ def dataset_info(
 
     label_map: of the raw ids in `label`. extra_features: for example the optical flow. kwargs: homepage, citation, ...
     """
+    wide = max(label.id for label in label_map.table.labels) > 255
+    common = features(np.uint16 if wide else np.uint8)
     return tfds.core.DatasetInfo(
         builder=builder,
         description=description,
-        features=tfds.features.FeaturesDict({**features(), **(extra_features or {})}),
+        features=tfds.features.FeaturesDict({**common, **(extra_features or {})}),
         metadata=tfds.core.MetadataDict(label_map=label_map.to_dict()),
         disable_shuffling=True,
         **kwargs,

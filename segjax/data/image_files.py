@@ -106,6 +106,16 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
+def is_plain_rgb(data: bytes) -> bool:
+    """True when any decoder reads the bytes as `decode_image` does: 8-bit RGB PNG, RGB JPEG that is not turned."""
+    if data[:8] == _PNG:
+        return data[24] == 8 and data[25] == 2
+    if data[:3] != b"\xff\xd8\xff":
+        return False
+    with Image.open(io.BytesIO(data)) as image:
+        return image.mode == "RGB" and image.getexif().get(_EXIF_ORIENTATION, 1) == 1
+
+
 def encode_png(array: np.ndarray) -> bytes:
     """uint8 or uint16 (h, w), or uint8 (h, w, 3) RGB -> bytes of a PNG file."""
     if array.ndim == 3:

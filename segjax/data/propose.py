@@ -1,0 +1,64 @@
+"""Proposes a label map from the ids or colours that masks hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label
+from segjax.data.label_map import LabelMap
+
+Value = int | tuple[int, int, int]
+MAX_CLASSES = 254
+_BLACK = (0, 0, 0)
+
+
+def usually_ignored(coding: str) -> Value:
+    """The value that most data sets use for pixels without class: id 255, or black."""
+    return IGNORE_LABEL if coding == "id" else _BLACK
+
+
+def propose_label_map(
+    values: Iterable[Value], coding: str, colors: Mapping[int, tuple[int, int, int]]
+) -> tuple[LabelMap | None, list[str]]:
+    """Returns a label map to edit, or None when the values cannot be classes, and notes on how it came about.
+
+    values: what the masks hold. coding: see LabelMap. colors: display colours of ids, where masks have a palette.
+    """
+    values = sorted(set(values))
+    classes = [value for value in values if value != usually_ignored(coding)] or values
+    if not classes or len(classes) > MAX_CLASSES:
+        return None, []
+    names, notes = _known_names(values, coding)
+    labels = []
+    for train_id, value in enumerate(classes):
+        color = value if coding == "color" else colors.get(value, bit_color(train_id + 1))
+        raw_id = train_id if coding == "color" else value
+        labels.append(Label(raw_id, names.get(value, f"class {train_id}"), train_id, color))
+    if len(classes) < len(values):
+        raw_id = IGNORE_LABEL if coding == "id" else len(classes)
+        labels.append(Label(raw_id, "ignored", IGNORE_LABEL, _BLACK))
+        what = "id 255" if coding == "id" else "black"
+        notes.append(f"the proposed map ignores {what}; give it a train_id if it is a class")
+    if not names:
+        notes.append("the proposed map numbers the classes; edit their names, and set train_id 255 for what to ignore")
+    return LabelMap(ClassTable(tuple(labels)), coding=coding, name="the proposed label map"), notes
+
+
+def bit_color(index: int) -> tuple[int, int, int]:
+    """Colour number `index` of the Pascal VOC palette: its bits, spread over the high bits of red, green and blue."""
+    channels = [0, 0, 0]
+    for bit in range(8):
+        for channel in range(3):
+            channels[channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
+    return tuple(channels)
+
+
+def _known_names(values: list[Value], coding: str) -> tuple[dict[Value, str], list[str]]:
+    for name, table in CLASSES.items():
+        if coding == "id" and set(values) <= set(table.ids) and len(values) * 2 > len(table.ids):
+            return {}, [f"the ids would fit the class table {name!r}; check again with label_map={name} if it is that"]
+        if coding == "color":
+            known = {label.color: label.name for label in (*table.labels, *table.classes)}
+            if set(values) <= set(known):
+                return known, [f"all colours are those of {name}, whose names the proposed map takes"]
+    return {}, []
