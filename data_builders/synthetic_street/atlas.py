@@ -80,10 +80,14 @@ def _bleed(rgba: np.ndarray, solid: np.ndarray) -> np.ndarray:
     weight = solid.astype(np.float32)
     colour = rgba.astype(np.float32) * weight[..., None]
     out, known = rgba.copy(), solid.copy()
-    for sigma in (1.5, 6.0, 24.0):
-        w = cv2.GaussianBlur(weight, (0, 0), sigma)
-        c = cv2.GaussianBlur(colour, (0, 0), sigma)
-        fill = ~known & (w > 1e-3)
-        out[fill] = np.clip(c[fill] / w[fill][:, None], 0, 255)
+    h, w = solid.shape
+    for factor in (2, 4, 8, 16, 32, 64, 128):
+        small = cv2.resize(colour, (-(-w // factor), -(-h // factor)), interpolation=cv2.INTER_AREA)
+        share = cv2.resize(weight, (-(-w // factor), -(-h // factor)), interpolation=cv2.INTER_AREA)
+        fill = ~known & (cv2.resize(share, (w, h), interpolation=cv2.INTER_NEAREST) > 0.02)
+        mean = small / np.maximum(share, 1e-6)[..., None]
+        out[fill] = np.clip(cv2.resize(mean, (w, h), interpolation=cv2.INTER_NEAREST)[fill], 0, 255)
         known |= fill
+        if known.all():
+            break
     return out

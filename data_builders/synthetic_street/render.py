@@ -86,10 +86,10 @@ class Renderer:
         points = np.einsum("nij,kj->nki", homography, unit)  # (n, 4 corners, 3)
         following = np.roll(points, -1, axis=1)
         z0, z1 = points[..., 2], following[..., 2]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = (_NEAR - z0) / (z1 - z0)
+        crosses = (z0 < _NEAR) != (z1 < _NEAR)
+        share = np.where(crosses, _NEAR - z0, 0) / np.where(crosses, z1 - z0, 1)
         cut = points + share[..., None] * (following - points)  # where an edge passes the near plane
-        cut[((z0 < _NEAR) == (z1 < _NEAR))] = np.nan
+        cut[~crosses] = np.nan
         points[z0 < _NEAR] = np.nan
         points = np.concatenate([points, cut], axis=1)
         with np.errstate(invalid="ignore"):
@@ -108,18 +108,23 @@ class Renderer:
         inverse_depth = np.zeros((len(ys), len(xs)), np.float32)
         ids = np.zeros(inverse_depth.shape, np.int32)
         todo = np.flatnonzero((boxes[:, 1] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 2]))
-        rows = to_plane.astype(np.float32)
-        repeat, rect = scene.repeat.astype(np.float32), self._rect.astype(np.float32)
-        for i in todo:
-            x0, x1, y0, y1 = boxes[i]
-            x, y, m = xs[x0:x1], ys[y0:y1, None], rows[i]
-            c = m[2, 0] * x + (m[2, 1] * y + m[2, 2])
+        # near ones first: what lies behind them is then skipped after one comparison
+        corner_x, corner_y = boxes[todo][:, [0, 1, 0, 1]] * 0.5 - 0.5, boxes[todo][:, [2, 2, 3, 3]] * 0.5 - 0.5
+        plane = to_plane[todo]
+        nearest = (plane[:, 2, :1] * corner_x + plane[:, 2, 1:2] * corner_y + plane[:, 2, 2:]).max(axis=1)
+        todo = todo[np.argsort(-np.minimum(nearest, 1 / _NEAR), kind="stable")]
+        rows = to_plane[todo].reshape(-1, 9).astype(np.float32).astype(np.float64).tolist()
+        repeat, rect = scene.repeat.tolist(), self._rect.tolist()
+        columns = ys[:, None]
+        for i, (x0, x1, y0, y1), (m0, m1, m2, m3, m4, m5, m6, m7, m8) in zip(todo.tolist(), boxes[todo].tolist(), rows):
+            x, y = xs[x0:x1], columns[y0:y1]
+            c = m6 * x + (m7 * y + m8)
             depth = inverse_depth[y0:y1, x0:x1]
             inside = c > depth
             if not inside.any():
                 continue
-            a = m[0, 0] * x + (m[0, 1] * y + m[0, 2])
-            b = m[1, 0] * x + (m[1, 1] * y + m[1, 2])
+            a = m0 * x + (m1 * y + m2)
+            b = m3 * x + (m4 * y + m5)
             inside &= np.minimum(a, b) >= 0
             inside &= np.maximum(a, b) <= c
             if self._cutout[i]:
@@ -127,31 +132,31 @@ class Renderer:
                 if not at.size:
                     continue
                 k = c.ravel()[at]
-                u, v = a.ravel()[at] / k * repeat[i, 0], b.ravel()[at] / k * repeat[i, 1]
-                if repeat[i, 0] != 1:
-                    u = u - np.floor(u)
-                if repeat[i, 1] != 1:
-                    v = v - np.floor(v)
+                u, v = a.ravel()[at] / k * repeat[i][0], b.ravel()[at] / k * repeat[i][1]
+                if repeat[i][0] != 1:
+                    u -= np.floor(u)
+                if repeat[i][1] != 1:
+                    v -= np.floor(v)
                 tx, ty, tw, th = rect[i]
                 column = np.minimum(u * tw, tw - 1).astype(np.int32) + int(tx)
                 line = np.minimum(v * th, th - 1).astype(np.int32) + int(ty)
                 inside.ravel()[at[~solid[line, column]]] = False
             np.copyto(depth, c, where=inside)
-            np.copyto(ids[y0:y1, x0:x1], np.int32(i), where=inside)
+            np.copyto(ids[y0:y1, x0:x1], i, where=inside)
         return ids
 
     def shade(self, view: View) -> np.ndarray:
         """The noise-free picture, float32 (h, w, 3) RGB, 0..255, filtered over the pixel with a [1 2 1] kernel."""
         scene, weather, atlas = self.street.scene, self.street.weather, self.street.town.atlas
-        ids = view.ids
+        ids = view.ids.astype(np.intp)
         x, y = self.xs.astype(np.float32)[None], self.ys.astype(np.float32)[:, None]
         table = view.to_plane.reshape(-1, 9).astype(np.float32)
-        pick = [np.take(np.ascontiguousarray(table[:, k]), ids) for k in range(9)]
+        pick = [np.take(np.ascontiguousarray(table[:, k]), ids, mode="clip") for k in range(9)]
         inverse = pick[6] * x + pick[7] * y + pick[8]  # 1 / depth
         depth = 1 / np.maximum(inverse, 1e-6)
         u = (pick[0] * x + pick[1] * y + pick[2]) * depth
         v = (pick[3] * x + pick[4] * y + pick[5]) * depth
-        per = lambda values: np.take(np.ascontiguousarray(values, dtype=np.float32), ids)  # noqa: E731
+        per = lambda values: np.take(np.ascontiguousarray(values, dtype=np.float32), ids, mode="clip")  # noqa: E731
         fade = per(scene.fade[:, 0]) + per(scene.fade[:, 1] - scene.fade[:, 0]) * v
         s, t = u * per(scene.repeat[:, 0]), v * per(scene.repeat[:, 1])
         wraps = scene.repeat != 1
@@ -190,8 +195,7 @@ class Renderer:
         """
         ids, height, width = view.pixel_ids, self.street.camera.height, self.street.camera.width
         chain = before.homography @ view.to_plane  # (n, 3, 3)
-        used, compact = np.unique(ids, return_inverse=True)
-        chain = chain[used].reshape(-1, 9)[compact.reshape(ids.shape)]
+        chain = chain.reshape(-1, 9)[ids]
         x, y = np.arange(width, dtype=np.float64)[None], np.arange(height, dtype=np.float64)[:, None]
         px, py, pz = (chain[..., 3 * k] * x + chain[..., 3 * k + 1] * y + chain[..., 3 * k + 2] for k in range(3))
         front = pz > 1e-6
