@@ -225,6 +225,9 @@ def write_fixture(folder: Path, case: int, path: Path, *, thin: int = 2) -> None
     for name in spec["cases"][case]["outputs"]:
         key = f"out__{name}"
         full = key in stored.files
+        if full and stored[key].ndim == 2:  # logits of a classifier
+            outputs[key] = stored[key]
+            continue
         strides.add(thin * (1 if full else int(stored[f"{key}__stride"])))
         outputs[key] = (stored[key] if full else stored[f"{key}__sub"])[:, :, ::thin, ::thin]
     (stride,) = strides

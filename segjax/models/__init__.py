@@ -8,9 +8,13 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.errors import UserError, did_you_mean
+from segjax.models.deeplabv3plus import deeplabv3plus_efficientnet_lite0, deeplabv3plus_r18, deeplabv3plus_r50
 from segjax.models.fastscnn import FastSCNN
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "deeplabv3plus_efficientnet_lite0": deeplabv3plus_efficientnet_lite0,
+    "deeplabv3plus_r18": deeplabv3plus_r18,
+    "deeplabv3plus_r50": deeplabv3plus_r50,
     "fastscnn": FastSCNN,
 }
 

@@ -43,7 +43,7 @@ def max_pool(
     """Largest value of each window of x (b, h, w, c), padded with -inf: torch max_pool2d. stride: window."""
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
     geometry = _geometry(x, window, stride, padding, ceil_mode)
-    return lax.reduce_window(x, jnp.asarray(lowest, x.dtype), lax.max, *geometry)
+    return lax.reduce_window(x, np.asarray(lowest, x.dtype), lax.max, *geometry)
 
 
 def avg_pool(
@@ -59,11 +59,11 @@ def avg_pool(
     count_include_pad: divide by the whole window (torch's default) instead of by the pixels inside the image.
     """
     geometry = _geometry(x, window, stride, padding, False)
-    total = lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, *geometry)
+    total = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, *geometry)
     if count_include_pad:
         return total / np.prod(geometry[0])
     ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
-    return total / lax.reduce_window(ones, jnp.zeros((), x.dtype), lax.add, *geometry)
+    return total / lax.reduce_window(ones, np.zeros((), x.dtype), lax.add, *geometry)
 
 
 @lru_cache(maxsize=256)

