@@ -158,7 +158,7 @@ def test_flow_is_paler_when_slower_and_darker_past_the_limit():
     assert slow[1] > full[1] and over[0] < full[0]
 
 
-def test_pictures_need_no_pyplot():
+def test_pictures_need_no_pyplot(root):
     import subprocess
     import sys
 
@@ -167,4 +167,4 @@ def test_pictures_need_no_pyplot():
         "v.confusion_plot(np.eye(2), ('a', 'b'));"
         "assert 'matplotlib.pyplot' not in sys.modules; assert 'jax' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)

@@ -1,0 +1,235 @@
+"""The console command: arguments, one-line errors and exit codes, and what each command prints."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from segjax import cli
+from segjax.errors import UserError
+from segjax.inference.writers import write_png
+
+
+def shell(*words, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "segjax.cli", *map(str, words)], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def fails(capsys, *words) -> str:
+    """Runs a command that must end with exit code 2 and one line; returns the line."""
+    assert cli.main([str(word) for word in words]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("segjax: error: ") and captured.err.count("\n") == 1
+    return captured.err
+
+
+# Arguments
+
+
+def test_flags_take_equals_space_hyphen_and_underscore():
+    want = cli.parse(["summary", "--model=fastscnn", "--size=64x128", "--num-classes=5"])
+    for words in (
+        ["summary", "--model", "fastscnn", "--size", "64x128", "--num_classes", "5"],
+        ["summary", "--num_classes=5", "--model=fastscnn", "--size=64X128"],
+    ):
+        assert cli.parse(words) == want
+    assert want.size == (64, 128) and want.num_classes == 5
+    data = ["--images=a_b", "--masks=c_d", "--label_map=my_map.json"]
+    assert cli.parse(["check-data", *data]) == cli.parse(["check_data", *data])
+    assert cli.parse(["check_data", *data]).label_map == "my_map.json"  # values keep their underscores
+
+
+def test_predict_arguments():
+    needed = ["predict", "--checkpoint=c", "--input=i", "--output=o"]
+    plain = cli.parse(needed)
+    assert plain.scales == [[1.0]] and not plain.flip and plain.window is None and plain.write == ["overlay", "ids"]
+    for words in (["--scales", "0.5", "1", "2"], ["--scales=0.5,1,2"]):
+        assert sum(cli.parse([*needed, *words]).scales, []) == [0.5, 1.0, 2.0]
+    assert cli.parse([*needed, "--window=360x480", "--flip"]).window == (360, 480)
+
+
+@pytest.mark.parametrize(
+    "text, want",
+    [
+        ("a=1", ("a", 1)),
+        ("a=1.5", ("a", 1.5)),
+        ("a=true", ("a", True)),
+        ("a=None", ("a", None)),
+        ("a=bfloat16", ("a", "bfloat16")),
+        ("a=(6,12,18)", ("a", (6, 12, 18))),
+    ],
+)
+def test_options_are_typed(text, want):
+    assert cli._option(text) == want
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["summry"], "Did you mean 'summary'?"),
+        (["summary", "--modle=fastscnn", "--size=64x64"], "Did you mean '--model'?"),
+        (["summary", "--model=fastscnn"], "--size"),
+        (["summary", "--model=fastscnn", "--size=64"], "HEIGHTxWIDTH"),
+        (["summary", "--model=fastscnn", "--size=0x64"], "HEIGHTxWIDTH"),
+        (["summary", "--model=fastscn", "--size=64x64"], "Did you mean 'fastscnn'?"),
+        (["summary", "--model=fastscnn", "--size=64x64", "--option", "dtyp=float32"], "Did you mean 'dtype'?"),
+        (["summary", "--model=fastscnn", "--size=64x64", "--option", "dtype"], "name=value"),
+        (["summary", "--model=fastscnn", "--size=64x64", "extra"], "extra"),
+        (["predict", "--checkpoint=c", "--output=o"], "--input"),
+        (["predict", "--checkpoint=c", "--input=i", "--output=o", "--scales", "0"], "scale"),
+        (["predict", "--checkpoint=c", "--input=i", "--output=o", "--scales", "big"], "scale|number"),
+        (["predict", "--checkpoint=c", "--input=i", "--output=o", "--overlap=1.5"], "share"),
+        (["predict", "--checkpoint=c", "--input=i", "--output=o", "--overlap=1"], "overlap"),
+        (["predict", "--checkpoint=c", "--input=i", "--output=o", "--batch=0"], "at least 1"),
+        (["predict", "--checkpoint=c", "--input=nowhere", "--output=o"], "nowhere does not exist"),
+    ],
+)
+def test_one_sentence_for_every_mistake(capsys, words, said):
+    import re
+
+    assert re.search(said, fails(capsys, *words))
+
+
+def test_exit_codes_of_the_process(tmp_path, root):
+    """In a process of its own: nothing on stdout, one line on stderr, no traceback."""
+    (tmp_path / "broken.mp4").write_bytes(b"this is no video")
+    result = shell("predict", "--checkpoint=c", f"--input={tmp_path}/broken.mp4", f"--output={tmp_path}/o", cwd=root)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith("segjax: error: ") and result.stderr.count("\n") == 1
+    assert "broken.mp4" in result.stderr
+
+
+def test_help_names_every_command_and_loads_nothing_heavy(root):
+    code = (
+        "import sys; from segjax import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'jax', 'numpy', 'matplotlib', 'flax', 'cv2', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert result.returncode == 0, result.stderr
+    for command in cli.COMMANDS:
+        assert command in result.stdout
+
+
+def test_no_arguments_show_the_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([])
+    assert stop.value.code == 0 and "check_data" in capsys.readouterr().out
+
+
+def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
+    def full(arguments):
+        raise OSError(28, "No space left on device", "out/a.png")
+
+    _, describe, text = cli.COMMANDS["summary"]
+    monkeypatch.setitem(cli.COMMANDS, "summary", (full, describe, text))
+    said = fails(capsys, "summary", "--model=fastscnn", "--size=64x64")
+    assert "out/a.png" in said and "No space left" in said
+
+
+def test_our_own_bugs_keep_their_traceback(monkeypatch):
+    def bug(arguments):
+        raise KeyError("no such thing")
+
+    _, describe, text = cli.COMMANDS["summary"]
+    monkeypatch.setitem(cli.COMMANDS, "summary", (bug, describe, text))
+    with pytest.raises(KeyError):
+        cli.main(["summary", "--model=fastscnn", "--size=64x64"])
+
+
+# summary
+
+
+def test_summary(capsys):
+    assert cli.main(["summary", "--model=fastscnn", "--size=128x256", "--depth=1", "--num_classes=7"]) == 0
+    out = capsys.readouterr().out
+    assert "total" in out and "multiply-adds" in out and "7 classes" in out
+    assert "backward" in out
+
+
+# check_data
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for i in range(3):
+        write_png(tmp_path / f"images/{i}.png", np.full((24, 32, 3), 60 * i, np.uint8))
+        write_png(tmp_path / f"masks/{i}.png", np.repeat(np.arange(4, dtype=np.uint8)[:, None].repeat(6, 0), 32, 1))
+    return tmp_path
+
+
+def test_check_data_writes_a_label_map_and_a_sheet(folders, capsys):
+    code = cli.main(
+        ["check_data", f"--images={folders}/images", f"--masks={folders}/masks", f"--output={folders}/check"]
+    )
+    assert code == 0, capsys.readouterr().out
+    sheet = cv2.imread(str(folders / "check/overlay.png"))
+    assert sheet is not None and sheet.shape[1] > 1000
+    assert (folders / "check/label_map.json").is_file()
+
+
+def test_check_data_ends_with_1_when_something_is_wrong(folders, capsys):
+    write_png(folders / "masks/1.png", np.zeros((5, 5), np.uint8))
+    code = cli.main(
+        ["check_data", f"--images={folders}/images", f"--masks={folders}/masks", f"--output={folders}/check"]
+    )
+    assert code == 1 and "1.png" in capsys.readouterr().out
+
+
+def test_check_data_names_a_missing_folder(folders, capsys):
+    assert "nowhere" in fails(capsys, "check_data", f"--images={folders}/nowhere", f"--masks={folders}/masks")
+
+
+# predict, with a network that needs no checkpoint
+
+
+@pytest.fixture
+def brightness(monkeypatch):
+    """Stands where a checkpoint would be: three classes by brightness."""
+    import jax.numpy as jnp
+
+    from segjax.data.label_map import LabelMap
+
+    palette = np.array([(128, 64, 128), (70, 130, 180), (0, 0, 142)], np.uint8)
+
+    def load(checkpoint):
+        if checkpoint != "good":
+            raise UserError(f"there is no checkpoint in {checkpoint}")
+
+        def apply_fn(variables, x):
+            return -jnp.abs(x[..., :1] - variables["levels"])
+
+        variables = {"levels": jnp.array([0.0, 0.5, 1.0])}
+        return apply_fn, variables, lambda x: x / 255.0, LabelMap.identity(("dark", "grey", "bright"), palette)
+
+    monkeypatch.setattr(cli, "_load_network", load)
+
+
+def test_predict_end_to_end(brightness, tmp_path, capsys):
+    for i, value in enumerate((5, 130, 250)):
+        write_png(tmp_path / f"in/{i}.png", np.full((20, 30, 3), value, np.uint8))
+    words = ["predict", "--checkpoint=good", f"--input={tmp_path}/in", f"--output={tmp_path}/out"]
+    assert cli.main([*words, "--scales", "0.5", "1", "--flip", "--window=16x16", "--batch=2"]) == 0
+    for i in range(3):
+        ids = cv2.imread(str(tmp_path / f"out/ids/{i}.png"), cv2.IMREAD_UNCHANGED)
+        assert ids.shape == (20, 30) and (ids == i).all()
+    out = capsys.readouterr().out
+    assert "3 images" in out and "images/s" in out and str(tmp_path / "out/overlay") in out
+
+
+def test_predict_reports_what_it_could_not_read(brightness, tmp_path, capsys):
+    write_png(tmp_path / "in/a.png", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "in/b.png").write_bytes(b"no image")
+    said = fails(capsys, "predict", "--checkpoint=good", f"--input={tmp_path}/in", f"--output={tmp_path}/out")
+    assert "b.png" in said and (tmp_path / "out/ids/a.png").is_file()
+
+
+def test_predict_names_a_missing_checkpoint(brightness, tmp_path, capsys):
+    write_png(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    said = fails(capsys, "predict", "--checkpoint=bad", f"--input={tmp_path}/a.png", f"--output={tmp_path}/out")
+    assert "no checkpoint in bad" in said and not (tmp_path / "out").exists()
