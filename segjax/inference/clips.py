@@ -14,6 +14,7 @@ from segjax.data.folders import natural_key
 from segjax.data.image_files import IMAGE_SUFFIXES, read_image
 from segjax.errors import UserError
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its log lines name no file; the UserErrors below do
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
