@@ -1,0 +1,27 @@
+"""Devices: start-up of one or many processes, the mesh, shardings, and rules over trees."""
+
+from segjax.parallel.distributed import setup
+from segjax.parallel.mesh import (
+    axis_size,
+    batch_part,
+    batch_sharding,
+    fetch_replicated,
+    make_mesh,
+    replicated,
+    shard_batch,
+)
+from segjax.parallel.rules import Rules, match_rules, tree_paths
+
+__all__ = [
+    "Rules",
+    "axis_size",
+    "batch_part",
+    "batch_sharding",
+    "fetch_replicated",
+    "make_mesh",
+    "match_rules",
+    "replicated",
+    "setup",
+    "shard_batch",
+    "tree_paths",
+]

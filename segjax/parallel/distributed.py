@@ -1,0 +1,252 @@
+"""Start-up: one process or many, the compilation cache, and the check that the devices are the ones that were meant."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform as host
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from segjax.errors import UserError
+
+log = logging.getLogger("segjax")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """What `jax.distributed.initialize` needs. device_ids: this process's devices of its host; None = all it sees."""
+
+    coordinator: str
+    count: int
+    index: int
+    device_ids: tuple[int, ...] | None = None
+
+
+def setup(
+    *,
+    platform: str | None = None,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    min_devices: int = 1,
+    cache_dir: str | Path | None = None,
+) -> None:
+    """Starts jax; call it before anything else touches a device.
+
+    platform: "cpu", "gpu" or "tpu", and nothing else will do; None takes what jax finds.
+    coordinator ("host:port" of process 0), num_processes, process_id: for several processes; or the variables
+        JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID; or found out on a TPU pod and under srun.
+    min_devices: fewer devices, over all processes, are an error.
+    cache_dir: of compiled programs; JAX_COMPILATION_CACHE_DIR or ~/.cache/segjax/compiled by default, "" for none.
+        Process 0 writes it and all read it, so on several hosts it should be a shared folder.
+
+    Raises UserError where processes or devices are not as asked for.
+    """
+    if platform == "cpu":
+        jax.config.update("jax_platforms", "cpu")  # keeps a GPU or TPU free for others
+    processes = find_processes(coordinator, num_processes, process_id, environment=os.environ)
+    if processes is not None:
+        _connect(processes)
+    elif platform != "cpu" and _on_tpu_host():
+        _connect_tpu()
+    use_compilation_cache(cache_dir)
+    check_devices(platform=platform, min_devices=min_devices)
+    log.info(
+        "process %d of %d, %d of %d devices (%s)",
+        jax.process_index(),
+        jax.process_count(),
+        jax.local_device_count(),
+        jax.device_count(),
+        jax.devices()[0].device_kind,
+    )
+
+
+def find_processes(
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    *,
+    environment: Mapping[str, str],
+) -> Processes | None:
+    """The processes of this run by arguments, jax's own variables or srun, in this order; None for a single process."""
+    asked = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+    for name, variable in zip(asked, ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")):
+        if asked[name] is None and environment.get(variable):
+            asked[name] = environment[variable] if name == "coordinator" else _number(variable, environment[variable])
+    if all(value is None for value in asked.values()):
+        return slurm_processes(environment)
+    if asked["num_processes"] == 1 and asked["process_id"] in (None, 0):
+        return None
+    missing = [f"--{name}" for name, value in asked.items() if value is None]
+    if missing:
+        raise UserError(
+            f"several processes need --coordinator, --num_processes and --process_id together; {', '.join(missing)} "
+            "is missing."
+        )
+    count, index = asked["num_processes"], asked["process_id"]
+    if not re.fullmatch(r".+:\d+", asked["coordinator"]):
+        raise UserError(f"--coordinator={asked['coordinator']} must be host:port of process 0, like 10.0.0.1:8476.")
+    if not 0 <= index < count:
+        raise UserError(f"--process_id={index} must be from 0 to {count - 1} with --num_processes={count}.")
+    return Processes(asked["coordinator"], count, index)
+
+
+def slurm_processes(environment: Mapping[str, str]) -> Processes | None:
+    """The processes that `srun` started, one or several per host; None when it started one or none.
+
+    jax's own detection reads the job's variables: it waits for processes that nobody started in a shell of salloc or
+    sbatch, and takes one device per process even where a process should drive a whole host. This one reads the step's.
+    """
+    count = _number("SLURM_STEP_NUM_TASKS", environment.get("SLURM_STEP_NUM_TASKS") or "1")
+    names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
+    if count <= 1:
+        return None
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise UserError(
+            f"srun started {count} processes but {', '.join(missing)} is not set; "
+            "give --coordinator, --num_processes and --process_id, or --num_processes=1 for one process."
+        )
+    nodes = environment["SLURM_STEP_NODELIST"]  # node001 | node001,b2 | node[001-004,7],b2
+    first = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
+    if not first:
+        raise UserError(f"SLURM_STEP_NODELIST={nodes!r} names no host; give --coordinator.")
+    port = 61440 + _number("SLURM_JOB_ID", environment["SLURM_JOB_ID"]) % 4096  # a job's own port, known to all
+    return Processes(
+        coordinator=f"{first[1]}{first[2] or ''}:{port}",
+        count=count,
+        index=_number("SLURM_PROCID", environment["SLURM_PROCID"]),
+        device_ids=_slurm_devices(environment),
+    )
+
+
+def _slurm_devices(environment: Mapping[str, str]) -> tuple[int, ...] | None:
+    # SLURM_STEP_TASKS_PER_NODE is 4, 2(x3) or 4,2; only equal counts are cut up, others must be bound by slurm
+    tasks = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))
+    tasks = int(tasks[0]) if tasks else 1
+    visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if tasks == 1 or len(visible) <= 1:
+        return None  # the process drives its host, or slurm gave it a device of its own
+    if len(visible) % tasks:
+        raise UserError(
+            f"srun started {tasks} processes on a host where each sees {len(visible)} GPUs; start one process per "
+            "host (--ntasks-per-node=1), or bind them with --gpus-per-task."
+        )
+    each, local = len(visible) // tasks, _number("SLURM_LOCALID", environment["SLURM_LOCALID"])
+    return tuple(range(local * each, (local + 1) * each))
+
+
+def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
+    """Keeps compiled programs on disk from run to run; returns the folder, or None (with a warning) where it cannot."""
+    if folder is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", cache / "segjax" / "compiled")
+    if not str(folder):
+        jax.config.update("jax_enable_compilation_cache", False)
+        return None
+    remote = "://" in str(folder)
+    if jax.default_backend() == "cpu" and not remote:
+        folder = Path(folder) / _cpu_name()
+    if not remote:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            log.warning("no compilation cache: cannot write to %s (%s)", folder, error.strerror or error)
+            jax.config.update("jax_enable_compilation_cache", False)
+            return None
+    jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_raise_persistent_cache_errors", False)
+    return Path(folder)
+
+
+def check_devices(*, platform: str | None = None, min_devices: int = 1) -> None:
+    """Raises UserError unless jax runs on `platform` with at least `min_devices`; warns of an idle accelerator."""
+    try:
+        found = jax.default_backend()
+    except RuntimeError as error:
+        raise UserError(f"jax finds no device: {str(error).splitlines()[0]}") from error
+    if platform is not None and found != platform:
+        raise UserError(
+            f"--platform={platform} was asked for and jax runs on {found}; {_install(platform)}, "
+            "and look whether another process holds the device."
+        )
+    if jax.device_count() < min_devices:
+        raise UserError(f"{min_devices} devices are needed and jax has {jax.device_count()} ({found}).")
+    idle = _idle_accelerator()
+    if found == "cpu" and platform is None and idle and os.environ.get("JAX_PLATFORMS") != "cpu":
+        log.warning("jax runs on the CPU although this machine has a %s; %s", idle, _install(idle.lower()))
+
+
+def _connect(processes: Processes) -> None:
+    if jax.distributed.is_initialized():
+        return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            processes.coordinator, processes.count, processes.index, local_device_ids=processes.device_ids
+        )
+    except RuntimeError as error:
+        raise UserError(
+            f"process {processes.index} of {processes.count} could not join {processes.coordinator}: "
+            f"{str(error).splitlines()[0]}; check that process 0 runs there and the port is open."
+        ) from error
+
+
+def _connect_tpu() -> None:
+    if jax.distributed.is_initialized():
+        return
+    several = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
+    try:
+        jax.distributed.initialize()
+    except (RuntimeError, ValueError, OSError) as error:
+        if several:
+            raise UserError(
+                f"this TPU host could not join its pod: {str(error).splitlines()[0]}; start the same command on every "
+                "worker, or give --coordinator, --num_processes and --process_id."
+            ) from error
+        log.info("a single TPU host (%s)", str(error).splitlines()[0])
+
+
+def _on_tpu_host() -> bool:
+    return _idle_accelerator() == "TPU" and os.environ.get("JAX_PLATFORMS", "tpu").find("tpu") >= 0
+
+
+def _idle_accelerator() -> str | None:
+    if Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists():
+        return "GPU"
+    tpu = Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists()
+    return "TPU" if tpu else None
+
+
+def _install(platform: str) -> str:
+    if platform == "cpu":
+        return "set JAX_PLATFORMS=cpu"
+    return f"install jax for it (pip install 'segjax[{platform}]')"
+
+
+def _cpu_name() -> str:
+    # a program compiled for one CPU may not run on another that shares the home folder
+    try:
+        flags = re.search(r"^(?:flags|Features)\s*:.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        flags = None
+    text = f"{host.machine()} {host.processor()} {flags[0] if flags else ''}"
+    return f"cpu-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"the environment variable {name}={text!r} must be a whole number.") from None

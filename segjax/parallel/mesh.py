@@ -1,0 +1,141 @@
+"""The mesh of devices, and how batches and states lie on it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from segjax.errors import UserError
+
+log = logging.getLogger("segjax")
+
+
+def make_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Arranges devices along named axes, for example {"data": -1} or {"data": 4, "space": 2}.
+
+    axes: size of each axis, slowest first; one may be -1 and takes what is left. "data" splits the batch, "space" the
+        image height.
+    devices: all devices of all processes by default. With one process a smaller mesh uses the first of them.
+
+    Raises UserError where the counts do not fit.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    text = ", ".join(f"{name}={size}" for name, size in axes.items())
+    if not axes or any(not isinstance(size, (int, np.integer)) or (size < 1 and size != -1) for size in axes.values()):
+        raise UserError(f"mesh ({text}): every axis needs a size of 1 or more, or -1 for all devices that are left.")
+    if list(axes.values()).count(-1) > 1:
+        raise UserError(f"mesh ({text}): only one axis may be -1.")
+
+    fixed = math.prod(size for size in axes.values() if size != -1)
+    left = len(devices) // fixed if -1 in axes.values() else 1
+    sizes = {name: left if size == -1 else int(size) for name, size in axes.items()}
+    needed = math.prod(sizes.values())
+    if left == 0 or needed > len(devices):
+        needed = max(needed, fixed)
+        cpu = f", or force CPU devices with XLA_FLAGS=--xla_force_host_platform_device_count={needed}"
+        raise UserError(
+            f"mesh ({text}) needs {needed} devices and jax has {len(devices)}; "
+            f"change config.mesh{cpu if jax.default_backend() == 'cpu' else ''}."
+        )
+    if -1 in axes.values() and needed != len(devices):
+        raise UserError(
+            f"mesh ({text}): {len(devices)} devices are not a multiple of {fixed}; "
+            "change config.mesh so that its axes multiply to the number of devices."
+        )
+    if needed < len(devices):
+        if len({device.process_index for device in devices}) > 1:
+            raise UserError(
+                f"mesh ({text}) uses {needed} of {len(devices)} devices; with several processes every device must be "
+                "in it: set one axis of config.mesh to -1."
+            )
+        log.warning("the mesh (%s) uses %d of %d devices", text, needed, len(devices))
+    # Auto: the default, Explicit, refuses sorts and gathers over a sharded axis
+    return jax.make_mesh(
+        tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=devices[:needed]
+    )
+
+
+def axis_size(mesh: Mesh, name: str) -> int:
+    """Size of an axis; 1 where the mesh has no such axis."""
+    return mesh.shape.get(name, 1)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh, rank: int, *, space_axis: int | None = None) -> NamedSharding:
+    """Sharding of an array (b, ...) of `rank` axes: rows over "data", and axis `space_axis` (the height) over "space".
+
+    Axes the mesh does not have split nothing.
+    """
+    spec: list[str | None] = [None] * rank
+    if rank and "data" in mesh.shape:
+        spec[0] = "data"
+    if space_axis is not None and "space" in mesh.shape:
+        spec[space_axis] = "space"
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def batch_part(mesh: Mesh) -> tuple[int, int]:
+    """(index, count): this process loads rows index * b / count ... (index + 1) * b / count of every global batch.
+
+    Processes whose devices differ along "space" only have the same index and load the same rows.
+    """
+    axis = list(mesh.shape).index("data") if "data" in mesh.shape else None
+    held: dict[int, set[int]] = {}
+    for place, device in np.ndenumerate(mesh.devices):
+        held.setdefault(device.process_index, set()).add(0 if axis is None else place[axis])
+    groups = sorted({tuple(sorted(places)) for places in held.values()})
+    if sum(map(len, groups)) != len(set().union(*groups)) or len({len(group) for group in groups}) != 1:
+        raise UserError(
+            f"mesh {dict(mesh.shape)} splits the batch unevenly over {len(held)} processes; let the axis 'data' or "
+            "'space' be a multiple of the number of processes."
+        )
+    mine = held.get(jax.process_index())
+    if mine is None:
+        raise UserError(f"process {jax.process_index()} has no device in the mesh; set one axis of config.mesh to -1.")
+    return groups.index(tuple(sorted(mine))), len(groups)
+
+
+def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts this process's rows (see `batch_part`) of each array (b_local, ...) on the mesh as global arrays (b, ...).
+
+    A CPU device may use the numpy memory itself, so the caller must not write to it afterwards.
+    Raises UserError when the rows cannot be shared out equally among the devices.
+    """
+    _, parts = batch_part(mesh)
+    data = axis_size(mesh, "data")
+    for name, x in batch.items():
+        if len(x) * parts % data:
+            raise UserError(
+                f"a batch of {len(x) * parts} (its {name!r}) cannot be shared out among {data} devices; "
+                f"make batch_size a multiple of {data} or change config.mesh."
+            )
+    shardings = {name: batch_sharding(mesh, np.ndim(x)) for name, x in batch.items()}
+    if jax.process_count() == 1:
+        return jax.device_put(dict(batch), shardings)
+    return {
+        name: jax.make_array_from_process_local_data(shardings[name], np.asarray(x), (len(x) * parts, *x.shape[1:]))
+        for name, x in batch.items()
+    }
+
+
+def fetch_replicated(tree: Any) -> Any:
+    """Host copies (numpy) of replicated arrays, on any number of processes and without communication."""
+
+    def fetch(x):
+        if not isinstance(x, jax.Array):
+            return np.asarray(x)
+        if not x.is_fully_replicated:
+            raise ValueError(f"an array {x.shape} with sharding {x.sharding} is not replicated; reduce it inside jit")
+        return np.asarray(x.addressable_shards[0].data)
+
+    return jax.tree.map(fetch, tree)
