@@ -1,0 +1,137 @@
+"""Learning-rate schedules: functions of the step, traced by jit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.errors import UserError, did_you_mean
+from segjax.typing import Array
+
+Schedule = Callable[[Array], Array]
+log = logging.getLogger("segjax")
+
+
+# position: steps or epochs done, float32 but whole, so that comparing it is exact; total: how many the run has
+
+
+def poly(position: Array, total: int, *, power: float = 0.9, final: float = 0.0) -> Array:
+    """(1 - t)^power with t = position / total, from 1 to `final` (Liu et al., ParseNet, 2015)."""
+    return final + (1.0 - final) * (1.0 - position / total) ** power
+
+
+def cosine(position: Array, total: int, *, final: float = 0.0) -> Array:
+    """Half a cosine from 1 to `final` (Loshchilov and Hutter, SGDR, 2017)."""
+    return final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * position / total))
+
+
+def scl_poly(
+    position: Array, total: int, *, restart: float, power: float = 1.0, restart_power: float = 1.5, rescale: float = 1.0
+) -> Array:
+    """(1 - t)^power before `restart`, from there on rescale * (1 - t')^restart_power, t' from 0 to 1 at the end.
+
+    The schedule of the code released with VPLR: label relaxation ends and the rate restarts, at epoch 100 of 175.
+    """
+    later = jnp.clip((position - restart) / (total - restart), 0.0, 1.0)
+    return jnp.where(position < restart, (1.0 - position / total) ** power, rescale * (1.0 - later) ** restart_power)
+
+
+def make_schedule(
+    kind: str,
+    *,
+    base_lr: float,
+    total_steps: int,
+    epoch_starts: Sequence[int] | None = None,
+    per: str = "step",
+    power: float | None = None,
+    final: float | None = None,
+    restart_epoch: float | None = None,
+    restart_power: float | None = None,
+    rescale: float | None = None,
+    warmup_steps: int = 0,
+    warmup_start: float = 0.0,
+) -> Schedule:
+    """Builds step () int -> learning rate () float32.
+
+    kind: "constant", "poly" (power 0.9; final), "cosine" (final) or "scl_poly" (restart_epoch; power 1, restart_power
+        1.5, rescale 1).
+    epoch_starts: first step of each epoch, (epochs,), as a crop schedule makes epochs of different lengths.
+    per: "step": the position in the run is step / total_steps. "epoch": it is epoch / epochs, constant in an epoch.
+    final: fraction of base_lr at the end.
+    restart_epoch: epoch at which scl_poly restarts.
+    warmup_steps, warmup_start: the rate is multiplied by a line from warmup_start to 1 during the first steps; step 0
+        has its first increment already, so no step is wasted at rate 0. The schedule itself runs on underneath.
+
+    Raises UserError for an option that `kind` does not take.
+    """
+    given = dict(power=power, final=final, restart_power=restart_power, rescale=rescale, restart_epoch=restart_epoch)
+    given = {name: value for name, value in given.items() if value is not None}
+    if kind not in _KINDS:
+        raise UserError(f"schedule.kind={kind!r} is not known.{did_you_mean(kind, _KINDS)}")
+    function, takes = _KINDS[kind]
+    for name in given:
+        if name not in takes:
+            raise UserError(f"schedule.{name} means nothing to the {kind!r} schedule; remove it.")
+    if per not in ("step", "epoch"):
+        raise UserError(f"schedule.per={per!r} is not known; choose 'step' or 'epoch'.")
+    if total_steps < 1 or warmup_steps < 0 or not 0.0 <= warmup_start <= 1.0:
+        raise UserError(
+            f"schedule with total_steps={total_steps}, warmup_steps={warmup_steps}, warmup_start={warmup_start}: "
+            "give 1 step or more, and a warmup_start between 0 and 1."
+        )
+    if warmup_steps >= total_steps and warmup_steps:
+        log.warning("all %d steps are learning-rate warm-up (%d steps)", total_steps, warmup_steps)
+
+    starts = None if epoch_starts is None else _checked_starts(epoch_starts)
+    if kind == "scl_poly":
+        given["restart"] = _restart(given.pop("restart_epoch", None), per, starts)
+    if per == "epoch" and starts is None:
+        raise UserError("a schedule per epoch needs the first step of each epoch.")
+    total = total_steps if per == "step" else len(starts)
+
+    def position(step: Array) -> Array:
+        if per == "step":
+            return step
+        return jnp.searchsorted(jnp.asarray(starts, jnp.int32), step, side="right") - 1
+
+    def schedule(step: Array) -> Array:
+        step = jnp.asarray(step, jnp.int32)
+        factor = function(jnp.clip(position(step), 0, total).astype(jnp.float32), total, **given)
+        if warmup_steps:
+            ramp = jnp.minimum((step + 1).astype(jnp.float32) / warmup_steps, 1.0)
+            factor = factor * (warmup_start + (1.0 - warmup_start) * ramp)
+        return jnp.asarray(base_lr * factor, jnp.float32)
+
+    return schedule
+
+
+def _constant(position: Array, total: int) -> Array:
+    return jnp.ones_like(position)
+
+
+_KINDS: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
+    "constant": (_constant, ()),
+    "poly": (poly, ("power", "final")),
+    "cosine": (cosine, ("final",)),
+    "scl_poly": (scl_poly, ("power", "restart_epoch", "restart_power", "rescale")),
+}
+
+
+def _checked_starts(epoch_starts: Sequence[int]) -> np.ndarray:
+    starts = np.asarray(epoch_starts)
+    if starts.ndim != 1 or not len(starts) or starts[0] != 0 or (np.diff(starts) <= 0).any():
+        raise ValueError(f"epoch_starts must rise from 0, got {epoch_starts}")
+    return starts
+
+
+def _restart(epoch: float | None, per: str, starts: np.ndarray | None) -> float:
+    if epoch is None or starts is None:
+        raise UserError("the 'scl_poly' schedule needs restart_epoch, and the first step of each epoch.")
+    if not 0 < epoch < len(starts):
+        raise UserError(f"schedule.restart_epoch={epoch} must lie inside the {len(starts)} epochs of the run.")
+    if per == "epoch":
+        return float(epoch)
+    return float(np.interp(epoch, np.arange(len(starts)), starts))
