@@ -5,48 +5,69 @@ Stages that are done are skipped, an interrupted one goes on where it stopped. E
 
 from __future__ import annotations
 
-import os
+import re
 import sys
+from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/vplr.py", "The recipe.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written; runs/<recipe> by default.")
-_STAGE = flags.DEFINE_string("stage", None, "Run this stage only.")
-_PLATFORM = flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "Stop unless jax runs on this platform.")
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, for several processes.")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process.")
+CONFIG = config_flags.DEFINE_config_file("config", "configs/vplr.py", "The recipe.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written; runs/<recipe> by default.")
+STAGE = flags.DEFINE_string("stage", None, "Run this stage only.")
+PLATFORM = flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "Stop unless jax runs on this platform.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, for several processes.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process.")
 
 
 def main(argv: list[str]) -> None:
     """Starts the devices, then runs the recipe's stages."""
+    from segjax import parallel
     from segjax.errors import UserError
+    from segjax.stages import run_recipe
+    from segjax.training.interrupt import Interrupted
 
     try:
         if len(argv) > 1:
             raise UserError(f"unexpected argument {argv[1]!r}; options are written --name=value.")
-        from segjax.parallel import setup
-        from segjax.stages import run_recipe
-
-        setup(
-            platform=_PLATFORM.value,
-            coordinator=_COORDINATOR.value,
-            num_processes=_NUM_PROCESSES.value,
-            process_id=_PROCESS_ID.value,
+        parallel.setup(
+            platform=PLATFORM.value,
+            coordinator=COORDINATOR.value,
+            num_processes=NUM_PROCESSES.value,
+            process_id=PROCESS_ID.value,
         )
-        run_recipe(_CONFIG.value, workdir=_WORKDIR.value or _default_workdir(), only=_STAGE.value)
+        recipe = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
+        run_recipe(CONFIG.value, workdir=WORKDIR.value or f"runs/{recipe}", only=STAGE.value)
     except UserError as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except Interrupted as stop:
+        print(f"main.py: {stop}; the same command goes on from there", file=sys.stderr)
+        sys.exit(stop.exit_code)
 
 
-def _default_workdir() -> str:
-    path, _, arg = config_flags.get_config_filename(flags.FLAGS["config"]), None, None
-    recipe = os.path.splitext(os.path.basename(path))[0]
-    return os.path.join("runs", recipe)
+def parse_flags(argv: list[str]) -> list[str]:
+    """Like absl's own parser; a wrong flag, recipe or config key ends the program with one sentence."""
+    try:
+        rest = flags.FLAGS(argv)
+        if CONFIG.value is None:
+            raise ValueError("--config names no recipe; try --config=configs/vplr.py")
+        return rest
+    except Exception as error:  # noqa: BLE001 (absl, ml_collections and the recipe itself raise many kinds here)
+        _fail(_sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    raised = re.findall(r"^\s*(?:[\w.]+)Error: (.+)$", text, flags=re.MULTILINE)  # a recipe's error inside absl's
+    lines = [line.strip(" '\"\\") for line in (raised[-1] if raised else text).replace("\\n", "\n").splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("Pass --help"))
+
+
+def _fail(sentence: str) -> None:
+    print(f"main.py: error: {sentence}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

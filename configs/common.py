@@ -71,13 +71,10 @@ def shrink(config: ConfigDict) -> ConfigDict:
     for name in config.stages:
         stage = config[name]
         if stage.kind == "train":
-            for key in [k for k in stage if k.startswith("total_")]:
+            for key in [k for k in stage if k.startswith(("total_", "checkpoint_", "eval_"))]:
                 del stage[key]
-            stage.total_steps = 3
-            stage.batch_size = 2
+            stage.update(total_steps=3, checkpoint_steps=2, eval_steps=2, eval_limit=2, log_steps=1, batch_size=2)
             stage.crop.size = (64, 64)
-            stage.log_steps = 1
-            stage.checkpoint_steps = 2
             stage.mesh = ConfigDict(dict(data=1, space=1))
         if stage.kind == "evaluate":
             stage.batch_size = 2

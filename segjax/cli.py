@@ -160,17 +160,16 @@ def predict(arguments: argparse.Namespace) -> None:
         raise UserError("--overlap=1 would never move the window; write a number below 1")
     clips = open_clips(arguments.input, exclude=arguments.output)
 
+    import functools
+
     import jax
 
     from segjax import inference, parallel
 
-    setup = getattr(parallel, "enable_compilation_cache", None)
-    if setup:
-        setup()
+    parallel.setup()
     apply_fn, variables, normalise, classes = _load_network(arguments.checkpoint)
-    predict_fn = inference.predictor(
+    class_ids = inference.predictor(
         apply_fn,
-        variables,
         normalise=normalise,
         scales=[scale for scales in arguments.scales for scale in scales],
         flip=arguments.flip,
@@ -180,7 +179,7 @@ def predict(arguments: argparse.Namespace) -> None:
     batch = arguments.batch or (1 if jax.default_backend() == "cpu" else 4)
     with _progress(sum(len(clip) for clip in clips)) as progress:
         report = inference.predict_files(
-            predict_fn,
+            functools.partial(class_ids, variables),
             clips,
             arguments.output,
             palette=classes.palette,
@@ -303,7 +302,7 @@ def _describe_summary(parser: argparse.ArgumentParser) -> None:
     add("--size", required=True, type=_size, metavar="HxW", help="size of the input image in pixels")
     add("--num-classes", type=_positive_int, default=19, metavar="K", help="number of classes (19)")
     add("--batch", type=_positive_int, default=1, metavar="N", help="images at once (1)")
-    add("--depth", type=_positive_int, default=2, metavar="N", help="levels of modules to tell apart (2)")
+    add("--depth", type=_positive_int, default=1, metavar="N", help="levels of modules to tell apart (1)")
     add("--option", nargs="+", action="extend", type=_option, default=[], metavar="K=V", help="options of the network")
     add("--compile", action="store_true", help="also compile, and report the memory XLA plans for a forward pass")
 

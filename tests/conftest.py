@@ -48,3 +48,9 @@ def kitti5() -> Path:
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def street_dir(tmp_path_factory) -> Path:
+    """Where the tests' synthetic streets are built, once per session."""
+    return tmp_path_factory.mktemp("datasets")

@@ -132,20 +132,18 @@ def _share(starts: Sequence[int], window: int, length: int) -> np.ndarray:
 
 def predictor(
     apply_fn: Callable[[Variables, Array], Array],
-    variables: Variables,
     *,
     normalise: Callable[[Array], Array],
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     window: tuple[int, int] | None = None,
     overlap: float = 1 / 3,
-) -> Callable[[Array], jax.Array]:
-    """A function from uint8 RGB images (b, h, w, 3) to class ids (b, h, w), jitted, with the variables as an argument
-    of the program.
+) -> Callable[[Variables, Array], jax.Array]:
+    """A jitted function (variables, uint8 RGB images (b, h, w, 3)) -> class ids (b, h, w); each image shape compiles once.
 
     apply_fn: (variables, images float32) -> logits. normalise: images uint8 -> float32, on the device. The rest as in
         `predict`.
-    The ids are uint8 up to 255 classes, else int32. Each image shape compiles once.
+    The ids are uint8 up to 255 classes, else int32.
     """
 
     @jax.jit
@@ -160,4 +158,4 @@ def predictor(
         )
         return jnp.argmax(logits, axis=-1).astype(jnp.uint8 if logits.shape[-1] < 256 else jnp.int32)
 
-    return lambda images: class_ids(variables, images)
+    return class_ids

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -179,7 +180,7 @@ def test_predictor_gives_class_ids_and_compiles_once_per_size():
         traces.append(x.shape)
         return jnp.stack([x[..., 0], jnp.full(x.shape[:3], variables["threshold"])], -1)
 
-    run = predictor(apply_fn, {"threshold": np.float32(0.5)}, normalise=lambda x: x.astype(jnp.float32) / 255)
+    run = partial(predictor(apply_fn, normalise=lambda x: x.astype(jnp.float32) / 255), {"threshold": np.float32(0.5)})
     dark, bright = np.zeros((1, 4, 6, 3), np.uint8), np.full((1, 4, 6, 3), 200, np.uint8)
     assert run(dark).dtype == jnp.uint8
     assert (run(dark) == 1).all() and (run(bright) == 0).all()

@@ -1,0 +1,75 @@
+"""Stage "evaluate": the trained network on a split, as a table, files and pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from segjax import inference, parallel
+from segjax.errors import UserError
+from segjax.stages import build, scoring
+from segjax.stages.settings import check_keys, plain
+from segjax.training.checkpoints import load_for_inference
+
+log = logging.getLogger("segjax")
+
+KEYS = {
+    "kind", "checkpoint", "split", "batch_size", "scales", "flip", "window", "overlap", "limit", "worst", "mesh", "dtype",
+    "dataset",
+}  # fmt: skip
+
+
+def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """Writes the class table, confusion matrix and worst images to the stage's folder. Returns the report.
+
+    settings.checkpoint: the name of a stage of this run, or a folder.
+    """
+    check_keys(settings, KEYS, where=context.name, required=("checkpoint", "split"))
+    mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
+    source = build.open_split(settings.get("dataset") or context.dataset, settings["split"])
+    inside = context.workdir / settings["checkpoint"]
+    spec, variables, info = load_for_inference(inside if inside.is_dir() else Path(settings["checkpoint"]))
+    if spec["num_classes"] != source.num_classes:
+        raise UserError(
+            f"the network in {settings['checkpoint']} knows {spec['num_classes']} classes but the dataset "
+            f"{context.dataset['name']} has {source.num_classes}; evaluate it on the data set it was trained for."
+        )
+    dtype = build.compute_dtype(settings.get("dtype", "auto"))
+    model = build.create_model({**spec, "options": {**spec["options"], "dtype": dtype}})
+    window = tuple(settings.get("window", ())) or None
+    score = scoring.Scorer(
+        model,
+        source,
+        mesh=mesh,
+        normalisation=info["normalisation"],
+        batch_size=settings.get("batch_size", 1),
+        scales=tuple(settings.get("scales", (1.0,))),
+        flip=settings.get("flip", False),
+        window=window,
+        overlap=settings.get("overlap", 1 / 3),
+        limit=settings.get("limit") or None,
+    )
+    evaluation = score(scoring.replicate(variables, mesh), worst=settings.get("worst", 0))
+    title = f"{spec['name']}, step {info['step']}: {context.dataset['name']} {settings['split']}, {evaluation.images} images"
+    if jax.process_index() == 0:
+        inference.print_scores(evaluation.matrix, source.class_names, title=title)
+        inference.write_report(
+            evaluation,
+            context.folder,
+            class_names=source.class_names,
+            palette=source.palette,
+            names=lambda record: source.names[record],
+            title=title,
+        )
+        log.info("pictures and tables: %s", context.folder)
+    return {
+        **scoring.headline(evaluation),
+        "iou": scoring.per_class(evaluation, source.class_names),
+        "images": evaluation.images,
+        "images_per_second": round(evaluation.images / max(evaluation.seconds, 1e-9), 2),
+        "checkpoint_step": info["step"],
+    }

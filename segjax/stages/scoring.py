@@ -1,0 +1,82 @@
+"""Scores a network on a split: used while training and by the stage "evaluate"."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from segjax import augment, data, inference, parallel
+from segjax.stages import build
+from segjax.typing import Variables
+
+
+class Scorer:
+    """score(variables) -> Evaluation of every labelled image of a source, compiled once per image size."""
+
+    def __init__(
+        self,
+        model: Any,
+        source: data.Source,
+        *,
+        mesh: Mesh,
+        normalisation: str,
+        batch_size: int,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        window: tuple[int, int] | None = None,
+        overlap: float = 1 / 3,
+        limit: int | None = None,
+    ):
+        mean, std = build.normalisation(normalisation)
+        self._source, self._mesh, self._limit = source, mesh, limit
+        parts = parallel.axis_size(mesh, "data")
+        self._batch_size = -(-batch_size // parts) * parts  # padding rows weigh nothing
+        self._predict = inference.predictor(
+            lambda variables, images: model.apply(variables, images, train=False).logits,
+            normalise=functools.partial(augment.normalise, mean=mean, std=std),
+            scales=scales,
+            flip=flip,
+            window=window,
+            overlap=overlap,
+        )
+
+    def __call__(
+        self, variables: Variables, *, worst: int = 0, progress: Callable[[int], None] | None = None
+    ) -> inference.Evaluation:
+        """Every process calls it and gets the same result."""
+        part, parts = parallel.batch_part(self._mesh)
+        return inference.evaluate(
+            functools.partial(self._predict, variables),
+            data.eval_batches(
+                self._source,
+                batch_size=self._batch_size,
+                process_index=part,
+                process_count=parts,
+                limit=self._limit,
+            ),
+            num_classes=self._source.num_classes,
+            worst=worst,
+            sharding=parallel.batch_sharding(self._mesh, 4, space_axis=1),
+            progress=progress,
+        )
+
+
+def headline(evaluation: inference.Evaluation) -> dict[str, float]:
+    """The numbers a log line shows, in 0..1."""
+    scores = evaluation.scores
+    return {name: float(scores[name]) for name in ("miou", "pixel_accuracy", "mean_accuracy")}
+
+
+def per_class(evaluation: inference.Evaluation, class_names: Sequence[str]) -> Mapping[str, float | None]:
+    """IoU by class name; None for a class that neither truth nor prediction has."""
+    iou = evaluation.scores["iou"]
+    return {name: (None if value != value else round(float(value), 6)) for name, value in zip(class_names, iou)}
+
+
+def replicate(variables: Variables, mesh: Mesh) -> Variables:
+    """Host arrays onto every device of the mesh."""
+    return jax.device_put(variables, parallel.replicated(mesh))
