@@ -13,7 +13,8 @@ _WIDTH = 2048
 class Atlas:
     """Textures by name; `add` all of them, then `pack` once.
 
-    A texture is rgba uint8 (h, w, 4): red, green, blue, and the share of the object's own tint (0 = painted colour as it
+    A texture is rgba uint8 (h, w, 4): red, green, blue, and the share of the object's own tint (0 = painted colour
+    as it
     is, 255 = multiplied by the tint). `solid` bool (h, w) cuts it out: rays pass where it is false.
     """
 
@@ -41,7 +42,11 @@ class Atlas:
         return self._parts[index][0].shape[:2]
 
     def pack(self) -> Atlas:
-        """Places the textures on shelves and builds the mipmaps. Sets `image`, `solid`, `rect` (n, 4), `cutout` (n,)."""
+        """Places the textures on shelves and builds the mipmaps.
+
+        Sets image (rows, 2048, 4), all levels below each other; level_row (LEVELS,) where each begins; solid (rows of
+        level 0, 2048); rect (n, 4) x, y, w, h of every texture; cutout (n,) whether it has holes.
+        """
         order = sorted(range(len(self._parts)), key=lambda i: -self._parts[i][0].shape[0])
         x = y = shelf = 0
         places = {}

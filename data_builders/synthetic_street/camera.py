@@ -9,7 +9,9 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """Pixel centres are at whole numbers, x right, y down; focal length in pixels; path in metres and radians per frame t.
+    """A pinhole camera: pixel centres at whole numbers, x right, y down, focal length in pixels.
+
+    Its path, in metres and radians, over time t in frames:
 
     position(t) = start + t * speed ahead + sway; yaw, pitch and roll swing around their means.
     """

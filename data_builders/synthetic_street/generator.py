@@ -20,16 +20,17 @@ _SEQUENCES_PER_TOWN = 16
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the dataset depends on. height, width in pixels; noise: standard deviation of the sensor noise at mid grey, 0..255.
+    """What the data set depends on.
 
-    sequences: for train, validation, test. Of `frames` frames every `labelled_every`-th is marked labelled, the first of
-    them at labelled_every // 2, so that a labelled frame has neighbours on both sides.
+    height, width in pixels; sequences: how many for train, validation, test; noise: standard deviation of the sensor
+    noise at mid grey, 0..255. Of `frames` frames every `labelled_every`-th is marked labelled, the first of them at
+    labelled_every // 2, so that a labelled frame has neighbours on both sides.
     """
 
     seed: int = 0
     height: int = 128
     width: int = 256
-    sequences: tuple[int, int, int] = (80, 20, 20)
+    sequences: tuple[int, int, int] = (74, 16, 16)
     frames: int = 9
     labelled_every: int = 3
     noise: float = 4.0
@@ -41,12 +42,10 @@ class Settings:
             if getattr(self, key) < low:
                 raise UserError(f"synthetic_street: {key} is {getattr(self, key)}; give at least {low}")
         if min(self.sequences) < 0 or not any(self.sequences):
-            raise UserError(
-                f"synthetic_street: {self.sequences} sequences; give at least one for train, validation or test"
-            )
+            raise UserError(f"synthetic_street: {self.sequences} sequences; give at least one for one of {SPLITS}")
         if self.labelled_every // 2 >= self.frames:
             raise UserError(
-                f"synthetic_street: with labelled_every {self.labelled_every} and {self.frames} frames no frame is labelled; "
+                f"synthetic_street: labelled_every {self.labelled_every} leaves none of {self.frames} frames labelled; "
                 "give more frames"
             )
         return self
@@ -54,10 +53,11 @@ class Settings:
 
 @dataclasses.dataclass
 class Frame:
-    """image uint8 (h, w, 3) RGB; clean float32 (h, w, 3) the same without noise and rounding; label uint8 (h, w), 255 = ignore.
+    """One frame of the video.
 
-    flow float32 (h, w, 2): pixel (x, y) lies at (x + u, y + v) in the frame before; exact also where visible (h, w) is false,
-    that is hidden there or outside. The first frame of a sequence has zero flow and nothing visible.
+    image uint8 (h, w, 3) RGB; clean float32 (h, w, 3): the same without noise and rounding; label uint8 (h, w), 255 =
+    ignore. flow float32 (h, w, 2): pixel (x, y) lies at (x + u, y + v) in the frame before; exact also where visible
+    (h, w) is false, that is hidden there or outside. The first frame of a sequence has flow 0 and nothing visible.
     """
 
     image: np.ndarray
@@ -85,11 +85,13 @@ def frames(settings: Settings, split: str, sequence: int) -> Iterator[Frame]:
     before = None
     for t in range(settings.frames):
         view = renderer.view(float(t))
-        clean = renderer.shade(view)
+        light = renderer.shade(view)
         if before is None:
-            flow, visible = np.zeros((*clean.shape[:2], 2), np.float32), np.zeros(clean.shape[:2], bool)
+            gain = renderer.exposure(light)
+            flow, visible = np.zeros((*light.shape[:2], 2), np.float32), np.zeros(light.shape[:2], bool)
         else:
             flow, visible = renderer.flow(view, before)
+        clean = renderer.develop(light, gain)
         yield Frame(
             image=_sensor(sensor, clean, settings.noise),
             clean=clean,

@@ -1,7 +1,9 @@
 """Renders a scene: a z-buffer of rectangles by inverse homographies, deferred shading from the atlas, exact flow.
 
-A rectangle's pixel (x, y) and its texture place (u, v) are related by the homography H = K [right down origin] in camera
-coordinates: z (x, y, 1) = H (u, v, 1). So H^-1 (x, y, 1) = (u, v, 1) / z gives place and depth at once, and the pixel of
+A rectangle's pixel (x, y) and its texture place (u, v) are related by the homography H = K [right down origin] in
+camera
+coordinates: z (x, y, 1) = H (u, v, 1). So H^-1 (x, y, 1) = (u, v, 1) / z gives place and depth at once, and the
+pixel of
 frame t lies at H' H^-1 (x, y, 1) in frame t-1, where H' is the same rectangle then.
 """
 
@@ -18,12 +20,16 @@ from data_builders.synthetic_street.shadows import ShadowMap
 from data_builders.synthetic_street.street import Street
 
 _NEAR = 0.25  # metres
+_SKY_DEPTH = 500.0  # metres; haze is painted into what is farther
 
 
 @dataclasses.dataclass
 class View:
-    """A frame before shading. to_plane (n, 3, 3): H^-1 of every rectangle; seen (n,): it may be visible;
-    ids (2h+1, 2w+1) int32: the rectangle at every half pixel, first sample at -0.5."""
+    """A frame before shading, of n rectangles.
+
+    homography, to_plane (n, 3, 3): H and H^-1. ids int32 (2h+1, 2w+1): the rectangle at every half pixel, the first
+    sample at -0.5.
+    """
 
     time: float
     homography: np.ndarray
@@ -63,7 +69,7 @@ class Renderer:
         lambert = np.clip(normal @ weather.sun, 0, 1)
         up = 0.85 + 0.15 * np.clip(-normal[:, 1], 0, 1)
         light = up[:, None] * weather.ambient + (0.12 + 0.88 * lambert)[:, None] * weather.sun_colour
-        return np.where(scene.lit[:, None], light, 1.0) * weather.exposure
+        return np.where(scene.lit[:, None], light, 1.0)
 
     def view(self, t: float) -> View:
         """Finds out which rectangle every sample sees at time t."""
@@ -146,22 +152,22 @@ class Renderer:
         return ids
 
     def shade(self, view: View) -> np.ndarray:
-        """The noise-free picture, float32 (h, w, 3) RGB, 0..255, filtered over the pixel with a [1 2 1] kernel."""
+        """Light on the sensor, float32 (h, w, 3) RGB, 0 to about 255; pixels weight samples by [1 2 1] x [1 2 1]."""
         scene, weather, atlas = self.street.scene, self.street.weather, self.street.town.atlas
         ids = view.ids.astype(np.intp)
         x, y = self.xs.astype(np.float32)[None], self.ys.astype(np.float32)[:, None]
-        table = view.to_plane.reshape(-1, 9).astype(np.float32)
-        pick = [np.take(np.ascontiguousarray(table[:, k]), ids, mode="clip") for k in range(9)]
-        inverse = pick[6] * x + pick[7] * y + pick[8]  # 1 / depth
-        depth = 1 / np.maximum(inverse, 1e-6)
-        u = (pick[0] * x + pick[1] * y + pick[2]) * depth
-        v = (pick[3] * x + pick[4] * y + pick[5]) * depth
         per = lambda values: np.take(np.ascontiguousarray(values, dtype=np.float32), ids, mode="clip")  # noqa: E731
-        fade = per(scene.fade[:, 0]) + per(scene.fade[:, 1] - scene.fade[:, 0]) * v
-        s, t = u * per(scene.repeat[:, 0]), v * per(scene.repeat[:, 1])
-        wraps = scene.repeat != 1
-        s -= np.floor(s) * per(wraps[:, 0])
-        t -= np.floor(t) * per(wraps[:, 1])
+        # rows of H^-1 that give the place in repeats of the texture, a hair inside it, so that rounding does not
+        # wrap around
+        rows = view.to_plane.copy()
+        rows[:, :2] = (rows[:, :2] * (1 - 1e-5) + 5e-6 * rows[:, 2:]) * scene.repeat[:, :, None]
+        a0, a1, a2, b0, b1, b2, c0, c1, c2 = (per(column) for column in rows.reshape(-1, 9).T)
+        depth = 1 / np.maximum(c0 * x + c1 * y + c2, 1e-6)
+        s = (a0 * x + a1 * y + a2) * depth
+        t = (b0 * x + b1 * y + b2) * depth
+        fade = per(scene.fade[:, 0]) + per((scene.fade[:, 1] - scene.fade[:, 0]) / scene.repeat[:, 1]) * t
+        s -= np.floor(s)
+        t -= np.floor(t)
         # footprint of a sample in texels: |det of d(u, v)/d(x, y)| = |det H^-1| / c^3
         area = per(np.abs(np.linalg.det(view.to_plane)) * self._texels * 0.25) * depth * depth * depth
         level = np.clip(np.rint(0.5 * np.log2(np.maximum(area, 1e-6)) - 0.1), 0, LEVELS - 1).astype(np.int32)
@@ -170,19 +176,26 @@ class Renderer:
         line = (per(self._rect[:, 1]) + t * per(self._rect[:, 3])) * scale - 0.5 + np.take(atlas.level_row, level)
         texel = cv2.remap(atlas.image, column, line, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         fade *= self._shadows.shade(view.time, ids, self.xs, self.ys)
-        clear = np.exp(-weather.haze * depth * per(scene.fog))
+        clear = np.where(depth < _SKY_DEPTH, np.exp(np.float32(-weather.haze) * depth), np.float32(1))
         share = texel[..., 3].astype(np.float32) * (1 / 255)
         out = np.empty((*ids.shape, 3), np.float32)
         lit = self._light
         for k in range(3):
             colour = texel[..., k] * (per(lit[:, k]) + per(lit[:, k] * (scene.tint[:, k] - 1)) * share) * fade
-            haze = weather.haze_colour[k] * weather.exposure
+            haze = weather.haze_colour[k]
             out[..., k] = haze + (colour - haze) * clear
         kernel = np.array([0.25, 0.5, 0.25], np.float32)
-        out = cv2.sepFilter2D(out, -1, kernel, kernel)[1::2, 1::2]
-        out = np.clip(out, 0, None) * (1 / 255)
-        out = np.where(out < 0.8, out, 1 - 0.2 * np.exp(-(out - 0.8) / 0.2))  # highlights roll off
-        return (255 * out**weather.gamma).astype(np.float32)
+        return np.clip(cv2.sepFilter2D(out, -1, kernel, kernel)[1::2, 1::2], 0, None)
+
+    def exposure(self, light: np.ndarray) -> float:
+        """The gain that brings a picture to the brightness that the camera aims at."""
+        return float(np.clip(self.street.weather.brightness * 255 / light.mean(), 0.6, 1.8))
+
+    def develop(self, light: np.ndarray, gain: float) -> np.ndarray:
+        """Gain, highlights that roll off, tone curve: float32 (h, w, 3), 0..255."""
+        out = light * (gain / 255)
+        out = np.where(out < 0.8, out, 1 - 0.2 * np.exp(-(out - 0.8) / 0.2))
+        return (255 * out**self.street.weather.gamma).astype(np.float32)
 
     def labels(self, view: View) -> np.ndarray:
         """Train ids uint8 (h, w) at the pixel centres."""

@@ -1,6 +1,7 @@
-"""A scene is a list of textured rectangles on rigid bodies that move: everything the renderer needs, nothing about streets.
+"""A scene is a list of textured rectangles on rigid bodies that move; it knows nothing of streets.
 
-World: x right, y down (the road is y = 0), z along the street, metres. A rectangle maps (u, v) in [0, 1]^2, v downwards, to
+World: x right, y down (the road is y = 0), z along the street, metres. A rectangle maps (u, v) in [0, 1]^2, v
+downwards, to
 origin + u * right + v * down in the coordinates of its body.
 """
 
@@ -17,7 +18,8 @@ WORLD, SKY, EGO = 0, 1, 2  # bodies: the town, what is infinitely far, what is f
 class Body:
     """Rigid motion over time t (frames): position + t * velocity, heading yaw (0 = along +z) + t * turn, in radians.
 
-    A body that turns drives on a circle. swing: radians of its limbs' phase per frame. footprint: half width, half length
+    A body that turns drives on a circle. swing: radians of its limbs' phase per frame. footprint: half width, half
+    length
     and height of its shadow, metres, or None; `round`: an elliptic shadow thrown from that height (a tree's crown).
     """
 
@@ -42,8 +44,9 @@ class Body:
 class Scene:
     """Collects rectangles and bodies; `freeze` turns the lists into arrays.
 
-    After `freeze`, with n rectangles: corner (n, 3, 3) columns right, down, origin; body_index, texture, label (n,); repeat (n, 2);
-    tint, light (n, 3); fade (n, 2) brightness at the upper and lower edge; fog, ground, one_sided (n,);
+    After `freeze`, with n rectangles: corner (n, 3, 3) columns right, down, origin; body_index, texture, label (n,);
+    repeat (n, 2);
+    tint, light (n, 3); fade (n, 2) brightness at the upper and lower edge; ground, lit bool (n,);
     hinge (n, 3), axis (n, 3), swing (n, 2) amplitude in radians and phase.
     """
 
@@ -68,24 +71,37 @@ class Scene:
         repeat=(1.0, 1.0),
         tint=(1.0, 1.0, 1.0),
         fade=(1.0, 1.0),
-        fog: float = 1.0,
         ground: bool = False,
         lit: bool = True,
-        one_sided: bool = False,
         hinge=(0.0, 0.0, 0.0),
         axis=(1.0, 0.0, 0.0),
         swing=(0.0, 0.0),
     ) -> None:
-        """Adds one rectangle. `lit`: sun and sky light fall on it (else it shines as painted)."""
+        """Adds one rectangle.
+
+        `lit`: sun and sky light fall on it (else it shines as painted);
+        `ground`: shadows fall on it; `swing` (amplitude, phase): it swings about `hinge`, direction `axis`.
+        """
         matrix = np.stack([right, down, origin], axis=-1).astype(np.float64)
-        self._rows.append(
-            (matrix, body, texture, label, repeat, tint, fade, fog, ground, lit, one_sided, hinge, axis, swing)
-        )
+        self._rows.append((matrix, body, texture, label, repeat, tint, fade, ground, lit, hinge, axis, swing))
 
     def freeze(self) -> Scene:
         """Lists to arrays."""
         columns = list(zip(*self._rows))
-        names = "corner body_index texture label repeat tint fade fog ground lit one_sided hinge axis swing".split()
+        names = [
+            "corner",
+            "body_index",
+            "texture",
+            "label",
+            "repeat",
+            "tint",
+            "fade",
+            "ground",
+            "lit",
+            "hinge",
+            "axis",
+            "swing",
+        ]
         for name, column in zip(names, columns):
             setattr(self, name, np.array(column))
         for name in ("repeat", "tint", "fade", "hinge", "axis", "swing"):
@@ -94,7 +110,7 @@ class Scene:
         return self
 
     def at(self, t: float) -> np.ndarray:
-        """World coordinates of all rectangles at time t: (n, 3, 3) columns right, down, origin. SKY and EGO stay as they are."""
+        """World coordinates (n, 3, 3) of all rectangles at time t, columns right, down, origin; SKY and EGO stay."""
         corner = self.corner.copy()
         rate = np.array([b.swing for b in self.bodies])[self.body_index]
         moving = np.flatnonzero(self.swing[:, 0])
@@ -127,3 +143,23 @@ def _rodrigues(axis: np.ndarray, angle: np.ndarray) -> np.ndarray:
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
     s, c = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
     return np.eye(3) + s * cross + (1 - c) * (cross @ cross)
+
+
+def board(
+    scene: Scene,
+    x: float,
+    y: float,
+    w: float,
+    h: float,
+    texture: int,
+    label: int,
+    *,
+    z: float = 0.0,
+    side: bool = False,
+    **kw,
+):
+    """An upright rectangle with its upper left corner at (x, y), in the local x-y plane, or y-z plane when `side`."""
+    if side:
+        scene.add((z, y, x), (0, 0, w), (0, h, 0), texture, label, **kw)
+    else:
+        scene.add((x, y, z), (w, 0, 0), (0, h, 0), texture, label, **kw)

@@ -1,4 +1,4 @@
-"""Painted cut-outs: trees, fences, signs, lights, people, bicycles. Each returns (rgba uint8 (h, w, 4), solid bool (h, w))."""
+"""Painted cut-outs: trees, fences, signs, people, bicycles: (rgba uint8 (h, w, 4), solid bool (h, w))."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def tree(rng: Rng, h: int = 224, w: int = 192, *, trunk: bool = True) -> Sprite:
     conical = rng.random() < 0.22
     centre, radius = 0.36, rng.uniform(0.3, 0.36)
     if conical:
-        field = (0.05 + 0.34 * np.clip(y / 0.8, 0, 1) - np.abs(x) - np.where(y > 0.84, 1, 0)) * 4
+        field = (0.05 + 0.34 * np.clip(y / 0.8, 0, 1) - np.abs(x) - np.clip((y - 0.8) * 4, 0, 1)) * 4
     else:
         stretch = rng.uniform(0.9, 1.25)
         field = (radius - np.hypot(x * stretch, y - centre)) * 5
@@ -142,9 +142,11 @@ def sign(rng: Rng, size: int = 72) -> Sprite:
     s = canvas(size, size)
     red, blue, white, black = (198, 32, 38), (28, 84, 176), (240, 240, 236), (25, 25, 25)
     kind = int(rng.integers(7))
-    corners = lambda n, r, a: [
-        (0.5 + r * np.sin(a + 2 * np.pi * k / n), 0.5 - r * np.cos(a + 2 * np.pi * k / n)) for k in range(n)
-    ]  # noqa: E731
+
+    def corners(n, radius, turn):
+        angles = turn + 2 * np.pi * np.arange(n) / n
+        return np.stack([0.5 + radius * np.sin(angles), 0.5 - radius * np.cos(angles)], axis=-1)
+
     if kind == 0:
         oval(s, 0.5, 0.5, 0.48, 0.48, red, 0)
         oval(s, 0.5, 0.5, 0.34, 0.34, white, 0)
@@ -204,8 +206,17 @@ def torso(rng: Rng, h: int = 104, w: int = 72, *, view: str, helmet: bool = Fals
     half = 0.2 if view == "side" else rng.uniform(0.3, 0.36)
     coat = rng.random() < 0.4
     hip = half * (1.1 if coat else 0.82)
-    paint(s, [(0.5 - half * 0.55, 0.285), (0.5 + half * 0.55, 0.285), (0.5 + half, 0.37), (0.5 + hip, 1.0), (0.5 - hip, 1.0),
-              (0.5 - half, 0.37)])  # fmt: skip
+    paint(
+        s,
+        [
+            (0.5 - half * 0.55, 0.285),
+            (0.5 + half * 0.55, 0.285),
+            (0.5 + half, 0.37),
+            (0.5 + hip, 1.0),
+            (0.5 - hip, 1.0),
+            (0.5 - half, 0.37),
+        ],
+    )
     paint(s, [(0.43, 0.2), (0.57, 0.2), (0.57, 0.31), (0.43, 0.31)], skin, 0)
     oval(s, 0.5, 0.14, 0.145, 0.128, skin, 0)
     if view == "back":
@@ -319,4 +330,16 @@ def arrow(rng: Rng, h: int = 96, w: int = 48) -> Sprite:
             (238, 236, 230),
             0,
         )
+    return s
+
+
+def bonnet(rng: Rng, h: int = 64, w: int = 256) -> Sprite:
+    """The front of the own vehicle as its camera sees it: an arch with a sky reflection, a crease and a wiper."""
+    s = canvas(h, w)
+    rise = rng.uniform(0.35, 0.8)
+    x = np.linspace(0, 1, 60)
+    y = 1 - (1 - np.abs(2 * x - 1) ** rng.uniform(2.5, 5)) * rise - (0.92 - rise) * (x > 0) * (x < 1)
+    paint(s, [*zip(x, y), (1, 1), (0, 1)], (205, 205, 205))
+    shade = np.linspace(45, -150, h)[:, None] + 14 * np.cos((np.arange(w) / w - 0.5) * 9)[None]
+    s[0][..., :3] = np.clip(s[0][..., :3] + shade[..., None], 8, 255)
     return s

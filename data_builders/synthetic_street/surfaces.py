@@ -43,8 +43,13 @@ def asphalt(rng: Rng, h: int, w: int, *, lanes: int = 0) -> np.ndarray:
     grey = 205 + 9 * fbm(rng, h, w, cells=3) + 7 * rng.standard_normal((h, w), dtype=np.float32)
     for _ in range(int(rng.integers(2, 6))):  # repaired patches
         x, y = rng.integers(0, w), rng.integers(0, h)
-        cv2.rectangle(grey, (int(x), int(y)), (int(x + rng.integers(20, w // 3)), int(y + rng.integers(20, h // 3))),
-                      float(205 + rng.normal(0, 16)), -1)  # fmt: skip
+        cv2.rectangle(
+            grey,
+            (int(x), int(y)),
+            (int(x + rng.integers(20, w // 3)), int(y + rng.integers(20, h // 3))),
+            float(205 + rng.normal(0, 16)),
+            -1,
+        )
     grey += 6 * rng.standard_normal((h, w), dtype=np.float32)
     for _ in range(int(rng.integers(2, 7))):  # cracks
         start = rng.random(2) * (w, h)
@@ -207,8 +212,13 @@ def ground_floor(rng: Rng, h: int = 96, w: int = 256) -> np.ndarray:
             image[int(h * 0.12) : int(h * 0.3), x0:x1, :3] = colour
             image[int(h * 0.12) : int(h * 0.3), x0:x1, 3] = 0
             for x in range(x0 + 10, x1 - 16, int(rng.integers(7, 12))):  # lettering
-                cv2.rectangle(image, (x, int(h * 0.17)), (x + int(rng.integers(2, 6)), int(h * 0.25)),
-                              (*(255 - colour).tolist(), 0), -1)  # fmt: skip
+                cv2.rectangle(
+                    image,
+                    (x, int(h * 0.17)),
+                    (x + int(rng.integers(2, 6)), int(h * 0.25)),
+                    (*(255 - colour).tolist(), 0),
+                    -1,
+                )
             if rng.random() < 0.4:  # striped awning
                 y0, y1 = int(h * 0.3), int(h * 0.44)
                 image[y0:y1, x0:x1, :3] = rng.uniform(60, 230, 3)

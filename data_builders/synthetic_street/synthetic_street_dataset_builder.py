@@ -1,6 +1,7 @@
 """A procedural driving video through towns that do not exist: Cityscapes' 19 classes, exact labels, exact optical flow.
 
-Every sequence is a pure function of (seed, split, number). All frames carry their exact label, also those whose `labelled`
+Every sequence is a pure function of (seed, split, number). All frames carry their exact label, also those whose
+`labelled`
 is false: a training run must not use them, an evaluation of label propagation may.
 """
 
@@ -58,7 +59,8 @@ class Config(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Renders the video on first use.
 
-    Beyond the features of every data set: flow float32 (h, w, 2), pixel (x, y) of the frame lies at (x + u, y + v) in the
+    Beyond the features of every data set: flow float32 (h, w, 2), pixel (x, y) of the frame lies at (x + u, y + v)
+    in the
     frame before it, rounded to 1/256 pixel, known where hidden too; flow_valid uint8 (h, w, 1), 1 where that place is
     inside the picture and shows the same surface. The first frame of a sequence has flow 0 and flow_valid 0.
     """

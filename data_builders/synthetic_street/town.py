@@ -62,6 +62,8 @@ def paint_town(rng: Rng) -> Town:
         atlas.add("roof", surfaces.roof(rng), tile=True)
     atlas.add("kerb", surfaces.plaster(rng, 64), tile=True)
     atlas.add("metal", surfaces.metal(rng))
+    for _ in range(2):
+        atlas.add("bonnet", *sprites.bonnet(rng))
     atlas.add("zebra", *sprites.stripes(rng))
     atlas.add("arrow", *sprites.arrow(rng))
     for kind in SKIES:

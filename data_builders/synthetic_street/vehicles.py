@@ -29,10 +29,12 @@ class Vehicle:
 
     @property
     def length(self) -> float:
+        """Metres along z."""
         return max(z for z, _ in self.profile)
 
     @property
     def height(self) -> float:
+        """Metres above the road."""
         return max(y for _, y in self.profile)
 
 
@@ -57,8 +59,12 @@ def _side(rng: Rng, profile, wheels, radius: float, windows, *, px: float, kind:
         quad = [spot(z0, y0), spot(z1, y0), spot(z1 - slant1, y1), spot(z0 + slant0, y1)]
         paint(s, quad, (tone, tone * 1.08, tone * 1.15), 0)
         mid = (y0 + y1) / 2
-        paint(s, [spot(z0 + slant0 / 2, mid), spot(z1 - slant1 / 2, mid), spot(z1 - slant1, y1), spot(z0 + slant0, y1)],
-              (tone + 42, tone + 50, tone + 58), 0)  # fmt: skip
+        paint(
+            s,
+            [spot(z0 + slant0 / 2, mid), spot(z1 - slant1 / 2, mid), spot(z1 - slant1, y1), spot(z0 + slant0, y1)],
+            (tone + 42, tone + 50, tone + 58),
+            0,
+        )
     if kind == "car":
         for z, *_ in windows[1:]:
             paint(s, [spot(z, sill + 0.1), spot(z, profile[1][1])], (110, 110, 110), 200, width=1)
@@ -163,9 +169,9 @@ def _solid_only(sprite: Sprite) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def add_vehicles(rng: Rng, atlas: Atlas) -> dict[str, list]:
-    """Paints the vehicles of one town into the atlas. Returns {"car": [...], "bus": [...], "tram": [...], "truck": [...]}.
+    """Paints the vehicles of one town into the atlas. Returns lists by kind: car, bus, tram, truck.
 
-    A truck is a list of two vehicles, cab and load; the others are single.
+    A truck is a pair of vehicles, load and cab; the others are single.
     """
     (sheet,) = (atlas.add("sheet", _sheet(rng), tile=True),)
 
