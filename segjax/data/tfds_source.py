@@ -171,7 +171,8 @@ def _scan(builder: Any, split: str) -> Index:
     skip = {name: tfds.decode.SkipDecoding() for name in ("image", "label", "flow") if name in builder.info.features}
     rows = []
     try:
-        for example in builder.as_data_source(split, decoders=skip):
+        empty = not builder.info.splits[split].num_examples
+        for example in () if empty else builder.as_data_source(split, decoders=skip):
             size = (int(example["height"]), int(example["width"]))
             name, sequence = example["name"].decode(), example["sequence"].decode()
             rows.append((name, sequence, int(example["frame"]), size, bool(example["labelled"])))
