@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -56,8 +57,8 @@ def setup(
         _connect(processes)
     elif platform != "cpu" and _on_tpu_host():
         _connect_tpu()
-    use_compilation_cache(cache_dir)
     check_devices(platform=platform, min_devices=min_devices)
+    use_compilation_cache(cache_dir)
     log.info(
         "process %d of %d, %d of %d devices (%s)",
         jax.process_index(),
@@ -144,7 +145,10 @@ def _slurm_devices(environment: Mapping[str, str]) -> tuple[int, ...] | None:
 
 
 def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
-    """Keeps compiled programs on disk from run to run; returns the folder, or None (with a warning) where it cannot."""
+    """Keeps compiled programs on disk from run to run; returns the folder, or None (with a warning) where it cannot.
+
+    Call it after `jax.distributed` is up and before the first program is compiled. Hits and misses are logged at DEBUG.
+    """
     if folder is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", cache / "segjax" / "compiled")
@@ -167,6 +171,7 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_raise_persistent_cache_errors", False)
+    _listen_to_cache()
     return Path(folder)
 
 
@@ -186,6 +191,15 @@ def check_devices(*, platform: str | None = None, min_devices: int = 1) -> None:
     idle = _idle_accelerator()
     if found == "cpu" and platform is None and idle and os.environ.get("JAX_PLATFORMS") != "cpu":
         log.warning("jax runs on the CPU although this machine has a %s; %s", idle, _install(idle.lower()))
+
+
+@functools.cache  # once: jax keeps every listener
+def _listen_to_cache() -> None:
+    def listen(event: str, **_) -> None:
+        if event.startswith("/jax/compilation_cache/cache_"):
+            log.debug("compilation cache: %s", event.rsplit("_", 1)[1])
+
+    jax.monitoring.register_event_listener(listen)
 
 
 def _connect(processes: Processes) -> None:
