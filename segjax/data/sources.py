@@ -24,7 +24,8 @@ class Record:
 
     image: uint8 (h, w, 3) RGB. label: uint8 (h, w) train ids, 255 = ignored; None when the image is not labelled.
     name: unique in its split. sequence, frame: video and position in it ("" and the index when there is no video).
-    flow: float32 (h, w, 2) backward flow in pixels (x, y), only when it was asked for.
+    flow: float32 (h, w, 2), pixel (x, y) lies at (x + u, y + v) in the frame before. flow_valid: bool (h, w), whether
+    that place is visible. Both only when they were asked for, flow_valid only where the data set knows it.
     """
 
     image: np.ndarray
@@ -33,6 +34,7 @@ class Record:
     sequence: str = ""
     frame: int = 0
     flow: np.ndarray | None = None
+    flow_valid: np.ndarray | None = None
 
 
 @runtime_checkable

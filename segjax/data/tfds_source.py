@@ -81,8 +81,12 @@ class TfdsSource(LabelledClasses):
             mask = decode_mask(example["label"], f"the mask of {file}")
             check_size(mask.shape, f"the mask of {file}", image.shape[:2], file)
             label = self.label_map.encode(mask, f"the mask of {file}")
-        flow = np.asarray(example["flow"], np.float32) if self.flow else None
-        return Record(image, label, name, example["sequence"].decode(), int(example["frame"]), flow)
+        record = Record(image, label, name, example["sequence"].decode(), int(example["frame"]))
+        if self.flow:
+            record.flow = np.asarray(example["flow"], np.float32)
+            if "flow_valid" in example:
+                record.flow_valid = decode_mask(example["flow_valid"], f"the visibility of {file}") > 0
+        return record
 
     @property
     def names(self) -> list[str]:
@@ -96,13 +100,8 @@ class TfdsSource(LabelledClasses):
 
     @functools.cached_property
     def _open_reader(self) -> Any:
-        import tensorflow_datasets as tfds
-
-        skip = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
         builder = _open(self.directory)
-        if "flow" in builder.info.features and not self.flow:
-            skip["flow"] = tfds.decode.SkipDecoding()
-        return builder.as_data_source(self.split, decoders=skip)
+        return builder.as_data_source(self.split, decoders=_skip(builder, flow=not self.flow))
 
     @property
     def _reader(self) -> Any:
@@ -165,14 +164,20 @@ def _load_index(directory: Path, builder: Any, split: str) -> Index:
         return Index(**arrays)
 
 
-def _scan(builder: Any, split: str) -> Index:
+def _skip(builder: Any, *, flow: bool) -> dict[str, Any]:
+    """Leaves all images encoded: `image_files` decodes the ones that are used, and names what is damaged."""
     import tensorflow_datasets as tfds
 
-    skip = {name: tfds.decode.SkipDecoding() for name in ("image", "label", "flow") if name in builder.info.features}
+    images = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
+    flows = ["flow"] if flow and "flow" in builder.info.features else []
+    return {name: tfds.decode.SkipDecoding() for name in (*images, *flows)}
+
+
+def _scan(builder: Any, split: str) -> Index:
     rows = []
     try:
         empty = not builder.info.splits[split].num_examples
-        for example in () if empty else builder.as_data_source(split, decoders=skip):
+        for example in () if empty else builder.as_data_source(split, decoders=_skip(builder, flow=True)):
             size = (int(example["height"]), int(example["width"]))
             name, sequence = example["name"].decode(), example["sequence"].decode()
             rows.append((name, sequence, int(example["frame"]), size, bool(example["labelled"])))

@@ -93,6 +93,14 @@ def test_expressions_of_tfds(data_dir):
         open_source("toy", "train[nonsense", data_dir=data_dir)
 
 
+def test_flow_only_when_asked_for(data_dir):
+    options = {"flow": True}
+    assert open_source("toy", "train", data_dir=data_dir, builder_options=options)[1].flow is None
+    record = open_source("toy", "train", data_dir=data_dir, builder_options=options, flow=True)[1]
+    np.testing.assert_array_equal(record.flow, np.full((8, 8, 2), 2, np.float32))
+    np.testing.assert_array_equal(record.flow_valid, np.eye(8, dtype=bool))
+
+
 def test_pickles_and_reads_from_threads(data_dir):
     source = open_source("toy", "train", data_dir=data_dir, labelled_only=False)
     source[0]

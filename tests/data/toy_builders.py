@@ -20,6 +20,7 @@ class Config(tfds.core.BuilderConfig):
     wait: float = 0.0
     log: str = ""
     source: str = ""
+    flow: bool = False
 
     def fingerprint(self):
         return str(os.stat(self.source).st_mtime_ns) if self.source else ""
@@ -29,7 +30,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = [Config(), Config(name="large", size=16)]
 
     def _info(self):
-        return records.dataset_info(self, description="toy", label_map=LabelMap(class_table("camvid")))
+        flow = {
+            "flow": tfds.features.Tensor(shape=(8, 8, 2), dtype=np.float32, encoding="bytes"),
+            "flow_valid": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
+        } if self.builder_config.flow else {}
+        label_map = LabelMap(class_table("camvid"))
+        return records.dataset_info(self, description="toy", label_map=label_map, extra_features=flow)
 
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples(0), "test": self._generate_examples(1)}
@@ -49,6 +55,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 "image": encode_png(image), "label": encode_png(image[..., 0] % 12), "name": f"v_{i:03d}",
                 "sequence": "v", "frame": i, "height": config.size, "width": config.size + i,
                 "labelled": i in config.labelled and split == 0,
+                **({"flow": np.full((8, 8, 2), i, np.float32), "flow_valid": encode_png(np.eye(8, dtype=np.uint8))}
+                   if config.flow else {}),
             }
 """
 
