@@ -208,6 +208,7 @@ def brightness(monkeypatch):
         return apply_fn, variables, lambda x: x / 255.0, LabelMap.identity(("dark", "grey", "bright"), palette)
 
     monkeypatch.setattr(cli, "_load_network", load)
+    monkeypatch.setenv("SEGJAX_CACHE_DIR", "")
 
 
 def test_predict_end_to_end(brightness, tmp_path, capsys):

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
-from segjax import metrics
+from segjax import metrics, parallel
 from segjax.typing import Array
 
 
@@ -70,13 +70,15 @@ def evaluate(
     batches: dicts of this host's rows: image uint8 (b, h, w, 3), label uint8 (b, h, w), weight float32 (b,) with 0 for
         padding rows, record int32 (b,). Every host must yield the same number of batches with the same shapes.
     worst: how many of the worst images to keep; everything else is dropped after its batch.
-    sharding: how rows lie on the devices of all hosts; None = one device. Then all hosts return the same Evaluation.
+    sharding: how images (b, h, w, 3) lie on the devices of all hosts; None = one device. The height is split only where
+        it divides. All hosts return the same Evaluation.
     progress: called after each batch with the number of images counted so far.
 
     Device work of a batch overlaps with reading the next. Each image is counted in int32 on the device and summed in
     int64 on the host.
     """
-    replicated = None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())
+    replicated = None if sharding is None else parallel.replicated(sharding.mesh)
+    spread = jax.jit(lambda images: images, out_shardings=sharding)
     score = jax.jit(
         functools.partial(_count_per_image, num_classes=num_classes, ignore_label=ignore_label),
         out_shardings=replicated,
@@ -88,13 +90,16 @@ def evaluate(
     heap: list[tuple[float, int, ImageScore]] = []  # negative mIoU on top = the best of the worst
 
     def start(batch):
-        batch = {name: _to_devices(batch[name], sharding) for name in ("image", "label", "weight", "record")}
+        batch = {name: batch[name] for name in ("image", "label", "weight", "record")}
+        batch = jax.device_put(batch) if sharding is None else parallel.shard_batch(batch, sharding.mesh)
+        if sharding is not None and _divides(sharding, batch["image"].shape):
+            batch["image"] = spread(batch["image"])
         batch["prediction"] = _class_ids(predict_fn(batch["image"]))
         return batch, score(batch["prediction"], batch["label"], batch["weight"], batch["record"])
 
     def finish(batch, counted):
         nonlocal images
-        matrices, weight, record = (np.asarray(x) for x in counted)
+        matrices, weight, record = parallel.fetch_replicated(counted) if sharding else jax.device_get(counted)
         for row in np.flatnonzero(weight > 0):  # all hosts see the same numbers here, so they take the same branches
             images += 1
             matrix[:] += matrices[row]
@@ -103,7 +108,7 @@ def evaluate(
                 rank = (-scores["miou"], -int(record[row]))
                 if len(heap) < worst or rank > heap[0][:2]:
                     image, label, prediction = (
-                        np.asarray(pick_row(batch[name], row)) for name in ("image", "label", "prediction")
+                        _on_host(pick_row(batch[name], row)) for name in ("image", "label", "prediction")
                     )
                     found = ImageScore(
                         int(record[row]),
@@ -136,13 +141,17 @@ def _count_per_image(prediction, label, weight, record, *, num_classes, ignore_l
     return jax.vmap(count)(prediction, label), weight, record
 
 
+def _on_host(row: jax.Array) -> np.ndarray:
+    return np.asarray(row.addressable_shards[0].data)
+
+
 def _class_ids(prediction: Array) -> Array:
     return jnp.argmax(prediction, axis=-1).astype(jnp.int32) if prediction.ndim == 4 else prediction
 
 
-def _to_devices(rows: np.ndarray, sharding: NamedSharding | None) -> jax.Array:
-    """This host's rows as a part of one global array."""
-    if sharding is None:
-        return jnp.asarray(rows)
-    axes = PartitionSpec(*sharding.spec[: np.ndim(rows)])
-    return jax.make_array_from_process_local_data(NamedSharding(sharding.mesh, axes), np.asarray(rows))
+def _divides(sharding: NamedSharding, shape: tuple[int, ...]) -> bool:
+    try:
+        sharding.shard_shape(shape)
+    except ValueError:
+        return False
+    return True

@@ -139,11 +139,11 @@ def predictor(
     window: tuple[int, int] | None = None,
     overlap: float = 1 / 3,
 ) -> Callable[[Variables, Array], jax.Array]:
-    """A jitted function (variables, uint8 RGB images (b, h, w, 3)) -> class ids (b, h, w); each image shape compiles once.
+    """A jitted function (variables, uint8 RGB images (b, h, w, 3)) -> class ids (b, h, w).
 
     apply_fn: (variables, images float32) -> logits. normalise: images uint8 -> float32, on the device. The rest as in
         `predict`.
-    The ids are uint8 up to 255 classes, else int32.
+    The ids are uint8 up to 255 classes, else int32. Each image shape compiles once.
     """
 
     @jax.jit
