@@ -174,13 +174,13 @@ def _create(path: Path) -> Iterator[None]:
     """Turns a full disk or missing permission into one sentence."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as error:  # array_record reports a full disk as RuntimeError
+        if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
             raise UserError(
                 f"the disk is full while building {path}; free space or choose another place with data_dir or "
                 "SEGJAX_DATA_DIR"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise UserError(
                 f"{path} cannot be created ({error.strerror}); choose another place with data_dir or SEGJAX_DATA_DIR"
             ) from error

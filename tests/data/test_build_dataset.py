@@ -159,8 +159,9 @@ def test_empty_splits(data_dir):
 
 
 def test_full_disk_and_wrong_place(data_dir, tmp_path):
-    with pytest.raises(UserError, match="disk is full.*data_dir"):
-        open_source("toy", "train", data_dir=data_dir, builder_options={"count": 13})
+    for count in (13, 14):
+        with pytest.raises(UserError, match="disk is full.*data_dir"):
+            open_source("toy", "train", data_dir=data_dir, builder_options={"count": count})
     assert not list(data_dir.rglob(".building-*"))
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be created.*data_dir"):

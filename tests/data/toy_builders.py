@@ -50,6 +50,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             time.sleep(config.wait)
             if i == 3 and config.count == 13:
                 raise OSError(28, "No space left on device")
+            if i == 3 and config.count == 14:
+                raise RuntimeError("write() failed: No space left on device; writing x")  # array_record's way
             image = rng.integers(0, 256, (config.size, config.size + i, 3), dtype=np.uint8)
             yield i, {
                 "image": encode_png(image), "label": encode_png(image[..., 0] % 12), "name": f"v_{i:03d}",
