@@ -106,7 +106,9 @@ def predict_files(
                     save(*running)
     if class_names and outputs:
         width = 120 * min(len(class_names), 8)
-        write_png(output / "legend.png", visualize.legend(class_names, palette, width=width))
+        border = ((visualize.GAP, visualize.GAP), (visualize.GAP, 0), (0, 0))
+        picture = np.pad(visualize.legend(class_names, palette, width=width), border, constant_values=255)
+        write_png(output / "legend.png", picture)
     seconds = time.perf_counter() - begin
     return FilesReport(sum(sizes.values()), seconds, dict(sizes), tuple(problems), tuple(outputs))
 
