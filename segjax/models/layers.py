@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.ops.batch_norm import batch_moments, normalise
+from segjax.ops.batch_norm import batch_norm, normalise
 from segjax.ops.conv import conv2d
 from segjax.typing import Array
 
@@ -109,12 +109,13 @@ class BatchNorm(nn.Module):
         if not self.train:
             return normalise(x, mean.value, var.value, scale, bias, eps=self.eps, dtype=self.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
-        batch_mean, batch_var, count = batch_moments(x, axis_name=axis_name)
+        y, batch_mean, batch_var = batch_norm(x, scale, bias, self.eps, self.dtype, axis_name)
         if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
+            count = x.size // x.shape[-1] * (1 if axis_name is None else jax.lax.psum(1, axis_name))
             unbiased = batch_var * (count / max(count - 1, 1))
             mean.value += self.momentum * (batch_mean - mean.value)
             var.value += self.momentum * (unbiased - var.value)
-        return normalise(x, batch_mean, batch_var, scale, bias, eps=self.eps, dtype=self.dtype)
+        return y
 
 
 class Dropout(nn.Module):
