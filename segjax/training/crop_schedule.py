@@ -2,8 +2,8 @@
 
 Small crops cost less, and leave room for larger batches. The paper names four schedules and gives 800 x 800, 180
 epochs, "every 30 epochs", batches from 16 to 64 and a 1.7x speed-up, but not the sizes. Six crops in equal steps from
-half to full size fit all of it: 180 / 30 is 6, a quarter of the pixels allows 4 x 16 = 64 images, and the mean number of
-pixels per image is 0.592 of the full crop's, 1.69x less work.
+half to full size fit all of it: 180 / 30 is 6, a quarter of the pixels allows 4 x 16 = 64 images, and the mean crop has
+0.592 of the full one's pixels, 1.69x less work.
 
     coarse2fine    400 400 .. 480 480 .. 800 800 ..     each crop for as many epochs
     coarse2fine+   400 480 560 640 720 800 400 480 ..   another crop every epoch
@@ -44,7 +44,8 @@ def crop_schedule(
     kind: one of KINDS.
     crop, batch: full crop (h, w), and images per step at the full crop.
     levels, smallest: number of crops, and the sides of the smallest as a fraction of the full ones.
-    max_batch: largest batch, 64 (or `batch`, if more) by default. A smaller crop's batch has no more pixels than the full crop's, and no fewer images.
+    max_batch: largest batch, 64 (or `batch`, if more) by default. A smaller crop's batch has no more pixels than the
+        full crop's, and no fewer images.
     divisor: the sides of crops are full side - n * divisor: multiples of it where the full side is one, and 769, 753,
         .. for networks that want 1 more than a multiple.
     batch_divisor: every batch is a multiple of it: devices x micro-batches.

@@ -1,0 +1,252 @@
+"""What a run tells while it goes: log lines, a progress bar, numbers in files; and how long it waits for data."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import rich.console
+import rich.logging
+import rich.progress
+
+from segjax.training.writers import Writer
+
+log = logging.getLogger("segjax")
+
+
+CONSOLE = rich.console.Console()  # stdout; shared, so that log lines appear above a progress bar
+
+
+def setup_logging(*, process_index: int = 0, console: rich.console.Console = CONSOLE) -> None:
+    """Sends the package's log to stdout: coloured and around progress bars on a terminal, plain lines elsewhere.
+
+    Processes other than 0 show warnings only. May be called again, when the process index is known.
+    """
+    if console.is_terminal:
+        handler = rich.logging.RichHandler(
+            console=console, show_path=False, log_time_format="%H:%M:%S", omit_repeated_times=False
+        )
+    else:
+        handler = logging.StreamHandler(console.file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%m-%d %H:%M:%S"))
+    handler.set_name("segjax")
+    for old in [h for h in log.handlers if h.get_name() == "segjax"]:
+        log.removeHandler(old)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO if process_index == 0 else logging.WARNING)
+    log.propagate = False
+
+
+class StepTimer:
+    """Images per second, and the share of time in which the device had nothing to do because data was missing.
+
+    Waiting counts from when the device finished the steps it was told about by `dispatched`: while it is still busy,
+    a host that waits costs nothing.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self._clock = clock
+        self._pool: ThreadPoolExecutor | None = None
+        self._finished: Future | None = None  # -> when the newest dispatched step was done
+        self._begun = False
+        self._restart()
+
+    def _restart(self) -> None:
+        self._start = self._mark = self._clock()
+        self._waited, self._images, self._steps = 0.0, 0, 0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around whatever waits for data."""
+        if not self._begun:
+            self._restart()  # what came before the first step, like compiling, is not training
+            self._begun = True
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._mark = self._clock()
+            self._waited += max(0.0, self._mark - max(start, self._idle_since(start)))
+
+    def dispatched(self, result: Any) -> None:
+        """The device was given a step; `result` is one of its arrays."""
+        self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="step-timer")
+        self._finished = self._pool.submit(self._wait_for, result)
+
+    def _wait_for(self, result: Any) -> float:
+        jax.block_until_ready(result)
+        return self._clock()
+
+    def _idle_since(self, start: float) -> float:
+        if self._finished is None:
+            return start
+        if not self._finished.done():
+            return float("inf")
+        return start if self._finished.exception() else self._finished.result()
+
+    def step(self, images: int) -> None:
+        """The results of a step with so many images are known."""
+        self._images += images
+        self._steps += 1
+        self._mark = self._clock()
+
+    def skip(self) -> None:
+        """Leaves out the time since the last step or wait: something else was going on, an evaluation for example."""
+        now = self._clock()
+        self._start += now - self._mark
+        self._mark = now
+
+    def report(self) -> dict[str, float]:
+        """images_per_second, seconds_per_step and data_wait (0..1) since the last report, all processes' images."""
+        seconds = max(self._mark - self._start, 1e-9)
+        result = {
+            "images_per_second": self._images / seconds,
+            "seconds_per_step": seconds / max(self._steps, 1),
+            "data_wait": min(self._waited / seconds, 1.0),
+        }
+        self._restart()
+        return result
+
+    def close(self) -> None:
+        """Ends the thread that watches the device."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class TrainingLog:
+    """Follows a training run: means over every `log_steps` steps go to the writers and to the screen.
+
+    start_step, total_steps: updates done before and at the end of the run.
+    epoch_of: step (from 0) -> epoch (from 0), for the lines.
+    On a terminal there is one progress bar; elsewhere a line every `log_steps`. Use as a context manager.
+    """
+
+    def __init__(
+        self,
+        *,
+        start_step: int,
+        total_steps: int,
+        log_steps: int = 10,
+        writers: Sequence[Writer] = (),
+        epoch_of: Callable[[int], int] | None = None,
+        console: rich.console.Console = CONSOLE,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self.total_steps, self.log_steps, self.writers = total_steps, max(log_steps, 1), list(writers)
+        self._start_step, self._epoch_of, self._clock = start_step, epoch_of, clock
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._timer = StepTimer(clock)
+        self._first: float | None = None  # when the first step was done, compiled and all
+        self._totals = {"images": 0.0, "seconds": 0.0, "waited": 0.0}
+        self._bar = self._task = None
+        if console.is_terminal and jax.process_index() == 0:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TextColumn("{task.fields[text]}"),
+                console=console,
+            )
+            self._task = self._bar.add_task("train", total=total_steps, completed=start_step, text="starting")
+
+    def __enter__(self) -> TrainingLog:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._timer.close()
+        for writer in self.writers:
+            writer.close()
+
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Around waiting for data."""
+        return self._timer.waiting()
+
+    def dispatched(self, result: Any) -> None:
+        """The device was given a step; without this call all waiting counts, also while the device is busy."""
+        self._timer.dispatched(result)
+
+    def step(self, step: int, metrics: Mapping[str, float], *, images: int) -> None:
+        """Step number `step` (from 0) is done, with so many images over all processes."""
+        done = step + 1
+        self._timer.step(images)
+        self._first = self._clock() if self._first is None else self._first
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._count += 1
+        if done % self.log_steps and done not in (self._start_step + 1, self.total_steps):
+            return
+        means = {name: total / self._count for name, total in self._sums.items()}
+        if "lr" in metrics:
+            means["lr"] = float(metrics["lr"])
+        rates = self._timer.report()
+        seconds = rates["seconds_per_step"] * self._count
+        if done > self._start_step + 1:  # the first step may hold a compilation
+            for key, value in (("images", rates["images_per_second"] * seconds), ("seconds", seconds)):
+                self._totals[key] += value
+            self._totals["waited"] += rates["data_wait"] * seconds
+        epoch = {} if self._epoch_of is None else {"epoch": self._epoch_of(step)}
+        self._write(done, "train", {**epoch, **means, **rates, "host_peak_gib": host_peak_gib()})
+        self._show(done, epoch, means, rates)
+        self._sums, self._count = {}, 0
+
+    def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
+        """An evaluation after `step` updates gave these scores; its time does not count as training."""
+        self._timer.skip()
+        scores = {name: value for name, value in scores.items() if isinstance(value, (int, float))}
+        self._write(step, "eval", scores)
+        for writer in self.writers:
+            writer.flush()
+        text = "  ".join(f"{name} {_short(value)}" for name, value in scores.items())
+        log.info("evaluation after step %d: %s", step, text)
+
+    def summary(self) -> dict[str, float]:
+        """images_per_second and data_wait of the whole run but its first step, for the report."""
+        seconds = max(self._totals["seconds"], 1e-9)
+        return {
+            "images_per_second": round(self._totals["images"] / seconds, 3),
+            "data_wait": round(self._totals["waited"] / seconds, 4),
+        }
+
+    def _write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        for writer in self.writers:
+            writer.write(step, kind, values)
+
+    def _eta(self, done: int) -> str:
+        steps = done - self._start_step - 1
+        if steps < 1:
+            return "?"
+        seconds = (self._clock() - self._first) / steps * (self.total_steps - done)
+        return str(datetime.timedelta(seconds=round(seconds)))
+
+    def _show(self, done: int, epoch: Mapping, means: Mapping, rates: Mapping) -> None:
+        parts = [f"epoch {epoch['epoch'] + 1}"] if epoch else []
+        parts += [f"loss {_short(means.get('loss', float('nan')))}", f"lr {_short(means.get('lr', float('nan')))}"]
+        parts += [f"{rates['images_per_second']:.1f} images/s", f"data wait {rates['data_wait']:.0%}"]
+        parts.append(f"eta {self._eta(done)}")
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, text="  ".join(parts))
+        else:
+            log.info("step %d/%d  %s", done, self.total_steps, "  ".join(parts))
+
+
+def host_peak_gib() -> float:
+    """The most memory this process has held, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 3)  # bytes on macOS, kilobytes elsewhere
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,112 @@
+"""The memory plan: what a compiled step needs on each device, before the first step runs."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+log = logging.getLogger("segjax")
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on one device.
+
+    groups: what the arguments are made of, by name.
+    program: arguments, outputs (beyond donated arguments), temporaries, code; empty where XLA does not tell.
+    limit: what the device has, None when it does not tell.
+    """
+
+    groups: Mapping[str, int]
+    program: Mapping[str, int]
+    limit: int | None
+
+    @property
+    def needed(self) -> int:
+        """What must fit: the program's parts, or, where XLA does not tell, the groups: a lower bound."""
+        return sum((self.program or self.groups).values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has that much, as far as is known."""
+        return self.limit is None or self.needed <= self.limit
+
+    def table(self) -> str:
+        """The plan as lines of text, in MiB."""
+        rows = [(name, size) for name, size in self.program.items()]
+        rows = [*rows[:1], *((f"  {name}", size) for name, size in self.groups.items()), *rows[1:]]
+        rows.append(("needed" if self.program else "needed, without temporaries (unknown here)", self.needed))
+        if self.limit is not None:
+            rows.append(("device has", self.limit))
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}} {size / 2**20:>12,.1f} MiB" for name, size in rows)
+
+
+def memory_plan(
+    compiled: jax.stages.Compiled, *, groups: Mapping[str, Any], device: jax.Device | None = None
+) -> MemoryPlan:
+    """Reads a compiled program's needs.
+
+    groups: name -> pytree of arrays or of shapes with shardings (params, optimizer, batch, ..): the arguments.
+    device: where it will run; the first local device by default.
+    """
+    device = device or jax.local_devices()[0]
+    sizes = {name: sum(map(_bytes_per_device, jax.tree.leaves(tree))) for name, tree in groups.items()}
+    try:
+        stats = compiled.memory_analysis()
+    except (NotImplementedError, jax.errors.JaxRuntimeError):
+        stats = None
+    program = {}
+    if stats is not None:
+        program = {
+            "arguments": stats.argument_size_in_bytes,
+            "outputs": stats.output_size_in_bytes - stats.alias_size_in_bytes,
+            "temporaries": stats.temp_size_in_bytes,
+            "code": stats.generated_code_size_in_bytes,
+        }
+    return MemoryPlan(sizes, program, device_memory(device))
+
+
+def log_memory_plan(plan: MemoryPlan, *, name: str) -> None:
+    """Logs the table of a plan, and a warning with what to change where it does not fit."""
+    log.info("memory on each device, %s:\n%s", name, plan.table())
+    if not plan.fits:
+        log.warning(
+            "%s needs %.1f GiB and the device has %.1f GiB: lower batch_size or crop.size, set remat=True, or raise "
+            "accumulate_steps",
+            name, plan.needed / 2**30, plan.limit / 2**30,
+        )  # fmt: skip
+
+
+def device_memory(device: jax.Device) -> int | None:
+    """Bytes that jax may use on a device; for a CPU its share of the host's memory; None when unknown."""
+    stats = device.memory_stats() or {}
+    if stats.get("bytes_limit"):
+        return int(stats["bytes_limit"])
+    if device.platform != "cpu":
+        return None
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+    return total // jax.local_device_count()
+
+
+def device_peak(device: jax.Device | None = None) -> int | None:
+    """The most bytes jax has held on a device so far; None where the device does not tell (CPU)."""
+    stats = (device or jax.local_devices()[0]).memory_stats() or {}
+    return stats.get("peak_bytes_in_use")
+
+
+def _bytes_per_device(leaf: Any) -> int:
+    sharding = getattr(leaf, "sharding", None)
+    shape = np.shape(leaf) if sharding is None else sharding.shard_shape(leaf.shape)
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return math.prod(shape) * dtype.itemsize

@@ -1,0 +1,149 @@
+"""Where numbers of a run go: a file of JSON lines, and TensorBoard event files."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+log = logging.getLogger("segjax")
+
+
+class Writer(Protocol):
+    """Takes numbers. step: updates done; kind: "train", "eval", ..: what they are of."""
+
+    def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """One entry."""
+
+    def flush(self) -> None:
+        """Everything written so far is on disk afterwards."""
+
+    def close(self) -> None:
+        """No more entries."""
+
+
+def open_writers(folder: str | Path, *, start_step: int) -> list[Writer]:
+    """The writers of a run that goes on after `start_step` updates: metrics.jsonl and events below `folder`.
+
+    Only process 0 has any. What an earlier, interrupted run wrote beyond `start_step` is dropped.
+    """
+    if jax.process_index() != 0:
+        return []
+    folder = Path(folder)
+    writers: list[Writer] = [JsonLines(folder / "metrics.jsonl", start_step=start_step)]
+    module = _tensorboard_module()
+    if module is not None:
+        writers.append(TensorBoard(folder / "events", start_step=start_step, module=module))
+    return writers
+
+
+class JsonLines:
+    """One file, one JSON object a line: {"step": .., "kind": .., name: value, ..}, readable while the run goes on.
+
+    Values that are not finite become null. A full disk stops the writing, with a warning, and not the training.
+    """
+
+    def __init__(self, path: str | Path, *, start_step: int = 0):
+        self.path = Path(path)
+        self._file = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            kept = _entries_until(self.path, start_step)
+            # a new file in place of the old one: a kill between the two leaves either whole
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("".join(kept))
+            os.replace(temporary, self.path)
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        except OSError as error:
+            self._give_up(error)
+
+    def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """Appends a line and hands it to the system, so that it survives a kill."""
+        if self._file is None:
+            return
+        entry = {"step": int(step), "kind": kind, **{name: _number(value) for name, value in values.items()}}
+        try:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _give_up(self, error: OSError) -> None:
+        log.warning("no more metrics in %s: %s", self.path, error.strerror or error)
+        self._file = None
+
+
+class TensorBoard:
+    """Event files for `tensorboard --logdir`; names are kind/name."""
+
+    def __init__(self, folder: str | Path, *, start_step: int = 0, module: Any = None):
+        module = module or _tensorboard_module()
+        # TensorBoard hides what earlier files hold from purge_step on
+        purge = start_step + 1 if Path(folder).is_dir() else None
+        self._writer = module.SummaryWriter(str(folder), purge_step=purge, flush_secs=30)
+
+    def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """Adds one scalar per value."""
+        for name, value in values.items():
+            self._writer.add_scalar(f"{kind}/{name}", float(value), int(step))
+
+    def flush(self) -> None:
+        """Writes out what is queued."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Writes out what is queued and closes the file."""
+        self._writer.close()
+
+
+def read_entries(path: str | Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The entries of a metrics.jsonl, in order, of one kind or of all; a line cut off by a kill is left out."""
+    entries = [json.loads(line) for line in _entries_until(Path(path), None)]
+    return [entry for entry in entries if kind in (None, entry["kind"])]
+
+
+def _entries_until(path: Path, step: int | None) -> list[str]:
+    if not path.exists():
+        return []
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+            if line.endswith("\n") and (step is None or entry["step"] <= step):
+                kept.append(line)
+        except (ValueError, TypeError, KeyError):
+            continue  # the last line of a killed run
+    return kept
+
+
+def _number(value: float) -> float | int | None:
+    if isinstance(value, int):
+        return value
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+@functools.cache
+def _tensorboard_module() -> Any | None:
+    try:
+        import tensorboardX
+    except ImportError:
+        log.warning("tensorboardX is not installed: numbers go to metrics.jsonl only (pip install tensorboardX)")
+        return None
+    return tensorboardX
