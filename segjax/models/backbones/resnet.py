@@ -23,21 +23,21 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, both dilated (ResNet-18 and -34)."""
+    """Two 3x3 convolutions (ResNet-18 and -34); the second one has the dilation of the stage in every block."""
 
     width: int
     conv: ModuleDef
     norm: ModuleDef
     stride: int = 1
     dilation: int = 1
-    expansion = 1
+    stage_dilation: int = 1
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(b, h, w, c) -> (b, h / stride, w / stride, width)."""
         y = self.conv(self.width, 3, self.stride, dilation=self.dilation, name="conv1")(x)
         y = relu(self.norm(name="bn1")(y))
-        y = self.conv(self.width, 3, dilation=self.dilation, name="conv2")(y)
+        y = self.conv(self.width, 3, dilation=self.stage_dilation, name="conv2")(y)
         y = self.norm(name="bn2")(y)
         return relu(y + _shortcut(self, x, y))
 
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
     norm: ModuleDef
     stride: int = 1
     dilation: int = 1
-    expansion = 4
+    stage_dilation: int = 1  # as BasicBlock; nothing follows the strided convolution here
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -110,8 +110,9 @@ class ResNet(nn.Module):
         for i, (_, step, dilations) in enumerate(self._plan(), start=1):
             for j, dilation in enumerate(dilations):
                 x = block(
-                    64 * 2 ** (i - 1), self.conv, self.norm, step if j == 0 else 1, dilation, name=f"layer{i}.{j}"
-                )(x)
+                    64 * 2 ** (i - 1), self.conv, self.norm, step if j == 0 else 1, dilation, dilations[-1],
+                    name=f"layer{i}.{j}",
+                )(x)  # fmt: skip
             maps[f"layer{i}"] = x
         return maps
 
