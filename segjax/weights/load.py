@@ -167,7 +167,7 @@ def _raise_problems(where, unfilled, unexpected, shapes, unused, source, tensors
             ("{n} leaf name{s} of the network not in the file ({examples})", unfilled),
             ("{n} tensor{s} of the file with no place in the network ({examples})", unexpected),
             ("{n} tensor{s} of another shape ({examples})", shapes),
-            ("{n} skip rule{s} that match nothing ({examples})", unused),
+            ("{n} skip rule{s} matching nothing ({examples})", unused),
         )
         if found
     ]
