@@ -2,9 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from segjax.errors import UserError
+from segjax.parallel import make_mesh, replicated
 from segjax.training.optimizer import make_optimizer, trainable
 
 CASES = {  # file -> optimizer settings, parity/ops/spec.json
@@ -175,3 +177,23 @@ def test_init_works_on_shapes_and_under_jit():
 def test_wrong_settings_are_one_sentence(changes, message):
     with pytest.raises(UserError, match=message):
         make_optimizer(schedule=constant(0.1), params=groups(), **changes)
+
+
+@pytest.mark.parametrize("name, options", [("amsgrad", {}), ("sgd", {}), ("sgd", {"momentum": 0.0})])
+def test_state_goes_through_a_checkpoint_to_other_devices(tmp_path, name, options):
+    params = {"layer1.0": groups(), "head": {"kernel": jnp.arange(8.0)}}
+    optimizer = make_optimizer(
+        name, constant(0.1), params=params, lr_rules=((".*/trunk/.*", 0.0), (".*", 1.0)), **options
+    )
+    _, state = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)] * 2)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.wait_until_finished()
+        sharding = replicated(make_mesh({"data": 4}))
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(optimizer.init, params)
+        )
+        found = checkpointer.restore(tmp_path / "state", like)
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, found, state)
+    assert int(found["count"]) == 2
