@@ -77,14 +77,7 @@ def evaluate(
     Device work of a batch overlaps with reading the next. Each image is counted in int32 on the device and summed in
     int64 on the host.
     """
-    replicated = None if sharding is None else parallel.replicated(sharding.mesh)
-    spread = jax.jit(lambda images: images, out_shardings=sharding)
-    score = jax.jit(
-        functools.partial(_count_per_image, num_classes=num_classes, ignore_label=ignore_label),
-        out_shardings=replicated,
-    )
-    pick_row = jax.jit(lambda rows, i: rows[i], out_shardings=replicated)
-
+    spread, score, pick_row = _programs(num_classes, ignore_label, sharding)
     matrix = np.zeros((num_classes, num_classes), np.int64)
     images = 0
     heap: list[tuple[float, int, ImageScore]] = []  # negative mIoU on top = the best of the worst
@@ -133,6 +126,17 @@ def evaluate(
         finish(*running)
     ordered = tuple(entry[2] for entry in sorted(heap, key=lambda entry: entry[:2], reverse=True))
     return Evaluation(matrix, images, time.perf_counter() - begin, ordered)
+
+
+@functools.lru_cache(maxsize=16)
+def _programs(num_classes: int, ignore_label: int, sharding: NamedSharding | None):
+    """What runs on the devices beside the network, made once, so that the next evaluation does not compile again."""
+    replicated = None if sharding is None else parallel.replicated(sharding.mesh)
+    spread = jax.jit(lambda images: images, out_shardings=sharding)
+    count = functools.partial(_count_per_image, num_classes=num_classes, ignore_label=ignore_label)
+    score = jax.jit(count, out_shardings=replicated)
+    pick_row = jax.jit(lambda rows, i: rows[i], out_shardings=replicated)
+    return spread, score, pick_row
 
 
 def _count_per_image(prediction, label, weight, record, *, num_classes, ignore_label):

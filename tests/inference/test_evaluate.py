@@ -137,6 +137,22 @@ def test_memory_is_constant(records, worst):
     assert alive[0] == 0 and max(alive) <= 8 + 3 * worst
 
 
+def test_a_second_evaluation_compiles_nothing(records):
+    compiled = []
+
+    def listen(event, seconds, **_):
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    run = jax.jit(lambda images: images[..., 0] % K)
+    evaluate(run, batches(records, 4), num_classes=K, worst=2)
+    assert compiled  # the listener hears compilations
+    compiled.clear()
+    evaluate(run, batches(records, 4), num_classes=K, worst=2)
+    assert not compiled
+
+
 def test_progress_counts_images(records):
     seen = []
     evaluate(by_value, batches(records, 8), num_classes=K, progress=seen.append)
