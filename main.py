@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/vplr.py", "The recipe.", lock_config=True)
@@ -23,11 +24,16 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process.")
 
 def main(argv: list[str]) -> None:
     """Starts the devices, then runs the recipe's stages."""
+    import jax
+
     from segjax import parallel
     from segjax.errors import UserError
     from segjax.stages import run_recipe
     from segjax.training.interrupt import Interrupted
+    from segjax.training.logging import setup_logging
 
+    absl_logging.set_verbosity(absl_logging.ERROR)  # orbax tells every detail of every save
+    setup_logging()
     try:
         if len(argv) > 1:
             raise UserError(f"unexpected argument {argv[1]!r}; options are written --name=value.")
@@ -37,6 +43,7 @@ def main(argv: list[str]) -> None:
             num_processes=NUM_PROCESSES.value,
             process_id=PROCESS_ID.value,
         )
+        setup_logging(process_index=jax.process_index())
         recipe = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
         run_recipe(CONFIG.value, workdir=WORKDIR.value or f"runs/{recipe}", only=STAGE.value)
     except UserError as error:
@@ -59,6 +66,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def _sentence(error: Exception) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    text = f"unknown config key {text}" if isinstance(error, (KeyError, AttributeError)) else text
     raised = re.findall(r"^\s*(?:[\w.]+)Error: (.+)$", text, flags=re.MULTILINE)  # a recipe's error inside absl's
     lines = [line.strip(" '\"\\") for line in (raised[-1] if raised else text).replace("\\n", "\n").splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("Pass --help"))

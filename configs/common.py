@@ -1,6 +1,6 @@
 """What the recipes share: the string argument, the debug size, fragments that would be written twice.
 
-    python -m configs.common configs/vplr.py     prints the command lines of the recipe's sweep
+python -m configs.common configs/vplr.py     prints the command lines of the recipe's sweep
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def synthetic_dataset(**options) -> dict:
 
 def shrink(config: ConfigDict) -> ConfigDict:
     """Any recipe in a minute: tiny synthetic street, 64-pixel crops, 3 steps per training stage; CI runs this."""
-    config.dataset = ConfigDict(
-        synthetic_dataset(height=64, width=128, train_sequences=2, validation_sequences=1, test_sequences=1, frames=4)
-    )
+    config.dataset = ConfigDict(synthetic_dataset(height=64, width=128, train=2, validation=1, test=1, frames=6))
     for name in config.stages:
         stage = config[name]
         if stage.kind == "train":
@@ -95,7 +93,7 @@ def main(argv: list[str]) -> None:
     """Prints one command line for each run of the sweep of each recipe named."""
     for path in argv:
         runs = []
-        load(path).sweep(lambda arg="", **overrides: runs.append((arg, overrides)))
+        load(path).sweep(lambda arg="", runs=runs, **overrides: runs.append((arg, overrides)))
         for number, (arg, overrides) in enumerate(runs):
             flags = " ".join(f"--config.{key}={value!r}" for key, value in overrides.items())
             recipe = f"{path}:{arg}" if arg else path

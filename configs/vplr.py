@@ -1,10 +1,10 @@
 """VPLR: Improving Semantic Segmentation via Video Propagation and Label Relaxation (Zhu et al., CVPR 2019).
 
-    python main.py --config=configs/vplr.py                             the embedded street; minutes on 2 CPU cores
-    python main.py --config=configs/vplr.py:camvid                      the paper's CamVid numbers at 360x480; an accelerator
-    python main.py --config=configs/vplr.py:camvid,net=fastscnn         from scratch; 25 minutes on 2 CPU cores
-    python main.py --config=configs/vplr.py:camvid,net=efficientnet     from ImageNet weights; 25 minutes on 2 CPU cores
-    python main.py --config=configs/vplr.py:cityscapes,images=DIR,masks=DIR     8 accelerators of 16 GB
+    python main.py --config=configs/vplr.py                          the embedded street; minutes on 2 CPU cores
+    python main.py --config=configs/vplr.py:camvid                   the paper's CamVid numbers; an accelerator
+    python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch; 25 minutes on 2 CPU cores
+    python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights; 25 minutes on 2 CPU cores
+    python main.py --config=configs/vplr.py:cityscapes,images=DIR,masks=DIR   8 accelerators of 16 GB
 
 Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. Results: README.md.
 """
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-# Paper, section 4.1: SGD 0.002 to 0 by poly 1.0, momentum 0.9, weight decay 1e-4, batch 16, scale 0.5-2, flip, blur, jitter.
+# Paper, section 4.1: SGD 0.002 to 0 by poly 1.0, momentum 0.9, decay 1e-4, batch 16, scale 0.5-2, flip, blur, jitter.
 PRESETS = {
     #            epochs  crop        default network
     "synthetic": (20, (96, 192), "fastscnn"),

@@ -61,9 +61,8 @@ def violations(root: Path) -> list[str]:
             top = name.split(".")[0]
             if top in FORBIDDEN_EVERYWHERE:
                 wrong.append(f"{relative} imports {name}")
-            if name.startswith("flax.linen") or name == "flax.nnx":
-                if layer != "models":
-                    wrong.append(f"{relative} imports {name}: only segjax/models may")
+            if name.startswith(("flax.linen", "flax.nnx")) and layer != "models":
+                wrong.append(f"{relative} imports {name}: only segjax/models may")
             if top == "ml_collections" and layer not in ("stages",):
                 wrong.append(f"{relative} imports {name}: configs stop at the stages")
             if layer == "data" and top in ("jax", "flax", "optax"):

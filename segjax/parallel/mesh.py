@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -82,6 +82,17 @@ def batch_sharding(mesh: Mesh, rank: int, *, space_axis: int | None = None) -> N
     if space_axis is not None and "space" in mesh.shape:
         spec[space_axis] = "space"
     return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def constrain_images(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    """A function for use inside jit that spreads (b, h, ...) over "data" and, where it divides evenly, h over "space"."""
+
+    def constrain(x):
+        space = x.ndim > 1 and x.shape[1] % axis_size(mesh, "space") == 0
+        sharding = batch_sharding(mesh, x.ndim, space_axis=1 if space else None)
+        return jax.lax.with_sharding_constraint(x, sharding)
+
+    return constrain
 
 
 def batch_part(mesh: Mesh) -> tuple[int, int]:

@@ -23,7 +23,9 @@ log = logging.getLogger("segjax")
 
 def open_split(dataset: Mapping[str, Any], split: str) -> Source:
     """The labelled records of one split ("train", "validation" or "test", or a split's own name) of config.dataset."""
-    check_keys(dataset, {"name", "options", "train", "validation", "test", "data_dir"}, where="dataset", required=["name"])
+    check_keys(
+        dataset, {"name", "options", "train", "validation", "test", "data_dir"}, where="dataset", required=["name"]
+    )
     return open_source(
         dataset["name"],
         dataset.get(split, split),

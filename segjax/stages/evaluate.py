@@ -18,8 +18,8 @@ from segjax.training.checkpoints import load_for_inference
 log = logging.getLogger("segjax")
 
 KEYS = {
-    "kind", "checkpoint", "split", "batch_size", "scales", "flip", "window", "overlap", "limit", "worst", "mesh", "dtype",
-    "dataset",
+    "kind", "dataset", "checkpoint", "split", "batch_size", "scales", "flip", "window", "overlap", "limit", "worst",
+    "mesh", "dtype",
 }  # fmt: skip
 
 
@@ -54,7 +54,8 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         limit=settings.get("limit") or None,
     )
     evaluation = score(scoring.replicate(variables, mesh), worst=settings.get("worst", 0))
-    title = f"{spec['name']}, step {info['step']}: {context.dataset['name']} {settings['split']}, {evaluation.images} images"
+    where = f"{context.dataset['name']} {settings['split']}, {evaluation.images} images"
+    title = f"{spec['name']}, step {info['step']}: {where}"
     if jax.process_index() == 0:
         inference.print_scores(evaluation.matrix, source.class_names, title=title)
         inference.write_report(

@@ -102,7 +102,9 @@ def versions() -> dict[str, str]:
 
 def _devices() -> str:
     kinds = {device.device_kind for device in jax.devices()}
-    return f"{jax.device_count()} x {', '.join(sorted(kinds))}, {jax.process_count()} process(es), {os.cpu_count()} cores"
+    return (
+        f"{jax.device_count()} x {', '.join(sorted(kinds))}, {jax.process_count()} process(es), {os.cpu_count()} cores"
+    )
 
 
 def _read_report(path: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Reads a recipe's settings strictly: unknown keys are errors with the nearest right one. The only readers of a config."""
+"""Reads a recipe's settings strictly: an unknown key is an error that names the nearest right one."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ def check_keys(config: Mapping[str, Any], allowed: Iterable[str], *, where: str,
             raise UserError(f"config key {where}.{key} is missing.")
 
 
-def options_of(config: Mapping[str, Any], function: Callable, *, where: str, given: Iterable[str] = ()) -> dict[str, Any]:
-    """The config as keyword arguments of `function`; keys that it does not take, or that the caller gives, are errors."""
+def options_of(
+    config: Mapping[str, Any], function: Callable, *, where: str, given: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The config as keyword arguments of `function`; keys it does not take, or the caller gives, are errors."""
     parameters = inspect.signature(function).parameters
     allowed = {
         name

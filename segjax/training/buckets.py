@@ -14,9 +14,9 @@ log = logging.getLogger("segjax")
 
 
 class CompiledSteps:
-    """build(bucket) -> (step function, abstract arguments); every bucket is compiled once, ahead of time."""
+    """build(bucket) -> (step function, abstract arguments, output shardings); every bucket is compiled once, early."""
 
-    def __init__(self, build: Callable[[Hashable], tuple[Callable, tuple[Any, ...]]]):
+    def __init__(self, build: Callable[[Hashable], tuple[Callable, tuple[Any, ...], Any]]):
         self._build = build
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._done: dict[Hashable, Future] = {}
@@ -33,8 +33,8 @@ class CompiledSteps:
 
     def _compile(self, bucket: Hashable) -> jax.stages.Compiled:
         start = time.perf_counter()
-        step, arguments = self._build(bucket)
-        compiled = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
+        step, arguments, shardings = self._build(bucket)
+        compiled = jax.jit(step, donate_argnums=0, out_shardings=shardings).lower(*arguments).compile()
         log.info("compiled the step for %s in %.1f s", bucket, time.perf_counter() - start)
         return compiled
 

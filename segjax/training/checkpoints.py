@@ -1,8 +1,8 @@
 """Checkpoints: everything the next step needs, saved in the background, atomic, proved intact when read.
 
-Layout of a folder: `<folder>/<step>/{state, meta}` by orbax. `meta` is JSON (network, classes, config text, metrics), so that
-prediction needs nothing else. A checkpoint carries a fingerprint of its own bits: storage that gives back other numbers
-than were written is noticed, and the previous checkpoint is used.
+Layout of a folder: `<folder>/<step>/{state, meta}` by orbax. `meta` is JSON (network, classes, settings, scores), so
+that prediction needs nothing else. A checkpoint carries a fingerprint of its own bits: storage that gives back other
+numbers than were written is noticed, and the previous checkpoint is used.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ def fingerprint(tree: Any) -> jax.Array:
     total = jnp.zeros((), jnp.uint32)
     for place, leaf in enumerate(jax.tree.leaves(tree)):
         bits = leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf
-        if bits.dtype.itemsize == 8:  # only under x64; the pair of words becomes the last axis
-            bits = jax.lax.bitcast_convert_type(bits, jnp.uint32)
-        elif bits.dtype.itemsize == 4:
+        if bits.dtype.itemsize in (4, 8):  # 8 under x64 only; the pair of words becomes the last axis
             bits = jax.lax.bitcast_convert_type(bits, jnp.uint32)
         words = bits.astype(jnp.uint32).reshape(-1)
         # an odd factor per place is invertible modulo 2^32, so no single change can vanish
@@ -106,7 +104,7 @@ class Checkpoints:
             self.manager.check_for_errors()
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest intact checkpoint as (state, meta), placed as `like` is, on whatever devices; None if there is none.
+        """The newest intact checkpoint as (state, meta), placed as `like` is, whatever the devices; None without any.
 
         Raises UserError when there are checkpoints and none can be read.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,9 +17,8 @@ from segjax.training.interrupt import Interrupted, StopSignal
 from segjax.training.state import TrainState
 
 
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive steps of one shape: steps start..end-1, numbered from 0."""
+class Run(Protocol):
+    """Consecutive steps of one shape: steps start .. end - 1, numbered from 0."""
 
     start: int
     end: int
@@ -40,7 +39,7 @@ class Progress(Protocol):
 
 
 @dataclass
-class Schedule:
+class Events:
     """When things happen, in steps; 0 = never (but the end always saves and evaluates)."""
 
     checkpoint_steps: int = 0
@@ -60,28 +59,29 @@ class Pending:
 def train(
     state: TrainState,
     *,
-    segments: list[Segment],
+    runs: Sequence[Run],
     steps: CompiledSteps,
-    open_batches: Callable[[Segment], Iterator[Mapping[str, np.ndarray]]],
+    batches: Iterator[tuple[int, Mapping[str, np.ndarray]]],
     to_devices: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
     checkpoints: Checkpoints,
     meta: Callable[[int], dict[str, Any]],
-    schedule: Schedule,
+    events: Events,
     progress: Progress,
     evaluate: Callable[[TrainState, int], Mapping[str, float]] | None = None,
     names: Callable[[int], str] = str,
-    process_count: int = 1,
+    parts: int = 1,
 ) -> TrainState:
-    """Runs every step of `segments` from `state` on.
+    """Runs every step of `runs` from `state` on.
 
-    open_batches: the host's rows of each batch of a segment, in order.
+    batches: (step, this host's rows) of every step, in order.
     to_devices: host rows -> global arrays on the mesh.
     meta: what a checkpoint tells about itself.
     names: record number -> name, for the report of a bad batch.
+    parts: how many shares like this host's make a batch.
 
     Raises Interrupted after a signal (saved), UserError when the loss is not finite.
     """
-    last = segments[-1].end if segments else int(state.step)
+    last = runs[-1].end if runs else int(state.step)
     pending: Pending | None = None
 
     def settle() -> None:
@@ -96,26 +96,26 @@ def train(
         pending = None
 
     with StopSignal() as stop:
-        for number, segment in enumerate(segments):
-            run_step = steps.get(segment.bucket)
-            for later in segments[number + 1 : number + 2]:
+        for number, run in enumerate(runs):
+            run_step = steps.get(run.bucket)
+            for later in runs[number + 1 : number + 2]:
                 steps.prepare(later.bucket)
-            batches = open_batches(segment)
-            for step in range(segment.start, segment.end):
+            for step in range(run.start, run.end):
                 with progress.waiting():
-                    batch = next(batches)
+                    number_of_batch, batch = next(batches)
                     arrays = to_devices(batch)
+                assert number_of_batch == step
                 state, metrics = run_step(state, arrays)
                 settle()
-                pending = Pending(step, metrics, batch["record"], len(batch["record"]) * process_count)
+                pending = Pending(step, metrics, batch["record"], len(batch["record"]) * parts)
                 done = step + 1
                 leaving = done < last and stop.requested(done)
-                evaluates = evaluate is not None and (done == last or _due(done, schedule.eval_steps))
-                if leaving or evaluates or done == last or _due(done, schedule.checkpoint_steps):
+                evaluates = evaluate is not None and (done == last or _due(done, events.eval_steps))
+                if leaving or evaluates or done == last or _due(done, events.checkpoint_steps):
                     settle()  # nothing is saved before its loss is known to be finite
                 if evaluates and not leaving:
                     progress.evaluated(done, evaluate(state, done))
-                if leaving or done == last or _due(done, schedule.checkpoint_steps):
+                if leaving or done == last or _due(done, events.checkpoint_steps):
                     checkpoints.save(state, step=done, meta=meta(done))
                 if leaving:
                     checkpoints.wait()

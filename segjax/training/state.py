@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -41,18 +40,7 @@ def create_state(variables: Variables, optimizer: optax.GradientTransformation, 
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average)
 
 
-def init_state(
-    init_variables: Callable[[], Variables],
-    optimizer: optax.GradientTransformation,
-    *,
-    ema: bool,
-    sharding: jax.sharding.Sharding,
-) -> TrainState:
-    """Runs `init_variables` and `create_state` inside jit, so that parameters are born with `sharding`."""
-    return jax.jit(lambda: create_state(init_variables(), optimizer, ema=ema), out_shardings=sharding)()
-
-
 def update_ema(ema: Any, variables: Variables, *, step: Array, decay: float) -> Any:
-    """ema * d + variables * (1 - d) with d = min(decay, (1 + step) / (10 + step)), so that early steps do not linger."""
+    """ema * d + variables * (1 - d) with d = min(decay, (1 + step) / (10 + step)), so that the start fades."""
     d = jnp.minimum(decay, (1.0 + step) / (10.0 + step)).astype(jnp.float32)
     return jax.tree.map(lambda e, v: e * d + v * (1.0 - d), ema, dict(variables))

@@ -1,0 +1,115 @@
+"""When everything happens: epochs with their crops and batches, and the steps at which to save and evaluate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from segjax import data, parallel
+from segjax.stages.settings import options_of, plain
+from segjax.training import durations
+from segjax.training.crop_schedule import crop_schedule
+from segjax.training.loop import Events
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """The run as data; every process has the same.
+
+    scale_range: factors images are enlarged by. sizes: (n, 2) height, width of the source's images.
+    """
+
+    plan: data.EpochPlan
+    timeline: data.Timeline
+    events: Events
+    scale_range: tuple[float, float]
+    sizes: np.ndarray
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.timeline.total_steps
+
+    @property
+    def epochs(self) -> float:
+        """Epochs of the whole run; a fraction where it stops within one."""
+        return self.timeline.progress(self.total_steps)
+
+    @property
+    def epoch_starts(self) -> list[int]:
+        """First step of each epoch."""
+        starts = map(self.timeline.epoch_start, range(self.timeline.epochs))
+        return [start for start in starts if start < self.total_steps]
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """The mean, as crop schedules change it."""
+        return self.total_steps / self.epochs
+
+    def batch_spec(self, bucket: data.Bucket) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shape and dtype of the arrays of a global batch, see `data.train_batches`."""
+        b, window = bucket.batch, data.window_size(bucket.crop, self.scale_range, self.sizes)
+        return {
+            "image": ((b, *window, 3), np.uint8),
+            "label": ((b, *window), np.uint8),
+            "extent": ((b, 4), np.float32),
+            "box": ((b, 4), np.float32),
+            **{name: ((b,), np.int32) for name in ("index", "epoch", "record")},
+        }
+
+
+def make_timetable(
+    settings: Mapping[str, Any], source: data.Source, *, mesh: Mesh, seed: int, cache: Path, where: str
+) -> Timetable:
+    """Works out the run from `sampler`, `crop`, `batch_size`, `total_*`, `checkpoint_*` and `eval_*`."""
+    plan = make_plan(settings.get("sampler", {"kind": "uniform"}), source, seed=seed, cache=cache, where=where)
+    crop = plain(settings["crop"])
+    scale_range = tuple(crop.pop("scale_range", (1.0, 1.0)))
+    kind, size, batch = crop.pop("schedule", "constant"), tuple(crop.pop("size")), settings["batch_size"]
+    given = ("kind", "epochs", "crop", "batch", "batch_divisor")
+    options = options_of(crop, crop_schedule, where=f"{where}.crop", given=given)
+    divisor = parallel.axis_size(mesh, "data") * settings.get("accumulate_steps", 1)
+
+    def timeline_of(epochs: int, total_steps: int | None = None) -> data.Timeline:
+        shapes = crop_schedule(kind, epochs=epochs, crop=size, batch=batch, batch_divisor=divisor, **options)
+        return data.Timeline(plan.length, shapes, total_steps=total_steps)
+
+    scale = dict(steps_per_epoch=max(plan.length // batch, 1), examples_per_step=batch, where=where)
+    epochs = durations.resolve_epochs(settings, "total", **scale)
+    timeline = timeline_of(epochs)
+    if durations.find_duration(settings, "total", where=where)[1] != "epochs":
+        # larger batches at small crops make epochs shorter: add epochs until the steps asked for fit
+        wanted = durations.resolve_steps(settings, "total", **scale)
+        while timeline.total_steps < wanted:
+            epochs += math.ceil((wanted - timeline.total_steps) / scale["steps_per_epoch"])
+            timeline = timeline_of(epochs)
+        timeline = timeline_of(epochs, wanted)
+
+    mean = timeline.epoch_start(epochs) / epochs
+    scale = dict(steps_per_epoch=mean, examples_per_step=plan.length / mean, where=where)
+    every = {
+        f"{name}_steps": durations.resolve_steps(settings, name, total_steps=timeline.total_steps, default=0, **scale)
+        for name in ("checkpoint", "eval")
+    }
+    return Timetable(plan, timeline, Events(**every), scale_range, np.asarray(source.sizes))
+
+
+def make_plan(
+    settings: Mapping[str, Any], source: data.Source, *, seed: int, cache: Path, where: str
+) -> data.EpochPlan:
+    """The epoch plan of `sampler`: {kind, and the options of that plan}."""
+    settings = plain(settings)
+    kind = settings.pop("kind", "uniform")
+    function = data.PLANS.get(kind)
+    if function is None:
+        return data.create_plan(kind, source)  # says what is known
+    options = options_of(settings, function, where=f"{where}.sampler", given=("source", "seed", "extra", "cache"))
+    if kind != "uniform":
+        options["cache"] = cache
+    return function(source, seed=seed, **options)
