@@ -1,0 +1,28 @@
+"""Losses: pure functions (logits, labels) -> Sum, in float32, over the pixels that count."""
+
+from segjax.losses.cross_entropy import cross_entropy, image_weighted_cross_entropy
+from segjax.losses.ohem import ohem_cross_entropy
+from segjax.losses.relaxation import relaxed_cross_entropy
+from segjax.losses.soft_targets import soft_target_cross_entropy, soft_targets
+
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "image_weighted_cross_entropy": image_weighted_cross_entropy,
+    "relaxed_cross_entropy": relaxed_cross_entropy,
+    "ohem_cross_entropy": ohem_cross_entropy,
+    "soft_target_cross_entropy": soft_target_cross_entropy,
+}
+
+# these take logits at their own resolution; the labels come down to them
+AT_LOGIT_SIZE = ("soft_target_cross_entropy",)
+
+__all__ = [
+    "AT_LOGIT_SIZE",
+    "LOSSES",
+    "cross_entropy",
+    "image_weighted_cross_entropy",
+    "ohem_cross_entropy",
+    "relaxed_cross_entropy",
+    "soft_target_cross_entropy",
+    "soft_targets",
+]

@@ -31,6 +31,9 @@ class Progress(Protocol):
     def waiting(self) -> Any:
         """Context manager around waiting for data."""
 
+    def dispatched(self, result: jax.Array) -> None:
+        """A step has been handed to the devices; `result` is ready when they are done."""
+
     def step(self, step: int, metrics: Mapping[str, float], *, images: int) -> None:
         """One step is done."""
 
@@ -106,6 +109,7 @@ def train(
                     arrays = to_devices(batch)
                 assert number_of_batch == step
                 state, metrics = run_step(state, arrays)
+                progress.dispatched(metrics["loss"])
                 settle()
                 pending = Pending(step, metrics, batch["record"], len(batch["record"]) * parts)
                 done = step + 1
