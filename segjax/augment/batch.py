@@ -1,0 +1,95 @@
+"""From the windows that the host sends to what the network trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from segjax.augment import photometric
+from segjax.augment.geometric import covered, crop_label, crop_resize
+from segjax.errors import UserError, did_you_mean
+from segjax.typing import Array, Batch
+
+
+def augment_batch(
+    batch: Batch,
+    *,
+    seed: int,
+    crop: tuple[int, int],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    flip: bool = True,
+    color_jitter: Mapping[str, float] | None = None,
+    blur: Mapping[str, Any] | None = None,
+    ignore_label: int = 255,
+    antialias: bool = True,
+    method: str = "bilinear",
+) -> tuple[Array, Array]:
+    """Scales, crops, mirrors, jitters, blurs and normalises: (images float32 (b, h, w, 3), labels int32 (b, h, w)).
+
+    batch: image uint8 (b, H, W, 3), label uint8 (b, H, W), extent and box float32 (b, 4), index and epoch int32
+        (b,), see `segjax.data.train_batches`. What an example draws depends on (seed, epoch, index), not on its batch.
+    crop: (h, w). flip: mirrors with probability 0.5.
+    color_jitter: half ranges of brightness, contrast, saturation (factors around 1) and hue (parts of the circle), all
+        four always in random order, as torchvision's ColorJitter. None or {}: off.
+    blur: sigma (low, high) in pixels, probability (default 1). None or {}: off.
+    antialias, method: how images are resampled; labels take the nearest source pixel.
+
+    Padding is 0 after normalisation, has ignore_label, and is neither in the mean of contrast nor blurred into pixels.
+    """
+    ranges = _check_jitter(color_jitter or {})
+    sigma, probability = _check_blur(blur or {})
+
+    def one(image: Array, label: Array, extent: Array, box: Array, index: Array, epoch: Array) -> tuple[Array, Array]:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), epoch), index)
+        flip_key, jitter_key, sigma_key, blur_key = jax.random.split(key, 4)
+        mirrored = jax.random.bernoulli(flip_key) if flip else False
+        where = dict(extent=extent, box=box, size=tuple(crop), flip=mirrored)
+        labels = crop_label(label, **where, ignore_label=ignore_label)
+        inside = covered(**where)
+        planes = crop_resize(image, **where, method=method, antialias=antialias)
+        if ranges or sigma:
+            planes = tuple(plane * (1.0 / 255.0) for plane in planes)
+        if ranges:
+            drawn = photometric.draw_jitter(jitter_key, ranges)
+            planes = photometric.color_jitter(planes, drawn, mask=inside, hue="hue" in ranges)
+        if sigma:
+            width = jax.random.uniform(sigma_key, minval=sigma[0], maxval=sigma[1])
+            width = jnp.where(jax.random.uniform(blur_key) < probability, width, 0.0)
+            planes = tuple(photometric.gaussian_blur(plane, width, max_sigma=sigma[1]) for plane in planes)
+        if ranges or sigma:
+            planes = tuple(plane * 255.0 for plane in planes)
+        images = photometric.normalise(jnp.stack(planes, axis=-1), mean=mean, std=std)
+        return jnp.where(inside[..., None], images, 0.0), labels
+
+    names = ("image", "label", "extent", "box", "index", "epoch")
+    return jax.vmap(one)(*(jnp.asarray(batch[name]) for name in names))
+
+
+def _check_jitter(ranges: Mapping[str, float]) -> dict[str, float]:
+    for name, value in ranges.items():
+        if name not in photometric.JITTER:
+            raise UserError(f"augment.color_jitter has no {name!r}.{did_you_mean(name, photometric.JITTER)}")
+        if not 0.0 <= value <= (0.5 if name == "hue" else 1.0):
+            raise UserError(f"augment.color_jitter.{name}={value} must be from 0 to {0.5 if name == 'hue' else 1.0}.")
+    return {name: float(value) for name, value in ranges.items() if value}
+
+
+def _check_blur(settings: Mapping[str, Any]) -> tuple[tuple[float, float] | None, float]:
+    for name in settings:
+        if name not in ("sigma", "probability"):
+            raise UserError(f"augment.blur has no {name!r}.{did_you_mean(name, ('sigma', 'probability'))}")
+    if not settings:
+        return None, 0.0
+    low, high = settings.get("sigma", (0.15, 1.3))
+    probability = float(settings.get("probability", 1.0))
+    if not 0.0 <= low <= high:
+        raise UserError(
+            f"augment.blur.sigma={(low, high)} must be two pixel widths of 0 or more, the smaller one first."
+        )
+    if not 0.0 <= probability <= 1.0:
+        raise UserError(f"augment.blur.probability={probability} must be from 0 to 1.")
+    return ((float(low), float(high)), probability) if high and probability else (None, 0.0)

@@ -1,0 +1,153 @@
+"""Changes colours and sharpness on the device. One example per function.
+
+Images are three planes, red, green and blue, float32 (h, w) in 0..1. As separate arrays they fuse into one loop; as one
+array of 3 channels every channel would compute all three over again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from segjax.errors import UserError, did_you_mean
+from segjax.typing import Array
+
+# mean and standard deviation of RGB in 0..1
+NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "efficientnet_lite": ((127 / 255,) * 3, (128 / 255,) * 3),
+    # Ladder DenseNets: pixels of Cityscapes
+    "ldn": ((73.45286 / 255, 83.21195 / 255, 72.78044 / 255), (45.19961 / 255, 46.3659 / 255, 45.48506 / 255)),
+    "swiftnet": ((73.15 / 255, 82.90 / 255, 72.3 / 255), (47.67 / 255, 48.49 / 255, 47.73 / 255)),
+    "bisenet": ((0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115)),
+    "camvid": ((0.41189, 0.42513, 0.43267), (0.27414, 0.28506, 0.28285)),  # pixels of CamVid (GSVNet)
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
+Planes = tuple[Array, Array, Array]
+JITTER = ("brightness", "contrast", "saturation", "hue")
+_GREY = (0.299, 0.587, 0.114)  # ITU-R 601
+
+
+def normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Returns (mean, std) of RGB in 0..1 units; UserError for a name that is not in NORMALISATION."""
+    if name not in NORMALISATION:
+        raise UserError(f"normalisation {name!r} is not known.{did_you_mean(name, NORMALISATION)}")
+    return NORMALISATION[name]
+
+
+def normalise(images: Array, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """Images (..., 3) uint8, or float 0..255, -> float32 (..., 3): (image / 255 - mean) / std."""
+    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    return (images.astype(jnp.float32) - 255.0 * mean) * (1.0 / (255.0 * std))
+
+
+def grey(planes: Planes) -> Array:
+    """Luma of red, green and blue."""
+    return _GREY[0] * planes[0] + _GREY[1] * planes[1] + _GREY[2] * planes[2]
+
+
+def _blend(planes: Planes, other: Array, factor: Array) -> Planes:
+    return tuple(jnp.clip(factor * plane + (1.0 - factor) * other, 0.0, 1.0) for plane in planes)
+
+
+def adjust_brightness(planes: Planes, factor: Array) -> Planes:
+    """Planes x factor, cut off at 1."""
+    return _blend(planes, 0.0, factor)
+
+
+def adjust_contrast(planes: Planes, factor: Array, *, mask: Array | None = None) -> Planes:
+    """Mixes planes with their mean grey level, over the pixels of a mask (h, w) if given; factor 0 is plain grey."""
+    level = grey(planes)
+    mean = level.mean() if mask is None else jnp.sum(level, where=mask) / jnp.maximum(mask.sum(), 1)
+    return _blend(planes, mean, factor)
+
+
+def adjust_saturation(planes: Planes, factor: Array) -> Planes:
+    """Mixes planes with their grey image; factor 0 takes all colour."""
+    return _blend(planes, grey(planes), factor)
+
+
+def adjust_hue(planes: Planes, shift: Array) -> Planes:
+    """Turns the hue by a part of the circle of HSV; the largest and smallest component of a pixel stay.
+
+    To HSV and back in one: a component is max - chroma * clip(min(k, 4 - k), 0, 1), k = (hue + n) mod 6 in sixths of
+    the circle, n = 5, 3, 1 for red, green, blue.
+    """
+    red, green, blue = planes
+    high = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = high - jnp.minimum(jnp.minimum(red, green), blue)
+    per_chroma = 1.0 / jnp.where(chroma > 0, chroma, 1.0)
+    hue = jnp.where(
+        high == red,
+        (green - blue) * per_chroma,
+        jnp.where(high == green, (blue - red) * per_chroma + 2.0, (red - green) * per_chroma + 4.0),
+    )
+    hue = hue + 6.0 * shift
+
+    def component(n: float) -> Array:
+        k = hue + n
+        k = k - 6.0 * jnp.floor(k * (1.0 / 6.0))
+        return high - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
+
+    return component(5.0), component(3.0), component(1.0)
+
+
+def draw_jitter(key: Array, ranges: Mapping[str, float]) -> dict[str, Array]:
+    """Draws factors in 1 +- range (hue: shift in +- range), and `order` (4,): when each of JITTER comes, 0 = first."""
+    order_key, value_key = jax.random.split(key)
+    order = jnp.argsort(jnp.argsort(jax.random.uniform(order_key, (4,))))
+    values = jax.random.uniform(value_key, (4,), minval=-1.0, maxval=1.0)
+    values = values * jnp.array([ranges.get(name, 0.0) for name in JITTER]) + jnp.array([1.0, 1.0, 1.0, 0.0])
+    return dict(zip(JITTER, values)) | {"order": order}
+
+
+def color_jitter(planes: Planes, drawn: Mapping[str, Array], *, mask: Array | None = None, hue: bool = True) -> Planes:
+    """Brightness, contrast, saturation and hue of planes, in the order drawn by `draw_jitter`.
+
+    mask: (h, w) pixels that count for the mean grey of contrast. hue: False where its range is 0, to save time.
+
+    The order differs from example to example, and under vmap a branch would compute every step at every place. Three
+    of the steps are one formula, f x + (1 - f) (0, mean grey or grey), and hue with a shift of 0 changes nothing, so a loop
+    of four equal turns does any order; a loop, because unrolled the compiler computes early steps over and over.
+    """
+    mask = jnp.ones(planes[0].shape, bool) if mask is None else mask
+    pixels = jnp.maximum(mask.sum(), 1)
+    step = jnp.argsort(drawn["order"])  # which of JITTER comes first, second, ..
+    factors = jnp.stack([drawn["brightness"], drawn["contrast"], drawn["saturation"], jnp.ones(())])[step]
+    shifts = jnp.where(step == 3, drawn["hue"], 0.0)
+
+    def turn(planes: Planes, now: tuple[Array, ...]) -> tuple[Planes, None]:
+        factor, is_contrast, is_saturation, shift = now
+        level = grey(planes)
+        mean = jnp.sum(level, where=mask) / pixels
+        planes = _blend(planes, is_contrast * mean + is_saturation * level, factor)
+        return adjust_hue(planes, shift) if hue else planes, None
+
+    planes, _ = jax.lax.scan(turn, tuple(planes), (factors, 1.0 * (step == 1), 1.0 * (step == 2), shifts))
+    return planes
+
+
+def blur_radius(sigma: float) -> int:
+    """Pixels to each side that a Gaussian of this sigma reaches: 4 sigma (skimage, scipy)."""
+    return int(4.0 * sigma + 0.5)
+
+
+def gaussian_blur(image: Array, sigma: Array, *, max_sigma: float) -> Array:
+    """Blurs a plane (h, w); border repeated, cut off at 4 sigma (scipy.ndimage, mode "nearest").
+
+    sigma: () pixels, from 0 (leaves the image) to max_sigma, which is static and sets the arithmetic.
+    """
+    radius = blur_radius(max_sigma)
+    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+    weights = jnp.exp(-0.5 * jnp.square(offsets / jnp.maximum(sigma, 1e-3)))
+    weights = jnp.where(jnp.abs(offsets) <= jnp.floor(4.0 * sigma + 0.5), weights, 0.0)
+    weights = weights / weights.sum()
+    for axis in (0, 1):
+        # shifted multiply-adds: XLA fuses them, and its convolutions of few channels are slower on every backend
+        padded = jnp.pad(image, [(radius, radius) if i == axis else (0, 0) for i in range(2)], mode="edge")
+        length = image.shape[axis]
+        image = sum(weights[i] * jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(2 * radius + 1))
+    return image

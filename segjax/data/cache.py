@@ -1,0 +1,59 @@
+"""Keeps decoded records in memory, up to a number of bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import Any
+
+import numpy as np
+
+from segjax.data.sources import Record, Source
+
+
+class CachedSource:
+    """A source that decodes a record once, as long as what it keeps takes at most max_bytes.
+
+    What was kept stays: an epoch reads every record once, so that dropping the oldest would drop what comes next.
+    Copies in other processes begin empty. Do not write to the arrays of a record.
+    """
+
+    def __init__(self, source: Source, max_bytes: int):
+        self.source, self.max_bytes = source, int(max_bytes)
+        self._start()
+
+    def _start(self) -> None:
+        self._records: dict[int, Record] = {}
+        self._lock = threading.Lock()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._records.get(index)
+        if record is None:
+            record = self.source[index]
+            size = sum(x.nbytes for x in vars_of(record) if isinstance(x, np.ndarray))
+            with self._lock:
+                if index not in self._records and self.bytes + size <= self.max_bytes:
+                    self._records[index] = record
+                    self.bytes += size
+        return record
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "source":  # not there yet while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.source, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self.source, "max_bytes": self.max_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.source, self.max_bytes = state["source"], state["max_bytes"]
+        self._start()
+
+
+def vars_of(record: Record) -> list[Any]:
+    """The values of a record's fields."""
+    return [getattr(record, field.name) for field in dataclasses.fields(record)]

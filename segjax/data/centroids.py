@@ -1,0 +1,200 @@
+"""Places of classes: one pixel for every class of a tile (VPLR) or for every connected component (CSST)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segjax.data.sources import Source
+from segjax.data.threads import ordered_map
+from segjax.errors import UserError, did_you_mean
+
+KINDS = ("tiles", "components")
+_FORMAT = 1  # part of the cache's key: raise it when centroids are computed in another way
+
+
+@dataclasses.dataclass(frozen=True)
+class Centroids:
+    """m places in records.
+
+    records: int32 (m,). classes: int32 (m,) train ids. places: int32 (m, 2) y, x. areas: int32 (m,) pixels.
+    """
+
+    records: np.ndarray
+    classes: np.ndarray
+    places: np.ndarray
+    areas: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def take(self, rows: np.ndarray) -> Centroids:
+        """Some of the places, by number or mask (m,)."""
+        return Centroids(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
+
+    def of_classes(self, classes: Iterable[int]) -> Centroids:
+        """The places of some classes: what a coarse boost takes from another source."""
+        return self.take(np.isin(self.classes, list(classes)))
+
+    def moved(self, offset: int) -> Centroids:
+        """The same places with `offset` added to the records: where a source follows others in a longer one."""
+        return dataclasses.replace(self, records=self.records + np.int32(offset))
+
+
+def concatenate(parts: Sequence[Centroids]) -> Centroids:
+    """The places of all parts, in order."""
+    names = [field.name for field in dataclasses.fields(Centroids)]
+    return Centroids(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def tile_centroids(
+    label: np.ndarray,
+    num_classes: int,
+    *,
+    tile: int = 1024,
+    remainder: bool = True,
+    min_area: int = 1,
+    inside: bool = True,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One place for every class in every tile of a label (h, w): (classes (m,), places (m, 2), areas (m,)).
+
+    tile: side in pixels, 0 for the whole image. remainder: use the strips that whole tiles leave at the right and the
+    bottom; the published code drops them, which leaves nothing of an image smaller than a tile.
+    min_area: pixels that a class needs in a tile. inside: the pixel of the class nearest to its centre of mass; else
+    the centre of mass itself, rounded down, which may lie on something else (published).
+    """
+    height, width = label.shape
+    tile_h, tile_w = (tile, tile) if tile else (height, width)
+    rows = range(0, height if remainder else height - tile_h + 1, tile_h)
+    columns = range(0, width if remainder else width - tile_w + 1, tile_w)
+    found: list[tuple[int, int, int, int]] = []
+    for y in rows:
+        for x in columns:
+            part = label[y : y + tile_h, x : x + tile_w]
+            found += [
+                (c, y + cy, x + cx, area)
+                for c, cy, cx, area in _centres(part, num_classes, min_area=min_area, inside=inside)
+            ]
+    return _columns(found)
+
+
+def component_centroids(
+    label: np.ndarray, num_classes: int, *, min_area: int = 1, inside: bool = True, connectivity: int = 8
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One place for every connected component of every class of a label (h, w), as in `tile_centroids`.
+
+    connectivity: 4 or 8 neighbours.
+    """
+    found = []
+    for c in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:num_classes]):
+        _, parts, stats, centres = cv2.connectedComponentsWithStats(
+            (label == c).view(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S
+        )
+        for part in np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= min_area):
+            if part == 0:  # the background
+                continue
+            cy, cx = int(centres[part][1]), int(centres[part][0])
+            left, top, width, height, area = stats[part]
+            if inside and parts[cy, cx] != part:
+                cy, cx = _nearest(parts[top : top + height, left : left + width] == part, cy - top, cx - left)
+                cy, cx = cy + top, cx + left
+            found.append((c, cy, cx, area))
+    return _columns(found)
+
+
+def _centres(label: np.ndarray, num_classes: int, *, min_area: int, inside: bool):
+    height, width = label.shape
+    # how often every class occurs in every row and every column gives its area and its centre of mass
+    by_row = np.stack([np.bincount(row, minlength=256) for row in label])[:, :num_classes]
+    by_column = np.stack([np.bincount(column, minlength=256) for column in np.ascontiguousarray(label.T)])
+    areas = by_row.sum(axis=0)
+    for c in np.flatnonzero(areas >= max(min_area, 1)):
+        cy = int(by_row[:, c] @ np.arange(height) // areas[c])
+        cx = int(by_column[:, c] @ np.arange(width) // areas[c])
+        if inside and label[cy, cx] != c:
+            cy, cx = _nearest(label == c, cy, cx)
+        yield int(c), cy, cx, int(areas[c])
+
+
+def _nearest(mask: np.ndarray, y: int, x: int) -> tuple[int, int]:
+    rows, columns = np.nonzero(mask)
+    best = np.argmin((rows - y) ** 2 + (columns - x) ** 2)
+    return int(rows[best]), int(columns[best])
+
+
+def _columns(found: list[tuple[int, int, int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    table = np.array(found, np.int32).reshape(-1, 4)
+    return table[:, 0], table[:, 1:3], table[:, 3]
+
+
+def find_centroids(
+    source: Source,
+    kind: str = "tiles",
+    *,
+    cache: str | os.PathLike | None = None,
+    workers: int | None = None,
+    **options,
+) -> Centroids:
+    """The places of every record of a source, read once and kept in a file.
+
+    kind: "tiles" or "components"; options: those of `tile_centroids` or `component_centroids`.
+    cache: a folder. The file's name is a digest of the records' names and sizes, the classes, the settings, and the
+    labels of a few records: another list of files or other settings never find an old file.
+    workers: threads, by default the number of cores.
+    """
+    functions = {"tiles": tile_centroids, "components": component_centroids}
+    if kind not in functions:
+        raise UserError(f"centroids={kind!r} is not known.{did_you_mean(kind, functions)}")
+    function = functools.partial(functions[kind], num_classes=source.num_classes, **options)
+    path = None
+    if cache is not None:
+        path = Path(cache) / f"centroids-{kind}-{_digest(source, kind, options)}.npz"
+        if path.is_file():
+            with np.load(path) as arrays:
+                return Centroids(**arrays)
+    found = ordered_map(lambda i: function(_label(source, i)), range(len(source)), workers=workers)
+    parts = [Centroids(np.full(len(classes), i, np.int32), classes, *rest) for i, (classes, *rest) in enumerate(found)]
+    if not parts:
+        raise UserError("there are no records to look for centroids in; give a split that has labelled images.")
+    result = concatenate(parts)
+    if path is not None:
+        _save(result, path)
+    return result
+
+
+def _label(source: Source, index: int) -> np.ndarray:
+    record = source[index]
+    if record.label is None:
+        raise UserError(f"{record.name} has no label to find classes in; open the split with labelled_only=True.")
+    return record.label
+
+
+def _digest(source: Source, kind: str, options: dict) -> str:
+    digest = hashlib.sha256()
+    settings = dict(
+        format=_FORMAT, kind=kind, options=options, num_classes=source.num_classes, names=list(source.names)
+    )
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(source.sizes, np.int64).tobytes())
+    # files that were drawn or labelled anew under the old names
+    for index in np.unique(np.linspace(0, len(source) - 1, num=min(8, len(source))).astype(int)):
+        digest.update(np.ascontiguousarray(_label(source, int(index))).tobytes())
+    return digest.hexdigest()[:20]
+
+
+def _save(centroids: Centroids, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # several processes may write the same file: each its own, then one rename
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        np.savez(file, **dataclasses.asdict(centroids))
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)

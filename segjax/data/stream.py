@@ -1,0 +1,89 @@
+"""Runs a loading function over numbers 0 .. n - 1, in order, in threads or worker processes of Grain."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from absl import flags
+
+from segjax.data.cache import CachedSource
+from segjax.data.sources import Source
+from segjax.errors import UserError
+
+Sample = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How samples are read. None of it changes the samples or their order.
+
+    num_workers: processes; 0 reads in threads of this one, which is enough where decoding takes most of the time (it
+    releases the interpreter's lock). num_threads: threads in all, by default one per core, 16 at most; 0 reads when a
+    batch is asked for. prefetch: batches that are ready or being read ahead of the one in use.
+    cache_bytes: memory for decoded records, over all workers of this process.
+    """
+
+    num_workers: int = 0
+    num_threads: int | None = None
+    prefetch: int = 2
+    cache_bytes: int = 0
+
+    def __post_init__(self):
+        for name in ("num_workers", "num_threads", "prefetch", "cache_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UserError(f"loader.{name}={value} must be 0 or more.")
+
+    @property
+    def threads(self) -> int:
+        """num_threads, or its default."""
+        return min(os.cpu_count() or 1, 16) if self.num_threads is None else self.num_threads
+
+    def cached(self, source: Source) -> Source:
+        """The source, with a cache where one is asked for."""
+        if not self.cache_bytes:
+            return source
+        return CachedSource(source, self.cache_bytes // max(self.num_workers, 1))
+
+
+def stream(load: Callable[[int], Sample], count: int, reading: Reading, *, batch: int) -> Iterator[Sample]:
+    """Yields load(0), .. load(count - 1); an error of load is raised where its sample would have come.
+
+    load: picklable where there are workers, which are spawned: a fork could copy locks that JAX's threads hold.
+    batch: samples that are used at once, so that `prefetch` batches fit the buffers.
+    """
+    import grain  # loads jax, which nothing else here needs
+
+    workers, threads, ahead = reading.num_workers, reading.threads, reading.prefetch * batch
+    per_worker = -(-threads // workers) if workers else threads
+    # with workers, the finished samples wait in their queues, and threads need no buffer of their own
+    buffer = max(per_worker, ahead if not workers else 0) if per_worker else 0
+    dataset = grain.MapDataset.range(count).map(load)
+    dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=per_worker, prefetch_buffer_size=buffer))
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain asks for flags, which a program without absl.app never parses
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(-(-ahead // workers), 1))
+        small = grain.experimental.DatasetOptions(min_shm_size=1 << 14)  # only images are worth a shared memory file
+        dataset = grain.experimental.WithOptionsIterDataset(dataset, small)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_start_worker)
+    iterator = iter(dataset)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+
+
+def _start_worker(index: int, count: int) -> None:
+    import cv2
+
+    os.environ["JAX_PLATFORMS"] = "cpu"  # should anything in a worker start JAX, it must not take the accelerator
+    cv2.setNumThreads(1)
+
+
+def stack(samples: list[Sample]) -> Sample:
+    """Samples -> a batch, every array with a new leading axis."""
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}

@@ -1,0 +1,113 @@
+"""Where a global step lies: its epoch, its first sample and its shape. Arithmetic, so a run resumes at any step."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from segjax.errors import UserError
+
+
+class Bucket(NamedTuple):
+    """The shape of a batch, one executable each. crop: (h, w) in pixels; batch: images per step over all processes."""
+
+    crop: tuple[int, int]
+    batch: int
+
+
+class Place(NamedTuple):
+    """What a step trains on: samples first .. first + bucket.batch - 1 of an epoch."""
+
+    epoch: int
+    first: int
+    bucket: Bucket
+
+
+class Run(NamedTuple):
+    """Steps start .. end - 1, all of one bucket."""
+
+    start: int
+    end: int
+    bucket: Bucket
+
+
+class Timeline:
+    """Maps global steps, numbered from 0, to epochs; what a batch does not fill of an epoch is left out.
+
+    length: samples per epoch, EpochPlan.length.
+    shapes: (crop (h, w), batch) of every epoch, in order.
+    total_steps: where to stop before the end of the last epoch.
+
+    Raises UserError when a batch is larger than an epoch, or total_steps is more than the epochs have.
+    """
+
+    def __init__(self, length: int, shapes: Sequence[tuple[tuple[int, int], int]], *, total_steps: int | None = None):
+        if not shapes:
+            raise UserError("a run needs at least 1 epoch.")
+        self.length = length
+        self._buckets = [Bucket((int(crop[0]), int(crop[1])), int(batch)) for crop, batch in shapes]
+        for bucket in set(self._buckets):
+            if not 1 <= bucket.batch <= length:
+                raise UserError(
+                    f"batch_size={bucket.batch} must be from 1 to the {length} samples of an epoch; lower it to "
+                    "train on so few images."
+                )
+        steps = (length // bucket.batch for bucket in self._buckets)
+        self._starts = list(itertools.accumulate(steps, initial=0))
+        self.total_steps = self._starts[-1] if total_steps is None else total_steps
+        if not 0 <= self.total_steps <= self._starts[-1]:
+            raise UserError(
+                f"total_steps={total_steps} must be from 0 to the {self._starts[-1]} of {len(shapes)} epochs."
+            )
+
+    @classmethod
+    def constant(
+        cls, length: int, *, crop: tuple[int, int], batch: int, epochs: int, total_steps: int | None = None
+    ) -> Timeline:
+        """The same crop and batch in every epoch."""
+        return cls(length, [(crop, batch)] * epochs, total_steps=total_steps)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that have been given a shape."""
+        return len(self._buckets)
+
+    @property
+    def buckets(self) -> list[Bucket]:
+        """The different shapes, in the order of their first step."""
+        return list(dict.fromkeys(run.bucket for run in self.runs()))
+
+    def at(self, step: int) -> Place:
+        """The place of a step, in O(log epochs)."""
+        if not 0 <= step < self.total_steps:
+            raise IndexError(f"step {step} is not in 0..{self.total_steps - 1}")
+        epoch = bisect.bisect_right(self._starts, step) - 1
+        bucket = self._buckets[epoch]
+        return Place(epoch, (step - self._starts[epoch]) * bucket.batch, bucket)
+
+    def epoch_start(self, epoch: int) -> int:
+        """First step of an epoch; epoch_start(epochs) is the end of the last one."""
+        return self._starts[epoch]
+
+    def progress(self, step: int) -> float:
+        """Epochs done before a step, with fraction: 2.5 is the middle of the third epoch."""
+        if step >= self._starts[-1]:
+            return float(self.epochs)
+        epoch = bisect.bisect_right(self._starts, step) - 1
+        return epoch + (step - self._starts[epoch]) / (self._starts[epoch + 1] - self._starts[epoch])
+
+    def runs(self, start: int = 0, end: int | None = None) -> list[Run]:
+        """The steps start .. end - 1 as the longest runs of one bucket."""
+        end = self.total_steps if end is None else min(end, self.total_steps)
+        runs: list[Run] = []
+        while start < end:
+            epoch, _, bucket = self.at(start)
+            stop = min(self._starts[epoch + 1], end)
+            if runs and runs[-1].bucket == bucket:
+                runs[-1] = Run(runs[-1].start, stop, bucket)
+            else:
+                runs.append(Run(start, stop, bucket))
+            start = stop
+        return runs

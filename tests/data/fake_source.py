@@ -1,0 +1,43 @@
+"""A source in memory; in a file of its own, so that worker processes can import it."""
+
+import numpy as np
+
+from segjax.data.sources import Record
+from segjax.errors import UserError
+
+
+class FakeSource:
+    """Images whose red channel is the row, green the column and blue the record; labels are 0..k-1 by place."""
+
+    label_map = None
+
+    def __init__(self, count=10, sizes=((24, 32),), num_classes=4, damaged=None, unlabelled=None):
+        self.count, self.num_classes, self.damaged, self.unlabelled = count, num_classes, damaged, unlabelled
+        self.sizes = np.array([sizes[i % len(sizes)] for i in range(count)], np.int32).reshape(-1, 2)
+        self.reads = 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.reads += 1
+        if index == self.damaged:
+            raise UserError(f"fake-{index}.png is damaged; copy it again")
+        height, width = self.sizes[index]
+        y, x = np.mgrid[:height, :width]
+        image = np.stack([y % 256, x % 256, np.full_like(y, index)], -1).astype(np.uint8)
+        label = ((y // 4 + x // 4 + index) % self.num_classes).astype(np.uint8)
+        label[:2] = 255
+        return Record(image, None if index == self.unlabelled else label, self.names[index], "fake", index)
+
+    @property
+    def names(self):
+        return [f"fake-{i}" for i in range(self.count)]
+
+    @property
+    def class_names(self):
+        return tuple("abcdefgh"[: self.num_classes])
+
+    @property
+    def palette(self):
+        return np.arange(3 * self.num_classes, dtype=np.uint8).reshape(-1, 3)
