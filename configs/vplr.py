@@ -73,7 +73,7 @@ def get_config(arg=None):
     train.ema_decay = 0.0
 
     train.mesh = dict(data=-1, space=1)
-    train.loader = dict(num_workers=0, num_threads=2 if light else 16, cache_mbytes=1024)
+    train.loader = dict(num_workers=0, num_threads=2 if light else 16, cache_bytes=2**30)
     train.log_steps = 10
     train.checkpoint_epochs = 5
     train.eval_epochs = max(epochs // 5, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -84,16 +85,16 @@ def loss_terms(settings: Mapping[str, Any], *, ignore_label: int = 255) -> tuple
         term, where = settings[key], f"train.loss.{key}"
         check_keys(term, {"name", "on", "weight", "options", "align_corners"}, where=where, required=["name"])
         function = choose(losses.LOSSES, term["name"], where=f"{where}.name")
-        options = options_of(
-            term.get("options", {}), function, where=f"{where}.options", given=("logits", "labels", "ignore_label")
-        )
+        given = ("logits", "labels", "ignore_label", "epoch")
+        options = options_of(term.get("options", {}), function, where=f"{where}.options", given=given)
         terms.append(
             LossTerm(
                 name=key,
-                function=_with_epoch(function, options, ignore_label),
+                function=_with_epoch(function, ignore_label=ignore_label, **options),
                 weight=term.get("weight", 1.0),
                 on=term.get("on", "logits"),
                 align_corners=term.get("align_corners", False),
+                resize=term["name"] not in losses.AT_LOGIT_SIZE,
             )
         )
     if not terms:
@@ -101,11 +102,10 @@ def loss_terms(settings: Mapping[str, Any], *, ignore_label: int = 255) -> tuple
     return tuple(terms)
 
 
-def _with_epoch(function, options, ignore_label):
-    def term(logits, labels, *, epoch):
-        return function(logits, labels, ignore_label=ignore_label, **options)
-
-    return term
+def _with_epoch(function, **options):
+    if "epoch" in inspect.signature(function).parameters:
+        return functools.partial(function, **options)
+    return lambda logits, labels, *, epoch: function(logits, labels, **options)
 
 
 def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import data, parallel
-from segjax.stages.settings import options_of, plain
+from segjax.stages.settings import choose, options_of, plain
 from segjax.training import durations
 from segjax.training.crop_schedule import crop_schedule
 from segjax.training.loop import Events
@@ -106,9 +106,7 @@ def make_plan(
     """The epoch plan of `sampler`: {kind, and the options of that plan}."""
     settings = plain(settings)
     kind = settings.pop("kind", "uniform")
-    function = data.PLANS.get(kind)
-    if function is None:
-        return data.create_plan(kind, source)  # says what is known
+    function = choose(data.PLANS, kind, where=f"{where}.sampler.kind")
     options = options_of(settings, function, where=f"{where}.sampler", given=("source", "seed", "extra", "cache"))
     if kind != "uniform":
         options["cache"] = cache

@@ -21,7 +21,7 @@ class LossTerm:
 
     function: (logits (b, h, w, k), labels (b, h, w), *, epoch () int32) -> Sum.
     on: "logits", or the name of an auxiliary output, or "aux" for the mean over all of them.
-    align_corners: how auxiliary logits are resized to the labels where sizes differ.
+    resize: bring auxiliary logits to the size of the labels, with align_corners or without; some losses do without.
     """
 
     name: str
@@ -29,6 +29,7 @@ class LossTerm:
     weight: float = 1.0
     on: str = "logits"
     align_corners: bool = False
+    resize: bool = True
 
 
 def _heads(term: LossTerm, output: SegOutput) -> list[Array]:
@@ -48,7 +49,7 @@ def total_loss(
     means = {}
     for term in terms:
         heads = [
-            head if head.shape[-3:-1] == labels.shape[-2:]
+            head if head.shape[-3:-1] == labels.shape[-2:] or not term.resize
             else resize(head, labels.shape[-2:], align_corners=term.align_corners)
             for head in _heads(term, output)
         ]  # fmt: skip
