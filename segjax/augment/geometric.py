@@ -53,7 +53,7 @@ def resample_weights(
         raise UserError(f"augment.method={method!r} is not known.{did_you_mean(method, KERNELS)}")
     width = jnp.maximum(step, 1.0) if antialias else 1.0
     centers = jnp.arange(length, dtype=jnp.float32) + 0.5
-    positions = jnp.clip(positions, first + 0.5, jnp.maximum(end - 0.5, first + 0.5))
+    positions = jnp.clip(positions, first, end)
     weights = KERNELS[method]((centers - positions[:, None]) / width)
     weights = jnp.where((centers > first) & (centers < end), weights, 0.0)
     return weights / weights.sum(axis=1, keepdims=True)

@@ -110,8 +110,8 @@ def color_jitter(planes: Planes, drawn: Mapping[str, Array], *, mask: Array | No
     mask: (h, w) pixels that count for the mean grey of contrast. hue: False where its range is 0, to save time.
 
     The order differs from example to example, and under vmap a branch would compute every step at every place. Three
-    of the steps are one formula, f x + (1 - f) (0, mean grey or grey), and hue with a shift of 0 changes nothing, so a loop
-    of four equal turns does any order; a loop, because unrolled the compiler computes early steps over and over.
+    of the steps are one formula, f x + (1 - f) (0, mean grey or grey), and hue with a shift of 0 changes nothing, so a
+    loop of four equal turns does any order; a loop, because unrolled the compiler computes early steps over and over.
     """
     mask = jnp.ones(planes[0].shape, bool) if mask is None else mask
     pixels = jnp.maximum(mask.sum(), 1)

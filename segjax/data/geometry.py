@@ -51,7 +51,7 @@ def place_box(rng: np.random.Generator, *, side: int, crop: int, scale: float, c
     box = crop / scale
     room = side - box
     if room <= 0:
-        return -math.floor(-room / 2)
+        return -round(-room / 2)
     if centroid is None:
         low, high = 0, math.ceil(room)
     else:

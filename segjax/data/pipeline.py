@@ -59,10 +59,10 @@ class CropReader:
 
     def __call__(self, number: int) -> Sample:
         """One sample, see `train_batches`."""
-        run = self.runs[bisect.bisect_right(self._starts, number) - 1]
-        rows = run.bucket.batch // self.process_count
-        step, row = divmod(number - self._starts[self.runs.index(run)], rows)
-        epoch, first, bucket = self.timeline.at(run.start + step)
+        which = bisect.bisect_right(self._starts, number) - 1
+        rows = self.runs[which].bucket.batch // self.process_count
+        step, row = divmod(number - self._starts[which], rows)
+        epoch, first, bucket = self.timeline.at(self.runs[which].start + step)
         index = first + self.process_index * rows + row
         records, places = self._epoch(epoch)
         record, centroid = int(records[index]), places[index]

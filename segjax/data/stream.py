@@ -73,6 +73,8 @@ def stream(load: Callable[[int], Sample], count: int, reading: Reading, *, batch
     iterator = iter(dataset)
     try:
         yield from iterator
+    except UserError as error:
+        raise UserError(*error.args) from None  # without Grain's notes
     finally:
         iterator.close()
 

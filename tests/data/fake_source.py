@@ -11,10 +11,10 @@ class FakeSource:
 
     label_map = None
 
-    def __init__(self, count=10, sizes=((24, 32),), num_classes=4, damaged=None, unlabelled=None):
+    def __init__(self, count=10, sizes=((24, 32),), num_classes=4, damaged=None, unlabelled=None, shift=0):
         self.count, self.num_classes, self.damaged, self.unlabelled = count, num_classes, damaged, unlabelled
         self.sizes = np.array([sizes[i % len(sizes)] for i in range(count)], np.int32).reshape(-1, 2)
-        self.reads = 0
+        self.shift, self.reads = shift, 0
 
     def __len__(self):
         return self.count
@@ -26,7 +26,7 @@ class FakeSource:
         height, width = self.sizes[index]
         y, x = np.mgrid[:height, :width]
         image = np.stack([y % 256, x % 256, np.full_like(y, index)], -1).astype(np.uint8)
-        label = ((y // 4 + x // 4 + index) % self.num_classes).astype(np.uint8)
+        label = ((y // 4 + x // 4 + index + self.shift) % self.num_classes).astype(np.uint8)
         label[:2] = 255
         return Record(image, None if index == self.unlabelled else label, self.names[index], "fake", index)
 

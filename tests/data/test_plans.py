@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from fake_source import FakeSource
+
+from segjax.data import plans
+from segjax.data.centroids import Centroids
+from segjax.data.plans import ClassPlan, UniformPlan
+from segjax.errors import UserError
+
+
+def table(per_class, records=10):
+    """per_class[c] places of class c, all different."""
+    classes = np.repeat(np.arange(len(per_class)), per_class).astype(np.int32)
+    number = np.arange(len(classes), dtype=np.int32)
+    return Centroids(number % records, classes, np.stack([number, number], 1), np.ones_like(number))
+
+
+def test_uniform_shows_every_record_once():
+    plan = UniformPlan(9, seed=3)
+    first, second = plan.build(0), plan.build(1)
+    assert sorted(first.records) == sorted(second.records) == list(range(9)) and plan.length == 9
+    assert (first.records != second.records).any() and (first.places == -1).all()
+    assert (UniformPlan(9, seed=4).build(0).records != first.records).any()
+    assert sorted(UniformPlan(np.array([2, 5])).build(0).records) == [2, 5]
+
+
+# name: images N, classes K, q, R; as published for VPLR
+CASES = {
+    "cv0 fine": (2975, 19, 78, 1493),
+    "cv0 fine +-k": (8925, 19, 234, 4479),
+    "cv2 fine": (2820, 19, 74, 1414),
+    "cv2 fine +-k": (7460, 19, 196, 3736),
+    "mapillary": (18000, 65, 138, 9030),
+    "kitti": (179, 19, 4, 103),
+    "camvid": (468, 11, 21, 237),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_class_uniform_quota_as_published(name):
+    images, classes, quota, anywhere = CASES[name]
+    plan = ClassPlan(images, table([quota + 5] * classes, records=images), classes)
+    epoch = plan.build(0)
+    assert plan.quota == quota and plan.length == len(epoch.records) == images
+    assert (epoch.places[:, 0] < 0).sum() == anywhere
+
+
+def test_class_uniform_takes_each_class_as_often_and_repeats_rare_ones():
+    found = table([50, 3, 0, 7])
+    plan = ClassPlan(80, found, 4, share=0.5, seed=1)
+    epoch = plan.build(5)
+    around = epoch.places[:, 0] >= 0
+    classes = found.classes[epoch.places[around, 0]]
+    assert np.bincount(classes, minlength=4).tolist() == [10, 10, 0, 10]
+    assert (epoch.records[around] == found.records[epoch.places[around, 0]]).all()
+    # a rare class is repeated evenly, a common one not at all
+    counts = np.bincount(epoch.places[around, 0], minlength=60)
+    assert counts[:50].max() == 1 and sorted(counts[50:53]) == [3, 3, 4] and set(counts[53:]) == {1, 2}
+    # what class 2 does not have goes to the random part, so that the length stays
+    assert (~around).sum() == 50 and len(np.unique(epoch.records[~around])) == 50
+
+
+def test_the_parts_are_mixed():
+    around = ClassPlan(400, table([100] * 4, records=400), 4).build(0).places[:, 0] >= 0
+    assert 60 < around[:200].sum() < 140
+
+
+def test_wraps_around_records_too():
+    plan = ClassPlan(np.array([3, 8]), table([0, 0]), 2)
+    assert sorted(plan.build(0).records) == [3, 8]
+
+
+def test_a_pure_function_of_seed_and_epoch():
+    plan = ClassPlan(30, table([9, 9]), 2, seed=7)
+    later = plan.build(4)
+    for epoch in (9, 0, 4):
+        again = plan.build(epoch)
+    assert (again.records == later.records).all() and (again.places == later.places).all()
+    other = ClassPlan(30, table([9, 9]), 2, seed=8).build(4)
+    assert (other.records != later.records).any()
+
+
+def test_extra_places_add_to_the_pools_and_not_to_the_length():
+    source = FakeSource(12)
+    extra = table([6, 0, 0, 0]).moved(12)
+    plan = plans.create("class_uniform", source, tile=16, extra=[extra])
+    seen = np.concatenate([plan.build(epoch).records for epoch in range(20)])
+    assert plan.length == 12 and seen.max() >= 12
+    anywhere = [plan.build(e).records[plan.build(e).places[:, 0] < 0] for e in range(5)]
+    assert np.concatenate(anywhere).max() < 12
+
+
+def test_plans_by_name_show_what_they_say():
+    source = FakeSource(8)
+    assert plans.create("uniform", source, seed=2).length == 8
+    for kind, share in (("class_uniform", 0.5), ("centroid", 1.0)):
+        plan = plans.create(kind, source)
+        assert plan.share == share and plan.length == 8
+        epoch = plan.build(0)
+        around = epoch.places[:, 0] >= 0
+        assert around.sum() == int(8 * share)
+        classes = [source[r].label[y, x] for r, (y, x) in zip(epoch.records[around], epoch.places[around])]
+        assert np.bincount(classes).tolist() == [int(8 * share / 4)] * 4
+
+
+def test_errors():
+    with pytest.raises(UserError, match="Did you mean 'uniform'"):
+        plans.create("unifrom", FakeSource(2))
+    with pytest.raises(UserError, match="share=1.5"):
+        ClassPlan(4, table([1]), 1, share=1.5)

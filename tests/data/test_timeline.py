@@ -1,0 +1,61 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segjax.data import Timeline
+from segjax.errors import UserError
+
+A, B = ((32, 32), 4), ((64, 64), 3)
+
+
+def by_hand(length, shapes):
+    """Every step of a run, counted one by one."""
+    places = []
+    for epoch, (crop, batch) in enumerate(shapes):
+        first = 0
+        while first + batch <= length:
+            places.append((epoch, first, (crop, batch)))
+            first += batch
+    return places
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(5, 40), st.lists(st.sampled_from([A, B, ((64, 32), 5)]), min_size=1, max_size=9))
+def test_every_step_is_where_counting_finds_it(length, shapes):
+    timeline, expected = Timeline(length, shapes), by_hand(length, shapes)
+    assert timeline.total_steps == len(expected)
+    assert [timeline.at(step) for step in range(timeline.total_steps)] == expected
+    for step, (epoch, first, (_, batch)) in enumerate(expected):
+        assert timeline.progress(step) == pytest.approx(epoch + first / batch / (length // batch))
+        assert timeline.epoch_start(epoch) <= step < timeline.epoch_start(epoch + 1)
+    assert timeline.progress(timeline.total_steps) == len(shapes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([A, B]), min_size=1, max_size=9), st.data())
+def test_runs_cover_the_steps_once_and_change_bucket_each_time(shapes, data):
+    timeline = Timeline(12, shapes)
+    start = data.draw(st.integers(0, timeline.total_steps))
+    end = data.draw(st.integers(start, timeline.total_steps))
+    runs = timeline.runs(start, end)
+    assert [s for run in runs for s in range(run.start, run.end)] == list(range(start, end))
+    assert all(timeline.at(s).bucket == run.bucket for run in runs for s in range(run.start, run.end))
+    assert all(one.bucket != two.bucket for one, two in zip(runs, runs[1:]))
+
+
+def test_constant_and_a_total_inside_an_epoch():
+    timeline = Timeline.constant(10, crop=(8, 8), batch=3, epochs=4, total_steps=7)
+    assert timeline.total_steps == 7 and timeline.runs() == [(0, 7, ((8, 8), 3))]
+    assert timeline.at(6) == (2, 0, ((8, 8), 3)) and timeline.progress(7) == pytest.approx(2 + 1 / 3)
+    with pytest.raises(IndexError):
+        timeline.at(7)
+
+
+def test_a_batch_larger_than_the_epoch_is_refused():
+    with pytest.raises(UserError, match="batch_size=8 .* 5 samples"):
+        Timeline(5, [((8, 8), 8)])
+
+
+def test_more_steps_than_the_epochs_have_are_refused():
+    with pytest.raises(UserError, match="total_steps=9"):
+        Timeline(4, [((8, 8), 2)] * 4, total_steps=9)
