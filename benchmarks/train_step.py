@@ -18,6 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from segjax.ops.host_memory import reuse_freed_memory  # noqa: E402
+
 
 def make_step(model: str, size: tuple[int, int], batch: int, classes: int, options: dict):
     import jax
@@ -25,6 +27,7 @@ def make_step(model: str, size: tuple[int, int], batch: int, classes: int, optio
     import optax
 
     from segjax import models
+    from segjax.losses import cross_entropy
 
     module = models.create(model, classes, **options)
     optimizer = optax.sgd(1e-3, momentum=0.9)
@@ -34,18 +37,16 @@ def make_step(model: str, size: tuple[int, int], batch: int, classes: int, optio
     variables = jax.jit(module.init)(key, images)
     state = (variables["params"], variables.get("batch_stats", {}), optimizer.init(variables["params"]), key)
 
-    def loss_fn(params, stats, key):
+    def loss_fn(params, stats, images, labels, key):
         output, new = module.apply(
             {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
-        log_p = jax.nn.log_softmax(output.logits)
-        one_hot = labels[..., None] == jnp.arange(classes)
-        return -jnp.where(one_hot, log_p, 0).sum() / labels.size, new.get("batch_stats", {})
+        return cross_entropy(output.logits, labels).mean(), new.get("batch_stats", {})
 
     def step(state, images, labels):
         params, stats, opt_state, key = state
         key, use = jax.random.split(key)
-        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, stats, use)
+        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, stats, images, labels, use)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (jax.tree.map(jnp.add, params, updates), stats, opt_state, key), loss
 
@@ -65,7 +66,7 @@ def make_step(model: str, size: tuple[int, int], batch: int, classes: int, optio
 
 
 def summary(prefix: str, times: list[tuple[float, float]]) -> dict:
-    """Wall seconds (median, smallest) and processor seconds of all threads (median), which other programs disturb less."""
+    """Wall seconds (median, smallest), and processor seconds of all threads, which others disturb less."""
     wall, cpu = zip(*times)
     values = dict(median_s=statistics.median(wall), min_s=min(wall), cpu_s=statistics.median(cpu))
     return {prefix + key: round(value, 4) for key, value in values.items()}
@@ -81,7 +82,10 @@ def main():
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--remat", action="store_true")
     parser.add_argument("--torch-python", help="python that has torch: time benchmarks/torch_fastscnn.py in turns")
+    parser.add_argument("--keep-malloc", action="store_true", help="leave malloc as it is")
     args = parser.parse_args()
+    if not args.keep_malloc:
+        reuse_freed_memory()
     size = tuple(map(int, args.size.split("x")))
     timed, compile_s = make_step(args.model, size, args.batch, args.classes, dict(dtype=args.dtype, remat=args.remat))
     for _ in range(2):

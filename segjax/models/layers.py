@@ -131,5 +131,10 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: (b, h, w, c) -> same shape."""
-        dims = tuple(range(1, x.ndim - 1)) if self.channels else ()
-        return nn.Dropout(self.rate, broadcast_dims=dims, deterministic=not self.train)(x)
+        if not self.train or self.rate == 0 or self.is_initializing():
+            return x
+        shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if self.channels else x.shape
+        # 16 random bits per value instead of 32: half the time, and the probability is off by less than 1e-5
+        limit = round((1 - self.rate) * 2**16)
+        keep = jax.random.bits(self.make_rng("dropout"), shape, jnp.uint16) < limit
+        return jnp.where(keep, x * (2**16 / limit), 0).astype(x.dtype)

@@ -37,7 +37,8 @@ def batch_moments(x: Array, *, axis_name: str | None = None) -> tuple[Array, Arr
 
 def normalise(x: Array, mean: Array, var: Array, scale: Array, bias: Array, *, eps: float, dtype) -> Array:
     """(x - mean) / sqrt(var + eps) * scale + bias over the last axis, in float32 or better; result in dtype."""
-    return ((_wide(x) - mean) * (scale * lax.rsqrt(var + eps)) + bias).astype(dtype)
+    factor = scale * lax.rsqrt(var + eps)
+    return (_wide(x) * factor + (bias - mean * factor)).astype(dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
@@ -59,17 +60,18 @@ def _forward(x, scale, bias, eps, dtype, axis_name):
 
 
 def _backward(eps, dtype, axis_name, saved, cotangents):
+    # x - mean appears in no two places: XLA would share it, that is write and read one more array of the size of x.
     x, mean, var, scale = saved
-    dy, centred = _wide(cotangents[0]), _wide(x) - mean
-    inv = lax.rsqrt(var + eps)
+    x, dy, inv = _wide(x), _wide(cotangents[0]), lax.rsqrt(var + eps)
     axes = tuple(range(x.ndim - 1))
-    dbias, dscale = dy.sum(axes), (dy * centred).sum(axes) * inv
+    dbias, dscale = dy.sum(axes), (dy * (x * inv - mean * inv)).sum(axes)
     count = x.size // x.shape[-1]
     mean_dy, mean_dyx = dbias / count, dscale / count
     if axis_name is not None:
         mean_dy, mean_dyx = lax.pmean((mean_dy, mean_dyx), axis_name)
-    dx = (dy - mean_dy - centred * (inv * mean_dyx)) * (scale * inv)
-    return dx.astype(x.dtype), dscale, dbias
+    factor, slope = scale * inv, scale * jnp.square(inv) * mean_dyx
+    dx = dy * factor - x * slope + (mean * slope - mean_dy * factor)
+    return dx.astype(saved[0].dtype), dscale, dbias
 
 
 batch_norm.defvjp(_forward, _backward)

@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.fence import fenced
 from segjax.typing import Array
 
 Padding = int | str | tuple[tuple[int, int], tuple[int, int]]
 Pads = tuple[tuple[int, int], tuple[int, int]]
+
+_PARTS = 4
 
 
 def conv2d(
@@ -40,11 +43,10 @@ def conv2d(
         out = _depthwise(x, kernel, stride, pads, dilation)
     elif on_cpu and kernel.shape[:2] == (1, 1) and groups == 1 and pads == ((0, 0), (0, 0)):
         out = _pointwise(x, kernel, stride)
+    elif on_cpu and groups == 1:
+        out = _dense(x, kernel, stride, pads, dilation)
     else:
-        out = lax.conv_general_dilated(
-            x, kernel, stride, pads, rhs_dilation=dilation, feature_group_count=groups,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )  # fmt: skip
+        out = _xla(x, kernel, stride, pads, dilation, groups)
     return out if bias is None else out + bias
 
 
@@ -79,67 +81,64 @@ def _pointwise(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
-def _merged(x: Array, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
-    """Pads (or crops, where negative) the sides of x and merges columns with channels, so that inner loops are long.
-
-    The barrier keeps XLA from computing the producer of x once per tap.
-    """
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
-    return lax.optimization_barrier(x.reshape(*x.shape[:2], -1))
+def _pad(x: Array, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
+    """Pads (or crops, where negative) the sides of x (b, h, w, c) with zeros."""
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
 
 
-def _taps(x: Array, shape: tuple[int, int], kernel, stride, pads: Pads, dilation) -> list[Array]:
-    """The kh * kw shifted views (b, h', w' * c) of padded x.
+def _output_size(x: Array, kernel: tuple[int, int], stride, pads: Pads, dilation) -> tuple[int, int]:
+    sizes = zip(x.shape[1:3], kernel, stride, pads, dilation)
+    return tuple((n + sum(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
 
-    With a stride, the columns are first split into their phases, which makes every view contiguous along a row.
-    """
+
+# Depthwise: kh * kw shifted multiply-adds. Columns and channels are merged, so that the innermost loop is a whole row;
+# with a stride, columns are first split into their phases (planes), which makes every shifted view contiguous in a row.
+
+
+def _planes(x: Array, kernel: tuple[int, int], stride, pads: Pads, dilation) -> list[Array]:
+    """Padded x as one array (b, rows, columns * c) for every phase of the column stride."""
     b, h, w, c = x.shape
-    (ho, wo), (kh, kw), (sh, sw), (dh, dw) = shape, kernel, stride, dilation
-    rows, columns = (ho - 1) * sh + (kh - 1) * dh + 1, (wo - 1) * sw + (kw - 1) * dw + 1
-    columns += -columns % sw
-    (top, _), (left, _) = pads
-    x = _merged(x, (top, rows - h - top), (left, columns - w - left))
-    phases = [x]
-    if sw > 1:
-        split = x.reshape(b, rows, columns // sw, sw, c)
-        phases = lax.optimization_barrier([split[:, :, :, i].reshape(b, rows, -1) for i in range(sw)])
-    views = []
+    (ho, wo), (top, left) = _output_size(x, kernel, stride, pads, dilation), (pads[0][0], pads[1][0])
+    wo += -wo % _PARTS
+    rows = (ho - 1) * stride[0] + (kernel[0] - 1) * dilation[0] + 1
+    columns = (wo - 1) * stride[1] + (kernel[1] - 1) * dilation[1] + 1
+    columns += -columns % stride[1]
+    x = _pad(x, (top, rows - h - top), (left, columns - w - left))
+    if stride[1] == 1:
+        return [x.reshape(b, rows, -1)]
+    x = x.reshape(b, rows, -1, stride[1], c)
+    return [x[:, :, :, i].reshape(b, rows, -1) for i in range(stride[1])]
+
+
+def _views(planes: list[Array], size: tuple[int, int], width: int, kernel: tuple[int, int], stride, dilation):
+    """The kh * kw shifted views (b, ho, width) of the planes; size: (ho, c)."""
+    (ho, c), (kh, kw), (sh, sw), (dh, dw) = size, kernel, stride, dilation
     for i in range(kh):
         for j in range(kw):
-            phase, start = (j * dw) % sw, (j * dw) // sw * c
-            views.append(phases[phase][:, i * dh : i * dh + (ho - 1) * sh + 1 : sh, start : start + wo * c])
-    return views
+            start = (j * dw) // sw * c
+            plane = planes[(j * dw) % sw]
+            yield plane[:, i * dh : i * dh + (ho - 1) * sh + 1 : sh, start : start + width]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _depthwise(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
-    """Depthwise convolution as kh * kw shifted multiply-adds."""
-    (b, h, w, c), size = x.shape, kernel.shape[:2]
-    ho, wo = ((n + sum(p) - d * (k - 1) - 1) // s + 1 for n, p, k, s, d in zip((h, w), pads, size, stride, dilation))
+@partial(fenced, static_argnums=(2, 3, 4))
+def _depthwise_y(planes: list[Array], kernel: Array, size: tuple[int, int], stride, dilation) -> Array:
+    (ho, wo), c = size, kernel.shape[-1]
     weights = jnp.tile(kernel.reshape(-1, c), (1, wo))
-    taps = _taps(x, (ho, wo), size, stride, pads, dilation)
-    return sum(tap * weight for tap, weight in zip(taps, weights)).reshape(b, ho, wo, c)
+    views = _views(planes, (ho, c), wo * c, kernel.shape[:2], stride, dilation)
+    return sum(view * weight for view, weight in zip(views, weights)).reshape(-1, ho, wo, c)
 
 
-def _depthwise_forward(x, kernel, stride, pads, dilation):
-    return _depthwise(x, kernel, stride, pads, dilation), (x, kernel)
-
-
-def _depthwise_backward(stride, pads, dilation, saved, dy):
-    x, kernel = saved
-    dx = _depthwise_dx(dy, kernel, x.shape, stride, pads, dilation)
-    return dx, _depthwise_dk(x, dy, kernel, stride, pads, dilation)
-
-
-def _depthwise_dx(dy: Array, kernel: Array, shape, stride, pads: Pads, dilation) -> Array:
+@partial(fenced, static_argnums=(2, 3, 4, 5))
+def _depthwise_dx(dy: Array, kernel: Array, size: tuple[int, int], stride, pads: Pads, dilation) -> Array:
     """Pixel r of padded x gathers dy[(r - i * dilation) / stride] * kernel[i]: one stride-1 sum for each phase of r."""
-    (b, h, w, c), (ho, wo) = shape, dy.shape[1:3]
+    (h, w), (b, ho, wo, c) = size, dy.shape
     (kh, kw), (sh, sw), (dh, dw), ((top, _), (left, _)) = kernel.shape[:2], stride, dilation, pads
     first_row, first_column = top // sh, left // sw
     rows, columns = -(-(top + h) // sh) - first_row, -(-(left + w) // sw) - first_column
     above, before = (kh - 1) * dh // sh, (kw - 1) * dw // sw
     below, after = first_row + rows - ho, first_column + columns - wo
-    dy = _merged(dy, (above - first_row, below), (before - first_column, after))
+    dy = _pad(dy, (above - first_row, below), (before - first_column, after))
+    dy = dy.reshape(*dy.shape[:2], -1)
 
     def phase(a: int, d: int) -> Array:
         total = jnp.zeros((b, rows, columns * c), dy.dtype)
@@ -150,27 +149,116 @@ def _depthwise_dx(dy: Array, kernel: Array, shape, stride, pads: Pads, dilation)
                     total += dy[:, r : r + rows, q : q + columns * c] * jnp.tile(kernel[i, j, 0], columns)
         return total.reshape(b, rows, columns, c)
 
-    phases = [[phase(a, d) for d in range(sw)] for a in range(sh)]
     if (sh, sw) == (1, 1):
-        return phases[0][0]
-    phases = lax.optimization_barrier(phases)
-    lines = [jnp.stack(row, 3).reshape(b, rows, 1, columns * sw, c) for row in phases]
+        return phase(0, 0)
+    lines = [jnp.stack([phase(a, d) for d in range(sw)], 3).reshape(b, rows, 1, columns * sw, c) for a in range(sh)]
     dx = jnp.concatenate(lines, 2).reshape(b, rows * sh, columns * sw, c)
     top, left = top - first_row * sh, left - first_column * sw
     return dx[:, top : top + h, left : left + w]
 
 
-def _depthwise_dk(x: Array, dy: Array, kernel: Array, stride, pads: Pads, dilation, parts: int = 4) -> Array:
-    """Products of every tap with dy, added over `parts` pieces of a row in one elementwise pass, then reduced."""
-    (b, ho, wo, c), size = dy.shape, kernel.shape[:2]
-    wide = -wo % parts
-    dy = _merged(dy, (0, 0), (0, wide))
-    taps = _taps(x, (ho, wo + wide), size, stride, pads, dilation)
-    step = dy.shape[-1] // parts
-    pieces = [slice(i * step, (i + 1) * step) for i in range(parts)]
-    sums = jnp.stack([sum(tap[..., q] * dy[..., q] for q in pieces) for tap in taps])
-    sums = sums.reshape(len(taps), -1, c).sum(1, dtype=jnp.promote_types(x.dtype, jnp.float32))
-    return sums.reshape(kernel.shape).astype(kernel.dtype)
+@partial(fenced, static_argnums=(2, 3, 4))
+def _depthwise_dk(planes: list[Array], dy: Array, kernel: tuple[int, int], stride, dilation) -> Array:
+    """Products of every view with dy, added over quarters of a row in one elementwise pass, then reduced."""
+    _, ho, wo, c = dy.shape
+    dy = _pad(dy, (0, 0), (0, -wo % _PARTS))
+    dy = dy.reshape(*dy.shape[:2], -1)
+    step = dy.shape[-1] // _PARTS
+    quarters = [slice(i * step, (i + 1) * step) for i in range(_PARTS)]
+    views = _views(planes, (ho, c), dy.shape[-1], kernel, stride, dilation)
+    sums = jnp.stack([sum(view[..., q] * dy[..., q] for q in quarters) for view in views])
+    return sums.reshape(*kernel, -1, c).sum(2, dtype=jnp.promote_types(dy.dtype, jnp.float32))[:, :, None]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _depthwise(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
+    return _depthwise_forward(x, kernel, stride, pads, dilation)[0]
+
+
+def _depthwise_forward(x, kernel, stride, pads, dilation):
+    planes = _planes(x, kernel.shape[:2], stride, pads, dilation)
+    size = _output_size(x, kernel.shape[:2], stride, pads, dilation)
+    # x itself is not kept, only its shape, as an array without values
+    return _depthwise_y(planes, kernel, size, stride, dilation), (planes, kernel, jnp.zeros((*x.shape[1:3], 0)))
+
+
+def _depthwise_backward(stride, pads, dilation, saved, dy):
+    planes, kernel, empty = saved
+    dx = _depthwise_dx(dy, kernel, empty.shape[:2], stride, pads, dilation)
+    return dx, _depthwise_dk(planes, dy, kernel.shape[:2], stride, dilation).astype(kernel.dtype)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+# Dense kernels: XLA's convolution is fast for the output and the input gradient, not for the kernel gradient.
+
+
+@partial(fenced, static_argnums=(1, 2, 3))
+def _patches(x: Array, kernel: tuple[int, int], stride, pads: Pads) -> Array:
+    """Windows of x as rows of a matrix (b * ho * wo, kh * kw * c), for a few channels and no dilation.
+
+    kw * c values of a window lie next to each other in a row of x, so that they are copied together.
+    """
+    (b, _, _, c), (kh, kw), (sh, sw) = x.shape, kernel, stride
+    ho, wo = _output_size(x, kernel, stride, pads, (1, 1))
+    pieces = -(-kw // sw)
+    rows, columns = (ho - 1) * sh + kh, (wo + pieces - 1) * sw
+    (top, _), (left, _) = pads
+    x = _pad(x, (top, rows - x.shape[1] - top), (left, columns - x.shape[2] - left))
+    x = x.reshape(b, rows, columns * c)
+    x = jnp.stack([x[:, i : i + (ho - 1) * sh + 1 : sh] for i in range(kh)], 2)
+    x = x.reshape(b, ho, kh, -1, sw * c)
+    x = jnp.concatenate([x[:, :, :, i : i + wo, : (kw - i * sw) * c] for i in range(pieces)], -1)
+    return x.transpose(0, 1, 3, 2, 4).reshape(b * ho * wo, -1)
+
+
+@partial(fenced, static_argnums=(2, 3, 4, 5))
+def _dense_dk(x: Array, dy: Array, kernel: tuple[int, int], stride, pads: Pads, dilation) -> Array:
+    """One matrix product of shifted x with dy for each tap."""
+    c, (_, ho, wo, d) = x.shape[-1], dy.shape
+    (top, bottom), (left, right) = pads
+    x = _pad(x, (top, max(bottom, 0)), (left, max(right, 0)))
+    dy = dy.reshape(-1, d)
+    products = []
+    for i in range(0, kernel[0] * dilation[0], dilation[0]):
+        for j in range(0, kernel[1] * dilation[1], dilation[1]):
+            view = x[:, i : i + (ho - 1) * stride[0] + 1 : stride[0], j : j + (wo - 1) * stride[1] + 1 : stride[1]]
+            products.append(view.reshape(-1, c).T @ dy)
+    return jnp.stack(products).reshape(*kernel, c, d)
+
+
+def _xla(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int = 1) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, stride, pads, rhs_dilation=dilation, feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+
+
+def _is_stem(x: Array, dilation) -> bool:
+    return x.shape[-1] <= 4 and dilation == (1, 1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _dense(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
+    return _dense_forward(x, kernel, stride, pads, dilation)[0]
+
+
+def _dense_forward(x, kernel, stride, pads, dilation):
+    if not _is_stem(x, dilation):
+        return _xla(x, kernel, stride, pads, dilation), (x, kernel)
+    size = _output_size(x, kernel.shape[:2], stride, pads, dilation)
+    y = _patches(x, kernel.shape[:2], stride, pads) @ kernel.reshape(-1, kernel.shape[-1])
+    return y.reshape(x.shape[0], *size, -1), (x, kernel)
+
+
+def _dense_backward(stride, pads, dilation, saved, dy):
+    x, kernel = saved
+    (dx,) = jax.vjp(lambda x: _xla(x, kernel, stride, pads, dilation), x)[1](dy)
+    if _is_stem(x, dilation):
+        dk = _patches(x, kernel.shape[:2], stride, pads).T @ dy.reshape(-1, dy.shape[-1])
+        return dx, dk.reshape(kernel.shape)
+    return dx, _dense_dk(x, dy, kernel.shape[:2], stride, pads, dilation)
+
+
+_dense.defvjp(_dense_forward, _dense_backward)

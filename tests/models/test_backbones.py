@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from backbone_tools import Classifier
-from parity_tools import FIXTURES, check_eval, check_fixture, check_train, formula_variables
 
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.layers import BatchNorm, Conv
+from tests.backbone_tools import Classifier
+from tests.parity_tools import FIXTURES, check_eval, check_fixture, check_train, formula_variables
 
 
 def resnet(depth, **options):

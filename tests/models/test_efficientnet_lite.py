@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from backbone_tools import Classifier
-from parity_tools import FIXTURES, formula_input, formula_variables
 
 from segjax import weights
 from segjax.errors import UserError
 from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite, scaled_width, stages
 from segjax.models.layers import BatchNorm, Conv
+from tests.backbone_tools import Classifier
+from tests.parity_tools import FIXTURES, formula_input, formula_variables
 
 
 def classifier(variant, **options):

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import pytest
-from parity_tools import FIXTURES, check_eval, check_fixture, check_train
 
 from segjax import models
+from tests.parity_tools import FIXTURES, check_eval, check_fixture, check_train
 
 
 class Row(NamedTuple):

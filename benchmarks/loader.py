@@ -1,0 +1,148 @@
+"""Images per second that the input pipeline reads, beside those that the augmentation on the device turns into crops.
+
+    python benchmarks/loader.py                                                generated PNG files of 360x480
+    python benchmarks/loader.py --size 1024x2048 --crop 800x800 --images 32
+    python benchmarks/loader.py --dataset camvid --options '{"source_dir": "DIR"}'   a data set of data_builders/
+
+Training waits for data where the slower of the two is slower than the network. Each row is one setting of the loader; a
+pass over --images images warms it up (workers start, files get into memory), the next --images are timed.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from segjax import data
+from segjax.data import plans
+
+
+def draw_files(folder: Path, count: int, size: tuple[int, int]) -> data.FolderSource:
+    """Photographs of nothing: smooth colours with noise, which PNG packs as it does photographs; masks of blocks."""
+    rng = np.random.default_rng(0)
+    table = data.class_table("camvid")
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for i in range(count):
+        smooth = cv2.resize(
+            rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC
+        )
+        noisy = np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+        blocks = rng.integers(0, len(table.names), (9, 12), dtype=np.uint8)
+        mask = cv2.resize(blocks, size[::-1], interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(folder / "images" / f"{i:04d}.png"), noisy)
+        cv2.imwrite(str(folder / "masks" / f"{i:04d}.png"), mask)
+    return data.FolderSource(folder / "images", folder / "masks", table)
+
+
+def loader_rate(source, args, **reading) -> float:
+    """Images per second after the first --images."""
+    plan = plans.create("uniform", source)
+    epochs = -(-2 * max(args.images, args.batch) // max(plan.length // args.batch * args.batch, 1)) + 1
+    timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=epochs)
+    batches = data.train_batches(source, plan, timeline, scale_range=args.scale_range, **reading)
+    steps = max(-(-args.images // args.batch), 1)
+    for _ in itertools.islice(batches, steps):
+        pass
+    start = time.perf_counter()
+    for _ in itertools.islice(batches, steps):
+        pass
+    seconds = time.perf_counter() - start
+    batches.close()
+    return steps * args.batch / seconds
+
+
+def augment_rates(source, args) -> dict[str, float]:
+    """Images per second of the augmentation alone, on the first batch."""
+    import jax
+
+    from segjax import augment
+
+    plan = plans.create("uniform", source)
+    timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=1)
+    _, batch = next(iter(data.train_batches(source, plan, timeline, scale_range=args.scale_range)))
+    batch = jax.device_put(batch)
+    mean, std = augment.normalisation("imagenet")
+    jitter = dict(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25)
+    blur = dict(sigma=(0.15, 1.3))
+    kinds = {
+        "scale, crop, flip": {},
+        "+ colour jitter": dict(color_jitter=jitter),
+        "+ blur": dict(color_jitter=jitter, blur=blur),
+    }
+    rates = {}
+    for name, options in kinds.items():
+        function = functools.partial(augment.augment_batch, seed=0, crop=args.crop, mean=mean, std=std, **options)
+        compiled = jax.jit(function).lower(batch).compile()
+        jax.block_until_ready(compiled(batch))
+        seconds = []
+        for _ in range(args.repeats):
+            start = time.perf_counter()
+            jax.block_until_ready(compiled(batch))
+            seconds.append(time.perf_counter() - start)
+        rates[name] = args.batch / sorted(seconds)[len(seconds) // 2]
+    return rates
+
+
+def side_by_side(text: str) -> tuple[int, int]:
+    height, width = text.lower().split("x")
+    return int(height), int(width)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", help="name of a data set; default: files drawn for the occasion")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--options", type=json.loads, default={}, help="builder options as JSON")
+    parser.add_argument("--size", type=side_by_side, default=(360, 480), help="height x width of the files drawn")
+    parser.add_argument("--images", type=int, default=64, help="images that are timed, and files drawn")
+    parser.add_argument("--crop", type=side_by_side, default=(320, 448))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--scale-range", type=float, nargs=2, default=(0.5, 2.0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({0, 1, cores, 2 * cores}))
+    parser.add_argument("--workers", type=int, nargs="*", default=[cores])
+    parser.add_argument("--repeats", type=int, default=9)
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        if args.dataset:
+            source = data.open_source(args.dataset, args.split, data_dir=args.data_dir, builder_options=args.options)
+        else:
+            source = draw_files(Path(folder), args.images, args.size)
+        what = args.dataset or "PNG files of {}x{}".format(*args.size)
+        crop = "{}x{}".format(*args.crop)
+        table = Table(
+            title=f"{what}, crop {crop}, batch {args.batch}, {cores} cores", title_justify="left", min_width=66
+        )
+        table.add_column("what")
+        table.add_column("images/s", justify="right")
+        for threads in args.threads:
+            rate = loader_rate(source, args, num_threads=threads)
+            table.add_row("read when asked" if threads == 0 else f"{threads} threads", f"{rate:.0f}")
+        for workers in args.workers:
+            rate = loader_rate(source, args, num_workers=workers, num_threads=workers)
+            table.add_row(f"{workers} worker processes", f"{rate:.0f}")
+        rate = loader_rate(source, args, num_threads=cores, cache_bytes=1 << 34)
+        table.add_row(f"{cores} threads, decoded images in memory", f"{rate:.0f}")
+        table.add_section()
+        for name, rate in augment_rates(source, args).items():
+            table.add_row(f"augmentation: {name}", f"{rate:.0f}")
+        Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
