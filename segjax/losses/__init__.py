@@ -1,13 +1,12 @@
 """Losses: pure functions (logits, labels) -> Sum, in float32, over the pixels that count."""
 
-from segjax.losses.cross_entropy import cross_entropy, image_weighted_cross_entropy
+from segjax.losses.cross_entropy import cross_entropy
 from segjax.losses.ohem import ohem_cross_entropy
 from segjax.losses.relaxation import relaxed_cross_entropy
 from segjax.losses.soft_targets import soft_target_cross_entropy, soft_targets
 
 LOSSES = {
     "cross_entropy": cross_entropy,
-    "image_weighted_cross_entropy": image_weighted_cross_entropy,
     "relaxed_cross_entropy": relaxed_cross_entropy,
     "ohem_cross_entropy": ohem_cross_entropy,
     "soft_target_cross_entropy": soft_target_cross_entropy,
@@ -20,7 +19,6 @@ __all__ = [
     "AT_LOGIT_SIZE",
     "LOSSES",
     "cross_entropy",
-    "image_weighted_cross_entropy",
     "ohem_cross_entropy",
     "relaxed_cross_entropy",
     "soft_target_cross_entropy",

@@ -1,74 +1,82 @@
-"""Cross entropy, with weights per class, or per class and image."""
+"""Cross entropy over the valid pixels, with class weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 
-from segjax.losses.negative_log import nll
+from segjax.errors import UserError, did_you_mean
+from segjax.losses.class_weights import check_weights, class_counts, histogram_weights, per_pixel_weight
+from segjax.losses.negative_log import nll as negative_log
+from segjax.ops.windows import is_class
 from segjax.typing import Array, Sum
 
-
-def valid_pixels(labels: Array, num_classes: int, ignore_label: int) -> Array:
-    """Pixels that count, bool: they have a class that is not ignored."""
-    return (labels != ignore_label) & (labels >= 0) & (labels < num_classes)
-
-
-def class_weight_map(labels: Array, class_weights: Sequence[float] | Array, num_classes: int) -> Array:
-    """Weight of each pixel's class. labels (...), class_weights (k,); (...) float32; 0 where there is no class."""
-    weights = jnp.asarray(class_weights, jnp.float32)
-    if weights.shape != (num_classes,):
-        raise ValueError(f"class_weights has {weights.size} values but there are {num_classes} classes")
-    return jnp.where(labels[..., None] == jnp.arange(num_classes), weights, 0.0).sum(-1)
+WEIGHT_MODES = ("weighted_mean", "pixel_mean", "image_mean")
 
 
 def cross_entropy(
-    logits: Array, labels: Array, *, ignore_label: int = 255, class_weights: Sequence[float] | Array | None = None
+    logits: Array,
+    labels: Array,
+    *,
+    ignore_label: int = 255,
+    class_weights: Sequence[float] | Array | None = None,
+    upper_bound: float = 0.0,
+    weight_mode: str = "weighted_mean",
 ) -> Sum:
-    """Sum over valid pixels of w * -log softmax(logits)[label], and of the weights w: its mean is PyTorch's.
+    """-log softmax(logits)[label], summed over the pixels that are not ignored.
 
-    logits: (..., h, w, k) float. labels: (..., h, w) int, `ignore_label` and ids that are no class do not count.
-    class_weights: (k,), 1 by default.
+    logits: (..., h, w, k) float. labels: (..., h, w) int; `ignore_label` and everything outside 0..k-1 is ignored.
+    class_weights: (k,), or (..., k) with a row for every image.
+    upper_bound: above 0, weigh by each image's own histogram, 1 + upper_bound * (1 - frequency of the class).
+    weight_mode: what the mean of the returned Sum is.
+        weighted_mean: sum of w * nll over sum of w (torch's CrossEntropyLoss(weight)); without weights the plain mean.
+        pixel_mean: sum of w * nll over the number of valid pixels.
+        image_mean: mean over the images of each one's weighted mean; images without a valid pixel do not count.
+            The value of the Sum is the image-weighted loss of VPLR's release (fact sheet 1.5).
+
+    Raises UserError for weights that do not fit, or an unknown weight_mode.
     """
+    nll, classes, weights = pixel_losses(
+        logits, labels, ignore_label=ignore_label, class_weights=class_weights, upper_bound=upper_bound
+    )
+    return reduce_pixels(nll, classes < logits.shape[-1], weights, weight_mode=weight_mode)
+
+
+def pixel_losses(
+    logits: Array,
+    labels: Array,
+    *,
+    ignore_label: int,
+    class_weights: Sequence[float] | Array | None,
+    upper_bound: float,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """(nll (..., h, w) float32, classes (..., h, w) int32 with k for ignored, weight of each pixel or None)."""
     k = logits.shape[-1]
-    valid = valid_pixels(labels, k, ignore_label)
-    weight = valid.astype(jnp.float32)
-    if class_weights is not None:
-        weight *= class_weight_map(labels, class_weights, k)
-    value = nll(logits, jnp.where(valid, labels, -1))
-    return Sum((value * weight).sum(), weight.sum())
+    classes = jnp.where(is_class(labels, k, ignore_label), labels, k).astype(jnp.int32)
+    weights = check_weights(class_weights, upper_bound, labels, k)
+    if upper_bound:
+        weights = histogram_weights(class_counts(classes, k), upper_bound)
+    nll = negative_log(jnp.asarray(logits).astype(jnp.float32), classes)
+    return nll, classes, None if weights is None else per_pixel_weight(weights, classes)
 
 
-def image_weighted_cross_entropy(
-    logits: Array, labels: Array, *, ignore_label: int = 255, upper_bound: float = 1.0, mode: str = "per_image"
-) -> Sum:
-    """Cross entropy whose class weights 1 + upper_bound * (1 - frequency in this image) favour what is rare in it.
-
-    logits: (b, h, w, k). labels: (b, h, w) int.
-    mode: "per_image", the mean over images of each one's weighted mean; "reference", their sum, as the code released with
-        VPLR returns it, where also pixels of an ignore_label equal to k count towards the frequency of class k - 1.
-    Source: Zhu et al., CVPR 2019, released loss for Mapillary (upper_bound 6) and KITTI (1).
-    """
-    k = logits.shape[-1]
-    valid = valid_pixels(labels, k, ignore_label)
-    counted = labels
-    if mode == "reference" and ignore_label == k:
-        counted = jnp.where(labels == k, k - 1, labels)
-    counts = (counted[..., None] == jnp.arange(k)).sum((-3, -2)).astype(jnp.float32)  # b k
-    weights = rarity_weights(counts, upper_bound)
-    weight = jnp.where(valid, (jnp.where(labels[..., None] == jnp.arange(k), weights[:, None, None], 0.0)).sum(-1), 0.0)
-    value = (nll(logits, jnp.where(valid, labels, -1)) * weight).sum((-2, -1))
-    total = weight.sum((-2, -1))
-    means = jnp.where(total > 0, value / jnp.where(total > 0, total, 1.0), 0.0)
-    if mode == "reference":
-        return Sum(means.sum(), jnp.ones(()))
-    if mode != "per_image":
-        raise ValueError(f"mode={mode!r} is not known; choose 'per_image' or 'reference'")
-    return Sum(means.sum(), (total > 0).sum().astype(jnp.float32))
+def reduce_pixels(nll: Array, kept: Array, weights: Array | None, *, weight_mode: str) -> Sum:
+    """Sum over the kept pixels; nll, kept (bool), weights: (..., h, w). See `cross_entropy` for weight_mode."""
+    if weight_mode not in WEIGHT_MODES:
+        raise UserError(f"weight_mode={weight_mode!r} is not known.{did_you_mean(weight_mode, WEIGHT_MODES)}")
+    value = jnp.where(kept, nll if weights is None else weights * nll, 0.0)
+    if weight_mode == "pixel_mean":
+        return Sum(value.sum(), count_true(kept))
+    share = count_true(kept, (-2, -1)) if weights is None else jnp.where(kept, weights, 0.0).sum(axis=(-2, -1))
+    if weight_mode == "weighted_mean":
+        return Sum(value.sum(), share.sum())
+    filled = share > 0
+    means = jnp.where(filled, value.sum(axis=(-2, -1)) / jnp.where(filled, share, 1.0), 0.0)
+    return Sum(means.sum(), count_true(filled))
 
 
-def rarity_weights(counts: Array, upper_bound: float) -> Array:
-    """1 + upper_bound * (1 - share) of classes that occur, 1 of those that do not. counts (..., k) -> (..., k)."""
-    share = counts / jnp.maximum(counts.sum(-1, keepdims=True), 1.0)
-    return jnp.where(counts > 0, 1.0 + upper_bound * (1.0 - share), 1.0)
+def count_true(mask: Array, axis: tuple[int, ...] | None = None) -> jax.Array:
+    """Number of true elements as float32; counted in int32, since float32 stops at 2^24."""
+    return jnp.sum(mask, axis=axis, dtype=jnp.int32).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Online hard example mining: only the pixels the network is least sure of are trained on."""
+"""Online hard example mining: train on the pixels the network is least sure of."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from segjax.losses.cross_entropy import class_weight_map, valid_pixels
-from segjax.losses.negative_log import nll
+from segjax.errors import UserError
+from segjax.losses.cross_entropy import pixel_losses, reduce_pixels
+from segjax.losses.groups import split_batch
+from segjax.losses.kth_smallest import kth_smallest
 from segjax.typing import Array, Sum
-
-SCOPES = ("global", "image")
 
 
 def ohem_cross_entropy(
@@ -20,59 +20,43 @@ def ohem_cross_entropy(
     *,
     ignore_label: int = 255,
     threshold: float = 0.7,
-    min_kept: int = 100_000,
-    scope: str = "global",
+    min_kept: float = 1 / 16,
+    images_per_device: int = 0,
     inclusive: bool = True,
-    normalise_weights: bool = True,
     class_weights: Sequence[float] | Array | None = None,
+    upper_bound: float = 0.0,
+    weight_mode: str = "weighted_mean",
 ) -> Sum:
-    """Cross entropy over the pixels whose true class has a probability of at most max(threshold, min_kept-th lowest).
+    """Cross entropy over the pixels whose true class has a probability p <= max(threshold, min_kept-th smallest p).
 
-    logits: (b, h, w, k) float. labels: (b, h, w) int.
-    min_kept: pixels kept at least, over the batch or, with scope "image", in every image; all if there are fewer.
-    scope: "global": one bound for the batch, whatever devices it lies on. "image": one for every image.
-    inclusive: keep pixels at the bound itself (BiSeNet, TorchSeg); False drops them (HRNet, OCR).
-    normalise_weights: divide by the sum of the class weights of the kept pixels, or else by their number (HRNet).
+    logits: (b, h, w, k) float. labels: (b, h, w) int; `ignore_label` and everything outside 0..k-1 is ignored.
+    threshold: probability in 0..1.
+    min_kept: how many pixels are kept at least: a number, or below 1 a share of the pixels (1/16 is BiSeNet's).
+    images_per_device: over how many images the smallest are sought: 0 = the whole batch, 1 = each image on its own,
+        n = what one device of the published code holds.
+    inclusive: True as in BiSeNet (TorchSeg): with fewer than min_kept valid pixels all are kept. False as in HRNet-OCR:
+        p < max(threshold, the next one after min_kept), where the last valid pixel stands for those that are missing.
+    class_weights, upper_bound, weight_mode: see `cross_entropy`; HRNet's is "pixel_mean".
 
-    The bound is found by bisection over the bits of a float, which needs counts only: sorting a batch that is spread
-    over devices would collect the loss of every pixel on each of them.
+    Whatever the devices the batch lies on, the result is the same; finding the bound costs them scalars only.
+    Raises UserError for settings that do not fit.
     """
-    if scope not in SCOPES:
-        raise ValueError(f"scope={scope!r} is not known; choose one of {', '.join(SCOPES)}")
-    k = logits.shape[-1]
-    valid = valid_pixels(labels, k, ignore_label)
-    value = nll(logits, jnp.where(valid, labels, -1))
-    probability = jnp.where(valid, jnp.exp(-jax.lax.stop_gradient(value)), 2.0)  # no probability is 2
-    axes = (0, 1, 2) if scope == "global" else (1, 2)
-    rank = min_kept if inclusive else min_kept + 1
-    bound = jnp.maximum(kth_lowest(probability, rank, axes), threshold)
-    few = valid.sum(axes, keepdims=True) <= min_kept
+    if not 0 <= threshold <= 1 or min_kept < 0:
+        raise UserError(f"ohem_cross_entropy: threshold={threshold} must be in 0..1, min_kept={min_kept} 0 or more.")
+    nll, classes, weights = pixel_losses(
+        logits, labels, ignore_label=ignore_label, class_weights=class_weights, upper_bound=upper_bound
+    )
+    valid = classes < logits.shape[-1]
+    # (parts, images, h, w); 2 is no probability
+    p = split_batch(jnp.where(valid, jnp.exp(-jax.lax.stop_gradient(nll)), 2.0), images_per_device)
+    total = p[0].size
+    wanted = int(min_kept * total) if min_kept < 1 else int(min_kept)
+    number = jnp.sum(p <= 1, axis=(1, 2, 3), keepdims=True, dtype=jnp.int32)
     if inclusive:
-        keep = valid & ((probability <= bound) | few)
+        bound = kth_smallest(p, wanted, (1, 2, 3), at_least=threshold)  # 1 where wanted > number
+        easy = p > bound
     else:
-        # the published code takes the last of too few pixels as the bound, so the easiest one is dropped unless below it
-        last = jnp.max(jnp.where(valid, probability, 0.0), axes, keepdims=True)
-        keep = valid & (probability < jnp.where(few, jnp.maximum(last, threshold), bound))
-    weight = keep.astype(jnp.float32)
-    count = weight.sum()
-    if class_weights is not None:
-        weight *= class_weight_map(labels, class_weights, k)
-    return Sum((value * weight).sum(), weight.sum() if normalise_weights else count)
-
-
-def kth_lowest(x: Array, rank: int, axes: tuple[int, ...]) -> Array:
-    """The rank-th lowest (from 1) of non-negative float32 values over `axes`, kept as size 1; the highest where fewer.
-
-    31 counts instead of a sort: non-negative floats are ordered as their bits.
-    """
-    bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
-    size = [1 if axis in axes else n for axis, n in enumerate(x.shape)]
-    rank = min(max(rank, 1), int(jnp.size(x) // int(jnp.prod(jnp.array(size)))))
-
-    def halve(i, low):
-        middle = low + jnp.left_shift(jnp.int32(1), 30 - i)
-        below = (bits < middle).sum(axes, keepdims=True)
-        return jnp.where(below >= rank, low, middle)
-
-    lowest = jax.lax.fori_loop(0, 31, halve, jnp.zeros(size, jnp.int32))
-    return jax.lax.bitcast_convert_type(lowest, jnp.float32)
+        bound = kth_smallest(p, jnp.minimum(wanted + 1, number), (1, 2, 3), at_least=threshold)
+        easy = p >= bound
+    # "not easy" rather than "hard": a pixel that is nan stays, so that the loss shows it
+    return reduce_pixels(nll, valid & ~easy.reshape(valid.shape), weights, weight_mode=weight_mode)

@@ -1,14 +1,18 @@
-"""Boundary label relaxation (Zhu et al., CVPR 2019, section 3.2): any class of the 3x3 window is right at a boundary."""
+"""Boundary label relaxation: near a boundary the network may choose among the classes that meet there (VPLR, 3.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 
-from segjax.losses.cross_entropy import rarity_weights, valid_pixels
+from segjax.errors import UserError, did_you_mean
+from segjax.losses.class_weights import check_weights, histogram_weights, weight_of_class
+from segjax.losses.cross_entropy import count_true
+from segjax.losses.groups import split_batch
 from segjax.losses.negative_log import set_nll
-from segjax.ops.windows import class_bits, contains, thick_boundaries, union
+from segjax.ops.windows import class_sets, has_class, set_size, thick_boundaries
 from segjax.typing import Array, Sum
 
 MODES = ("paper", "per_image", "reference")
@@ -21,86 +25,104 @@ def relaxed_cross_entropy(
     ignore_label: int = 255,
     window: int = 3,
     strict_classes: Sequence[int] = (),
+    class_weights: Sequence[float] | Array | None = None,
+    upper_bound: float = 0.0,
     mode: str = "paper",
-    upper_bound: float | None = None,
-    off_epoch: int | None = None,
-    epoch: int | Array = 0,
     images_per_device: int = 0,
+    off_epoch: int | None = None,
+    boundary_weight: float = 2.0,
+    epoch: int | Array = 0,
 ) -> Sum:
-    """-log of the summed probability of the classes in the window around each pixel, eq. (5).
+    """-log of the softmax mass of the classes N in the window around each pixel, times the mean weight of N.
 
-    logits: (b, h, w, k) float. labels: (b, h, w) int. A pixel counts if its window shows a class.
-    window: odd side in pixels. strict_classes: pixels of these classes keep their own label only.
-    mode: "paper": the mean over all pixels that count, unweighted unless upper_bound is given.
-        "per_image": the mean over images of sum(...) / (pixels + 1), each pixel weighted by the mean of the weights of
-        its classes, 1 + upper_bound * (1 - share of the class in this image).
-        "reference": what the released code computes: the same, summed over images, and each pixel multiplied by the
-        batch's sum of 1 / (classes in the window) instead of its own.
-    upper_bound: of the class weights; by default none in mode "paper" and 1 else.
-    off_epoch: after this epoch (from 0) the second phase of the released schedule: own label only, boundary pixels
-        twice. epoch: of the batch; may be traced.
-    images_per_device: "reference" computes its sums over so many images and averages these groups; 0 = the whole batch.
+    A pixel is supervised if its window holds a class at all: an ignored pixel beside a labelled one counts.
+
+    logits: (..., h, w, k) float. labels: (..., h, w) int; `ignore_label` and everything outside 0..k-1 is void.
+    window: side in pixels, odd; 1 is plain cross entropy.
+    strict_classes: pixels with these labels keep their own class only; their neighbours are relaxed as usual.
+    class_weights: (k,), or (..., k) with a row for every image.
+    upper_bound: above 0, weigh by the histogram of each image's sets, 1 + upper_bound * (1 - frequency). The release
+        uses 1 for Cityscapes and KITTI, 6 for Mapillary.
+    mode: what the mean of the returned Sum is.
+        paper: mean over all supervised pixels, eq. (5).
+        per_image: mean over images of (sum over the image's pixels) / (its supervised pixels + 1).
+        reference: what the release computes, which depends on the batch: pixels are not divided by their own |N| but
+            multiplied by the sum of 1 / |N| (in the second phase: of the boundary weights) at that place over all
+            images of the batch, and images are summed: about the batch size squared times the above (fact sheet 1.4).
+    images_per_device: for `reference`, the images that make one batch there; the mean is over such batches. 0 = all.
+    off_epoch: after this epoch (the first is 0) the second phase: own class only, weight `boundary_weight` on both
+        sides of every boundary, of void too. None = never, -1 = from the start. The release uses 100 and 2.
+    epoch: of this batch, () int, may be traced.
+
+    Raises UserError for an unknown mode, or weights, classes or images_per_device that do not fit.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}")
     k = logits.shape[-1]
-    relax = True if off_epoch is None else epoch <= off_epoch
-    labels = jnp.where(valid_pixels(labels, k, ignore_label), labels, k).astype(jnp.int32)
-    bits, times = _targets(labels, k, window=window, strict_classes=strict_classes, relax=relax)
-    counts = (bits != 0).any(0)  # b h w
-    value = set_nll(logits, bits)
-    if mode == "paper" and upper_bound is None:
-        weight = counts * times
-        return Sum((value * weight).sum(), counts.sum().astype(jnp.float32))
+    _check(mode, strict_classes, k, images_per_device)
+    weights = check_weights(class_weights, upper_bound, labels, k)
+    relax = True if off_epoch is None else jnp.asarray(epoch) <= off_epoch
+    sets, emphasis = _targets(labels, k, ignore_label, window, strict_classes, relax, boundary_weight)
+    sizes = set_size(sets, k)
+    supervised = sizes > 0
+    if upper_bound:
+        counts = _set_counts(sets, emphasis, k + 1)
+        weights = histogram_weights(counts[..., :k], upper_bound, void=counts[..., k])
 
-    inside = contains(bits, k)  # b h w k
-    members = jnp.maximum(inside.sum(-1), 1).astype(jnp.float32)
-    void = _shows_void(labels, k, window=window, strict_classes=strict_classes, relax=relax)
-    shown = (inside * times[..., None]).sum((1, 2))  # b k
-    shown = jnp.concatenate([shown, (void * times).sum((1, 2))[:, None]], -1)
-    weights = rarity_weights(shown, 1.0 if upper_bound is None else upper_bound)[:, :k]
-    weight_sum = (inside * weights[:, None, None]).sum(-1)  # b h w, over the classes of the window
+    value = set_nll(jnp.asarray(logits).astype(jnp.float32), sets)
+    share = emphasis / jnp.maximum(sizes, 1).astype(jnp.float32)
+    if mode == "reference":
+        batches = split_batch(jnp.where(supervised, share, 1.0), images_per_device)
+        share = jnp.broadcast_to(batches.sum(axis=1, keepdims=True), batches.shape).reshape(share.shape)
+    if mode == "reference" or weights is not None:
+        value = value * share * _total_weight(weights, sets, sizes)
+    else:
+        value = value * emphasis
+    value = jnp.where(supervised, value, 0.0)
+
     if mode == "paper":
-        weight = jnp.where(counts, weight_sum / members * times, 0.0)
-        return Sum((value * weight).sum(), counts.sum().astype(jnp.float32))
-
-    # relaxed: 1 / classes; else 1 or, at boundaries, 2
-    share = jnp.where(counts, jnp.where(relax, 1.0 / members, times), 1.0)
-    pixels = counts.sum((1, 2)).astype(jnp.float32) + 1.0
+        return Sum(value.sum(), count_true(supervised))
+    means = value.sum(axis=(-2, -1)) / (count_true(supervised, (-2, -1)) + 1.0)
     if mode == "per_image":
-        per_image = jnp.where(counts, value * weight_sum * share, 0.0).sum((1, 2)) / pixels
-        return Sum(per_image.sum(), jnp.float32(logits.shape[0]))
-    group = images_per_device or logits.shape[0]
-    share = share.reshape(-1, group, *share.shape[1:]).sum(1, keepdims=True)
-    share = jnp.broadcast_to(share, (share.shape[0], group, *share.shape[2:])).reshape(counts.shape)
-    per_image = jnp.where(counts, value * weight_sum * share, 0.0).sum((1, 2)) / pixels
-    return Sum(per_image.sum(), jnp.float32(logits.shape[0] // group))
+        return Sum(means.sum(), count_true(supervised.any(axis=(-2, -1))))
+    return Sum(means.sum(), jnp.float32(batches.shape[0]))
 
 
-def _targets(labels: Array, k: int, *, window: int, strict_classes: Sequence[int], relax) -> tuple[Array, Array]:
-    """(class sets (words, b, h, w), how often a pixel counts (b, h, w)). labels: k where there is no class."""
-    own = class_bits(labels, k, ignore_label=k)
-    sets = union(own, window)
+def _targets(labels, k, ignore_label, window, strict_classes, relax, boundary_weight):
+    """(class sets (words, ..., h, w), weight of each pixel (..., h, w) float32)."""
+    labels = jnp.asarray(labels)
+    hard = class_sets(labels, k, window=1, ignore_label=ignore_label)
+    soft = class_sets(labels, k, window=window, ignore_label=ignore_label)
     if strict_classes:
-        sets = jnp.where(_is_any(labels, strict_classes), own, sets)
-    ones = jnp.ones(labels.shape, jnp.float32)
-    if isinstance(relax, bool) and relax:
-        return sets, ones
-    relax = jnp.asarray(relax)
-    twice = jnp.where(thick_boundaries(labels), 2.0, 1.0)
-    return jnp.where(relax, sets, own), jnp.where(relax, ones, twice)
+        strict = sum(has_class(hard, c) for c in sorted(set(strict_classes))) > 0
+        soft = jnp.where(strict, hard, soft)
+    if relax is True:
+        return soft, jnp.ones(labels.shape, jnp.float32)
+    void = has_class(hard, k) > 0
+    boundary = thick_boundaries(jnp.where(void, k, labels.astype(jnp.int32)))  # void is one label, whatever its number
+    emphasis = jnp.where(boundary & ~relax, jnp.float32(boundary_weight), 1.0)
+    return jnp.where(relax, soft, hard), emphasis
 
 
-def _shows_void(labels: Array, k: int, *, window: int, strict_classes: Sequence[int], relax) -> Array:
-    """Pixels whose window shows void or lies partly outside the image, (b, h, w) bool; with relax False the void ones."""
-    void = labels == k
-    reach = window // 2
-    outside = jnp.pad(void.astype(jnp.uint32), [(0, 0)] + [(reach, reach)] * 2, constant_values=1)
-    seen = union(outside, window)[:, reach : reach + labels.shape[1], reach : reach + labels.shape[2]] != 0
-    if strict_classes:
-        seen = jnp.where(_is_any(labels, strict_classes), False, seen)
-    return jnp.where(relax, seen, void)
+def _set_counts(sets, emphasis, channels):
+    """How often each class, and void, is in a set of an image, times the pixel's weight; (..., channels) float32."""
+    return jnp.stack(
+        [(has_class(sets, c).astype(jnp.float32) * emphasis).sum(axis=(-2, -1)) for c in range(channels)], axis=-1
+    )
 
 
-def _is_any(labels: Array, classes: Sequence[int]) -> Array:
-    return (labels[..., None] == jnp.asarray(tuple(classes))).any(-1)
+def _total_weight(weights, sets, sizes) -> jax.Array:
+    """Sum of the weights of the classes in each set, their number without weights; (..., h, w) float32."""
+    if weights is None:
+        return sizes.astype(jnp.float32)
+    return sum(has_class(sets, c).astype(jnp.float32) * weight_of_class(weights, c) for c in range(weights.shape[-1]))
+
+
+def _check(mode, strict_classes, k, images_per_device):
+    if mode not in MODES:
+        raise UserError(f"relaxed_cross_entropy mode={mode!r} is not known.{did_you_mean(mode, MODES)}")
+    wrong = sorted(c for c in strict_classes if not 0 <= c < k)
+    if wrong:
+        raise UserError(f"strict_classes {wrong} are not among the classes 0..{k - 1}; use train ids.")
+    if images_per_device and mode != "reference":
+        raise UserError(
+            f"images_per_device={images_per_device} means something in mode='reference' only, not {mode!r}."
+        )

