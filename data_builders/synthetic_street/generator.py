@@ -30,7 +30,7 @@ class Settings:
     seed: int = 0
     height: int = 128
     width: int = 256
-    sequences: tuple[int, int, int] = (74, 16, 16)
+    sequences: tuple[int, int, int] = (70, 15, 15)
     frames: int = 9
     labelled_every: int = 3
     noise: float = 4.0

@@ -18,6 +18,7 @@ from data_builders.synthetic_street.atlas import LEVELS
 from data_builders.synthetic_street.scene import EGO, SKY
 from data_builders.synthetic_street.shadows import ShadowMap
 from data_builders.synthetic_street.street import Street
+from data_builders.synthetic_street.zbuffer import Cutouts, visible_ids
 
 _NEAR = 0.25  # metres
 _SKY_DEPTH = 500.0  # metres; haze is painted into what is farther
@@ -53,7 +54,7 @@ class Renderer:
         rect = atlas.rect[scene.texture]
         self._rect = rect
         self._texels = np.abs(rect[:, 2] * scene.repeat[:, 0] * rect[:, 3] * scene.repeat[:, 1])
-        self._cutout = atlas.cutout[scene.texture]
+        self._cutouts = Cutouts.of(atlas, scene.texture, scene.repeat)
         self._light = self._illuminate()
         self._shadows = ShadowMap(street)
 
@@ -84,7 +85,7 @@ class Renderer:
         to_plane = np.linalg.inv(np.where(singular[:, None, None], np.eye(3), homography))
         boxes = self._boxes(homography)
         boxes[singular] = 0
-        return View(t, homography, to_plane, self._visibility(to_plane, boxes))
+        return View(t, homography, to_plane, visible_ids(to_plane, boxes, self.xs, self.ys, self._cutouts))
 
     def _boxes(self, homography: np.ndarray) -> np.ndarray:
         """Sample ranges x0, x1, y0, y1 (n, 4) that enclose each rectangle in front of the camera."""
@@ -106,50 +107,6 @@ class Renderer:
         first = np.clip(np.ceil(np.clip(low, -1e6, 1e6) * 2 + 1), 0, size)
         last = np.clip(np.floor(np.clip(high, -1e6, 1e6) * 2 + 1) + 1, 0, size)
         return np.stack([first[:, 0], last[:, 0], first[:, 1], last[:, 1]], axis=-1).astype(np.int64)
-
-    def _visibility(self, to_plane: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """The z-buffer: nearest rectangle per sample; cut-outs are tested texel by texel."""
-        scene, solid = self.street.scene, self.street.town.atlas.solid
-        xs, ys = self.xs.astype(np.float32), self.ys.astype(np.float32)
-        inverse_depth = np.zeros((len(ys), len(xs)), np.float32)
-        ids = np.zeros(inverse_depth.shape, np.int32)
-        todo = np.flatnonzero((boxes[:, 1] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 2]))
-        # near ones first: what lies behind them is then skipped after one comparison
-        corner_x, corner_y = boxes[todo][:, [0, 1, 0, 1]] * 0.5 - 0.5, boxes[todo][:, [2, 2, 3, 3]] * 0.5 - 0.5
-        plane = to_plane[todo]
-        nearest = (plane[:, 2, :1] * corner_x + plane[:, 2, 1:2] * corner_y + plane[:, 2, 2:]).max(axis=1)
-        todo = todo[np.argsort(-np.minimum(nearest, 1 / _NEAR), kind="stable")]
-        rows = to_plane[todo].reshape(-1, 9).astype(np.float32).astype(np.float64).tolist()
-        repeat, rect = scene.repeat.tolist(), self._rect.tolist()
-        columns = ys[:, None]
-        for i, (x0, x1, y0, y1), (m0, m1, m2, m3, m4, m5, m6, m7, m8) in zip(todo.tolist(), boxes[todo].tolist(), rows):
-            x, y = xs[x0:x1], columns[y0:y1]
-            c = m6 * x + (m7 * y + m8)
-            depth = inverse_depth[y0:y1, x0:x1]
-            inside = c > depth
-            if not inside.any():
-                continue
-            a = m0 * x + (m1 * y + m2)
-            b = m3 * x + (m4 * y + m5)
-            inside &= np.minimum(a, b) >= 0
-            inside &= np.maximum(a, b) <= c
-            if self._cutout[i]:
-                at = np.flatnonzero(inside)
-                if not at.size:
-                    continue
-                k = c.ravel()[at]
-                u, v = a.ravel()[at] / k * repeat[i][0], b.ravel()[at] / k * repeat[i][1]
-                if repeat[i][0] != 1:
-                    u -= np.floor(u)
-                if repeat[i][1] != 1:
-                    v -= np.floor(v)
-                tx, ty, tw, th = rect[i]
-                column = np.minimum(u * tw, tw - 1).astype(np.int32) + int(tx)
-                line = np.minimum(v * th, th - 1).astype(np.int32) + int(ty)
-                inside.ravel()[at[~solid[line, column]]] = False
-            np.copyto(depth, c, where=inside)
-            np.copyto(ids[y0:y1, x0:x1], i, where=inside)
-        return ids
 
     def shade(self, view: View) -> np.ndarray:
         """Light on the sensor, float32 (h, w, 3) RGB, 0 to about 255; pixels weight samples by [1 2 1] x [1 2 1]."""

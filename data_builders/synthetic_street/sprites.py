@@ -74,7 +74,8 @@ def tree(rng: Rng, h: int = 224, w: int = 192, *, trunk: bool = True) -> Sprite:
         stretch = rng.uniform(0.9, 1.25)
         field = (radius - np.hypot(x * stretch, y - centre)) * 5
     noise = fbm(rng, h, w, cells=4, octaves=5, falloff=0.65)
-    crown = field + 0.42 * noise > 0.12
+    rim = np.maximum(np.abs(x) - 0.37, 0.05 - y)  # the crown ends before the picture does, nowhere in a straight line
+    crown = field + 0.42 * noise - 14 * np.maximum(rim, 0) > 0.12
     crown[:2] = crown[:, :2] = crown[:, -2:] = False
     image = leaves(rng, h, w)
     relief = (0.45 - y) * 70 - x * 60
