@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from segjax.errors import UserError
 from segjax.ops import resize
 from segjax.training.state import TrainState, update_ema
 from segjax.typing import Array, Batch, SegOutput, Sum
@@ -39,7 +40,10 @@ def _heads(term: LossTerm, output: SegOutput) -> list[Array]:
         return list(output.aux.values())
     if term.on in output.aux:
         return [output.aux[term.on]]
-    raise ValueError(f"loss.{term.name}.on={term.on!r}: this network has the outputs {['logits', *output.aux]}")
+    raise UserError(
+        f"loss.{term.name}.on={term.on!r} is not an output of this network, which has the outputs "
+        f"{', '.join(['logits', *output.aux])}; give one of them, or turn the network's option aux on."
+    )
 
 
 def total_loss(

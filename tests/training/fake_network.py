@@ -1,17 +1,40 @@
-"""What the step tests train: FastSCNN on small random streets, augmented by nothing, so that every number is comparable."""
+"""What the step tests train: a small network with every kind of layer, on small streets that are not augmented."""
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax import augment, losses, models
+from segjax import augment, losses, models, ops
+from segjax.models.layers import BatchNorm, Conv, relu
 from segjax.training.optimizer import make_optimizer
 from segjax.training.state import create_state
 from segjax.training.step import LossTerm, make_train_step
+from segjax.typing import SegOutput
 
 CLASSES, HEIGHT, WIDTH, BATCH = 5, 64, 96, 8
+
+
+class SmallNetwork(nn.Module):
+    """Strided, depthwise, pointwise and dilated convolutions, batch norm, pooling, resizing, an auxiliary head."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        norm = functools.partial(BatchNorm, train=train)
+        x = relu(norm(name="bn0")(Conv(8, 3, 2, name="conv0")(images)))
+        x = relu(norm(name="bn1")(Conv(8, 3, 2, groups=8, name="depthwise")(x)))
+        x = relu(norm(name="bn2")(Conv(16, 1, name="pointwise")(x)))
+        y = relu(norm(name="bn3")(Conv(16, 3, dilation=2, name="dilated")(x)))
+        pool = Conv(16, 1, name="pool")(ops.adaptive_avg_pool(y, (2, 2)))
+        y = y + ops.resize(pool, y.shape[1:3], align_corners=True)
+        logits = ops.resize(Conv(CLASSES, 1, use_bias=True, name="classifier")(y), images.shape[1:3])
+        return SegOutput(logits, {"aux": Conv(CLASSES, 1, use_bias=True, name="auxiliary")(x)})
+
+
+def network(name: str) -> nn.Module:
+    return SmallNetwork() if name == "small" else models.create(name, CLASSES, aux=True, dropout=0.0)
 
 
 def batch(seed: int = 0) -> dict[str, np.ndarray]:
@@ -39,25 +62,30 @@ def terms(name: str = "cross_entropy") -> tuple[LossTerm, ...]:
     return (LossTerm("main", term), LossTerm("aux", term, weight=0.4, on="aux"))
 
 
-def setup(
-    *, loss="cross_entropy", accumulate_steps=1, ema_decay=0.0, constrain=lambda x: x, network="fastscnn", **options
-):
-    """(step, state): one optimizer step of plain SGD with rate 1, so that parameters tell the gradient."""
-    model = models.create(network, CLASSES, **options)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, HEIGHT, WIDTH, 3)), train=False)
-    schedule = lambda step: jnp.float32(0.01)  # noqa: E731
-    optimizer = make_optimizer("sgd", schedule, params=variables["params"], momentum=0.0)
+def setup(*, name="small", loss="cross_entropy", ema_decay=0.0, constrain=lambda x: x):
+    """(step, state) of plain SGD at rate 1 without momentum, so that the parameters tell the gradient."""
+    model = network(name)
+    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), jnp.zeros((1, HEIGHT, WIDTH, 3)))
+    optimizer = make_optimizer("sgd", rate, params=variables["params"], momentum=0.0)
     state = create_state(variables, optimizer, ema=ema_decay > 0)
-    mean, std = augment.normalisation("imagenet")
     step = make_train_step(
-        model.apply,
-        terms(loss),
-        optimizer,
-        schedule,
-        functools.partial(augment.augment_batch, seed=0, crop=(HEIGHT, WIDTH), flip=False, mean=mean, std=std),
-        seed=0,
-        accumulate_steps=accumulate_steps,
-        ema_decay=ema_decay,
-        constrain=constrain,
+        model.apply, terms(loss), optimizer, rate, whole_images(), seed=0, ema_decay=ema_decay, constrain=constrain
     )
     return step, state
+
+
+def linear_step(apply, terms, params, *, accumulate_steps):
+    """The state and metrics after one step of any `apply`."""
+    optimizer = make_optimizer("sgd", rate, params=params, momentum=0.0)
+    state = create_state({"params": params, "batch_stats": {}}, optimizer, ema=False)
+    step = make_train_step(apply, terms, optimizer, rate, whole_images(), seed=0, accumulate_steps=accumulate_steps)
+    return jax.jit(step)(state, {name: jnp.asarray(x) for name, x in batch().items()})
+
+
+def rate(step):
+    return jnp.float32(1.0)
+
+
+def whole_images():
+    mean, std = augment.normalisation("imagenet")
+    return functools.partial(augment.augment_batch, seed=0, crop=(HEIGHT, WIDTH), flip=False, mean=mean, std=std)
