@@ -5,7 +5,7 @@
     python benchmarks/loader.py --dataset camvid --options '{"source_dir": "DIR"}'   a data set of data_builders/
 
 Training waits for data where the slower of the two is slower than the network. Each row is one setting of the loader; a
-pass over --images images warms it up (workers start, files get into memory), the next --images are timed.
+pass over the first --images images warms it up (workers start, files get into memory), the next pass is timed.
 """
 
 import argparse
@@ -47,13 +47,25 @@ def draw_files(folder: Path, count: int, size: tuple[int, int]) -> data.FolderSo
     return data.FolderSource(folder / "images", folder / "masks", table)
 
 
+class First:
+    """The first records of a source."""
+
+    def __init__(self, source, count: int):
+        self.source, self.count, self.sizes = source, min(count, len(source)), source.sizes[:count]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int):
+        return self.source[index]
+
+
 def loader_rate(source, args, **reading) -> float:
     """Images per second after the first --images."""
     plan = plans.create("uniform", source)
-    epochs = -(-2 * max(args.images, args.batch) // max(plan.length // args.batch * args.batch, 1)) + 1
-    timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=epochs)
+    timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=3)
     batches = data.train_batches(source, plan, timeline, scale_range=args.scale_range, **reading)
-    steps = max(-(-args.images // args.batch), 1)
+    steps = timeline.epoch_start(1)
     for _ in itertools.islice(batches, steps):
         pass
     start = time.perf_counter()
@@ -123,6 +135,7 @@ def main() -> None:
             source = data.open_source(args.dataset, args.split, data_dir=args.data_dir, builder_options=args.options)
         else:
             source = draw_files(Path(folder), args.images, args.size)
+        source = First(source, args.images)
         what = args.dataset or "PNG files of {}x{}".format(*args.size)
         crop = "{}x{}".format(*args.crop)
         table = Table(

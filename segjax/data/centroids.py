@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import scipy.ndimage
 
 from segjax.data.sources import Source
 from segjax.data.threads import ordered_map
@@ -95,10 +96,12 @@ def component_centroids(
     connectivity: 4 or 8 neighbours.
     """
     found = []
-    for c in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:num_classes]):
-        _, parts, stats, centres = cv2.connectedComponentsWithStats(
-            (label == c).view(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S
-        )
+    for c, region in enumerate(scipy.ndimage.find_objects(label.astype(np.int32) + 1, max_label=num_classes)):
+        if region is None:
+            continue
+        y, x = (side.start for side in region)  # most classes fill a small part of an image
+        mask = (label[region] == c).view(np.uint8)
+        _, parts, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=connectivity, ltype=cv2.CV_32S)
         for part in np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= min_area):
             if part == 0:  # the background
                 continue
@@ -107,7 +110,7 @@ def component_centroids(
             if inside and parts[cy, cx] != part:
                 cy, cx = _nearest(parts[top : top + height, left : left + width] == part, cy - top, cx - left)
                 cy, cx = cy + top, cx + left
-            found.append((c, cy, cx, area))
+            found.append((c, y + cy, x + cx, area))
     return _columns(found)
 
 
