@@ -13,7 +13,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", "configs/vplr.py", "The recipe.", lock_config=True)
+CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe; configs/vplr.py by default.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written; runs/<recipe> by default.")
 STAGE = flags.DEFINE_string("stage", None, "Run this stage only.")
 PLATFORM = flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "Stop unless jax runs on this platform.")
@@ -56,9 +56,10 @@ def main(argv: list[str]) -> None:
 def parse_flags(argv: list[str]) -> list[str]:
     """Like absl's own parser; a wrong flag, recipe or config key ends the program with one sentence."""
     try:
+        if not any(re.match("--?config(=|$)", word) for word in argv):
+            argv = [argv[0], "--config=configs/vplr.py", *argv[1:]]
         rest = flags.FLAGS(argv)
-        if CONFIG.value is None:
-            raise ValueError("--config names no recipe; try --config=configs/vplr.py")
+        CONFIG.value.keys()  # a recipe that cannot be read is only now an error
         return rest
     except Exception as error:  # noqa: BLE001 (absl, ml_collections and the recipe itself raise many kinds here)
         _fail(_sentence(error))
@@ -66,10 +67,11 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def _sentence(error: Exception) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    text = f"unknown config key {text}" if isinstance(error, (KeyError, AttributeError)) else text
+    if isinstance(error, (KeyError, AttributeError)):
+        text = "unknown config key " + text.replace("'", "")
     raised = re.findall(r"^\s*(?:[\w.]+)Error: (.+)$", text, flags=re.MULTILINE)  # a recipe's error inside absl's
     lines = [line.strip(" '\"\\") for line in (raised[-1] if raised else text).replace("\\n", "\n").splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith("Pass --help"))
+    return " ".join(line for line in lines if line and not line.startswith("Pass --help"))[:400]
 
 
 def _fail(sentence: str) -> None:

@@ -29,6 +29,7 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.12.3",
         "pillow>=10.0",
+        "requests>=2.31",
         "rich>=13.0",
         "safetensors>=0.4",
         "scipy>=1.12",

@@ -63,9 +63,10 @@ def synthetic_dataset(**options) -> dict:
     )
 
 
-def shrink(config: ConfigDict) -> ConfigDict:
+def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
     """Any recipe in a minute: tiny synthetic street, 64-pixel crops, 3 steps per training stage; CI runs this."""
-    config.dataset = ConfigDict(synthetic_dataset(height=64, width=128, train=2, validation=1, test=1, frames=6))
+    if not keep_data:
+        config.dataset = ConfigDict(synthetic_dataset(height=64, width=128, train=2, validation=1, test=1, frames=6))
     for name in config.stages:
         stage = config[name]
         if stage.kind == "train":

@@ -5,6 +5,7 @@
     python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch; 25 minutes on 2 CPU cores
     python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights; 25 minutes on 2 CPU cores
     python main.py --config=configs/vplr.py:cityscapes,images=DIR,masks=DIR   8 accelerators of 16 GB
+    python main.py --config=configs/vplr.py:own,images=DIR,masks=DIR,label_map=FILE   your own images and masks
 
 Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. Results: README.md.
 """
@@ -16,9 +17,10 @@ from configs import common
 # Paper, section 4.1: SGD 0.002 to 0 by poly 1.0, momentum 0.9, decay 1e-4, batch 16, scale 0.5-2, flip, blur, jitter.
 PRESETS = {
     #            epochs  crop        default network
-    "synthetic": (20, (96, 192), "fastscnn"),
+    "synthetic": (60, (128, 256), "fastscnn"),
     "camvid": (120, (320, 320), "deeplabv3plus_r50"),  # 640 at 720x960 is 320 at 360x480
     "cityscapes": (180, (800, 800), "deeplabv3plus_r50"),
+    "own": (90, (320, 320), "deeplabv3plus_r18"),
 }
 
 NETS = {
@@ -29,11 +31,11 @@ NETS = {
 }
 
 
-SHIPPED = ("", "camvid", "camvid,net=fastscnn", "camvid,net=efficientnet", "cityscapes")
+SHIPPED = ("", "own", "camvid", "camvid,net=fastscnn", "camvid,net=efficientnet", "cityscapes")
 
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg, preset="synthetic", net="", images="", masks="", batch=0, debug=False)
+    arg = common.parse_arg(arg, preset="synthetic", net="", images="", masks="", label_map="", batch=0, debug=False)
     common.pick("preset", arg.preset, PRESETS)
     epochs, crop, default_net = PRESETS[arg.preset]
     net = NETS[common.pick("net", arg.net, NETS)] if arg.net else default_net
@@ -55,7 +57,7 @@ def get_config(arg=None):
     train.normalisation = "imagenet"
 
     train.model = dict(name=net, options={})
-    train.init = dict(weights="", checkpoint="", skip=())
+    train.init = dict(weights="", source="", checkpoint="", skip=())
     train.dtype = "auto"  # bfloat16 convolutions on accelerators, float32 on CPU
     train.remat = False
 
@@ -88,9 +90,11 @@ def get_config(arg=None):
         small_street(config)
     elif arg.preset == "camvid" and light:
         camvid_on_cpu(config, net)
-    elif arg.preset == "cityscapes":
-        config.evaluate.update(split="validation", batch_size=1, flip=True, window=(1024, 1024))
-    return common.shrink(config) if arg.debug else config
+    elif arg.preset in ("cityscapes", "own"):
+        config.evaluate.split = "validation"
+    if arg.preset == "cityscapes":
+        config.evaluate.update(batch_size=1, flip=True, window=(1024, 1024))
+    return common.shrink(config, keep_data=bool(arg.images)) if arg.debug else config
 
 
 def dataset(arg):
@@ -98,8 +102,16 @@ def dataset(arg):
         return common.synthetic_dataset()
     if arg.preset == "camvid":
         return dict(name="camvid", options={}, train="train", validation="validation", test="test", data_dir="")
-    folders = dict(images=arg.images, masks=arg.masks, label_map="cityscapes")
-    return dict(name="segmentation_folder", options=folders, train="train", validation="val", test="val", data_dir="")
+    label_map = arg.label_map or ("cityscapes" if arg.preset == "cityscapes" else "")
+    folders = dict(images=arg.images, masks=arg.masks, label_map=label_map)
+    return dict(
+        name="segmentation_folder",
+        options=folders,
+        train="train",
+        validation="validation",
+        test="validation",
+        data_dir="",
+    )
 
 
 def small_street(config):
@@ -109,8 +121,8 @@ def small_street(config):
     train.optimizer.schedule = dict(kind="poly", power=0.9, per="step", warmup_steps=20)
     train.sampler = dict(kind="class_uniform", tile=64)
     train.augment = dict(flip=True, color_jitter={}, blur={})
-    train.crop.scale_range = (0.75, 1.5)
-    train.eval_epochs = 5
+    train.crop.scale_range = (0.75, 2.0)
+    train.checkpoint_epochs = 10
 
 
 def camvid_on_cpu(config, net):
@@ -126,7 +138,7 @@ def camvid_on_cpu(config, net):
     else:
         train.total_epochs = 12
         train.normalisation = "efficientnet_lite"
-        train.init.weights = "efficientnet_lite0"
+        train.init.update(weights="efficientnet_lite0", source="efficientnet_lite")
         train.optimizer = dict(
             name="adamw",
             lr=2e-3,

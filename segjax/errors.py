@@ -14,6 +14,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the nearest option, or a list of all options, to append to a sentence."""
     options = sorted(map(str, options))
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.6)
+    near = near or [option for option in options if len(str(name)) > 2 and str(name) in option][:1]
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Choose one of: {', '.join(options)}."

@@ -57,10 +57,11 @@ def create_model(spec: Mapping[str, Any]):
 def first_variables(model, settings: Mapping[str, Any], *, seed: int) -> Variables:
     """Fresh variables, then whatever `train.init` names on top of them.
 
-    weights: a file (.pth, .safetensors, .npz) or the name of a pretrained trunk; checkpoint: a run of ours.
+    weights: a file (.pth, .safetensors, .npz), or pretrained weights by name; source: whose tensor names it has.
+    checkpoint: a run of ours.
     skip: regular expressions of tensors that keep their fresh values, a classifier of other classes for example.
     """
-    check_keys(settings, {"weights", "checkpoint", "skip"}, where="train.init")
+    check_keys(settings, {"weights", "source", "checkpoint", "skip"}, where="train.init")
     init = jax.jit(functools.partial(model.init, train=False))
     variables = init(jax.random.key(seed), jnp.zeros((1, 64, 64, 3), jnp.float32))
     skip = tuple(settings.get("skip", ()))
@@ -68,14 +69,19 @@ def first_variables(model, settings: Mapping[str, Any], *, seed: int) -> Variabl
         raise UserError("train.init names both weights and a checkpoint; keep one of them.")
     if settings.get("weights"):
         name = settings["weights"]
-        path = weights.pretrained(name) if name in weights.PRETRAINED else name
-        variables, report = weights.load(path, variables, source=name, skip=skip)
-        log.info("weights %s: %s", name, report)
+        path = weights.pretrained(name)
+        variables, report = weights.load(path, variables, source=settings.get("source") or None, skip=skip)
+        log.info("weights %s: %s", name, _summary(report))
     if settings.get("checkpoint"):
         _, loaded, info = load_for_inference(settings["checkpoint"])
-        variables, report = weights.load(weights.to_named(loaded), variables, source="segjax", skip=skip)
-        log.info("checkpoint %s, step %d: %s", settings["checkpoint"], info["step"], report)
+        variables, report = weights.load(loaded, variables, skip=skip)
+        log.info("checkpoint %s, step %d: %s", settings["checkpoint"], info["step"], _summary(report))
     return variables
+
+
+def _summary(report: weights.LoadReport) -> str:
+    counts = ((name, len(getattr(report, name))) for name in ("matched", "missing", "unexpected", "replaced"))
+    return ", ".join(f"{count} {name}" for name, count in counts)
 
 
 def loss_terms(settings: Mapping[str, Any], *, ignore_label: int = 255) -> tuple[LossTerm, ...]:

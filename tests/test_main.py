@@ -1,0 +1,151 @@
+"""What main.py says when something is wrong: one sentence, exit code 2, no traceback, nothing lost."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(workdir: Path, street_dir: Path, *flags: str, devices: int = 1) -> subprocess.CompletedProcess:
+    environment = {
+        **os.environ,
+        "SEGJAX_DATA_DIR": str(street_dir),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def error_of(run: subprocess.CompletedProcess) -> str:
+    assert run.returncode == 2, run.stdout[-2000:] + run.stderr[-2000:]
+    assert "Traceback" not in run.stderr + run.stdout
+    lines = [line for line in run.stderr.splitlines() if line.startswith("main.py: error:")]
+    assert len(lines) == 1, run.stderr
+    return lines[0]
+
+
+DEBUG = "--config=configs/vplr.py:debug"
+
+WRONG = {
+    "config key": (["--config.train.optmizer.lr=1"], "Did you mean \"optimizer\""),
+    "recipe option": (["--config=configs/vplr.py:nett=r50"], "did you mean 'net'"),
+    "preset": (["--config=configs/vplr.py:camvd"], "did you mean 'camvid'"),
+    "recipe": (["--config=configs/vpl.py"], "configs/vpl.py"),
+    "type": (["--config.train.batch_size=many"], "train.batch_size=many"),
+    "flag": (["--wrkdir=x"], "workdir"),
+    "stage": ([DEBUG, "--stage=trian"], "Did you mean 'train'"),
+    "network": ([DEBUG, "--config.train.model.name=fastscn"], "Did you mean 'fastscnn'"),
+    "loss": ([DEBUG, "--config.train.loss.main.name=relaxed"], "Did you mean 'relaxed_cross_entropy'"),
+    "data set": ([DEBUG, "--config.dataset.name=camvit"], "Did you mean 'camvid'"),
+    "split": ([DEBUG, "--config.dataset.train=trian"], "Did you mean 'train'"),
+    "devices": ([DEBUG, "--config.train.mesh.data=4"], "needs 4 devices and jax has 1"),
+    "platform": ([DEBUG, "--platform=tpu"], "tpu"),
+    "batch": ([DEBUG, "--config.train.batch_size=1000"], "batch_size=1000"),
+    "checkpoint": ([DEBUG, "--stage=evaluate"], "checkpoint"),
+    "pretrained": ([DEBUG, "--config.train.init.weights=nowhere.pth"], "nowhere.pth"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_one_sentence(case, tmp_path, street_dir):
+    flags, words = WRONG[case]
+    assert words.lower() in error_of(main(tmp_path, street_dir, *flags)).lower()
+
+
+def test_batch_that_does_not_divide_over_devices(tmp_path, street_dir):
+    flags = [DEBUG, "--config.train.mesh.data=-1", "--config.train.batch_size=6"]
+    assert "batch_size=6 must be a multiple of 4" in error_of(main(tmp_path, street_dir, *flags, devices=4))
+
+
+@pytest.fixture
+def folders(tmp_path) -> Path:
+    """Eight small images with masks of 3 classes."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / kind / split).mkdir(parents=True)
+        for i in range(4):
+            mask = rng.integers(0, 3, (8, 12)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+            image = (mask[..., None] * 80 + rng.integers(0, 40, (64, 96, 3))).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "data" / "images" / split / f"{i}.png"), image)
+            cv2.imwrite(str(tmp_path / "data" / "masks" / split / f"{i}.png"), mask)
+    classes = [{"id": i, "name": f"class {i}", "train_id": i, "color": [i * 80, 0, 0]} for i in range(3)]
+    (tmp_path / "data" / "classes.json").write_text(json.dumps({"coding": "id", "labels": classes}))
+    return tmp_path / "data"
+
+
+def own_data(folders: Path) -> list[str]:
+    recipe = (
+        f"--config=configs/vplr.py:own,images={folders}/images,masks={folders}/masks,label_map={folders}/classes.json"
+    )
+    return [recipe + ",debug"]
+
+
+def test_own_folder_trains(folders, tmp_path, street_dir):
+    run = main(tmp_path / "w", street_dir, *own_data(folders))
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert json.loads((tmp_path / "w" / "report.json").read_text())["evaluate"]["images"] == 4
+
+
+def truncated_image(folders):
+    path = folders / "images" / "train" / "2.png"
+    path.write_bytes(path.read_bytes()[:900])
+    return "images/train/2.png"
+
+
+def mask_of_another_size(folders):
+    path = folders / "masks" / "train" / "1.png"
+    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:32])
+    return "masks/train/1.png"
+
+
+def unknown_id(folders):
+    path = folders / "masks" / "val" / "3.png"
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    mask[0, 0] = 77
+    cv2.imwrite(str(path), mask)
+    return "77"
+
+
+def missing_mask(folders):
+    (folders / "masks" / "train" / "0.png").unlink()
+    return "0.png"
+
+
+def empty_split(folders):
+    for path in [*(folders / "images" / "val").iterdir(), *(folders / "masks" / "val").iterdir()]:
+        path.unlink()
+    return "val"
+
+
+@pytest.mark.parametrize(
+    "damage", [truncated_image, mask_of_another_size, unknown_id, missing_mask, empty_split], ids=lambda f: f.__name__
+)
+def test_damaged_data_is_named(damage, folders, tmp_path, street_dir):
+    words = damage(folders)
+    assert words in error_of(main(tmp_path / "w", street_dir, *own_data(folders)))
+
+
+def test_finished_stages_are_skipped_and_other_settings_refused(tmp_path, street_dir):
+    first = main(tmp_path, street_dir, DEBUG)
+    assert first.returncode == 0, first.stderr[-2000:]
+    report = (tmp_path / "train" / "report.json").read_text()
+    again = main(tmp_path, street_dir, DEBUG)
+    assert again.returncode == 0 and "stage train is done" in again.stdout
+    assert (tmp_path / "train" / "report.json").read_text() == report
+    other = main(tmp_path, street_dir, DEBUG, "--config.train.optimizer.lr=0.5")
+    assert "was finished with other settings" in error_of(other)
+
+
+def test_nan_stops_with_step_images_and_checkpoint(tmp_path, street_dir):
+    flags = ["--config.train.optimizer.lr=1e30", "--config.train.checkpoint_steps=1", "--config.train.total_steps=12"]
+    sentence = error_of(main(tmp_path, street_dir, DEBUG, *flags))
+    assert "its images were" in sentence and "the last good checkpoint is" in sentence
