@@ -1,0 +1,139 @@
+"""DeepLabV3+: options, sizes and the image pool; equality with VPLR's network is in test_parity_models.py."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.errors import InvalidRngError
+
+from segjax import models
+from segjax.errors import UserError
+from segjax.models.deeplabv3plus import ASPP, TRUNKS
+from segjax.models.layers import BatchNorm, Conv, kaiming_fan_in
+
+LITE, R18, R50 = "deeplabv3plus_efficientnet_lite0", "deeplabv3plus_r18", "deeplabv3plus_r50"
+LIGHT = dict(output_stride=32, aspp_channels=16, skip_channels=8, decoder_channels=16)
+
+
+def shapes(name, size=(64, 96), batch=1, **options):
+    """Shapes of the variables and of the output."""
+    module = models.create(name, 7, **options)
+    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
+    output, variables = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x), images)
+    return variables, output
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_number_of_parameters_is_the_published_one():
+    module = models.create(R50, 19)
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    assert count(variables["params"]) == 40_351_040  # networks.md; its trunk is ResNet-50 without the classifier
+    assert count(variables["batch_stats"]) == 56_704
+
+
+def test_r18_shares_the_head_with_r50():
+    """Same names and, but for what depends on the width of the trunk, the same shapes."""
+    (small, _), (large, _) = shapes(R18), shapes(R50)
+    heads = [
+        {k: jax.tree.map(jnp.shape, v) for k, v in tree["params"].items() if not k.startswith("layer")}
+        for tree in (small, large)
+    ]
+    same = {"bot_aspp", "final.0", "final.1", "final.3", "final.4", "final.6"}
+    assert heads[0].keys() == heads[1].keys() == same | {"aspp", "bot_fine"}
+    assert all(heads[0][name] == heads[1][name] for name in same)
+    trunk = [k for k in small["params"] if k.startswith("layer")]
+    assert sum(count(small["params"][k]) for k in trunk) == 11_176_512  # conv part of ResNet-18
+
+
+@pytest.mark.parametrize("name", [LITE, R18])
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("size", [(64, 96), (97, 145), (33, 41)])
+def test_logits_have_the_size_of_the_image(name, output_stride, size):
+    _, output = shapes(name, size, 2, output_stride=output_stride)
+    assert output.logits.shape == (2, *size, 7) and output.logits.dtype == jnp.float32
+    expected = tuple(-(-n // output_stride) for n in size)
+    assert output.features[f"stride{output_stride}"].shape[1:3] == expected
+
+
+def test_rates_follow_the_output_stride():
+    """Seen in the padding: a map of 4 x 4 and rate 12 is all padding but for the centre tap."""
+    for output_stride, rates in ((8, (12, 24, 36)), (16, (6, 12, 18)), (32, (3, 6, 9))):
+        text = str(
+            jax.make_jaxpr(
+                lambda x, s=output_stride: models.create(R18, 7, output_stride=s).init(jax.random.key(0), x)
+            )(jnp.zeros((1, 64, 64, 3)))
+        )
+        for rate in rates:
+            assert f"rhs_dilation=({rate}, {rate})" in text
+
+
+def test_ladder_and_separable_options():
+    variables, output = shapes(LITE, **LIGHT, skip_strides=(16, 8, 4))
+    params = variables["params"]
+    assert params["ladder.16.skip"]["kernel"].shape == (1, 1, 112, 8)
+    assert params["ladder.8.0"]["kernel"].shape == (3, 3, 24, 16)
+    assert params["bot_fine"]["kernel"].shape == (1, 1, 24, 8)
+    assert output.features["aspp_bot"].shape == (1, 2, 3, 16)
+    thin, _ = shapes(LITE, **LIGHT, separable=True)
+    assert thin["params"]["final.0"]["depthwise"]["kernel"].shape == (3, 3, 1, 24)
+    assert thin["params"]["final.0"]["pointwise"]["kernel"].shape == (1, 1, 24, 16)
+
+
+@pytest.mark.parametrize("trunk", sorted(TRUNKS))
+def test_every_trunk_fits(trunk):
+    variables, output = shapes(R50, trunk=trunk, output_stride=16)
+    assert output.logits.shape == (1, 64, 96, 7)
+    prefix = "backbone" if "efficient" in trunk else "layer0.0"
+    assert prefix in variables["params"]
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        (dict(trunk="resnet51"), "Did you mean 'resnet50'"),
+        (dict(output_stride=4), "output_stride=4"),
+        (dict(skip_strides=(4, 8)), "coarse to fine"),
+        (dict(skip_strides=()), "coarse to fine"),
+        (dict(skip_strides=(8, 4)), "no map of stride 8"),
+        (dict(skip_strides=(2,)), "no map of stride 2"),
+    ],
+)
+def test_impossible_settings_are_named(options, text):
+    with pytest.raises(UserError, match=text):
+        shapes(R18, **options)
+
+
+@pytest.mark.parametrize("batch, updated", [(1, False), (2, True)])
+def test_one_image_trains_with_running_statistics_in_the_image_pool(batch, updated):
+    """Its own variance there is 0: the branch would be its bias, whatever the image."""
+    conv = partial(Conv, kernel_init=kaiming_fan_in)
+    aspp = ASPP(4, (2, 3), conv, partial(conv, kernel_size=3), partial(BatchNorm, train=True))
+    x = jax.random.normal(jax.random.key(0), (batch, 5, 7, 6))
+    variables = aspp.init(jax.random.key(1), x)
+
+    def loss(params):
+        y, new = aspp.apply(variables | {"params": params}, x, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(y)), new["batch_stats"]
+
+    (_, stats), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+    assert all(np.isfinite(g).all() and np.abs(g).max() > 0 for g in jax.tree.leaves(grads))
+    before = variables["batch_stats"]
+    assert (np.abs(stats["img_conv.1"]["mean"] - before["img_conv.1"]["mean"]).max() > 0) == updated
+    for i in range(3):
+        assert np.all(stats[f"features.{i}.1"]["mean"] != before[f"features.{i}.1"]["mean"])
+
+
+def test_dropout_acts_in_training_only():
+    module = models.create(R18, 5, dropout=0.5)
+    x = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(module.init, jax.random.key(0), x)
+    train = partial(module.apply, train=True, mutable=["batch_stats"])
+    jax.eval_shape(module.apply, variables, x)
+    jax.eval_shape(lambda v, x: train(v, x, rngs={"dropout": jax.random.key(0)}), variables, x)
+    with pytest.raises(InvalidRngError, match="dropout"):
+        jax.eval_shape(train, variables, x)
