@@ -1,0 +1,72 @@
+"""Every snippet of the README and of docs/ works: Python is run, command lines are read by the program they start."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from configs import common
+from segjax import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(language: str) -> list:
+    pattern = re.compile(rf"^( *)```{language}\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+    return [
+        pytest.param("\n".join(line.removeprefix(indent) for line in code.splitlines()), id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, (indent, code) in enumerate(pattern.findall(page.read_text()))
+    ]
+
+
+@pytest.mark.parametrize("code", snippets("python"))
+def test_python(code):
+    exec(compile(code, "snippet", "exec"), {})
+
+
+@pytest.mark.parametrize("text", snippets("json"))
+def test_json(text):
+    json.loads(text)
+
+
+@pytest.mark.parametrize("code", snippets("bash"))
+def test_command_lines(code):
+    for line in code.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["make"]:
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        elif words[:2] == ["python", "main.py"]:
+            check_main(words[2:])
+        elif words[:2] == ["python", "-m"]:
+            run = subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, capture_output=True, text=True)
+            assert run.returncode == 0, run.stderr
+            for word in words[3:]:
+                assert word.split("=")[0] in run.stdout
+        elif words[:1] == ["segjax"]:
+            assert cli.parse(words[1:])
+        else:
+            raise AssertionError(f"a snippet that nobody checks: {line}")
+
+
+def check_main(words: list[str]) -> None:
+    import main  # noqa: F401 (defines the flags)
+
+    for word in words:
+        name, _, value = word.removeprefix("--").partition("=")
+        assert name in flags.FLAGS, word
+        if name == "config":
+            path, _, arg = value.partition(":")
+            assert common.load(ROOT / path).get_config(arg or None)
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
