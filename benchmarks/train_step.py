@@ -94,6 +94,7 @@ def main():
     if args.torch_python:
         command = [args.torch_python, str(Path(__file__).parent / "torch_fastscnn.py"), "--serve", "--size", args.size]
         command += ["--batch", str(args.batch), "--classes", str(args.classes)]
+        command += ["--threads", str(len(os.sched_getaffinity(0)))]
         peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert peer.stdout.readline().strip() == "ready"
     ours, theirs = [], []

@@ -21,6 +21,12 @@ FIXTURES = Path(__file__).parent / "fixtures"
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
+def _jit(function: Callable) -> Callable:
+    """jit with little optimisation: these programs run once, and compile for most of their time."""
+    options = {"xla_backend_optimization_level": 0}
+    return lambda *args: jax.jit(function).lower(*args).compile(compiler_options=options)(*args)
+
+
 def torch_name(path: Iterable[str]) -> str:
     """Path of a leaf in the variables (collection first) -> name of the published tensor."""
     _, *modules, leaf = path
@@ -141,7 +147,7 @@ def check_eval(module, folder: Path, case: int, tolerance: float, *, unused: str
     stored = np.load(folder / f"case{case}.npz")
     variables = formula_variables(module, spec["tensors"], unused=unused)
     images = formula_input(tuple(spec["cases"][case]["input_shape"]))
-    output = jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
+    output = _jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     for name, value in heads(output).items():
         assert_output(stored, name, value, tolerance)
     assert set(spec["cases"][case]["outputs"]) == set(heads(output))
@@ -175,7 +181,7 @@ def check_train(
                 total += jnp.sum(value * cotangent.astype(value.dtype))
             return total, (heads(output), new["batch_stats"])
 
-        grad = jax.jit(jax.value_and_grad(scalar, has_aux=True))
+        grad = _jit(jax.value_and_grad(scalar, has_aux=True))
         (value, (outs, stats)), grads = jax.device_get(grad(variables["params"], variables["batch_stats"], images))
     assert set(spec["cases"][case]["outputs"]) == set(outs)
     for name, y in outs.items():
@@ -203,9 +209,7 @@ def check_fixture(module, path: Path, tolerance: float, *, heads: Callable = hea
     """Eval-mode outputs of the small copy in tests/fixtures."""
     stored = np.load(path)
     variables = formula_variables(module, small=str(stored["small"]))
-    output = jax.jit(lambda v, x: module.apply(v, x, train=False))(
-        variables, formula_input(tuple(stored["input_shape"]))
-    )
+    output = _jit(lambda v, x: module.apply(v, x, train=False))(variables, formula_input(tuple(stored["input_shape"])))
     outs = heads(output)
     names = [key[5:] for key in stored.files if key.startswith("out__")]
     assert set(names) == set(outs)

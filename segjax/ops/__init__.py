@@ -1,6 +1,6 @@
 """Pure functions of arrays: resize, warp, pooling, convolution and batch normalisation, all with PyTorch semantics."""
 
-from segjax.ops.batch_norm import batch_moments, normalise
+from segjax.ops.batch_norm import batch_moments, batch_norm, normalise
 from segjax.ops.conv import conv2d, conv_transpose2d
 from segjax.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 from segjax.ops.resize import resize
@@ -10,6 +10,7 @@ __all__ = [
     "adaptive_avg_pool",
     "avg_pool",
     "batch_moments",
+    "batch_norm",
     "bilinear_warp",
     "conv2d",
     "conv_transpose2d",

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.varying import like_argument
 from segjax.typing import Array
 
 
@@ -71,7 +72,7 @@ def _backward(eps, dtype, axis_name, saved, cotangents):
         mean_dy, mean_dyx = lax.pmean((mean_dy, mean_dyx), axis_name)
     factor, slope = scale * inv, scale * jnp.square(inv) * mean_dyx
     dx = dy * factor - x * slope + (mean * slope - mean_dy * factor)
-    return dx.astype(saved[0].dtype), dscale, dbias
+    return dx.astype(saved[0].dtype), like_argument(dscale, scale), like_argument(dbias, scale)
 
 
 batch_norm.defvjp(_forward, _backward)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from segjax.ops.fence import fenced
+from segjax.ops.varying import like_argument
 from segjax.typing import Array
 
 Padding = int | str | tuple[tuple[int, int], tuple[int, int]]
@@ -185,7 +186,8 @@ def _depthwise_forward(x, kernel, stride, pads, dilation):
 def _depthwise_backward(stride, pads, dilation, saved, dy):
     planes, kernel, empty = saved
     dx = _depthwise_dx(dy, kernel, empty.shape[:2], stride, pads, dilation)
-    return dx, _depthwise_dk(planes, dy, kernel.shape[:2], stride, dilation).astype(kernel.dtype)
+    dk = _depthwise_dk(planes, dy, kernel.shape[:2], stride, dilation).astype(kernel.dtype)
+    return dx, like_argument(dk, kernel)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
@@ -257,8 +259,9 @@ def _dense_backward(stride, pads, dilation, saved, dy):
     (dx,) = jax.vjp(lambda x: _xla(x, kernel, stride, pads, dilation), x)[1](dy)
     if _is_stem(x, dilation):
         dk = _patches(x, kernel.shape[:2], stride, pads).T @ dy.reshape(-1, dy.shape[-1])
-        return dx, dk.reshape(kernel.shape)
-    return dx, _dense_dk(x, dy, kernel.shape[:2], stride, pads, dilation)
+    else:
+        dk = _dense_dk(x, dy, kernel.shape[:2], stride, pads, dilation)
+    return dx, like_argument(dk.reshape(kernel.shape), kernel)
 
 
 _dense.defvjp(_dense_forward, _dense_backward)

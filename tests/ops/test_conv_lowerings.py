@@ -1,0 +1,112 @@
+"""Every lowering of conv2d against XLA's own convolution, output and both gradients, alone and on eight devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from segjax.ops import conv2d
+
+KINDS = {"depthwise": (5, 5, 5), "dense": (6, 7, 1), "stem": (3, 8, 1), "grouped": (6, 4, 2)}
+
+
+def xla(x, kernel, stride, padding, dilation, groups):
+    return lax.conv_general_dilated(
+        x, kernel, stride, padding, rhs_dilation=dilation, feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+
+
+def results(function, x, kernel, cotangent):
+    y, vjp = jax.vjp(function, x, kernel)
+    return y, *vjp(cotangent)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    size=st.tuples(st.integers(7, 13), st.integers(7, 13)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilation=st.sampled_from([(1, 1), (1, 1), (2, 1), (2, 2)]),
+    padding=st.tuples(*[st.integers(0, 4)] * 4),
+    seed=st.integers(0, 9),
+)
+def test_equals_xla(kind, size, kernel, stride, dilation, padding, seed):
+    c, d, groups = KINDS[kind]
+    pads = (padding[:2], padding[2:])
+    if any(n + sum(p) < (k - 1) * r + 1 for n, p, k, r in zip(size, pads, kernel, dilation)):
+        return
+    rng = np.random.default_rng(seed)
+    x = jnp.asarray(rng.standard_normal((2, *size, c)), jnp.float32)
+    w = jnp.asarray(rng.standard_normal((*kernel, c // groups, d)), jnp.float32)
+    theirs = jax.eval_shape(lambda: xla(x, w, stride, pads, dilation, groups))
+    cotangent = jnp.asarray(rng.standard_normal(theirs.shape), jnp.float32)
+    with jax.disable_jit():
+        ours = results(
+            lambda x, w: conv2d(x, w, stride=stride, padding=pads, dilation=dilation, groups=groups), x, w, cotangent
+        )
+        expected = results(lambda x, w: xla(x, w, stride, pads, dilation, groups), x, w, cotangent)
+    for a, b, name in zip(ours, expected, ("output", "input gradient", "kernel gradient")):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [(8, 9), (9, 12), (7, 7)])
+@pytest.mark.parametrize("stride, kernel, dilation", [(1, 3, 1), (2, 3, 1), (2, 5, 1), (1, 3, 2), (3, 2, 1)])
+def test_same_padding_is_tensorflows(size, stride, kernel, dilation):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, *size, 4)), jnp.float32)
+    w = jnp.ones((kernel, kernel, 1, 4))
+    ours = conv2d(x, w, stride=stride, padding="same", dilation=dilation, groups=4)
+    np.testing.assert_allclose(ours, xla(x, w, (stride, stride), "SAME", (dilation, dilation), 4), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("stride", [1, 2])
+def test_same_on_a_mesh_that_splits_batch_and_height(kind, stride):
+    c, d, groups = KINDS[kind]
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((4, 16, 12, c)), jnp.float32)
+    w = jnp.asarray(rng.standard_normal((3, 3, c // groups, d)), jnp.float32)
+
+    def loss(x, w):
+        return jnp.sum(jnp.sin(conv2d(x, w, stride=stride, padding=1, groups=groups)))
+
+    grad = jax.value_and_grad(loss, (0, 1))
+    value, (dx, dw) = grad(x, w)
+    mesh = jax.make_mesh((2, 4), ("data", "space"), axis_types=(AxisType.Auto,) * 2)
+    split = NamedSharding(mesh, P("data", "space"))
+    sharded_value, (sharded_dx, sharded_dw) = jax.jit(grad, in_shardings=(split, NamedSharding(mesh, P())))(x, w)
+    np.testing.assert_allclose(sharded_value, value, rtol=1e-5)
+    np.testing.assert_allclose(sharded_dx, dx, atol=1e-5)
+    np.testing.assert_allclose(sharded_dw, dw, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_replicated_kernel_inside_shard_map(kind):
+    c, d, groups = KINDS[kind]
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((8, 7, 7, c)), jnp.float32)
+    w = jnp.asarray(rng.standard_normal((3, 3, c // groups, d)), jnp.float32)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+    def loss(x, w):
+        return jnp.sum(jnp.sin(conv2d(x, w, padding=1, groups=groups)))
+
+    island = jax.shard_map(jax.grad(loss, (0, 1)), mesh=mesh, in_specs=(P("data"), P()), out_specs=(P("data"), P()))
+    for a, b in zip(jax.jit(island)(x, w), jax.grad(loss, (0, 1))(x, w)):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_bfloat16_accumulates_the_kernel_gradient_in_float32():
+    x = jnp.ones((2, 40, 40, 4), jnp.bfloat16)
+    w = jnp.zeros((3, 3, 1, 4), jnp.bfloat16)
+    y, vjp = jax.vjp(lambda w: conv2d(x, w, groups=4), w)
+    (dw,) = vjp(jnp.ones_like(y))
+    assert dw.dtype == jnp.bfloat16
+    np.testing.assert_allclose(dw.astype(jnp.float32), 2 * 38 * 38, rtol=4e-3)
