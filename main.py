@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     from segjax.training.interrupt import Interrupted
     from segjax.training.logging import setup_logging
 
-    absl_logging.set_verbosity(absl_logging.ERROR)  # orbax tells every detail of every save
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax tells every detail of every save
     setup_logging()
     try:
         if len(argv) > 1:

@@ -8,6 +8,7 @@ numbers than were written is noticed, and the previous checkpoint is used.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,12 +90,23 @@ class Checkpoints:
         if step in self.manager.all_steps():
             return
         tree = _tree(state)
+        self._check_room(sum(x.nbytes for x in jax.tree.leaves(tree)))
         tree["fingerprint"] = _fingerprints(tree)
         with _disk_errors(self.folder):
             self.manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)),
                 force=True,
+            )
+
+    def _check_room(self, needed: int) -> None:
+        # asked before, because a disk that fills up within a save makes tensorstore print pages of tracebacks
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            sizes = f"needs {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free"
+            raise UserError(
+                f"the disk of {self.folder} is full: a checkpoint {sizes}, so it was not saved and the previous one is "
+                "kept; free some space and start the same command again."
             )
 
     def wait(self) -> None:

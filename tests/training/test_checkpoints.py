@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -161,3 +162,17 @@ def test_fingerprint_sees_every_change():
     assert int(fingerprint({**tree, "b": tree["b"].at[3].add(1)})) != reference
     assert int(fingerprint({**tree, "c": tree["c"].at[0, 0].add(0.125)})) != reference
     assert int(fingerprint({**tree, "a": tree["a"][::-1]})) != reference  # order counts
+
+
+def test_full_disk_is_seen_before_writing(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(state_at(1), step=1, meta={})
+        checkpoints.wait()
+        usage = type(shutil.disk_usage(tmp_path))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1))
+        with pytest.raises(
+            UserError, match="is full: a checkpoint needs .* was not saved and the previous one is kept"
+        ):
+            checkpoints.save(state_at(2), step=2, meta={})
+        monkeypatch.undo()
+        assert checkpoints.steps == [1]
