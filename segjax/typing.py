@@ -9,7 +9,8 @@ A shape is written in the order of the array's axes: `logits (b, h, w, k)`.
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import flax.struct
 import jax

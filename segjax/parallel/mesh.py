@@ -85,7 +85,7 @@ def batch_sharding(mesh: Mesh, rank: int, *, space_axis: int | None = None) -> N
 
 
 def constrain_images(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-    """A function for use inside jit that spreads (b, h, ...) over "data" and, where it divides evenly, h over "space"."""
+    """A function for use inside jit that spreads (b, h, ...) over "data" and, where it divides, h over "space"."""
 
     def constrain(x):
         space = x.ndim > 1 and x.shape[1] % axis_size(mesh, "space") == 0
