@@ -1,7 +1,19 @@
 """Two-dimensional convolution with PyTorch semantics; the one place that decides how a convolution is computed.
 
-XLA's convolution is the right choice on GPU and TPU. On CPU it is slow outside its fast path, so that there
-depthwise kernels run as shifted multiply-adds and 1x1 kernels as a matrix product.
+On GPU and TPU it is XLA's convolution. On CPU that is slow outside its fast path, so that other ways are taken there,
+chosen by shape in `conv2d` and `_dense_backward`. Measured on 2 cores (AVX-512, jaxlib 0.10.2, float32, batch 4), in
+milliseconds for output / input gradient / kernel gradient; "=" where XLA's convolution is kept:
+
+    kernel                     input           XLA                  here
+    depthwise 3x3 stride 2     44 x 60 x 384    34 /  -  /  -       1.8 / 0.9 / 5.0     shifted multiply-adds
+    depthwise 3x3              22 x 30 x 384    28 /  -  /  -       0.4 / 0.4 / 2.6
+    1x1, 64 -> 384             44 x 60          3.6 / 5.2 / 36      3.4 / 1.8 / 4.9     one matrix product
+    3x3 stride 2, 3 -> 32      352 x 480        7.1 /  -  / 6.6     2.7 /  -  / 4       windows copied, one product
+    3x3, 128 -> 128            44 x 60          8.2 / 8.6 / 47       =  /  =  / 20      a product for each tap
+    3x3 dilation 6, 256 -> 256 44 x 60          41 / 40 / 220        =  /  =  / 65
+    3x3, 64 -> 64              44 x 60          (7.8)                (10)               XLA, too small to gain
+
+`benchmarks/train_step.py` measures a whole step.
 """
 
 from __future__ import annotations
@@ -256,10 +268,11 @@ def _dense_forward(x, kernel, stride, pads, dilation):
 
 def _dense_backward(stride, pads, dilation, saved, dy):
     x, kernel = saved
-    (dx,) = jax.vjp(lambda x: _xla(x, kernel, stride, pads, dilation), x)[1](dy)
+    c, d = kernel.shape[2:]
+    dx, dk = jax.vjp(lambda x, kernel: _xla(x, kernel, stride, pads, dilation), x, kernel)[1](dy)
     if _is_stem(x, dilation):
-        dk = _patches(x, kernel.shape[:2], stride, pads).T @ dy.reshape(-1, dy.shape[-1])
-    else:
+        dk = _patches(x, kernel.shape[:2], stride, pads).T @ dy.reshape(-1, d)
+    elif min(c, d) >= 64 and c * d > 64 * 64:
         dk = _dense_dk(x, dy, kernel.shape[:2], stride, pads, dilation)
     return dx, like_argument(dk.reshape(kernel.shape), kernel)
 

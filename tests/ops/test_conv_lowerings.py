@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from segjax.ops import conv2d
 
-KINDS = {"depthwise": (5, 5, 5), "dense": (6, 7, 1), "stem": (3, 8, 1), "grouped": (6, 4, 2)}
+KINDS = {"depthwise": (5, 5, 5), "dense": (6, 7, 1), "wide": (64, 65, 1), "stem": (3, 8, 1), "grouped": (6, 4, 2)}
 
 
 def xla(x, kernel, stride, padding, dilation, groups):
@@ -54,7 +54,7 @@ def test_equals_xla(kind, size, kernel, stride, dilation, padding, seed):
         expected = results(lambda x, w: xla(x, w, stride, pads, dilation, groups), x, w, cotangent)
     for a, b, name in zip(ours, expected, ("output", "input gradient", "kernel gradient")):
         assert a.shape == b.shape and a.dtype == b.dtype
-        np.testing.assert_allclose(a, b, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("size", [(8, 9), (9, 12), (7, 7)])
@@ -82,9 +82,9 @@ def test_same_on_a_mesh_that_splits_batch_and_height(kind, stride):
     mesh = jax.make_mesh((2, 4), ("data", "space"), axis_types=(AxisType.Auto,) * 2)
     split = NamedSharding(mesh, P("data", "space"))
     sharded_value, (sharded_dx, sharded_dw) = jax.jit(grad, in_shardings=(split, NamedSharding(mesh, P())))(x, w)
-    np.testing.assert_allclose(sharded_value, value, rtol=1e-5)
-    np.testing.assert_allclose(sharded_dx, dx, atol=1e-5)
-    np.testing.assert_allclose(sharded_dw, dw, atol=1e-4)
+    np.testing.assert_allclose(sharded_value, value, rtol=1e-4)
+    np.testing.assert_allclose(sharded_dx, dx, atol=3e-5)
+    np.testing.assert_allclose(sharded_dw, dw, atol=3e-4)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -100,7 +100,7 @@ def test_replicated_kernel_inside_shard_map(kind):
 
     island = jax.shard_map(jax.grad(loss, (0, 1)), mesh=mesh, in_specs=(P("data"), P()), out_specs=(P("data"), P()))
     for a, b in zip(jax.jit(island)(x, w), jax.grad(loss, (0, 1))(x, w)):
-        np.testing.assert_allclose(a, b, atol=1e-4)
+        np.testing.assert_allclose(a, b, atol=3e-4)
 
 
 def test_bfloat16_accumulates_the_kernel_gradient_in_float32():
