@@ -22,7 +22,7 @@ def confusion_matrix(
     weight: (b,), the first axis; rows of weight 0 (padding) do not count, all others count once.
 
     On CPU a histogram (7 ms for 1M pixels of 19 classes, against 52 ms as a product in int8 and 264 ms in float32);
-    elsewhere, where scatters are slow, a product of one-hot rows. Spread over devices either costs one sum of (k, k).
+    elsewhere, where scatters are slow, a product of one-hot rows. Spread over devices either costs sums of (k, k).
     """
     labels, prediction = jnp.asarray(labels).astype(jnp.int32), jnp.asarray(prediction).astype(jnp.int32)
     k = num_classes
@@ -37,7 +37,8 @@ def histogram_counts(prediction: Array, labels: Array, num_classes: int) -> jax.
     """Counts by scatter; int32 maps (..., h, w), label k where a pixel does not count -> (k, k) int32."""
     k = num_classes
     cells = jnp.where(labels < k, labels * k + prediction, k * k)
-    return jnp.bincount(cells.reshape(-1), length=k * k + 1)[:-1].reshape(k, k).astype(jnp.int32)
+    # no reshape(-1) as for bincount: where height is spread over devices, that would gather the whole map
+    return jnp.zeros(k * k + 1, jnp.int32).at[cells].add(1)[:-1].reshape(k, k)
 
 
 def one_hot_counts(prediction: Array, labels: Array, num_classes: int) -> jax.Array:

@@ -6,6 +6,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.metrics import confusion, confusion_matrix
+from tests.losses.test_losses_on_devices import collectives
 
 K = 7
 
@@ -83,5 +84,10 @@ def test_same_counts_on_eight_devices(way, axes):
     prediction, labels = case(6, (8, 8, 10))
     mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=(AxisType.Auto,) * len(axes))
     spread = jax.device_put((prediction, labels), NamedSharding(mesh, P(*axes)))
-    matrix = jax.jit(lambda p, y: confusion_matrix(p, y, K), out_shardings=NamedSharding(mesh, P()))(*spread)
-    np.testing.assert_array_equal(matrix, by_hand(prediction, labels))
+    count = jax.jit(lambda p, y: confusion_matrix(p, y, K), out_shardings=NamedSharding(mesh, P()))
+    compiled = count.lower(*spread).compile()
+    np.testing.assert_array_equal(compiled(*spread), by_hand(prediction, labels))
+    used = collectives(compiled.as_text())
+    assert used
+    for operation, shape in used:  # sums of matrices, never a map of pixels
+        assert operation == "all-reduce" and np.prod(shape) <= K * K + 1, (operation, shape)
