@@ -126,17 +126,18 @@ def small_street(config):
 
 
 def camvid_on_cpu(config, net):
-    """25 minutes on 2 cores; class frequencies instead of class-uniform tiles would do as well on so few images."""
+    """25 minutes on 2 cores: crops of most of the image, milder colours, rates for a network that has not seen streets."""
     train = config.train
     train.crop.size = (320, 448)
     train.augment = dict(flip=True, color_jitter=dict(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0), blur={})
     if net == "fastscnn":
-        train.total_epochs = 30
+        train.total_epochs = 50
         train.optimizer.lr = 0.045
         train.optimizer.schedule = dict(kind="poly", power=0.9, per="step", warmup_steps=50)
         train.optimizer.options = dict(momentum=0.9, weight_decay=4e-5)
     else:
-        train.total_epochs = 12
+        train.total_epochs = 13
+        train.model.options = dict(output_stride=32, skip_strides=(16, 8, 4))  # a ladder costs less than stride 16
         train.normalisation = "efficientnet_lite"
         train.init.update(weights="efficientnet_lite0", source="efficientnet_lite")
         train.optimizer = dict(

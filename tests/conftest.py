@@ -54,3 +54,12 @@ def root() -> Path:
 def street_dir(tmp_path_factory) -> Path:
     """Where the tests' synthetic streets are built, once per session."""
     return tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_programs():
+    """Compiled programs of one file are of no use to the next; kept, they take gigabytes."""
+    yield
+    import jax
+
+    jax.clear_caches()
