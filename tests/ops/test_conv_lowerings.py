@@ -72,7 +72,7 @@ def test_same_on_a_mesh_that_splits_batch_and_height(kind, stride):
     c, d, groups = KINDS[kind]
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((4, 16, 12, c)), jnp.float32)
-    w = jnp.asarray(rng.standard_normal((3, 3, c // groups, d)), jnp.float32)
+    w = jnp.asarray(rng.standard_normal((3, 3, c // groups, d)) / np.sqrt(9 * c // groups), jnp.float32)
 
     def loss(x, w):
         return jnp.sum(jnp.sin(conv2d(x, w, stride=stride, padding=1, groups=groups)))
@@ -92,7 +92,7 @@ def test_replicated_kernel_inside_shard_map(kind):
     c, d, groups = KINDS[kind]
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((8, 7, 7, c)), jnp.float32)
-    w = jnp.asarray(rng.standard_normal((3, 3, c // groups, d)), jnp.float32)
+    w = jnp.asarray(rng.standard_normal((3, 3, c // groups, d)) / np.sqrt(9 * c // groups), jnp.float32)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
     def loss(x, w):
