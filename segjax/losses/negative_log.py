@@ -1,8 +1,9 @@
 """-log of the softmax mass of one class, or of a set of classes, for every pixel: the heart of the losses.
 
-Both functions walk over the classes one by one, so that XLA makes a single loop over the pixels that reads the logits
-once (3x faster on CPU than reductions over the last axis, whose maximum has to exist before the sum can start). The
-gradient is written by hand: it needs one exponential per logit and no logarithm, and cannot overflow.
+Everything is written for one pass over the logits at a time. Sums over classes go class by class, so that XLA makes a
+single loop over the pixels (3x faster on CPU than reductions over the last axis, whose maximum must exist before the
+sum can start). What a later pass needs once per pixel is fenced: XLA's CPU code would compute it anew for each of the k
+logits of the pixel. The gradients are written by hand: one exponential per logit, no logarithm, no overflow, no gather.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from segjax.ops.fence import fenced
 from segjax.ops.windows import has_class, set_size
 
 LOWEST = -3.0e38  # below every logit, and finite: (LOWEST - LOWEST) is 0, not nan
@@ -21,27 +23,25 @@ LOWEST = -3.0e38  # below every logit, and finite: (LOWEST - LOWEST) is 0, not n
 def nll(logits: jax.Array, classes: jax.Array) -> jax.Array:
     """-log softmax(logits)[class], >= 0, and 0 with zero gradient where the class is none of 0..k-1.
 
-    logits: (..., k) float32. classes: (...) int. Returns (...) float32. Exact for any finite logits whose differences
-    are finite too.
+    logits: (..., k) float32, finite. classes: (...) int. Returns (...) float32, exact to about one unit in the last
+    place of the pixel's largest logit.
     """
     return _nll(logits, classes)[0]
 
 
 def _nll(logits, classes):
-    per_class = [logits[..., c] for c in range(logits.shape[-1])]
-    peak, log_sum = _log_sum_exp(per_class)
-    own = _total(jnp.where(classes == c, x, 0.0) for c, x in enumerate(per_class))
-    value = jnp.where(_known(classes, logits), log_sum + (peak - own), 0.0)
-    return value, (logits, classes, peak, log_sum)
+    lse = log_sum_exp(logits)
+    own = _total(jnp.where(classes == c, x, 0.0) for c, x in enumerate(_per_class(logits)))
+    value = jnp.where(_known(classes, logits), lse - own, 0.0)
+    return value, (logits, classes, lse)
 
 
 def _nll_gradient(saved, g):
-    logits, classes, peak, log_sum = saved
+    logits, classes, lse = saved
     g = jnp.where(_known(classes, logits), g, 0.0)
     # products with 0 and 1 instead of selects: XLA's CPU code is three times faster so
     one_hot = (classes[..., None] == jnp.arange(logits.shape[-1], dtype=classes.dtype)).astype(logits.dtype)
-    softmax = jnp.exp((logits - peak[..., None]) - log_sum[..., None])
-    return g[..., None] * (softmax - one_hot), None
+    return g[..., None] * (jnp.exp(logits - lse[..., None]) - one_hot), None
 
 
 nll.defvjp(_nll, _nll_gradient)
@@ -52,25 +52,29 @@ def set_nll(logits: jax.Array, sets: jax.Array) -> jax.Array:
     """-log of the summed softmax of the classes in a set: LSE over all classes - LSE over the set (VPLR, eq. 5).
 
     >= 0, and 0 with zero gradient where the set is empty. Never takes the logarithm of a sum of probabilities, so
-    that a set whose probability underflows still has its exact value and gradient.
+    that a set whose probability underflows still has its value and gradient.
 
-    logits: (..., k) float32. sets: (words, ...) uint32, see `segjax.ops.windows.class_sets`. Returns (...) float32.
+    logits: (..., k) float32, finite. sets: (words, ...) uint32, see `segjax.ops.windows.class_sets`.
+    Returns (...) float32.
     """
     return _set_nll(logits, sets)[0]
 
 
 def _set_nll(logits, sets):
+    lse = log_sum_exp(logits)
+    value = _all_minus_set(logits, sets, lse)
+    return value, (logits, sets, lse, value)
+
+
+@fenced
+def _all_minus_set(logits, sets, lse):
     k = logits.shape[-1]
-    per_class = [logits[..., c] for c in range(k)]
     inside = [has_class(sets, c) > 0 for c in range(k)]
-    peak, log_sum = _log_sum_exp(per_class)
-    set_peak = functools.reduce(jnp.maximum, [jnp.where(m, x, LOWEST) for m, x in zip(inside, per_class)])
-    set_sum = _total(jnp.where(m, jnp.exp(x - set_peak), 0.0) for m, x in zip(inside, per_class))
+    peak = functools.reduce(jnp.maximum, [jnp.where(m, x, LOWEST) for m, x in zip(inside, _per_class(logits))])
+    total = _total(jnp.where(m, jnp.exp(x - peak), 0.0) for m, x in zip(inside, _per_class(logits)))
     filled = set_size(sets, k) > 0
-    set_log_sum = jnp.log(jnp.where(filled, set_sum, 1.0))
-    value = (log_sum - set_log_sum) + (peak - set_peak)
-    value = jnp.where(filled, jnp.where(value < 0, 0.0, value), 0.0)  # rounding can fall below 0; nan must stay nan
-    return value, (logits, sets, peak, log_sum, value, jnp.exp(-value))
+    value = lse - (peak + jnp.log(jnp.where(filled, total, 1.0)))
+    return jnp.where(filled, jnp.where(value < 0, 0.0, value), 0.0)  # rounding can fall below 0; nan must stay nan
 
 
 def _set_nll_gradient(saved, g):
@@ -79,20 +83,32 @@ def _set_nll_gradient(saved, g):
     For a class of the set with probability p and the set's mass S the difference is (p / S) (S - 1), where
     p / S = exp(log p + nll) <= 1; for the others it is p.
     """
-    logits, sets, peak, log_sum, value, mass = saved
+    logits, sets, lse, value = saved
     inside = _indicator(sets, logits.shape[-1]).astype(logits.dtype)
-    g = jnp.where(set_size(sets, logits.shape[-1]) > 0, g, 0.0)
-    scaled = jnp.exp((logits - peak[..., None]) - log_sum[..., None] + inside * value[..., None])
-    return g[..., None] * scaled * (1.0 + inside * (mass - 2.0)[..., None]), None
+    g, outside = _once_per_pixel(sets, value, g, logits.shape[-1])
+    scaled = jnp.exp(logits - lse[..., None] + inside * value[..., None])
+    return g[..., None] * scaled * (1.0 - inside * outside[..., None]), None
+
+
+@functools.partial(fenced, static_argnums=3)
+def _once_per_pixel(sets, value, g, k):
+    """(g where there is a set, 2 - S)."""
+    return jnp.where(set_size(sets, k) > 0, g, 0.0), 2.0 - jnp.exp(-value)
 
 
 set_nll.defvjp(_set_nll, _set_nll_gradient)
 
 
-def _log_sum_exp(per_class):
-    """LSE as (peak, log of the sum over exp(x - peak)): their sum would lose the digits of a large peak."""
+@fenced
+def log_sum_exp(logits: jax.Array) -> jax.Array:
+    """log of the sum of exp over the last axis, (..., k) -> (...). At least the largest logit, even after rounding."""
+    per_class = _per_class(logits)
     peak = functools.reduce(jnp.maximum, per_class)
-    return peak, jnp.log(_total(jnp.exp(x - peak) for x in per_class))
+    return peak + jnp.log(_total(jnp.exp(x - peak) for x in per_class))
+
+
+def _per_class(logits):
+    return [logits[..., c] for c in range(logits.shape[-1])]
 
 
 def _total(terms):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -12,7 +13,8 @@ from segjax.losses.class_weights import check_weights, histogram_weights, weight
 from segjax.losses.cross_entropy import count_true
 from segjax.losses.groups import split_batch
 from segjax.losses.negative_log import set_nll
-from segjax.ops.windows import class_sets, has_class, set_size, thick_boundaries
+from segjax.ops.fence import fenced
+from segjax.ops.windows import class_sets, has_class, is_class, set_size, thick_boundaries
 from segjax.typing import Array, Sum
 
 MODES = ("paper", "per_image", "reference")
@@ -59,8 +61,10 @@ def relaxed_cross_entropy(
     k = logits.shape[-1]
     _check(mode, strict_classes, k, images_per_device)
     weights = check_weights(class_weights, upper_bound, labels, k)
-    relax = True if off_epoch is None else jnp.asarray(epoch) <= off_epoch
-    sets, emphasis = _targets(labels, k, ignore_label, window, strict_classes, relax, boundary_weight)
+    strict_classes = tuple(sorted(set(strict_classes)))
+    relax = None if off_epoch is None else jnp.asarray(epoch) <= off_epoch
+    sets = _sets(labels, relax, k, ignore_label, window, strict_classes)
+    emphasis = _emphasis(labels, relax, k, ignore_label, boundary_weight)
     sizes = set_size(sets, k)
     supervised = sizes > 0
     if upper_bound:
@@ -86,20 +90,24 @@ def relaxed_cross_entropy(
     return Sum(means.sum(), jnp.float32(batches.shape[0]))
 
 
-def _targets(labels, k, ignore_label, window, strict_classes, relax, boundary_weight):
-    """(class sets (words, ..., h, w), weight of each pixel (..., h, w) float32)."""
-    labels = jnp.asarray(labels)
+@functools.partial(fenced, static_argnums=(2, 3, 4, 5))
+def _sets(labels, relax, k, ignore_label, window, strict_classes):
+    """The classes each pixel may be taken for, (words, ..., h, w). relax: () bool, None = true."""
     hard = class_sets(labels, k, window=1, ignore_label=ignore_label)
     soft = class_sets(labels, k, window=window, ignore_label=ignore_label)
     if strict_classes:
-        strict = sum(has_class(hard, c) for c in sorted(set(strict_classes))) > 0
+        strict = sum(has_class(hard, c) for c in strict_classes) > 0
         soft = jnp.where(strict, hard, soft)
-    if relax is True:
-        return soft, jnp.ones(labels.shape, jnp.float32)
-    void = has_class(hard, k) > 0
-    boundary = thick_boundaries(jnp.where(void, k, labels.astype(jnp.int32)))  # void is one label, whatever its number
-    emphasis = jnp.where(boundary & ~relax, jnp.float32(boundary_weight), 1.0)
-    return jnp.where(relax, soft, hard), emphasis
+    return soft if relax is None else jnp.where(relax, soft, hard)
+
+
+def _emphasis(labels, relax, k, ignore_label, boundary_weight):
+    """Weight of each pixel, (..., h, w) float32: 1, and `boundary_weight` at boundaries once relaxation is off."""
+    if relax is None:
+        return jnp.ones(jnp.shape(labels), jnp.float32)
+    # void is one label here, whatever its number
+    boundary = thick_boundaries(jnp.where(is_class(labels, k, ignore_label), jnp.asarray(labels).astype(jnp.int32), k))
+    return jnp.where(boundary & ~relax, jnp.float32(boundary_weight), 1.0)
 
 
 def _set_counts(sets, emphasis, channels):

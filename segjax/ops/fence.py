@@ -16,11 +16,23 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def fenced(function: Callable[..., Any], **jit_options: Any) -> Callable[..., Any]:
-    """`function` whose array arguments and results exist in memory; jit_options: static_argnums and so on."""
-    compiled = jax.jit(function, **jit_options)
+    """`function` whose array arguments and results exist in memory; jit_options: static_argnums and so on.
+
+    Other backends than the CPU choose well on their own, there it is the plain function.
+    """
+
+    @functools.wraps(function)
+    def body(*args: Any, **kwargs: Any) -> Any:
+        # without this, what jax.numpy jits (jnp.where ..) would be a call of its own as well
+        with set_xla_metadata(inlineable="true"):
+            return function(*args, **kwargs)
+
+    compiled = jax.jit(body, **jit_options)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if jax.default_backend() != "cpu":
+            return function(*args, **kwargs)
         with set_xla_metadata(inlineable="false"):
             return compiled(*args, **kwargs)
 
