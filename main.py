@@ -24,6 +24,10 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process.")
 
 def main(argv: list[str]) -> None:
     """Starts the devices, then runs the recipe's stages."""
+    from segjax.ops.host_memory import reuse_freed_memory
+
+    reuse_freed_memory()  # before jax starts its threads
+
     import jax
 
     from segjax import parallel

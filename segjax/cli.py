@@ -162,6 +162,10 @@ def predict(arguments: argparse.Namespace) -> None:
 
     import functools
 
+    from segjax.ops.host_memory import reuse_freed_memory
+
+    reuse_freed_memory()  # before jax starts its threads
+
     import jax
 
     from segjax import inference, parallel
