@@ -167,9 +167,11 @@ def predict(arguments: argparse.Namespace) -> None:
     reuse_freed_memory()  # before jax starts its threads
 
     import jax
+    from absl import logging as absl_logging
 
     from segjax import inference, parallel
 
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax tells every detail of reading a checkpoint
     parallel.setup()
     apply_fn, variables, normalise, classes = _load_network(arguments.checkpoint)
     class_ids = inference.predictor(
