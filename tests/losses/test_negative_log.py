@@ -30,12 +30,12 @@ def test_values_and_gradients_are_those_of_float64(case, classes):
     ):
         value, vjp = jax.vjp(lambda x, f=function, t=target: f(x, t), jnp.asarray(logits))
         wanted = oracle.set_nll(logits, members)
-        # log-sum-exp is as exact as a float32 of the size of the largest logit
-        tolerance = 2e-6 + np.spacing(np.abs(logits).max())
-        np.testing.assert_allclose(value, wanted, rtol=2e-6, atol=tolerance)
+        np.testing.assert_allclose(value, wanted, rtol=2e-6, atol=2e-6)
         assert (np.asarray(value) >= 0).all()
         gradient = weight[..., None] * oracle.set_nll_gradient(logits, members)
-        np.testing.assert_allclose(vjp(weight)[0], gradient, rtol=2 * tolerance, atol=2 * tolerance)
+        # the weight of a member is exp(log p + nll): digits are lost where nll itself is thousands
+        tolerance = 4e-6 + 2e-7 * np.abs(wanted).max()
+        np.testing.assert_allclose(vjp(weight)[0], gradient, rtol=tolerance, atol=tolerance)
 
 
 def test_the_gradient_is_the_slope():
