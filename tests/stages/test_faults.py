@@ -123,7 +123,12 @@ def test_sigterm_saves_and_exits(tmp_path, street_dir, undisturbed):
 
 def test_8_devices_killed_then_2_devices(tmp_path, street_dir):
     """The batch must divide by the devices: 8 images on 8, then on 2; the same numbers within float tolerance."""
-    options = ("--config.train.batch_size=8", "--config.train.mesh.data=-1", "--config.dataset.options.train=4")
+    options = (
+        "--config.train.batch_size=8",
+        "--config.train.mesh.data=-1",
+        "--config.dataset.options.train=4",
+        "--config.train.optimizer.lr=1e-4",
+    )
     run(tmp_path / "whole", street_dir, *options, devices=8)
     process = start(tmp_path / "killed", street_dir, *options, devices=8)
     while process.poll() is None and max(logged_steps(tmp_path / "killed"), default=0) < 5:
