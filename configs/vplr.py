@@ -2,9 +2,9 @@
 
     python main.py --config=configs/vplr.py                          the embedded street; minutes on 2 CPU cores
     python main.py --config=configs/vplr.py:camvid                   the paper's CamVid numbers; an accelerator
-    python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch; 25 minutes on 2 CPU cores
-    python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights; 25 minutes on 2 CPU cores
-    python main.py --config=configs/vplr.py:cityscapes,images=DIR,masks=DIR   8 accelerators of 16 GB
+    python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch, sized for a CPU
+    python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights, sized for a CPU
+    python main.py --config=configs/vplr.py:cityscapes,images=DIR,masks=DIR   the paper's numbers; accelerators
     python main.py --config=configs/vplr.py:own,images=DIR,masks=DIR,label_map=FILE   your own images and masks
 
 Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. Results: README.md.
@@ -126,7 +126,7 @@ def small_street(config):
 
 
 def camvid_on_cpu(config, net):
-    """25 minutes on 2 cores: crops of most of the image, milder colours, rates for few epochs."""
+    """Meant for 25 minutes on 2 cores, not yet timed: crops of most of the image, milder colours, rates for few epochs."""
     train = config.train
     train.crop.size = (320, 448)
     train.augment = dict(flip=True, color_jitter=dict(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0), blur={})
