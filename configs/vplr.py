@@ -126,7 +126,7 @@ def small_street(config):
 
 
 def camvid_on_cpu(config, net):
-    """Meant for 25 minutes on 2 cores, not yet timed: crops of most of the image, milder colours, rates for few epochs."""
+    """Meant for about 25 minutes on 2 cores: crops of most of the image, milder colours, few epochs."""
     train = config.train
     train.crop.size = (320, 448)
     train.augment = dict(flip=True, color_jitter=dict(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0), blur={})
