@@ -20,7 +20,8 @@ log = logging.getLogger("segjax")
 
 def poly(position: Array, total: int, *, power: float = 0.9, final: float = 0.0) -> Array:
     """(1 - t)^power with t = position / total, from 1 to `final` (Liu et al., ParseNet, 2015)."""
-    return final + (1.0 - final) * (1.0 - position / total) ** power
+    left = (total - position) / total  # 1 - position / total may round below 0 at the end, where its power is NaN
+    return final + (1.0 - final) * left**power
 
 
 def cosine(position: Array, total: int, *, final: float = 0.0) -> Array:
@@ -36,7 +37,8 @@ def scl_poly(
     The schedule of the code released with VPLR: label relaxation ends and the rate restarts, at epoch 100 of 175.
     """
     later = jnp.clip((position - restart) / (total - restart), 0.0, 1.0)
-    return jnp.where(position < restart, (1.0 - position / total) ** power, rescale * (1.0 - later) ** restart_power)
+    left = (total - position) / total
+    return jnp.where(position < restart, left**power, rescale * (1.0 - later) ** restart_power)
 
 
 def make_schedule(

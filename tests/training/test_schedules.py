@@ -62,6 +62,12 @@ def test_warmup_is_a_line_on_top_of_the_schedule():
     np.testing.assert_allclose(found, (1 - np.arange(20) / 20) * (0.2 + 0.8 * ramp), rtol=1e-6)
 
 
+@pytest.mark.parametrize("total", [3, 7, 49, 1560])
+def test_poly_is_zero_and_not_nan_at_its_end_however_the_division_rounds(total):
+    found = values(make_schedule("poly", base_lr=1.0, total_steps=total), total + 2)
+    assert (found[total:] == 0).all() and np.isfinite(found).all()
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     kind=st.sampled_from(["constant", "poly", "cosine"]),
