@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/vplr.py
 WORKDIR ?= runs/vplr
 
-.PHONY: run test install clean
+.PHONY: run test test-slow install clean
 
 run: $(VENV)/.installed
 	$(BIN)/python main.py --config=$(CONFIG) --workdir=$(WORKDIR)
@@ -14,6 +14,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow
 
 install: $(VENV)/.installed
 

@@ -1,4 +1,8 @@
-"""Networks against the published PyTorch networks. A new network adds one row."""
+"""Networks against the published PyTorch networks. A new network adds one row.
+
+Every network runs on the numbers in tests/fixtures. The comparison with all stored outputs and gradients takes minutes
+for big networks: marked slow unless the row says `quick`.
+"""
 
 from typing import NamedTuple
 
@@ -17,26 +21,32 @@ class Row(NamedTuple):
     options: dict
     num_classes: int = 19
     unused: str = "^$"  # published tensors that the network does not have
+    quick: bool = False
 
 
 ROWS = [
-    Row("fastscnn", "fastscnn", (1e-5, 2e-4, 6e-3), dict(aux=True)),
+    Row("fastscnn", "fastscnn", (1e-5, 2e-4, 6e-3), dict(aux=True), quick=True),
     Row("deeplabv3plus_r50", "deepv3plus_r50", (1e-5, 8e-5, 9e-3), {}),
 ]
 by_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{row.folder}")
+by_row_at_length = pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=() if row.quick else pytest.mark.slow) for row in ROWS],
+    ids=lambda row: f"{row.name}-{row.folder}",
+)
 
 
 def build(row: Row, **options):
     return models.create(row.name, row.num_classes, **row.options, **options)
 
 
-@by_row
+@by_row_at_length
 @pytest.mark.parametrize("case", [0, 1])
 def test_eval_outputs_equal_the_published_network(row, case, parity):
     check_eval(build(row), parity / row.folder, case, row.tolerances[0], unused=row.unused)
 
 
-@by_row
+@by_row_at_length
 def test_train_step_equals_the_published_network(row, parity):
     _, outputs, gradients = row.tolerances
     check_train(
@@ -44,7 +54,7 @@ def test_train_step_equals_the_published_network(row, parity):
     )
 
 
-@by_row
+@by_row_at_length
 def test_train_step_equals_the_published_network_in_float64(row, parity):
     module = build(row, dropout=0.0, dtype="float64")
     check_train(
