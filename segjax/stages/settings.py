@@ -32,6 +32,23 @@ def config_hash(*configs: Any) -> str:
     return hashlib.sha256("\n".join(map(as_text, configs)).encode()).hexdigest()[:12]
 
 
+def differences(old: Any, new: Any, *, where: str) -> list[str]:
+    """What changed between two plain configs, as "key: old -> new", a key that one of them lacks as "nothing"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        parts = (differences(old.get(k, _NOTHING), new.get(k, _NOTHING), where=f"{where}.{k}") for k in keys)
+        return [line for part in parts for line in part]
+    return [] if old == new else [f"{where}: {old!r} -> {new!r}"]
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_NOTHING = _Nothing()
+
+
 def check_keys(config: Mapping[str, Any], allowed: Iterable[str], *, where: str, required: Iterable[str] = ()) -> None:
     """Raises UserError for a key that nobody reads, or one that is missing."""
     allowed = set(allowed)

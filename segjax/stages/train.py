@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from segjax import augment, data, parallel
 from segjax.stages import build, scoring
-from segjax.stages.settings import check_keys, options_of, plain
+from segjax.stages.settings import check_keys, differences, options_of, plain
 from segjax.stages.timetable import Timetable, make_timetable
 from segjax.training import durations
 from segjax.training.buckets import CompiledSteps
@@ -66,7 +66,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     }
 
     with Checkpoints(context.folder / "checkpoints", keep=settings.get("keep", 2)) as checkpoints:
-        state, history = resume(checkpoints, state)
+        state, history = resume(checkpoints, state, {context.name: meta["config"], "dataset": meta["dataset"]})
         start = int(state.step)
         if start >= table.total_steps:
             log.info("nothing left to train: step %d of %d", start, table.total_steps)
@@ -185,13 +185,22 @@ def place(variables: Variables, optimizer: Any, *, ema: bool, mesh: Mesh) -> Tra
     return jax.jit(create, out_shardings=parallel.replicated(mesh))(jax.tree.map(np.asarray, variables))
 
 
-def resume(checkpoints: Checkpoints, state: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
-    """The newest intact checkpoint and the scores so far, or `state` and none."""
+def resume(
+    checkpoints: Checkpoints, state: TrainState, configs: Mapping[str, Any]
+) -> tuple[TrainState, list[dict[str, float]]]:
+    """The newest intact checkpoint and the scores so far, or `state` and none.
+
+    configs: of the stage (first) and the data, by name. What the run was started with otherwise is told, not refused:
+    more epochs or another log interval are fair wishes, and a change made by mistake is seen.
+    """
     restored = checkpoints.restore(state)
     if restored is None:
         return state, []
     state, meta = restored
     log.info("going on from step %d (%s)", int(state.step), checkpoints.folder)
+    for (name, now), then in zip(configs.items(), (meta.get("config"), meta.get("dataset"))):
+        for line in differences(then, now, where=name) if then is not None else ():
+            log.warning("not as the run was started: %s", line)
     return state, list(meta.get("history", []))
 
 

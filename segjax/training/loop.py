@@ -41,6 +41,9 @@ class Progress(Protocol):
         """An evaluation is done."""
 
 
+LARGEST_NORM = 1e6  # of all parameters; the largest network here starts below 1e3. Beyond it, training has diverged
+
+
 @dataclass
 class Events:
     """When things happen, in steps; 0 = never (but the end always saves and evaluates)."""
@@ -82,7 +85,7 @@ def train(
     names: record number -> name, for the report of a bad batch.
     parts: how many shares like this host's make a batch.
 
-    Raises Interrupted after a signal (saved), UserError when the loss is not finite.
+    Raises Interrupted after a signal (saved), UserError when the loss is not finite or the parameters explode.
     """
     last = runs[-1].end if runs else int(state.step)
     pending: Pending | None = None
@@ -93,7 +96,8 @@ def train(
         if pending is None:
             return
         metrics = {name: float(value) for name, value in pending.metrics.items()}
-        if not all(math.isfinite(metrics[name]) for name in ("loss", "grad_norm")):
+        finite = all(math.isfinite(metrics[name]) for name in ("loss", "grad_norm"))
+        if not (finite and metrics["param_norm"] <= LARGEST_NORM):
             _fail(pending, metrics, checkpoints, names)
         progress.step(pending.step, metrics, images=pending.images)
         pending = None
@@ -116,7 +120,7 @@ def train(
                 leaving = done < last and stop.requested(done)
                 evaluates = evaluate is not None and (done == last or _due(done, events.eval_steps))
                 if leaving or evaluates or done == last or _due(done, events.checkpoint_steps):
-                    settle()  # nothing is saved before its loss is known to be finite
+                    settle()  # nothing is saved before it is known to be sound
                 if evaluates and not leaving:
                     progress.evaluated(done, evaluate(state, done))
                 if leaving or done == last or _due(done, events.checkpoint_steps):

@@ -71,6 +71,7 @@ def make_train_step(
     seed: int,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
+    ignore_label: int = 255,
     constrain: Callable[[Array], Array] = lambda x: x,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, Array]]]:
     """Builds step(state, batch) -> (state, metrics).
@@ -79,8 +80,9 @@ def make_train_step(
     augment: uint8 batch -> (images (b, h, w, 3) float32, labels (b, h, w) int32).
     accumulate_steps: micro-batches a step is cut into. Every micro-batch counts by its share of the valid pixels, so
         that the loss is the mean over the whole batch; BatchNorm statistics are those of each micro-batch.
+    ignore_label: label of the pixels that do not count.
     constrain: places images and labels on the mesh after augmentation (image height over `space`).
-    metrics: loss, every term by name, lr, grad_norm; () float32 each, replicated.
+    metrics: loss, every term by name, lr, grad_norm, param_norm (after the update); () float32 each, replicated.
     """
 
     def loss_fn(params, batch_stats, images, labels, epoch, key):
@@ -104,7 +106,7 @@ def make_train_step(
         # b is split as (b/a, a): every device keeps rows of each micro-batch
         split = lambda x: x.reshape(-1, accumulate_steps, *x.shape[1:]).swapaxes(0, 1)  # noqa: E731
         images, labels = split(images), split(labels)
-        share = jnp.sum(labels != 255, axis=(1, 2, 3)).astype(jnp.float32)
+        share = jnp.sum(labels != ignore_label, axis=(1, 2, 3)).astype(jnp.float32)
         share = share / jnp.maximum(share.sum(), 1.0)
 
         def micro(carry, x):
@@ -133,7 +135,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         new_variables = {"params": params, "batch_stats": batch_stats}
         ema = update_ema(state.ema, new_variables, step=state.step, decay=ema_decay) if state.ema else state.ema
-        metrics = {"loss": loss, **means, "lr": schedule(state.step), "grad_norm": optax.global_norm(grads)}
+        norms = {"grad_norm": optax.global_norm(grads), "param_norm": optax.global_norm(params)}
+        metrics = {"loss": loss, **means, "lr": schedule(state.step), **norms}
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     return step
