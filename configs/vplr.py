@@ -61,7 +61,7 @@ def get_config(arg=None):
     train.dtype = "auto"  # bfloat16 convolutions on accelerators, float32 on CPU
     train.remat = False
 
-    train.loss = dict(main=dict(name="relaxed_cross_entropy", on="logits", weight=1.0, options={}))
+    train.loss = dict(main=dict(name="relaxed_cross_entropy", on="heads", weight=1.0, options={}))
 
     train.optimizer = dict(
         name="sgd",

@@ -140,6 +140,11 @@ class DeepLabV3Plus(nn.Module):
         logits = resize(x.astype(jnp.promote_types(x.dtype, jnp.float32)), images.shape[1:3], align_corners=True)
         return SegOutput(logits, features={f"stride{s}": maps[s] for s in maps} | {"aspp_bot": bot})
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Published weight of the loss on each output; VPLR trains without auxiliary heads."""
+        return {"logits": 1.0}
+
     @staticmethod
     def _merge(x: Array, skip: Array) -> Array:
         """[skip, x upsampled to its size]: (b, h, w, skip + c)."""

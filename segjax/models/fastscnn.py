@@ -156,6 +156,11 @@ class FastSCNN(nn.Module):
             aux["aux"] = self._full_size(conv(self.num_classes, 1, use_bias=True, name="auxlayer.4")(y), images)
         return SegOutput(self._full_size(x, images), aux, features)
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Published weight of the loss on each output (Tramac/Fast-SCNN-pytorch)."""
+        return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
+
     def _full_size(self, logits: Array, images: Array) -> Array:
         wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         return resize(wide, images.shape[1:3], align_corners=True)

@@ -84,8 +84,14 @@ def _summary(report: weights.LoadReport) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts)
 
 
-def loss_terms(settings: Mapping[str, Any], *, ignore_label: int = 255) -> tuple[LossTerm, ...]:
-    """The terms of `train.loss`: name -> {name, on, weight, options, align_corners, until_epochs}."""
+def loss_terms(
+    settings: Mapping[str, Any], loss_weights: Mapping[str, float], *, ignore_label: int = 255
+) -> tuple[LossTerm, ...]:
+    """The terms of `train.loss`: name -> {name, on, weight, options, align_corners}.
+
+    on: an output of the network; "aux", the mean over its auxiliary heads; or "heads" (default), all of its outputs
+        with the weights they were published with, `loss_weights`; the terms are then called NAME and NAME.HEAD.
+    """
     terms = []
     for key in sorted(settings):
         term, where = settings[key], f"train.loss.{key}"
@@ -93,16 +99,18 @@ def loss_terms(settings: Mapping[str, Any], *, ignore_label: int = 255) -> tuple
         function = choose(losses.LOSSES, term["name"], where=f"{where}.name")
         given = ("logits", "labels", "ignore_label", "epoch")
         options = options_of(term.get("options", {}), function, where=f"{where}.options", given=given)
-        terms.append(
-            LossTerm(
-                name=key,
-                function=_with_epoch(function, ignore_label=ignore_label, **options),
-                weight=term.get("weight", 1.0),
-                on=term.get("on", "logits"),
-                align_corners=term.get("align_corners", False),
-                resize=term["name"] not in losses.AT_LOGIT_SIZE,
+        on = term.get("on", "heads")
+        for head, share in (loss_weights if on == "heads" else {on: 1.0}).items():
+            terms.append(
+                LossTerm(
+                    name=f"{key}.{head}" if on == "heads" and head != "logits" else key,
+                    function=_with_epoch(function, ignore_label=ignore_label, **options),
+                    weight=term.get("weight", 1.0) * share,
+                    on=head,
+                    align_corners=term.get("align_corners", False),
+                    resize=term["name"] not in losses.AT_LOGIT_SIZE,
+                )
             )
-        )
     if not terms:
         raise UserError("config key train.loss has no terms; add for example main={'name': 'cross_entropy'}.")
     return tuple(terms)
