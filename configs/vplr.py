@@ -82,9 +82,8 @@ def get_config(arg=None):
     train.eval_limit = 100  # images of the validation split
     train.keep = 2
 
-    config.evaluate = dict(
-        kind="evaluate", checkpoint="train", split="test", batch_size=8, scales=(1.0,), flip=False, window=(), worst=8
-    )
+    config.evaluate = dict(kind="evaluate", checkpoint="train", split="test", batch_size=8, worst=8)
+    config.evaluate.update(protocol="single", scales=(), flip=False, window=())  # the last three add to the protocol
 
     if arg.preset == "synthetic":
         small_street(config)

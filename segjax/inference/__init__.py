@@ -4,9 +4,11 @@ from segjax.inference.clips import Frame, Images, Video, open_clips
 from segjax.inference.evaluate import Evaluation, ImageScore, evaluate
 from segjax.inference.files import FilesReport, predict_files
 from segjax.inference.predict import predict, predictor, tile_starts
+from segjax.inference.protocols import PROTOCOLS, find_protocol
 from segjax.inference.report import class_table, print_scores, worst_sheet, write_report
 
 __all__ = [
+    "PROTOCOLS",
     "Evaluation",
     "FilesReport",
     "Frame",
@@ -15,6 +17,7 @@ __all__ = [
     "Video",
     "class_table",
     "evaluate",
+    "find_protocol",
     "open_clips",
     "predict",
     "predict_files",

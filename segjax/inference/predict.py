@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jax import lax
 from segjax import ops
 from segjax.typing import Array, Variables
 
+Average = Literal["logits", "probabilities"]
 EPSILON = 1e-9  # 900 * (1 - 1/3) is 600.0000000000001 in floating point; the stride is 600
 
 
@@ -44,6 +46,9 @@ def predict(
     flip: bool = False,
     window: tuple[int, int] | None = None,
     overlap: float = 1 / 3,
+    average: Average = "logits",
+    multiple: int = 1,
+    base_size: tuple[int, int] | None = None,
 ) -> jax.Array:
     """Mean logits over scales, mirror images and overlapping windows, at the size of the images.
 
@@ -56,9 +61,14 @@ def predict(
         an image smaller than the window is one smaller tile. Each pixel of a scale is the mean of the tiles over it,
         then scales and mirror images weigh the same.
     overlap: share of the window that neighbouring tiles have in common.
+    average: what scales and mirror images are averaged in, "logits" or "probabilities" (softmax at the size of the
+        images); tiles of one view are always averaged in logits.
+    multiple: the sides of every scale are rounded up to a multiple of this (LDN: 64).
+    base_size: (h, w) that images are brought to first (bicubic, antialiased); the result is brought back by nearest
+        neighbour, as the VPLR release does for KITTI.
 
-    Returns logits (b, h, w, k) float32. Everything but apply_fn and images is static under jit; each image size
-    compiles once. Protocol: Zhu et al., CVPR 2019 (VPLR), sliding evaluation, with a count map that is right.
+    Returns logits, or probabilities, (b, h, w, k) float32. Everything but apply_fn and images is static under jit; each
+    image size compiles once. Source: Zhu et al., CVPR 2019 (VPLR), sliding evaluation, with a count map that is right.
     """
     scales = tuple(float(s) for s in scales)
     if not scales or min(scales) <= 0:
@@ -69,16 +79,29 @@ def predict(
         raise ValueError(f"window must be two positive numbers (height, width), got {window}")
     if images.ndim != 4:
         raise ValueError(f"images must be (b, h, w, c), got {images.shape}")
+    if average not in ("logits", "probabilities"):
+        raise ValueError(f"average must be 'logits' or 'probabilities', got {average!r}")
 
+    full_size = tuple(images.shape[1:3])
+    if base_size is not None:
+        images = ops.resize(images, tuple(base_size), method="bicubic", antialias=True)
     size = tuple(images.shape[1:3])
-    total = 0.0
+    total, count = 0.0, 0
     for scale in scales:
-        scaled_size = tuple(max(1, int(n * scale + EPSILON)) for n in size)
+        scaled_size = tuple(multiple * math.ceil(max(1, int(n * scale + EPSILON)) / multiple) for n in size)
         scaled_window = scaled_size if window is None else tuple(int(n * max(scale, 1.0) + EPSILON) for n in window)
         scaled = images if scaled_size == size else ops.resize(images, scaled_size, antialias=True)
-        logits = _mean_over_views(apply_fn, scaled, scaled_window, overlap, flip)
-        total += logits if scaled_size == size else ops.resize(logits, size)
-    return total / len(scales)
+        if average == "logits":  # linear, so that both mirror images share one loop
+            logits = _mean_over_views(apply_fn, scaled, scaled_window, overlap, flip)
+            total, count = total + (logits if scaled_size == size else ops.resize(logits, size)), count + 1
+            continue
+        for mirrored in (False, True)[: 1 + flip]:
+            view = scaled[:, :, ::-1] if mirrored else scaled
+            logits = _mean_over_views(apply_fn, view, scaled_window, overlap, False)
+            logits = ops.resize(logits[:, :, ::-1] if mirrored else logits, size)
+            total, count = total + jax.nn.softmax(logits), count + 1
+    total = total / count
+    return total if size == full_size else ops.resize(total, full_size, method="nearest")
 
 
 def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: float, flip: bool) -> jax.Array:
@@ -134,15 +157,12 @@ def predictor(
     apply_fn: Callable[[Variables, Array], Array],
     *,
     normalise: Callable[[Array], Array],
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    window: tuple[int, int] | None = None,
-    overlap: float = 1 / 3,
+    **protocol: Any,
 ) -> Callable[[Variables, Array], jax.Array]:
     """A jitted function (variables, uint8 RGB images (b, h, w, 3)) -> class ids (b, h, w).
 
-    apply_fn: (variables, images float32) -> logits. normalise: images uint8 -> float32, on the device. The rest as in
-        `predict`.
+    apply_fn: (variables, images float32) -> logits. normalise: images uint8 -> float32, on the device.
+    protocol: options of `predict` (scales, flip, window, ...; see protocols.py).
     The ids are uint8 up to 255 classes, else int32. Each image shape compiles once.
     """
 
@@ -151,10 +171,7 @@ def predictor(
         logits = predict(
             lambda x: apply_fn(variables, x),
             normalise(images),
-            scales=scales,
-            flip=flip,
-            window=window,
-            overlap=overlap,
+            **protocol,
         )
         return jnp.argmax(logits, axis=-1).astype(jnp.uint8 if logits.shape[-1] < 256 else jnp.int32)
 

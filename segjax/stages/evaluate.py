@@ -18,9 +18,9 @@ from segjax.training.checkpoints import load_for_inference
 log = logging.getLogger("segjax")
 
 KEYS = {
-    "kind", "dataset", "checkpoint", "split", "batch_size", "scales", "flip", "window", "overlap", "limit", "worst",
-    "mesh", "dtype",
+    "kind", "dataset", "checkpoint", "split", "batch_size", "protocol", "limit", "worst", "mesh", "dtype",
 }  # fmt: skip
+VIEWS = ("scales", "flip", "window", "overlap", "average", "multiple", "base_size")  # options of inference.predict
 
 
 def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
     settings.checkpoint: the name of a stage of this run, or a folder.
     """
-    check_keys(settings, KEYS, where=context.name, required=("checkpoint", "split"))
+    check_keys(settings, {*KEYS, *VIEWS}, where=context.name, required=("checkpoint", "split"))
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
     source = build.open_split(settings.get("dataset") or context.dataset, settings["split"])
     inside = context.workdir / settings["checkpoint"]
@@ -40,18 +40,14 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         )
     dtype = build.compute_dtype(settings.get("dtype", "auto"))
     model = build.create_model({**spec, "options": {**spec["options"], "dtype": dtype}})
-    window = tuple(settings.get("window", ())) or None
     score = scoring.Scorer(
         model,
         source,
         mesh=mesh,
         normalisation=info["normalisation"],
         batch_size=settings.get("batch_size", 1),
-        scales=tuple(settings.get("scales", (1.0,))),
-        flip=settings.get("flip", False),
-        window=window,
-        overlap=settings.get("overlap", 1 / 3),
         limit=settings.get("limit") or None,
+        **views(settings),
     )
     evaluation = score(scoring.replicate(variables, mesh), worst=settings.get("worst", 0))
     where = f"{context.dataset['name']} {settings['split']}, {evaluation.images} images"
@@ -74,3 +70,13 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         "images_per_second": round(evaluation.images / max(evaluation.seconds, 1e-9), 2),
         "checkpoint_step": info["step"],
     }
+
+
+def views(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `predict`: those of the named protocol, then what the settings add; () and False add nothing."""
+    options = inference.find_protocol(settings.get("protocol") or "single")
+    for name in VIEWS:
+        value = plain(settings.get(name, []))
+        if value not in ([], False):
+            options[name] = tuple(value) if isinstance(value, list) else value
+    return options

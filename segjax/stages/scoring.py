@@ -25,11 +25,8 @@ class Scorer:
         mesh: Mesh,
         normalisation: str,
         batch_size: int,
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
-        window: tuple[int, int] | None = None,
-        overlap: float = 1 / 3,
         limit: int | None = None,
+        **protocol: Any,
     ):
         mean, std = build.normalisation(normalisation)
         self._source, self._mesh, self._limit = source, mesh, limit
@@ -38,10 +35,7 @@ class Scorer:
         self._predict = inference.predictor(
             lambda variables, images: model.apply(variables, images, train=False).logits,
             normalise=functools.partial(augment.normalise, mean=mean, std=std),
-            scales=scales,
-            flip=flip,
-            window=window,
-            overlap=overlap,
+            **protocol,
         )
 
     def __call__(

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segjax import ops
-from segjax.inference import predict, predictor, tile_starts
+from segjax.errors import UserError
+from segjax.inference import PROTOCOLS, find_protocol, predict, predictor, tile_starts
 
 
 def context_net(x):
@@ -201,3 +202,40 @@ def test_rows_spread_over_devices_give_the_same_logits():
     spread = jax.device_put(images, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
     np.testing.assert_allclose(run(spread), run(images), rtol=1e-5, atol=1e-5)
     assert "all-gather" not in run.lower(spread).compile().as_text()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_probabilities_are_averaged_over_views_at_the_size_of_the_image(flip):
+    images = random_images(20, 30)
+    total, count = 0.0, 0
+    for scale in (0.5, 1.0):
+        size = tuple(8 * math.ceil(int(n * scale) / 8) for n in (20, 30))
+        for mirrored in (False, True)[: 1 + flip]:
+            view = ops.resize(images, size, antialias=True)
+            logits = context_net(view[:, :, ::-1] if mirrored else view)
+            logits = ops.resize(logits[:, :, ::-1] if mirrored else logits, (20, 30))
+            total, count = total + np.asarray(jax.nn.softmax(logits)), count + 1
+    found = predict(context_net, images, scales=(0.5, 1.0), flip=flip, average="probabilities", multiple=8)
+    np.testing.assert_allclose(found, total / count, atol=1e-5)
+
+
+def test_base_size_is_where_everything_happens():
+    images = random_images(20, 30)
+    there = ops.resize(images, (24, 48), method="bicubic", antialias=True)
+    expected = ops.resize(predict(context_net, there, window=(16, 16), flip=True), (20, 30), method="nearest")
+    found = predict(context_net, images, window=(16, 16), flip=True, base_size=(24, 48))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_runs(name):
+    options = find_protocol(name)
+    sizes = {"window": (16, 16), "base_size": (16, 40)}
+    small = {key: sizes.get(key, value) for key, value in options.items()}
+    result = predict(context_net, random_images(12, 20, b=1), **small)
+    assert result.shape[:3] == (1, 12, 20) and np.isfinite(result).all()
+
+
+def test_an_unknown_protocol_names_the_nearest():
+    with pytest.raises(UserError, match="Did you mean 'kitti_multi'"):
+        find_protocol("kiti_multi")
