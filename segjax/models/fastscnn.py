@@ -12,6 +12,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.models.checks import check_images
 from segjax.models.layers import BatchNorm, Conv, Dropout, relu
 from segjax.ops import adaptive_avg_pool, resize
 from segjax.typing import Array, SegOutput
@@ -117,9 +118,15 @@ class FastSCNN(nn.Module):
     bn_eps: float = 1e-5
     remat: bool = False
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The auxiliary head weighs 0.4 (Tramac/Fast-SCNN-pytorch)."""
+        return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images, smallest=3 - 2 * self.stem_padding)
         dtype = jnp.dtype(self.dtype)
         conv = partial(Conv, dtype=dtype)
         norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
