@@ -103,11 +103,6 @@ class DeepLabV3Plus(nn.Module):
     bn_eps: float = 1e-5
     remat: bool = False
 
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """One head."""
-        return {"logits": 1.0}
-
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""

@@ -118,11 +118,6 @@ class FastSCNN(nn.Module):
     bn_eps: float = 1e-5
     remat: bool = False
 
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """The auxiliary head weighs 0.4 (Tramac/Fast-SCNN-pytorch)."""
-        return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
-
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
