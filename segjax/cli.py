@@ -304,49 +304,100 @@ def check_data(arguments: argparse.Namespace) -> int:
 
 def _describe_summary(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", required=True, metavar="NAME", help="name of a network, for example fastscnn")
+    add("--model", metavar="NAME", help="name of a network, for example fastscnn")
+    add("--all", action="store_true", help="one row for each network instead, as a page for docs/")
     add("--size", required=True, type=_size, metavar="HxW", help="size of the input image in pixels")
     add("--num-classes", type=_positive_int, default=19, metavar="K", help="number of classes (19)")
     add("--batch", type=_positive_int, default=1, metavar="N", help="images at once (1)")
     add("--depth", type=_positive_int, default=1, metavar="N", help="levels of modules to tell apart (1)")
     add("--option", nargs="+", action="extend", type=_option, default=[], metavar="K=V", help="options of the network")
-    add("--compile", action="store_true", help="also compile, and report the memory XLA plans for a forward pass")
+    add("--compile", action="store_true", help="also compile, and report the memory XLA plans on this device")
+    add("--output", metavar="FILE", help="with --all: write the page there instead of printing it")
 
 
 def summary(arguments: argparse.Namespace) -> None:
-    """Prints parameters, multiply-adds and activation memory of a network, per module; nothing is computed."""
+    """Prints parameters, multiply-adds and memory of a network, per module, or of all; nothing is computed."""
+    if arguments.all == bool(arguments.model):
+        raise UserError("segjax summary shows one network (--model=NAME) or all of them (--all); give one of these")
+    if arguments.output and not arguments.all:
+        raise UserError(f"--output={arguments.output} is for the page of --all; redirect the table of one network")
+    if arguments.all:
+        if arguments.option or arguments.compile or arguments.batch != 1 or arguments.depth != 1:
+            raise UserError(
+                "--all shows every network with its defaults; leave --option, --compile, --batch, --depth out"
+            )
+        _summary_of_all(arguments)
+    else:
+        _summary_of_one(arguments)
+
+
+def _summary_of_all(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from segjax import models
+    from segjax.inference.model_costs import model_page
+
+    page = model_page(models.names(), arguments.size, num_classes=arguments.num_classes)
+    if arguments.output:
+        Path(arguments.output).write_text(page)
+        print(arguments.output)
+    else:
+        print(page, end="")
+
+
+def _summary_of_one(arguments: argparse.Namespace) -> None:
     import jax
     import jax.numpy as jnp
     from rich.console import Console
 
     from segjax import models
-    from segjax.inference.summary import cost_table, module_costs, saved_for_backward
+    from segjax.inference.model_costs import abstract_variables, model_costs
+    from segjax.inference.summary import cost_table
 
-    model = models.create(arguments.model, arguments.num_classes, **dict(arguments.option))
+    options = dict(arguments.option)
+    model = models.create(arguments.model, arguments.num_classes, **options)
     images = jax.ShapeDtypeStruct((arguments.batch, *arguments.size, 3), jnp.float32)
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
-
-    def forward(variables, images):
-        return model.apply(variables, images, train=False).logits
-
-    def training(params, statistics, images):
-        rngs = {"dropout": jax.random.key(0)}
-        return model.apply({**statistics, "params": params}, images, train=True, mutable=["batch_stats"], rngs=rngs)[0]
-
-    costs = module_costs(forward, variables, images, depth=arguments.depth)
+    costs = model_costs(
+        arguments.model,
+        arguments.size,
+        num_classes=arguments.num_classes,
+        batch=arguments.batch,
+        depth=arguments.depth,
+        **options,
+    )
     size = "x".join(map(str, arguments.size))
     title = f"{arguments.model}, {arguments.num_classes} classes, {arguments.batch} x {size}"
-    Console().print(cost_table(costs, title=title))
+    table = cost_table(costs, title=title)
+    Console(width=Console(width=1000).measure(table).maximum).print(table)  # all digits, however narrow the terminal
+    variables = abstract_variables(model, images)
     statistics = {name: value for name, value in variables.items() if name != "params"}
-    saved = saved_for_backward(training, variables["params"], statistics, images)
     print(f"parameters: {_bytes(variables['params'])} in float32, statistics {_bytes(statistics)}")
+    saved = sum(cost.saved_bytes for cost in costs.values())
     print(f"training keeps {saved / 2**20:,.0f} MiB of activations for the backward pass")
     if arguments.compile:
-        analysis = jax.jit(forward).lower(variables, images).compile().memory_analysis()
+        _print_planned_memory(model, variables["params"], statistics, images)
+    print("multiply-adds: convolutions and matrix products with kernels; activations: what these write")
+
+
+def _print_planned_memory(model: Any, params: Any, statistics: Any, images: Any) -> None:
+    """Temporary memory of the compiled forward pass and of the gradient."""
+    import jax
+
+    from segjax.inference.model_costs import forward, training
+
+    def loss(params, statistics, images):
+        return sum(head.sum() for head in jax.tree.leaves(training(model)(params, statistics, images)))
+
+    programs = {
+        "inference": jax.jit(forward(model)).lower({**statistics, "params": params}, images),
+        "the gradient of a training step": jax.jit(jax.grad(loss)).lower(params, statistics, images),
+    }
+    for what, lowered in programs.items():
+        analysis = lowered.compile().memory_analysis()
         if analysis is None:
             raise UserError(f"the {jax.default_backend()} backend does not report memory; leave --compile out")
-        print(f"inference needs {analysis.temp_size_in_bytes / 2**20:,.0f} MiB beside parameters, image and logits")
-    print("multiply-adds: convolutions and matrix products with kernels; activations: what these write")
+        planned = analysis.temp_size_in_bytes / 2**20
+        print(f"{what} needs {planned:,.0f} MiB on {jax.default_backend()} beside parameters, images and results")
 
 
 def _bytes(tree: Any) -> str:

@@ -25,16 +25,20 @@ OTHER = "(products of activations)"
 
 @dataclasses.dataclass
 class Cost:
-    """parameters: numbers. multiply_adds: for the batch given. activation_bytes: outputs of its convolutions."""
+    """Of a module, for the batch given.
+
+    parameters: numbers. multiply_adds: of one forward pass. activation_bytes: outputs of its convolutions.
+    saved_bytes: what training keeps of it for the backward pass; filled from `saved_for_backward`.
+    """
 
     parameters: int = 0
     multiply_adds: int = 0
     activation_bytes: int = 0
+    saved_bytes: int = 0
 
     def __iadd__(self, other: Cost) -> Cost:
-        self.parameters += other.parameters
-        self.multiply_adds += other.multiply_adds
-        self.activation_bytes += other.activation_bytes
+        for field in dataclasses.fields(Cost):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
         return self
 
 
@@ -61,19 +65,47 @@ def module_costs(
     return costs
 
 
-def saved_for_backward(apply_fn: Callable[..., Any], params: Any, *others: Any) -> int:
-    """Bytes that the backward pass keeps from the forward pass, parameters and inputs not counted; remat shows here.
+def saved_for_backward(apply_fn: Callable[..., Any], params: Any, *others: Any, depth: int = 2) -> dict[str, int]:
+    """Bytes of each module that the backward pass keeps from the forward pass; remat shows here.
 
     apply_fn: (params, *others) -> arrays, in training mode. params, others: arrays or shapes.
+    depth: as in `module_costs`. What is computed between modules counts for the one it comes from.
+    Not counted: parameters, inputs, and what depends on parameters and constants only (XLA makes it again).
     """
 
     def residuals(params, *others):
         return jax.tree.leaves(jax.vjp(lambda params: apply_fn(params, *others), params)[1])
 
     closed = jax.make_jaxpr(residuals)(params, *others)
-    given = {id(var) for var in (*closed.jaxpr.invars, *closed.jaxpr.constvars)}
+    fixed = len(jax.tree.leaves(params))
+    moving = {id(var) for var in closed.jaxpr.invars[fixed:]}  # variables that depend on the images
+    owner: dict[int, str] = {}
+    for eqn in closed.jaxpr.eqns:
+        sources = [var for var in eqn.invars if id(var) in moving]
+        if sources:
+            moving |= {id(var) for var in eqn.outvars}
+        before = [owner[id(var)] for var in sources if id(var) in owner]
+        name = _running_module(str(eqn.source_info.name_stack), params)
+        if len(name.split(".")) < depth or not name:
+            name = next((other for other in before if other.startswith(name)), name)
+        owner |= {id(var): name for var in eqn.outvars}
     kept = {id(var): var.aval for var in closed.jaxpr.outvars if not isinstance(var, core.Literal)}
-    return sum(_bytes(aval) for key, aval in kept.items() if key not in given)
+    saved: dict[str, int] = {}
+    for key, aval in kept.items():
+        if key in moving and key in owner:
+            group = _group(owner[key], depth)
+            saved[group] = saved.get(group, 0) + _bytes(aval)
+    return saved
+
+
+def _running_module(name_stack: str, params: Any) -> str:
+    """Dotted name of the module with parameters that runs in a name stack such as jvp(Net)/Trunk_0/layer1.0/conv1."""
+    names, node = [], params
+    for name in name_stack.split("/"):
+        name = name[name.rfind("(") + 1 :].rstrip(")")  # jvp(Net), transpose(jvp(Net))
+        if isinstance(node, Mapping) and isinstance(node.get(name), Mapping):
+            names, node = [*names, name], node[name]
+    return ".".join(names)
 
 
 def cost_table(costs: Mapping[str, Cost], *, title: str = "") -> Table:
@@ -83,14 +115,20 @@ def cost_table(costs: Mapping[str, Cost], *, title: str = "") -> Table:
         total += cost
     table = Table(title=title or None, title_justify="left", show_footer=True)
     table.add_column("module", footer="total")
-    cells = [f"{total.parameters:,}", _si(total.multiply_adds), "", _mib(total.activation_bytes)]
-    for heading, foot in zip(("parameters", "multiply-adds", "share", "activations"), cells):
+    headings = ("parameters", "multiply-adds", "share", "activations", "kept to train")
+    cells = _cells(total, total)
+    shown = 5 if total.saved_bytes else 4
+    for heading, foot in zip(headings[:shown], cells):
         table.add_column(heading, footer=foot, justify="right")
     for name, cost in costs.items():
-        share = f"{100 * cost.multiply_adds / total.multiply_adds:.1f} %" if total.multiply_adds else ""
-        row = (f"{cost.parameters:,}", _si(cost.multiply_adds), share, _mib(cost.activation_bytes))
-        table.add_row(name, *row)
+        table.add_row(name, *_cells(cost, total)[:shown])
     return table
+
+
+def _cells(cost: Cost, total: Cost) -> tuple[str, ...]:
+    share = f"{100 * cost.multiply_adds / total.multiply_adds:.1f} %" if total.multiply_adds else ""
+    memory = (_mib(cost.activation_bytes), _mib(cost.saved_bytes))
+    return f"{cost.parameters:,}", _si(cost.multiply_adds), share, *memory
 
 
 # Walking the jaxpr. Each variable is either an activation or made of parameters and constants only; of the latter we
