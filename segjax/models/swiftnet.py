@@ -39,13 +39,12 @@ class Unit(nn.Module):
     conv: ModuleDef
     norm: ModuleDef
     kernel_size: int = 3
-    use_bias: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(b, h, w, c) -> (b, h, w, features)."""
         x = relu(self.norm(name="norm")(x))
-        return self.conv(self.features, self.kernel_size, use_bias=self.use_bias, name="conv")(x)
+        return self.conv(self.features, self.kernel_size, name="conv")(x)
 
 
 class PyramidPooling(nn.Module):
@@ -194,8 +193,9 @@ def _add(x: Array, skip: Array) -> Array:
 
 def _classify(network, x: Array, images: Array, conv: ModuleDef, norm: ModuleDef, train: bool) -> Array:
     """Logits (b, h, w, k) at the size of the images. Called in the network's compact method."""
+    x = relu(norm(name="logits.norm")(x))
     x = Dropout(network.dropout, train=train, name="drop")(x)
-    x = Unit(network.num_classes, conv, norm, kernel_size=1, use_bias=True, name="logits")(x)
+    x = conv(network.num_classes, 1, use_bias=True, name="logits.conv")(x)
     return resize(x.astype(jnp.promote_types(x.dtype, jnp.float32)), images.shape[1:3])
 
 
