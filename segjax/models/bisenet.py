@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.checks import check_images
 from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in, relu
@@ -146,13 +147,13 @@ class BiSeNet(nn.Module):
     @property
     def loss_weights(self) -> dict[str, float]:
         """All heads weigh 1 (TorchSeg's BiSeNet, CoinCheung's training script), each under OHEM."""
-        return {name: 1.0 for name in FORMS[self.form].heads if self.aux or name == "logits"}
+        return {name: 1.0 for name in self._form().heads if self.aux or name == "logits"}
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
         check_images(images)
-        form, dtype = FORMS[self.form], jnp.dtype(self.dtype)
+        form, dtype = self._form(), jnp.dtype(self.dtype)
         conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_in)
         norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
         image_norm = partial(norm, train=False) if images.shape[0] == 1 else norm
@@ -197,6 +198,11 @@ class BiSeNet(nn.Module):
                 full[output] = y[:, : size[0], : size[1]]
         features = {"spatial": spatial, "layer3": maps[16], "refine0": context[16], "refine1": context[8], "ffm": fused}
         return SegOutput(full.pop("logits"), full, features | low)
+
+    def _form(self) -> Form:
+        if self.form not in FORMS:
+            raise UserError(f"form={self.form!r} of BiSeNet does not exist.{did_you_mean(self.form, FORMS)}")
+        return FORMS[self.form]
 
     @staticmethod
     def _grow(x: Array, size: tuple[int, int], form: Form) -> Array:
