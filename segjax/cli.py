@@ -323,12 +323,21 @@ def summary(arguments: argparse.Namespace) -> None:
         raise UserError(f"--output={arguments.output} is for the page of --all; redirect the table of one network")
     if arguments.all:
         if arguments.option or arguments.compile or arguments.batch != 1 or arguments.depth != 1:
-            raise UserError(
-                "--all shows every network with its defaults; leave --option, --compile, --batch, --depth out"
-            )
+            raise UserError("--all shows networks with their defaults; leave out --option, --compile, --batch, --depth")
         _summary_of_all(arguments)
-    else:
-        _summary_of_one(arguments)
+        return
+
+    from segjax.inference.model_costs import print_summary
+
+    print_summary(
+        arguments.model,
+        size=arguments.size,
+        num_classes=arguments.num_classes,
+        batch=arguments.batch,
+        depth=arguments.depth,
+        options=dict(arguments.option),
+        compile=arguments.compile,
+    )
 
 
 def _summary_of_all(arguments: argparse.Namespace) -> None:
@@ -343,67 +352,6 @@ def _summary_of_all(arguments: argparse.Namespace) -> None:
         print(arguments.output)
     else:
         print(page, end="")
-
-
-def _summary_of_one(arguments: argparse.Namespace) -> None:
-    import jax
-    import jax.numpy as jnp
-    from rich.console import Console
-
-    from segjax import models
-    from segjax.inference.model_costs import abstract_variables, model_costs
-    from segjax.inference.summary import cost_table
-
-    options = dict(arguments.option)
-    model = models.create(arguments.model, arguments.num_classes, **options)
-    images = jax.ShapeDtypeStruct((arguments.batch, *arguments.size, 3), jnp.float32)
-    costs = model_costs(
-        arguments.model,
-        arguments.size,
-        num_classes=arguments.num_classes,
-        batch=arguments.batch,
-        depth=arguments.depth,
-        **options,
-    )
-    size = "x".join(map(str, arguments.size))
-    title = f"{arguments.model}, {arguments.num_classes} classes, {arguments.batch} x {size}"
-    table = cost_table(costs, title=title)
-    Console(width=Console(width=1000).measure(table).maximum).print(table)  # all digits, however narrow the terminal
-    variables = abstract_variables(model, images)
-    statistics = {name: value for name, value in variables.items() if name != "params"}
-    print(f"parameters: {_bytes(variables['params'])} in float32, statistics {_bytes(statistics)}")
-    saved = sum(cost.saved_bytes for cost in costs.values())
-    print(f"training keeps {saved / 2**20:,.0f} MiB of activations for the backward pass")
-    if arguments.compile:
-        _print_planned_memory(model, variables["params"], statistics, images)
-    print("multiply-adds: convolutions and matrix products with kernels; activations: what these write")
-
-
-def _print_planned_memory(model: Any, params: Any, statistics: Any, images: Any) -> None:
-    """Temporary memory of the compiled forward pass and of the gradient."""
-    import jax
-
-    from segjax.inference.model_costs import forward, training
-
-    def loss(params, statistics, images):
-        return sum(head.sum() for head in jax.tree.leaves(training(model)(params, statistics, images)))
-
-    programs = {
-        "inference": jax.jit(forward(model)).lower({**statistics, "params": params}, images),
-        "the gradient of a training step": jax.jit(jax.grad(loss)).lower(params, statistics, images),
-    }
-    for what, lowered in programs.items():
-        analysis = lowered.compile().memory_analysis()
-        if analysis is None:
-            raise UserError(f"the {jax.default_backend()} backend does not report memory; leave --compile out")
-        planned = analysis.temp_size_in_bytes / 2**20
-        print(f"{what} needs {planned:,.0f} MiB on {jax.default_backend()} beside parameters, images and results")
-
-
-def _bytes(tree: Any) -> str:
-    import jax
-
-    return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) / 2**20:,.2f} MiB"
 
 
 COMMANDS: dict[str, tuple[Callable, Callable, str]] = {

@@ -162,8 +162,22 @@ def test_summary_of_all_writes_a_page(monkeypatch, tmp_path, capsys):
     assert str(page) in capsys.readouterr().out
 
 
-def test_summary_with_compile_tells_what_is_planned(capsys):
-    assert cli.main(["summary", "--model=fastscnn", "--size=32x32", "--compile"]) == 0
+def test_summary_with_compile_tells_what_is_planned(monkeypatch, capsys):
+    import flax.linen as nn
+
+    from segjax import models
+    from segjax.models.layers import Conv
+    from segjax.typing import SegOutput
+
+    class OneConvolution(nn.Module):
+        num_classes: int
+
+        @nn.compact
+        def __call__(self, images, train=False):
+            return SegOutput(Conv(self.num_classes, name="conv")(images))
+
+    monkeypatch.setitem(models.MODELS, "one", OneConvolution)
+    assert cli.main(["summary", "--model=one", "--size=32x32", "--compile"]) == 0
     out = capsys.readouterr().out
     assert "inference needs" in out and "gradient of a training step needs" in out
 
