@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from segjax import models
+from segjax import models, weights
 from segjax.errors import UserError
 from segjax.models.swiftnet import TRUNKS, SwiftNetPyramid
+from segjax.weights import names
 
 
 def shapes(name, size=(64, 96), **options):
@@ -67,3 +69,18 @@ def test_sizes_that_fit_are_not_padded():
 def test_impossible_settings_are_named(name, options, text):
     with pytest.raises(UserError, match=text):
         shapes(name, **options)
+
+
+def test_imagenet_weights_fill_the_trunk_and_nothing_else():
+    """Decoder and trunk share the prefix `backbone`; the classifier's file must fill the trunk only."""
+    module = models.create("swiftnet_efficientnet_lite0", 19)
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), variables)
+    trunk = {collection: {"backbone": tree["backbone"]} for collection, tree in ones.items()}
+    file = {name.removeprefix("backbone."): value for name, value in names.to_state_dict(trunk).items()}
+    file["_fc.weight"] = np.ones((1000, 1280), np.float32)
+    zeros = jax.tree.map(np.zeros_like, ones)
+    loaded, report = weights.load(file, zeros, source="efficientnet_lite")
+    assert set(report.matched) == set(names.leaves(trunk))
+    assert all((leaf == 1).all() for leaf in jax.tree.leaves(loaded["params"]["backbone"]))
+    assert not np.any(loaded["params"]["logits.conv"]["kernel"])
