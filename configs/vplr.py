@@ -160,7 +160,8 @@ def camvid_on_cpu(config, net):
         train.optimizer.schedule = dict(kind="poly", power=0.9, per="step", warmup_steps=50)
         train.optimizer.options = dict(momentum=0.9, weight_decay=4e-5)
     else:
-        train.total_epochs = 13
+        train.total_epochs = 15
+        train.ema_decay = 0.99
         train.model.options = dict(output_stride=32, skip_strides=(16, 8, 4))  # a ladder costs less than stride 16
         train.normalisation = "efficientnet_lite"
         train.init.update(weights="efficientnet_lite0", source="efficientnet_lite")
