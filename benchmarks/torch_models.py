@@ -15,6 +15,8 @@ from torch_fastscnn import FastSCNN
 TORCHVISION = {
     "deeplabv3_r50": "deeplabv3_resnet50",
     "deeplabv3_r101": "deeplabv3_resnet101",
+    "fcn_r50": "fcn_resnet50",
+    "fcn_r101": "fcn_resnet101",
 }
 
 
