@@ -9,25 +9,46 @@ import flax.linen as nn
 
 from segjax.errors import UserError, did_you_mean
 from segjax.models.bisenet import bisenet_r18, bisenet_r18_coincheung
+from segjax.models.deeplabv2 import deeplabv2_r101
+from segjax.models.deeplabv3 import deeplabv3_r50, deeplabv3_r101
 from segjax.models.deeplabv3plus import (
     deeplabv3plus_efficientnet_lite0,
     deeplabv3plus_efficientnet_lite1,
     deeplabv3plus_efficientnet_lite2,
     deeplabv3plus_r18,
     deeplabv3plus_r50,
+    deeplabv3plus_r101,
+    deeplabv3plus_rnx50,
+    deeplabv3plus_srnx50,
+    deeplabv3plus_srnx101,
+    deeplabv3plus_wrn38,
 )
 from segjax.models.fastscnn import FastSCNN
+from segjax.models.fcn import fcn_r50, fcn_r101
+from segjax.models.pspnet import pspnet_r50, pspnet_r101
 from segjax.models.swiftnet import swiftnet_efficientnet_lite0, swiftnet_r18, swiftnet_r18_pyramid
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "bisenet_r18": bisenet_r18,
     "bisenet_r18_coincheung": bisenet_r18_coincheung,
+    "deeplabv2_r101": deeplabv2_r101,
+    "deeplabv3_r50": deeplabv3_r50,
+    "deeplabv3_r101": deeplabv3_r101,
     "deeplabv3plus_efficientnet_lite0": deeplabv3plus_efficientnet_lite0,
     "deeplabv3plus_efficientnet_lite1": deeplabv3plus_efficientnet_lite1,
     "deeplabv3plus_efficientnet_lite2": deeplabv3plus_efficientnet_lite2,
     "deeplabv3plus_r18": deeplabv3plus_r18,
     "deeplabv3plus_r50": deeplabv3plus_r50,
+    "deeplabv3plus_r101": deeplabv3plus_r101,
+    "deeplabv3plus_rnx50": deeplabv3plus_rnx50,
+    "deeplabv3plus_srnx50": deeplabv3plus_srnx50,
+    "deeplabv3plus_srnx101": deeplabv3plus_srnx101,
+    "deeplabv3plus_wrn38": deeplabv3plus_wrn38,
     "fastscnn": FastSCNN,
+    "fcn_r50": fcn_r50,
+    "fcn_r101": fcn_r101,
+    "pspnet_r50": pspnet_r50,
+    "pspnet_r101": pspnet_r101,
     "swiftnet_efficientnet_lite0": swiftnet_efficientnet_lite0,
     "swiftnet_r18": swiftnet_r18,
     "swiftnet_r18_pyramid": swiftnet_r18_pyramid,

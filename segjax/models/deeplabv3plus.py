@@ -15,18 +15,29 @@ import jax.numpy as jnp
 
 from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite
-from segjax.models.backbones.resnet import ResNet
+from segjax.models.backbones.resnet import (
+    VPLR_STEM,
+    ResNet,
+    resnext50_32x4d,
+    se_resnext50_32x4d,
+    se_resnext101_32x4d,
+)
+from segjax.models.backbones.wide_resnet import WideResNet38
 from segjax.models.checks import check_images
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in, kaiming_fan_out, relu
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in, kaiming_fan_out, relu, torch_default
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
 
-# VPLR's ResNets dilate every block of layer3 and layer4, call the stem layer0 and have no prefix
-_vplr_resnet = partial(ResNet, dilation_rule="all_blocks", stem_names=("layer0.0", "layer0.1"))
+# VPLR's trunks dilate every block of layer3 and layer4 and have no prefix; its ResNets call the stem layer0
+_vplr_resnet = partial(ResNet, dilation_rule="all_blocks", stem_names=VPLR_STEM)
 TRUNKS: dict[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": partial(_vplr_resnet, depth) for depth in (18, 34, 50, 101)},
+    "resnext50_32x4d": partial(resnext50_32x4d, dilation_rule="all_blocks", stem_names=VPLR_STEM),
+    "se_resnext50_32x4d": partial(se_resnext50_32x4d, dilation_rule="all_blocks"),
+    "se_resnext101_32x4d": partial(se_resnext101_32x4d, dilation_rule="all_blocks"),
+    "wide_resnet38": WideResNet38,
     **{f"efficientnet_lite{n}": partial(EfficientNetLite, n, name="backbone") for n in range(3)},
 }
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # the same field of view in image pixels
@@ -86,6 +97,7 @@ class DeepLabV3Plus(nn.Module):
         each is followed by one 3x3 convolution (names `ladder.STRIDE`), which makes output stride 32 usable.
     separable: 3x3 convolutions of pyramid and decoder as depthwise + pointwise.
     dropout: before the classifier; 0 as published.
+    trunk_dropout: rates of the channel dropout in the last two modules of wide_resnet38, (0.3, 0.5) as published; ().
     """
 
     num_classes: int
@@ -98,6 +110,7 @@ class DeepLabV3Plus(nn.Module):
     skip_strides: tuple[int, ...] = (4,)
     separable: bool = False
     dropout: float = 0.0
+    trunk_dropout: tuple[float, ...] = ()
     dtype: str = "float32"
     bn_momentum: float = 0.1
     bn_eps: float = 1e-5
@@ -106,16 +119,21 @@ class DeepLabV3Plus(nn.Module):
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
-        check_images(images)
+        # the pooling of the SE trunks has no padding and needs two pixels
+        check_images(images, smallest=3 if self.trunk.startswith("se_resnext") else 1)
         self._check()
         dtype = jnp.dtype(self.dtype)
         conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_in)
+        # VPLR initialises only the last layers so on WideResNet38
+        inner = partial(conv, kernel_init=torch_default) if self.trunk == "wide_resnet38" else conv
+        inner3x3 = partial(SeparableConv, conv=inner) if self.separable else partial(inner, kernel_size=3)
         conv3x3 = partial(SeparableConv, conv=conv) if self.separable else partial(conv, kernel_size=3)
         norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
 
         trunk = TRUNKS[self.trunk](
             conv=partial(Conv, dtype=dtype, kernel_init=kaiming_fan_out), norm=norm,
             output_stride=self.output_stride, remat=self.remat,
+            **({"dropout": tuple(self.trunk_dropout), "train": train} if self.trunk_dropout else {}),
         )  # fmt: skip
         if trunk.name != "backbone":
             nn.share_scope(self, trunk)
@@ -127,13 +145,13 @@ class DeepLabV3Plus(nn.Module):
             )
 
         rates = RATES[self.output_stride] if self.rates is None else tuple(self.rates)
-        x = ASPP(self.aspp_channels, rates, conv, conv3x3, norm, name="aspp")(maps[self.output_stride])
-        x = bot = conv(self.decoder_channels, 1, name="bot_aspp")(x)
+        x = ASPP(self.aspp_channels, rates, inner, inner3x3, norm, name="aspp")(maps[self.output_stride])
+        x = bot = inner(self.decoder_channels, 1, name="bot_aspp")(x)
         for stride in self.skip_strides[:-1]:
             x = self._merge(x, conv(self.skip_channels, 1, name=f"ladder.{stride}.skip")(maps[stride]))
             x = conv3x3(self.decoder_channels, name=f"ladder.{stride}.0")(x)
             x = relu(norm(name=f"ladder.{stride}.1")(x))
-        x = self._merge(x, conv(self.skip_channels, 1, name="bot_fine")(maps[self.skip_strides[-1]]))
+        x = self._merge(x, inner(self.skip_channels, 1, name="bot_fine")(maps[self.skip_strides[-1]]))
         for i in (0, 3):
             x = relu(norm(name=f"final.{i + 1}")(conv3x3(self.decoder_channels, name=f"final.{i}")(x)))
         if self.dropout:
@@ -155,6 +173,8 @@ class DeepLabV3Plus(nn.Module):
     def _check(self) -> None:
         if self.trunk not in TRUNKS:
             raise UserError(f"trunk={self.trunk!r} does not exist.{did_you_mean(self.trunk, TRUNKS)}")
+        if self.trunk_dropout and self.trunk != "wide_resnet38":
+            raise UserError(f"trunk_dropout={self.trunk_dropout}: {self.trunk} has no dropout; leave it ().")
         if self.output_stride not in RATES:
             raise UserError(f"output_stride={self.output_stride} is not possible; choose 8, 16 or 32.")
         if not self.skip_strides or list(self.skip_strides) != sorted(self.skip_strides, reverse=True):
@@ -165,6 +185,11 @@ class DeepLabV3Plus(nn.Module):
 
 deeplabv3plus_r18 = partial(DeepLabV3Plus, trunk="resnet18")
 deeplabv3plus_r50 = partial(DeepLabV3Plus, trunk="resnet50")
+deeplabv3plus_r101 = partial(DeepLabV3Plus, trunk="resnet101")
+deeplabv3plus_rnx50 = partial(DeepLabV3Plus, trunk="resnext50_32x4d")
+deeplabv3plus_srnx50 = partial(DeepLabV3Plus, trunk="se_resnext50_32x4d")
+deeplabv3plus_srnx101 = partial(DeepLabV3Plus, trunk="se_resnext101_32x4d")
+deeplabv3plus_wrn38 = partial(DeepLabV3Plus, trunk="wide_resnet38", skip_strides=(2,), trunk_dropout=(0.3, 0.5))
 _lite = partial(
     DeepLabV3Plus, output_stride=16, aspp_channels=128, skip_channels=32,
     decoder_channels=96, bn_eps=BN_EPS,

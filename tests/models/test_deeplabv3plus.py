@@ -36,6 +36,13 @@ def test_number_of_parameters_is_the_published_one():
     assert count(variables["batch_stats"]) == 56_704
 
 
+def test_the_decoder_of_wide_resnet_works_at_half_the_size_of_the_image():
+    variables, output = shapes("deeplabv3plus_wrn38", output_stride=8)
+    assert variables["params"]["bot_fine"]["kernel"].shape == (1, 1, 128, 48)
+    assert output.features["stride2"].shape == (1, 32, 48, 128)
+    assert "convs.dropout" not in str(jax.tree.structure(variables))
+
+
 def test_r18_shares_the_head_with_r50():
     """Same names and, but for what depends on the width of the trunk, the same shapes."""
     (small, _), (large, _) = shapes(R18), shapes(R50)
@@ -88,7 +95,8 @@ def test_ladder_and_separable_options():
 def test_every_trunk_fits(trunk):
     variables, output = shapes(R50, trunk=trunk, output_stride=16)
     assert output.logits.shape == (1, 64, 96, 7)
-    prefix = "backbone" if "efficient" in trunk else "layer0.0"
+    stems = {"effi": "backbone", "se_r": "layer0.conv1", "wide": "mod1.conv1"}
+    prefix = stems.get(trunk[:4], "layer0.0")
     assert prefix in variables["params"]
 
 
@@ -101,6 +109,7 @@ def test_every_trunk_fits(trunk):
         (dict(skip_strides=()), "coarse to fine"),
         (dict(skip_strides=(8, 4)), "no map of stride 8"),
         (dict(skip_strides=(2,)), "no map of stride 2"),
+        (dict(trunk_dropout=(0.3, 0.5)), "resnet18 has no dropout"),
     ],
 )
 def test_impossible_settings_are_named(options, text):

@@ -1,15 +1,20 @@
-"""ResNet-18/34/50/101 (He et al., CVPR 2016) with the torchvision layer table and tensor names.
+"""ResNet-18/34/50/101 (He et al., CVPR 2016) and its kin, with the torchvision layer table and tensor names.
+
+Kin: ResNeXt (Xie et al., CVPR 2017; grouped 3x3 convolutions), SE-ResNeXt (Hu et al., CVPR 2018; Cadene's names) and
+the deep stem of PyTorch-Encoding and hszhao/semseg. DeepLabV2's ResNet is in resnet_caffe.py.
 
 The stride of a bottleneck sits on its 3x3 convolution. A stage whose stride would exceed `output_stride` keeps its
-resolution and dilates its 3x3 convolutions instead; two rules for how are in use, see `ResNet.dilation_rule`.
+resolution and dilates its 3x3 convolutions instead; two rules for how are in use, see `stage_plan`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
+import jax
 
 from segjax.errors import UserError
 from segjax.models.layers import relu
@@ -19,7 +24,36 @@ from segjax.typing import Array
 ModuleDef = Callable[..., nn.Module]
 DilationRule = Literal["torchvision", "all_blocks"]
 
+Plan = list[tuple[int, int, tuple[int, ...]]]
+
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+STEM = ("conv1", "bn1")
+DEEP_STEM = ("conv1.0", "conv1.1", "conv1.3", "conv1.4", "conv1.6", "bn1")  # PyTorch-Encoding, Tramac
+VPLR_STEM = ("layer0.0", "layer0.1")
+SEMSEG_STEM = ("layer0.0", "layer0.1", "layer0.3", "layer0.4", "layer0.6", "layer0.7")
+
+
+def stage_plan(depth: int, output_stride: int, rule: DilationRule) -> Plan:
+    """Of each of the four stages: its stride to the image, the stride of its first block, the dilation of each block.
+
+    rule: "torchvision" (`replace_stride_with_dilation`; PyTorch-Encoding, GluonCV): the first block of a stage keeps
+        the dilation of the stage before; "all_blocks" (VPLR, hszhao/semseg, DeepLabV2): all have the new dilation.
+    Raises UserError for a depth or stride that does not exist.
+    """
+    if depth not in BLOCKS:
+        raise UserError(f"ResNet depth {depth} does not exist; choose one of {', '.join(map(str, BLOCKS))}.")
+    if output_stride not in (8, 16, 32):
+        raise UserError(f"output_stride={output_stride} is not possible with a ResNet; choose 8, 16 or 32.")
+    plan, stride, dilation = [], 4, 1
+    for i, count in enumerate(BLOCKS[depth]):
+        before, step = dilation, 1 if i == 0 else 2
+        if stride * step > output_stride:
+            dilation, step = dilation * step, 1
+        stride *= step
+        first = before if rule == "torchvision" else dilation
+        plan.append((stride, step, (first,) + (dilation,) * (count - 1)))
+    return plan
 
 
 class BasicBlock(nn.Module):
@@ -42,8 +76,26 @@ class BasicBlock(nn.Module):
         return relu(y + _shortcut(self, x, y))
 
 
+class SqueezeExcite(nn.Module):
+    """Scales every channel by a factor in (0, 1) that a bottleneck of two layers makes of the image means."""
+
+    conv: ModuleDef
+    reduction: int = 16
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, c)."""
+        c = x.shape[-1]
+        y = relu(self.conv(c // self.reduction, 1, use_bias=True, name="fc1")(x.mean((1, 2), keepdims=True)))
+        return x * jax.nn.sigmoid(self.conv(c, 1, use_bias=True, name="fc2")(y))
+
+
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (stride and dilation), 1x1 to four times the width (ResNet-50 and deeper)."""
+    """1x1, 3x3 (stride and dilation), 1x1 to four times the width (ResNet-50 and deeper).
+
+    groups, group_width: of the 3x3 convolution, whose width is groups * floor(width * group_width / 64).
+    squeeze_excite: before the addition.
+    """
 
     width: int
     conv: ModuleDef
@@ -51,14 +103,20 @@ class Bottleneck(nn.Module):
     stride: int = 1
     dilation: int = 1
     stage_dilation: int = 1  # as BasicBlock; nothing follows the strided convolution here
+    groups: int = 1
+    group_width: int = 64
+    squeeze_excite: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(b, h, w, c) -> (b, h / stride, w / stride, 4 width)."""
-        y = relu(self.norm(name="bn1")(self.conv(self.width, 1, name="conv1")(x)))
-        y = self.conv(self.width, 3, self.stride, dilation=self.dilation, name="conv2")(y)
+        inner = self.width * self.group_width // 64 * self.groups
+        y = relu(self.norm(name="bn1")(self.conv(inner, 1, name="conv1")(x)))
+        y = self.conv(inner, 3, self.stride, dilation=self.dilation, groups=self.groups, name="conv2")(y)
         y = relu(self.norm(name="bn2")(y))
         y = self.norm(name="bn3")(self.conv(4 * self.width, 1, name="conv3")(y))
+        if self.squeeze_excite:
+            y = SqueezeExcite(self.conv, name="se_module")(y)
         return relu(y + _shortcut(self, x, y))
 
 
@@ -76,10 +134,11 @@ class ResNet(nn.Module):
     depth: 18, 34, 50 or 101.
     conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
     output_stride: 8, 16 or 32.
-    dilation_rule: "torchvision" (`replace_stride_with_dilation`; GluonCV): the first block of a stage keeps the
-        dilation of the stage before; "all_blocks" (VPLR, hszhao/semseg): every block of the stage has the new dilation.
-    stem_names: of the first convolution and norm; the VPLR networks call them "layer0.0" and "layer0.1".
-    pool_padding, pool_ceil: of the 3x3 stride-2 max pooling (VPLR's SE-ResNeXt trunks: 0 and True).
+    dilation_rule: see `stage_plan`.
+    stem_names: of convolution and norm in turn. Two make the 7x7 stem of 64 channels; six the deep stem, 3x3
+        convolutions to 64, 64 and 128 channels.
+    groups, group_width, squeeze_excite: of the bottlenecks; 32, 4 make a ResNeXt 32x4d.
+    pool_padding, pool_ceil: of the 3x3 stride-2 max pooling (Cadene's SE-ResNeXt trunks: 0 and True).
     remat: recompute each block in the backward pass.
     """
 
@@ -88,7 +147,10 @@ class ResNet(nn.Module):
     norm: ModuleDef
     output_stride: int = 32
     dilation_rule: DilationRule = "torchvision"
-    stem_names: tuple[str, str] = ("conv1", "bn1")
+    stem_names: tuple[str, ...] = STEM
+    groups: int = 1
+    group_width: int = 64
+    squeeze_excite: bool = False
     pool_padding: int = 1
     pool_ceil: bool = False
     remat: bool = False
@@ -101,13 +163,16 @@ class ResNet(nn.Module):
     @nn.compact
     def stages(self, images: Array) -> dict[str, Array]:
         """images (b, h, w, 3) -> {"layer0": after the pooling, "layer1", ..., "layer4"}."""
-        block = BasicBlock if self.depth < 50 else Bottleneck
-        block = nn.remat(block) if self.remat else block
-        x = self.conv(64, 7, 2, name=self.stem_names[0])(images)
-        x = relu(self.norm(name=self.stem_names[1])(x))
+        plan, block = self._plan(), self._block()
+        x = images
+        deep = len(self.stem_names) == 6
+        for i, width in enumerate((64, 64, 128) if deep else (64,)):
+            conv, norm = self.stem_names[2 * i : 2 * i + 2]
+            x = self.conv(width, 3 if deep else 7, 2 if i == 0 else 1, name=conv)(x)
+            x = relu(self.norm(name=norm)(x))
         x = max_pool(x, 3, 2, self.pool_padding, ceil_mode=self.pool_ceil)
         maps = {"layer0": x}
-        for i, (_, step, dilations) in enumerate(self._plan(), start=1):
+        for i, (_, step, dilations) in enumerate(plan, start=1):
             for j, dilation in enumerate(dilations):
                 x = block(
                     64 * 2 ** (i - 1), self.conv, self.norm, step if j == 0 else 1, dilation, dilations[-1],
@@ -116,18 +181,23 @@ class ResNet(nn.Module):
             maps[f"layer{i}"] = x
         return maps
 
-    def _plan(self) -> list[tuple[int, int, tuple[int, ...]]]:
-        """Of each stage: its stride to the image, the stride of its first block, the dilation of each block."""
-        if self.depth not in BLOCKS:
-            raise UserError(f"ResNet depth {self.depth} does not exist; choose one of {', '.join(map(str, BLOCKS))}.")
-        if self.output_stride not in (8, 16, 32):
-            raise UserError(f"output_stride={self.output_stride} is not possible with a ResNet; choose 8, 16 or 32.")
-        plan, stride, dilation = [], 4, 1
-        for i, count in enumerate(BLOCKS[self.depth]):
-            before, step = dilation, 1 if i == 0 else 2
-            if stride * step > self.output_stride:
-                dilation, step = dilation * step, 1
-            stride *= step
-            first = before if self.dilation_rule == "torchvision" else dilation
-            plan.append((stride, step, (first,) + (dilation,) * (count - 1)))
-        return plan
+    def _plan(self) -> Plan:
+        return stage_plan(self.depth, self.output_stride, self.dilation_rule)
+
+    def _block(self) -> ModuleDef:
+        kind = BasicBlock if self.depth < 50 else Bottleneck
+        kin = dict(groups=self.groups, group_width=self.group_width, squeeze_excite=self.squeeze_excite)
+        if kind is BasicBlock and (self.groups != 1 or self.squeeze_excite):
+            raise UserError(f"ResNet-{self.depth} has no bottlenecks: groups and squeeze_excite need depth 50 or 101.")
+        block = nn.remat(kind) if self.remat else kind
+        return block if kind is BasicBlock else partial(block, **kin)
+
+
+resnext50_32x4d = partial(ResNet, 50, groups=32, group_width=4)
+# Cadene's SE-ResNeXt, from which VPLR starts
+_se_resnext = partial(
+    ResNet, groups=32, group_width=4, squeeze_excite=True, stem_names=("layer0.conv1", "layer0.bn1"), pool_padding=0,
+    pool_ceil=True,
+)  # fmt: skip
+se_resnext50_32x4d = partial(_se_resnext, 50)
+se_resnext101_32x4d = partial(_se_resnext, 101)

@@ -1,0 +1,135 @@
+"""DeepLabV2 (Chen et al., PAMI 2018) with three scales, as kazuto1011/deeplab-pytorch publishes it.
+
+The published weights expect BGR pixels in 0..255 minus (104.008, 116.669, 122.675), and their batch norms were frozen:
+statistics (`frozen_bn`) and, by a rule of the optimizer, scale and bias as well.
+
+The domain-adaptation networks that descend from AdaptSegNet are `scales=(), rates=(6, 12), frozen_bn=False`: there, a
+misplaced return sums the first two of the four branches, and the running statistics move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.errors import UserError
+from segjax.models.backbones.resnet_caffe import CaffeResNet
+from segjax.models.checks import check_images
+from segjax.models.heads import upsample_logits
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in
+from segjax.ops import resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+
+class ASPP(nn.Module):
+    """The sum of dilated 3x3 convolutions to the classes; no norm, no ReLU."""
+
+    num_classes: int
+    rates: tuple[int, ...]
+    conv: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, num_classes)."""
+        conv = partial(
+            self.conv, self.num_classes, 3, use_bias=True, kernel_init=nn.initializers.normal(0.01),
+            bias_init=nn.initializers.zeros,
+        )  # fmt: skip
+        return sum(conv(dilation=rate, name=f"c{i}")(x) for i, rate in enumerate(self.rates))
+
+
+class SingleScale(nn.Module):
+    """Trunk and pyramid: images (b, h, w, 3) -> (logits (b, h/8, w/8, num_classes), stages of the trunk)."""
+
+    num_classes: int
+    depth: int
+    rates: tuple[int, ...]
+    conv: ModuleDef
+    norm: ModuleDef
+    drop: ModuleDef
+    remat: bool
+
+    @nn.compact
+    def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
+        """images in the type of the computation."""
+        trunk = CaffeResNet(self.depth, self.conv, self.norm, remat=self.remat)
+        nn.share_scope(self, trunk)
+        maps = trunk.stages(images)
+        return ASPP(self.num_classes, self.rates, self.conv, name="aspp")(self.drop(name="drop")(maps["layer5"])), maps
+
+
+class DeepLabV2(nn.Module):
+    """DeepLabV2. Call: images (b, h, w, 3) -> SegOutput.
+
+    With scales, logits are the largest over all scales, taken at 1/8 of the image and upsampled; the logits of every
+    scale are auxiliary heads ("logits100", "logits050", "logits075"; each at 1/8 of its image).
+
+    depth: of the ResNet, 50 or 101.
+    rates: dilations of the pyramid.
+    scales: of the image, beside 1; () for one scale and no auxiliary heads.
+    frozen_bn: use the running statistics in training too, and keep them.
+    dropout: before the pyramid; 0 as published.
+    """
+
+    num_classes: int
+    depth: int = 101
+    rates: tuple[int, ...] = (6, 12, 18, 24)
+    scales: tuple[float, ...] = (0.5, 0.75)
+    frozen_bn: bool = True
+    dropout: float = 0.0
+    dtype: str = "float32"
+    bn_momentum: float = 0.001
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float. train: batch statistics unless frozen, and dropout."""
+        self._check()
+        check_images(images, smallest=max(1, *(int(-(-1 // s)) for s in self.scales)) if self.scales else 1)
+        dtype = jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_in)
+        norm = partial(
+            BatchNorm, train=train and not self.frozen_bn, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype
+        )
+        drop = partial(Dropout, self.dropout, train=train)
+        base = SingleScale(self.num_classes, self.depth, self.rates, conv, norm, drop, self.remat, name="base")
+
+        size = images.shape[1:3]
+        heads = {}
+        for scale in (1.0, *self.scales):
+            scaled = images
+            if scale != 1:
+                target = tuple(int(n * scale) for n in size)
+                scaled = resize(images, target, scale_factor=scale)
+            y, maps = base(scaled.astype(dtype))
+            heads[_head(scale)] = y.astype(jnp.promote_types(y.dtype, jnp.float32))
+        first = next(iter(heads.values()))
+        largest = first
+        for y in list(heads.values())[1:]:
+            largest = jnp.maximum(largest, resize(y, first.shape[1:3]))
+        logits = upsample_logits(largest, size, align_corners=False)
+        return SegOutput(logits, heads if self.scales else {}, maps | {"max": largest})
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Published weight of the loss on each output: the same for every scale and for their maximum (kazuto1011)."""
+        return {"logits": 1.0} | {_head(s): 1.0 for s in ((1.0, *self.scales) if self.scales else ())}
+
+    def _check(self) -> None:
+        if any(not 0 < s <= 4 or s == 1 for s in self.scales):
+            raise UserError(f"scales={self.scales} of DeepLabV2 are those beside 1, between 0 and 4.")
+        if not self.rates:
+            raise UserError("rates=() leaves DeepLabV2 without a pyramid; give at least one dilation.")
+
+
+def _head(scale: float) -> str:
+    return f"logits{round(100 * scale):03d}"
+
+
+deeplabv2_r101 = partial(DeepLabV2, depth=101)

@@ -1,0 +1,157 @@
+"""DeepLabV3 (Chen et al., 2017) in its two PyTorch forms, whose weights do not fit each other.
+
+torchvision: 7x7 stem, upsampling with align_corners=False, elementwise dropout in the pyramid.
+encoding (PyTorch-Encoding, GluonCV; tensor names of Tramac's port): deep stem, align_corners=True, whole channels are
+dropped in the pyramid, a second dropout before the classifier.
+
+Both dilate by torchvision's rule and have an auxiliary FCN head on layer3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.errors import UserError, did_you_mean
+from segjax.models.backbones.resnet import DEEP_STEM, STEM, ResNet
+from segjax.models.checks import check_images
+from segjax.models.heads import FCNHead, upsample_logits
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+
+class Form(NamedTuple):
+    """Tensor names of a published network, and where it differs otherwise.
+
+    branches: prefixes of the 1x1 and the dilated 3x3 branches; convolution and norm are PREFIX.0 and PREFIX.1.
+    pool: convolution and norm of the image branch. block: convolution, norm and classifier after the pyramid.
+    """
+
+    trunk: str
+    stem: tuple[str, ...]
+    pyramid: str
+    branches: tuple[str, ...]
+    pool: tuple[str, str]
+    block: tuple[str, str, str]
+    aux: str
+    aux_weight: float
+    align_corners: bool
+    drop_channels: bool
+    drop_before_classifier: bool
+
+
+FORMS = {
+    "torchvision": Form(
+        trunk="backbone", stem=STEM, pyramid="classifier.0", branches=tuple(f"convs.{i}" for i in range(4)),
+        pool=("convs.4.1", "convs.4.2"), block=("classifier.1", "classifier.2", "classifier.4"), aux="aux_classifier",
+        aux_weight=0.5, align_corners=False, drop_channels=False, drop_before_classifier=False,
+    ),
+    "encoding": Form(
+        trunk="pretrained", stem=DEEP_STEM, pyramid="head.aspp", branches=("b0", "b1.block", "b2.block", "b3.block"),
+        pool=("b4.gap.1", "b4.gap.2"), block=("head.block.0", "head.block.1", "head.block.4"), aux="auxlayer.block",
+        aux_weight=0.2, align_corners=True, drop_channels=True, drop_before_classifier=True,
+    ),
+}  # fmt: skip
+RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
+
+
+class ASPP(nn.Module):
+    """1x1 and dilated 3x3 convolutions and the image mean side by side, projected to `features` channels.
+
+    The image branch has one value per channel and image: with one image its norm uses, and does not update, the running
+    statistics (PyTorch raises an error), since its own variance is 0.
+    """
+
+    features: int
+    rates: tuple[int, ...]
+    form: Form
+    conv: ModuleDef
+    norm: ModuleDef
+    drop: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, features)."""
+        maps = []
+        for rate, name in zip((0, *self.rates), self.form.branches):
+            y = self.conv(self.features, 3 if rate else 1, dilation=rate or 1, name=f"{name}.0")(x)
+            maps.append(relu(self.norm(name=f"{name}.1")(y)))
+        norm = partial(self.norm, train=False) if x.shape[0] == 1 else self.norm
+        pool = self.conv(self.features, 1, name=self.form.pool[0])(x.mean((1, 2), keepdims=True))
+        pool = relu(norm(name=self.form.pool[1])(pool))
+        maps.append(jnp.broadcast_to(pool, (*x.shape[:3], self.features)))
+        x = self.conv(self.features, 1, name="project.0")(jnp.concatenate(maps, -1))
+        return self.drop(name="project.3")(relu(self.norm(name="project.1")(x)))
+
+
+class DeepLabV3(nn.Module):
+    """DeepLabV3. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+
+    depth: of the ResNet, 50 or 101.
+    form: "torchvision" or "encoding", see above; torchvision's weights are for RGB normalised as ImageNet, both are.
+    output_stride: 8 as published, or 16 with halved dilations.
+    dropout: in the pyramid. head_dropout: before the classifiers that have one.
+    """
+
+    num_classes: int
+    depth: int = 101
+    form: Literal["torchvision", "encoding"] = "torchvision"
+    aux: bool = True
+    output_stride: int = 8
+    dropout: float = 0.5
+    head_dropout: float = 0.1
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
+        form = self._form()
+        if self.output_stride not in RATES:
+            raise UserError(f"output_stride={self.output_stride} is not possible with DeepLabV3; choose 8 or 16.")
+        dtype = jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype)
+        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        drop = partial(Dropout, train=train)
+        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=form.align_corners)
+
+        trunk = ResNet(
+            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, stem_names=form.stem,
+            remat=self.remat, name=form.trunk,
+        )  # fmt: skip
+        maps = trunk.stages(images.astype(dtype))
+        pyramid_drop = partial(drop, self.dropout, channels=form.drop_channels)
+        x = ASPP(256, RATES[self.output_stride], form, conv, norm, pyramid_drop, name=form.pyramid)(maps["layer4"])
+        features = maps | {"aspp": x}
+        x = relu(norm(name=form.block[1])(conv(256, 3, name=form.block[0])(x)))
+        if form.drop_before_classifier:
+            x = drop(self.head_dropout, name="head.block.3")(x)
+        logits = upsample(conv(self.num_classes, 1, use_bias=True, name=form.block[2])(x))
+        aux = {}
+        if self.aux:
+            head = FCNHead(self.num_classes, conv, norm, partial(drop, self.head_dropout), name=form.aux)
+            aux["aux"] = upsample(head(maps["layer3"]))
+        return SegOutput(logits, aux, features)
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Published weight of the loss on each output (torchvision references: 0.5; PyTorch-Encoding: 0.2)."""
+        return {"logits": 1.0, "aux": self._form().aux_weight} if self.aux else {"logits": 1.0}
+
+    def _form(self) -> Form:
+        if self.form not in FORMS:
+            raise UserError(f"form={self.form!r} of DeepLabV3 does not exist.{did_you_mean(self.form, FORMS)}")
+        return FORMS[self.form]
+
+
+deeplabv3_r50 = partial(DeepLabV3, depth=50)
+deeplabv3_r101 = partial(DeepLabV3, depth=101)

@@ -1,0 +1,59 @@
+"""FCN (Long et al., CVPR 2015) on a dilated ResNet, as torchvision has it: no decoder, one 3x3 convolution."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.models.backbones.resnet import ResNet
+from segjax.models.checks import check_images
+from segjax.models.heads import FCNHead, upsample_logits
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out
+from segjax.typing import Array, SegOutput
+
+
+class FCN(nn.Module):
+    """FCN. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+
+    depth: of the ResNet, 50 or 101.
+    output_stride: 8 as published, 16 or 32.
+    """
+
+    num_classes: int
+    depth: int = 101
+    aux: bool = True
+    output_stride: int = 8
+    dropout: float = 0.1
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
+        dtype = jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype)
+        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        trunk = ResNet(
+            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, remat=self.remat,
+            name="backbone",
+        )  # fmt: skip
+        maps = trunk.stages(images.astype(dtype))
+        head = partial(FCNHead, self.num_classes, conv, norm, partial(Dropout, self.dropout, train=train))
+        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=False)
+        logits = upsample(head(name="classifier")(maps["layer4"]))
+        aux = {"aux": upsample(head(name="aux_classifier")(maps["layer3"]))} if self.aux else {}
+        return SegOutput(logits, aux, maps)
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Published weight of the loss on each output (torchvision's segmentation references)."""
+        return {"logits": 1.0, "aux": 0.5} if self.aux else {"logits": 1.0}
+
+
+fcn_r50 = partial(FCN, depth=50)
+fcn_r101 = partial(FCN, depth=101)

@@ -1,0 +1,40 @@
+"""What the classifiers of several networks share: the FCN head and the last upsampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.models.layers import relu
+from segjax.ops import resize
+from segjax.typing import Array
+
+ModuleDef = Callable[..., nn.Module]
+
+
+class FCNHead(nn.Module):
+    """3x3 convolution, BN, ReLU, dropout, 1x1 convolution (Long et al., CVPR 2015, as torchvision has it).
+
+    channels: between the two; None for a quarter of the input's.
+    drop: constructor of the dropout layer.
+    """
+
+    num_classes: int
+    conv: ModuleDef
+    norm: ModuleDef
+    drop: ModuleDef
+    channels: int | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, num_classes)."""
+        x = self.conv(self.channels or x.shape[-1] // 4, 3, name="0")(x)
+        x = self.drop(name="3")(relu(self.norm(name="1")(x)))
+        return self.conv(self.num_classes, 1, use_bias=True, name="4")(x)
+
+
+def upsample_logits(logits: Array, size: tuple[int, int], *, align_corners: bool) -> Array:
+    """Bilinear, (b, h, w, k) of any float type -> (b, *size, k) in float32 (float64 stays)."""
+    return resize(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), size, align_corners=align_corners)

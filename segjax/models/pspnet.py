@@ -1,0 +1,151 @@
+"""PSPNet (Zhao et al., CVPR 2017) on a dilated deep-stem ResNet, in its two PyTorch forms.
+
+semseg (hszhao/semseg, the authors'): every block of layer3 and layer4 dilated, whole channels dropped, auxiliary loss
+0.4; sizes are 8 n + 1, others are padded with zeros (the mean colour) at the bottom and right.
+encoding (PyTorch-Encoding, GluonCV): torchvision's dilation rule, elementwise dropout, auxiliary loss 0.2, any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.errors import UserError, did_you_mean
+from segjax.models.backbones.resnet import DEEP_STEM, SEMSEG_STEM, DilationRule, ResNet
+from segjax.models.checks import check_images
+from segjax.models.heads import FCNHead, upsample_logits
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
+from segjax.ops import adaptive_avg_pool, resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+BINS = (1, 2, 3, 6)
+
+
+class Form(NamedTuple):
+    """Tensor names of a published network, and where it differs otherwise.
+
+    trunk: prefix, None for none. levels: prefix of convolution and norm of each bin size.
+    block: convolution, norm and classifier after the pyramid.
+    """
+
+    trunk: str | None
+    stem: tuple[str, ...]
+    dilation_rule: DilationRule
+    pyramid: str
+    levels: tuple[tuple[str, str], ...]
+    block: tuple[str, str, str]
+    aux: str
+    aux_weight: float
+    drop_channels: bool
+    one_more_than_8n: bool
+
+
+FORMS = {
+    "semseg": Form(
+        trunk=None, stem=SEMSEG_STEM, dilation_rule="all_blocks", pyramid="ppm",
+        levels=tuple((f"features.{i}.1", f"features.{i}.2") for i in range(4)), block=("cls.0", "cls.1", "cls.4"),
+        aux="aux", aux_weight=0.4, drop_channels=True, one_more_than_8n=True,
+    ),
+    "encoding": Form(
+        trunk="pretrained", stem=DEEP_STEM, dilation_rule="torchvision", pyramid="head.conv5.0",
+        levels=tuple((f"conv{i}.0", f"conv{i}.1") for i in range(1, 5)),
+        block=("head.conv5.1", "head.conv5.2", "head.conv5.5"), aux="auxlayer.conv5", aux_weight=0.2,
+        drop_channels=False, one_more_than_8n=False,
+    ),
+}  # fmt: skip
+
+
+class PyramidPooling(nn.Module):
+    """Means over 1, 2, 3 and 6 bins per side, projected to a quarter of the channels and appended to the input.
+
+    A norm that sees one value per channel (one bin, one image) uses, and does not update, its running statistics.
+    """
+
+    levels: tuple[tuple[str, str], ...]
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, 2 c)."""
+        maps = [x]
+        for bins, (conv, norm) in zip(BINS, self.levels):
+            y = self.conv(x.shape[-1] // 4, 1, name=conv)(adaptive_avg_pool(x, bins))
+            alone = y.shape[:3] == (1, 1, 1)
+            y = relu((partial(self.norm, train=False) if alone else self.norm)(name=norm)(y))
+            maps.append(resize(y, x.shape[1:3], align_corners=True))
+        return jnp.concatenate(maps, -1)
+
+
+class PSPNet(nn.Module):
+    """PSPNet. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+
+    depth: of the ResNet, 50 or 101.
+    form: "semseg" or "encoding", see above.
+    output_stride: 8 as published, 16 or 32.
+    dropout: before both classifiers.
+    """
+
+    num_classes: int
+    depth: int = 101
+    form: Literal["semseg", "encoding"] = "semseg"
+    aux: bool = True
+    output_stride: int = 8
+    dropout: float = 0.1
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
+        form = self._form()
+        dtype = jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype)
+        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        drop = partial(Dropout, self.dropout, train=train, channels=form.drop_channels)
+
+        h, w = images.shape[1:3]
+        if form.one_more_than_8n:
+            images = jnp.pad(images, ((0, 0), (0, -(h - 1) % 8), (0, -(w - 1) % 8), (0, 0)))
+        size = images.shape[1:3]
+        trunk = ResNet(
+            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, form.dilation_rule,
+            form.stem, remat=self.remat, name=form.trunk,
+        )  # fmt: skip
+        if form.trunk is None:
+            nn.share_scope(self, trunk)
+        maps = trunk.stages(images.astype(dtype))
+        x = PyramidPooling(form.levels, conv, norm, name=form.pyramid)(maps["layer4"])
+        features = maps | {"stem": maps["layer0"], "ppm": x}
+        x = relu(norm(name=form.block[1])(conv(512, 3, name=form.block[0])(x)))
+        x = conv(self.num_classes, 1, use_bias=True, name=form.block[2])(drop(name="drop")(x))
+
+        def full_size(y: Array) -> Array:
+            return upsample_logits(y, size, align_corners=True)[:, :h, :w]
+
+        aux = {}
+        if self.aux:
+            aux["aux"] = full_size(FCNHead(self.num_classes, conv, norm, drop, name=form.aux)(maps["layer3"]))
+        return SegOutput(full_size(x), aux, features)
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Published weight of the loss on each output (hszhao/semseg 0.4, PyTorch-Encoding 0.2)."""
+        return {"logits": 1.0, "aux": self._form().aux_weight} if self.aux else {"logits": 1.0}
+
+    def _form(self) -> Form:
+        if self.form not in FORMS:
+            raise UserError(f"form={self.form!r} of PSPNet does not exist.{did_you_mean(self.form, FORMS)}")
+        return FORMS[self.form]
+
+
+pspnet_r50 = partial(PSPNet, depth=50)
+pspnet_r101 = partial(PSPNet, depth=101)
