@@ -1,8 +1,9 @@
-"""The `segjax` console command: predict, check_data, summary.
+"""The `segjax` console command: predict, check_data, summary, export_weights.
 
 segjax predict --checkpoint=runs/camvid --input=drive.mp4 --output=out --scales 0.75 1 1.25 --flip
 segjax check_data --images=data/images --masks=data/masks --output=check
 segjax summary --model=fastscnn --size=1024x2048
+segjax export_weights --checkpoint=runs/camvid --output=camvid.safetensors
 
 Flags may be written --a-b or --a_b, with "=" or a space. An error that the user can cause is one line and exit code 2.
 Heavy packages are imported by the command that needs them, so that --help is quick.
@@ -140,7 +141,12 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _describe_predict(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="DIR", help="workdir of a run, or one of its stages or checkpoints")
+    add(
+        "--checkpoint",
+        required=True,
+        metavar="DIR",
+        help="workdir of a run, or one of its stages or checkpoints, or exported weights",
+    )
     add("--input", required=True, metavar="PATH", help="an image, a video, or a folder with any of them")
     add("--output", required=True, metavar="DIR", help="folder for the results")
     add("--write", nargs="+", default=["overlay", "ids"], metavar="KIND", help="overlay, ids, color (overlay ids)")
@@ -354,9 +360,32 @@ def _summary_of_all(arguments: argparse.Namespace) -> None:
         print(page, end="")
 
 
+# export_weights
+
+
+def _describe_export_weights(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="DIR", help="workdir of a run, or one of its stages or checkpoints")
+    add("--output", required=True, metavar="FILE", help="the .safetensors file to write")
+
+
+def export_weights(arguments: argparse.Namespace) -> None:
+    """Writes the weights of a run under the published tensor names; `predict` takes the file as --checkpoint."""
+    if not arguments.output.endswith(".safetensors"):
+        raise UserError(f"--output={arguments.output} must be the name of a .safetensors file")
+
+    from absl import logging as absl_logging
+
+    from segjax.training import checkpoints
+
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax tells every detail of reading a checkpoint
+    print(checkpoints.export_weights(arguments.checkpoint, arguments.output))
+
+
 COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "predict": (predict, _describe_predict, "Segment images, folders and videos with a trained network."),
     "check_data": (check_data, _describe_check_data, "Check a folder of images and masks before training."),
+    "export_weights": (export_weights, _describe_export_weights, "Write a run's weights to a .safetensors file."),
     "summary": (summary, _describe_summary, "Show parameters, multiply-adds and memory of a network."),
 }
 

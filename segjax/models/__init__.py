@@ -27,6 +27,7 @@ from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
 from segjax.models.pspnet import pspnet_r50, pspnet_r101
 from segjax.models.swiftnet import swiftnet_efficientnet_lite0, swiftnet_r18, swiftnet_r18_pyramid
+from segjax.models.trunks import trunk_pattern as trunk_pattern
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "bisenet_r18": bisenet_r18,

@@ -98,6 +98,9 @@ class DeepLabV3Plus(nn.Module):
     separable: 3x3 convolutions of pyramid and decoder as depthwise + pointwise.
     dropout: before the classifier; 0 as published.
     trunk_dropout: rates of the channel dropout in the last two modules of wide_resnet38, (0.3, 0.5) as published; ().
+    pool_padding: of the trunk's 3x3 stride-2 max pooling: 1 (torchvision), 0 (Cadene: none before the image, a partial
+        window behind it), None for that of the published trunk.
+    align_corners: of all upsampling; NVIDIA's later weights (branch main) were trained with False.
     """
 
     num_classes: int
@@ -111,6 +114,8 @@ class DeepLabV3Plus(nn.Module):
     separable: bool = False
     dropout: float = 0.0
     trunk_dropout: tuple[float, ...] = ()
+    pool_padding: int | None = None
+    align_corners: bool = True
     dtype: str = "float32"
     bn_momentum: float = 0.1
     bn_eps: float = 1e-5
@@ -132,7 +137,7 @@ class DeepLabV3Plus(nn.Module):
 
         trunk = TRUNKS[self.trunk](
             conv=partial(Conv, dtype=dtype, kernel_init=kaiming_fan_out), norm=norm,
-            output_stride=self.output_stride, remat=self.remat,
+            output_stride=self.output_stride, remat=self.remat, **self._pool(),
             **({"dropout": tuple(self.trunk_dropout), "train": train} if self.trunk_dropout else {}),
         )  # fmt: skip
         if trunk.name != "backbone":
@@ -157,7 +162,9 @@ class DeepLabV3Plus(nn.Module):
         if self.dropout:
             x = Dropout(self.dropout, train=train, name="drop")(x)
         x = conv(self.num_classes, 1, name="final.6")(x)
-        logits = resize(x.astype(jnp.promote_types(x.dtype, jnp.float32)), images.shape[1:3], align_corners=True)
+        logits = resize(
+            x.astype(jnp.promote_types(x.dtype, jnp.float32)), images.shape[1:3], align_corners=self.align_corners
+        )
         return SegOutput(logits, features={f"stride{s}": maps[s] for s in maps} | {"aspp_bot": bot})
 
     @property
@@ -165,10 +172,16 @@ class DeepLabV3Plus(nn.Module):
         """Published weight of the loss on each output; VPLR trains without auxiliary heads."""
         return {"logits": 1.0}
 
-    @staticmethod
-    def _merge(x: Array, skip: Array) -> Array:
+    def _merge(self, x: Array, skip: Array) -> Array:
         """[skip, x upsampled to its size]: (b, h, w, skip + c)."""
-        return jnp.concatenate([skip, resize(x, skip.shape[1:3], align_corners=True)], -1)
+        return jnp.concatenate([skip, resize(x, skip.shape[1:3], align_corners=self.align_corners)], -1)
+
+    def _pool(self) -> dict[str, object]:
+        if self.pool_padding is None:
+            return {}
+        if self.pool_padding not in (0, 1) or "resne" not in self.trunk or self.trunk.startswith("wide"):
+            raise UserError(f"pool_padding={self.pool_padding} is not possible with {self.trunk}; leave it out.")
+        return {"pool_padding": self.pool_padding, "pool_ceil": self.pool_padding == 0}
 
     def _check(self) -> None:
         if self.trunk not in TRUNKS:

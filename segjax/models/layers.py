@@ -7,6 +7,9 @@ A network builds `conv`, `norm` and `act` once, with `functools.partial`, and ha
 
 A submodule's name is the PyTorch name (dots included, `name="layer1.0"`), so that the path of a leaf joined with "." is
 the name of the published tensor, once kernel/scale -> weight, mean -> running_mean, var -> running_var.
+
+Which leaves are the trunk (ImageNet weights, slower learning) is told by their prefix, `backbone.` among others;
+models/trunks.py lists all that are known. A network with another one has a class attribute `trunk_pattern`.
 """
 
 from __future__ import annotations

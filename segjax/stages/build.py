@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,29 +55,76 @@ def create_model(spec: Mapping[str, Any]):
     return models.create(spec["name"], spec["num_classes"], **spec["options"])
 
 
+def with_source_options(spec: Mapping[str, Any], init: Mapping[str, Any]) -> dict[str, Any]:
+    """The model spec with the options that come with the weights `train.init` names; those of the spec stay.
+
+    Raises UserError when the network lacks such an option, as it could not be equal to the one the weights are of.
+    """
+    source = init.get("source") or weights.source_of(init.get("weights", ""))
+    known, added = models.options(spec["name"]), {}
+    for key, value in weights.find_source(source or None).options.items():
+        if key not in known:
+            raise UserError(
+                f"train.init.source={source!r} needs a network with the option {key}={value!r}, which "
+                f"{spec['name']!r} does not have; take another network or other weights."
+            )
+        if key in spec["options"]:
+            log.info("weights of %s want %s=%r; the config says %r", source, key, value, spec["options"][key])
+        else:
+            log.info("weights of %s come with the option %s=%r", source, key, value)
+            added[key] = value
+    return {**spec, "options": {**added, **spec["options"]}}
+
+
 def first_variables(model, settings: Mapping[str, Any], *, seed: int) -> Variables:
     """Fresh variables, then whatever `train.init` names on top of them.
 
-    weights: a file (.pth, .safetensors, .npz), or pretrained weights by name; source: whose tensor names it has.
-    checkpoint: a run of ours.
-    skip: regular expressions of tensors that keep their fresh values, a classifier of other classes for example.
+    weights: a file (.pth, .safetensors, .npz) or orbax folder, published weights by name, or "imagenet" for those of
+        the network's trunk; source: whose tensor names they have, where the weights do not tell.
+    checkpoint: a run of ours, or what `segjax export_weights` made of one.
+    scope: "all", or "backbone" for the trunk only.
+    skip: regular expressions of tensors that keep their fresh values.
     """
-    check_keys(settings, {"weights", "source", "checkpoint", "skip"}, where="train.init")
+    check_keys(settings, {"weights", "source", "checkpoint", "scope", "skip"}, where="train.init")
     init = jax.jit(functools.partial(model.init, train=False))
     variables = init(jax.random.key(seed), jnp.zeros((1, 64, 64, 3), jnp.float32))
+    only = _scope(model, variables, settings.get("scope") or "all")
     skip = tuple(settings.get("skip", ()))
     if settings.get("weights") and settings.get("checkpoint"):
         raise UserError("train.init names both weights and a checkpoint; keep one of them.")
-    if settings.get("weights"):
-        name = settings["weights"]
-        path = weights.pretrained(name)
-        variables, report = weights.load(path, variables, source=settings.get("source") or None, skip=skip)
-        log.info("weights %s: %s", name, _summary(report))
+    if name := settings.get("weights"):
+        name = weights.imagenet(_trunk_size(model, variables)) if name == "imagenet" else name
+        found = weights.find(name)
+        source = settings.get("source") or found.source or None
+        variables, report = weights.load(found.path, variables, source=source, skip=skip, only=only)
+        log.info("weights %s, from %s: %s", name, found.origin, _summary(report))
     if settings.get("checkpoint"):
         _, loaded, info = load_for_inference(settings["checkpoint"])
-        variables, report = weights.load(loaded, variables, skip=skip)
-        log.info("checkpoint %s, step %d: %s", settings["checkpoint"], info["step"], _summary(report))
+        variables, report = weights.load(loaded, variables, skip=skip, only=only)
+        log.info("checkpoint %s, step %s: %s", settings["checkpoint"], info["step"], _summary(report))
     return variables
+
+
+def _scope(model, variables: Variables, scope: str) -> str:
+    """Regular expression of the leaves that `train.init.scope` names."""
+    choose({"all": "all", "backbone": "backbone"}, scope, where="train.init.scope")
+    if scope == "all":
+        return ""
+    _trunk_size(model, variables)
+    return models.trunk_pattern(model)
+
+
+def _trunk_size(model, variables: Variables) -> int:
+    """Parameters of the trunk. Raises UserError for a network without one."""
+    pattern = models.trunk_pattern(model)
+    leaves = weights.to_state_dict({"params": variables["params"]})
+    size = sum(leaf.size for name, leaf in leaves.items() if pattern and re.search(pattern, name))
+    if not size:
+        raise UserError(
+            f"train.init asks for the trunk of {type(model).__name__}, which has none; give weights of the whole "
+            "network with train.init.scope='all'."
+        )
+    return size
 
 
 def _summary(report: weights.LoadReport) -> str:

@@ -49,6 +49,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
     dtype, remat = build.compute_dtype(settings.get("dtype", "auto")), settings.get("remat", False)
     spec = build.model_spec(settings["model"], num_classes=source.num_classes, dtype=dtype, remat=remat)
+    spec = build.with_source_options(spec, settings.get("init", {}))
     model = build.create_model(spec)
     variables = build.first_variables(model, settings.get("init", {}), seed=context.seed)
     schedule, optimizer = make_updates(settings["optimizer"], variables["params"], table)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from segjax import models, weights
 from segjax.errors import UserError
 from segjax.training.state import TrainState
 
@@ -178,11 +179,14 @@ def _newest_intact(folder: Path, steps: list[int], read: Callable[[int], Any]) -
 def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
     """Reads (model spec, variables, info) from a run, a stage, a checkpoint folder or one checkpoint.
 
-    path: DIR, DIR/<stage>, DIR/<stage>/checkpoints, or one step of it. The newest run stage is taken.
+    path: DIR, DIR/<stage>, DIR/<stage>/checkpoints, or one step of it. The newest run stage is taken. Or a
+        .safetensors file that `export_weights` wrote.
     Returns the spec {"name", "num_classes", "options"}, the averaged variables where there are any (host memory, every
     sharding undone), and what else was stored: class names, palette, label map, normalisation, metrics.
     Raises UserError when there is none or none is intact.
     """
+    if Path(path).suffix == ".safetensors":
+        return _load_exported(path)
     folder, step = _find(Path(path))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with ocp.CheckpointManager(
@@ -212,9 +216,34 @@ def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str,
     return result
 
 
+def export_weights(checkpoint: str | Path, output: str | Path) -> Path:
+    """Writes the weights of a run to a .safetensors file under the published tensor names.
+
+    The file says which network it belongs to, so that `load_for_inference` and the commands take it in place of a run.
+    """
+    spec, variables, info = load_for_inference(checkpoint)
+    keep = {name: info[name] for name in _EXPORTED if name in info}
+    return weights.save(output, variables, info={**keep, "model": spec})
+
+
+_EXPORTED = ("normalisation", "label_map", "dataset", "step")
+
+
+def _load_exported(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    info = weights.read_info(path)
+    spec = info["model"]
+    model = models.create(spec["name"], spec["num_classes"], **spec["options"])
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.float32))
+    variables, _ = weights.load(path, shapes)
+    return spec, variables, info
+
+
 def _find(path: Path) -> tuple[Path, int | None]:
     if not path.is_dir():
-        raise UserError(f"--checkpoint={path} is not a folder; give the run's --workdir or one of its stages.")
+        raise UserError(
+            f"--checkpoint={path} is not a folder; give the run's --workdir, one of its stages, or an exported "
+            ".safetensors file."
+        )
     path = path.resolve()
     if path.name.isdigit() and (path / "state").is_dir():
         return path.parent, int(path.name)

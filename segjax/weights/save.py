@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -10,20 +14,32 @@ import safetensors.numpy
 from segjax.errors import UserError
 from segjax.typing import Variables
 from segjax.weights import names
+from segjax.weights.read import INFO
 
 
-def save(path: str | Path, variables: Variables) -> Path:
+def save(path: str | Path, variables: Variables, *, info: Mapping[str, Any] | None = None) -> Path:
     """Writes params and batch_stats to path (.safetensors or .npz) in PyTorch names and layouts; `load` is the inverse.
 
-    Raises UserError for another suffix.
+    info: JSON of what else a reader should know (network, options, classes), kept in the metadata of a .safetensors
+        file; `read_info` gives it back.
+    The file appears under its name when it is complete. Raises UserError for another suffix.
     """
     path = Path(path)
-    tensors = {name: np.ascontiguousarray(value) for name, value in names.to_state_dict(variables).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".safetensors":
-        safetensors.numpy.save_file(tensors, path)
-    elif path.suffix == ".npz":
-        np.savez(path, **tensors)
-    else:
+    if path.suffix not in (".safetensors", ".npz"):
         raise UserError(f"Cannot write weights to {path}: the suffix {path.suffix!r} is not .safetensors or .npz.")
+    if info is not None and path.suffix == ".npz":
+        raise UserError(f"Cannot write {path}: only .safetensors files say which network they belong to.")
+    tensors = {name: np.asarray(value, order="C") for name, value in names.to_state_dict(variables).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if path.suffix == ".safetensors":
+            metadata = {"format": "pt", **({} if info is None else {INFO: json.dumps(info)})}
+            safetensors.numpy.save_file(tensors, part, metadata=metadata)
+        else:
+            with open(part, "wb") as file:
+                np.savez(file, **tensors)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path

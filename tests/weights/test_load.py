@@ -11,7 +11,6 @@ from flax.traverse_util import flatten_dict
 from segjax import models, weights
 from segjax.errors import UserError
 from segjax.weights import names
-from segjax.weights.names import SOURCES
 
 
 def variables(c=4, k=3):
@@ -83,15 +82,49 @@ def test_half_precision_tensors_take_the_type_of_the_leaf():
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
 
 
-def test_head_swap_needs_an_explicit_rule():
+def test_a_classifier_of_other_classes_keeps_its_values_and_one_line_says_so(caplog):
     target = concrete(variables(k=5))
-    with pytest.raises(
-        UserError, match=r"2 tensors of another shape \(fc.*\(3, 4\) for \(5, 4\).*skip=\(r'\^fc\\\.',\)"
-    ):
-        weights.load(state_dict(k=3), target)
-    found, report = weights.load(state_dict(k=3), target, skip=(r"^fc\.",))
+    with caplog.at_level("INFO", logger="segjax"):
+        found, report = weights.load(state_dict(k=3), target)
+    assert [r.message for r in caplog.records] == [
+        "The weights: fc has 3 classes there and 5 here, so it keeps its fresh values"
+    ]
     assert set(report.replaced) == {"fc.weight", "fc.bias"} and len(report.matched) == 6
+    assert not report.missing + report.unexpected
     np.testing.assert_array_equal(found["params"]["fc"]["kernel"], target["params"]["fc"]["kernel"])
+    _, same = weights.load(state_dict(k=3), target, skip=(r"^fc\.",))
+    assert same == report
+
+
+def wide(**shapes):
+    return {n: np.ones(shape, np.float32) for n, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"fc.weight": (3, 7), "fc.bias": (3,)},  # other features
+        {"fc.weight": (3, 4), "fc.bias": (9,)},  # no classifier: two numbers
+        {"fc.bias": (3,)},  # a bias alone
+        {"layer1.0.bn1.weight": (9,)},  # a norm
+        {"layer1.0.conv1.weight": (9, 2, 3, 3), "fc.weight": (3, 4), "fc.bias": (3,)},  # a wider network
+    ],
+)
+def test_only_the_number_of_classes_may_differ(other):
+    with pytest.raises(UserError, match=f"{len(other)} tensors? of another shape.*skip="):
+        weights.load(state_dict(k=5) | wide(**other), variables(k=5))
+
+
+def test_only_fills_and_expects_nothing_elsewhere():
+    source = state_dict(k=3) | {"decoder.weight": np.ones(1)}
+    del source["dw.weight"]
+    target = concrete(variables(k=5))
+    found, report = weights.load(source, target, only=r"^layer1\.")
+    assert len(report.matched) == 5 and not report.missing + report.unexpected + report.replaced
+    np.testing.assert_array_equal(found["params"]["dw"]["kernel"], target["params"]["dw"]["kernel"])
+    del source["layer1.0.bn1.bias"]
+    with pytest.raises(UserError, match=r"1 leaf name of the network not in the file \(layer1.0.bn1.bias\)"):
+        weights.load(source, target, only=r"^layer1\.")
 
 
 def test_not_strict_takes_what_fits_and_reports_the_rest():
@@ -104,7 +137,8 @@ def test_not_strict_takes_what_fits_and_reports_the_rest():
 
 
 def test_all_problems_come_in_one_sentence():
-    source = state_dict(k=3) | {f"extra{i}": np.ones(1) for i in range(5)}
+    source = state_dict(k=5) | wide(**{"fc.weight": (3, 7), "fc.bias": (3,)})
+    source |= {f"extra{i}": np.ones(1) for i in range(5)}
     del source["dw.weight"]
     with pytest.raises(UserError) as error:
         weights.load(source, variables(k=5), skip=("nothing_like_this",))
@@ -224,7 +258,3 @@ def test_every_efficientnet_tensor_is_used_or_named_as_ignored():
     tensors = [n for n in weights.read(path) if "num_batches_tracked" not in n]
     ignored = [n for n in tensors if n.startswith(("_conv_head", "_bn1", "_fc"))]
     assert len(report.matched) == len(tensors) - len(ignored) and len(ignored) == 7
-
-
-def test_sources_name_every_known_family():
-    assert set(SOURCES) == {"torchvision_resnet", "efficientnet_lite"}

@@ -1,0 +1,76 @@
+"""Downloads a published weight file once, checks its hash, and keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import logging
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from segjax.errors import UserError
+
+log = logging.getLogger("segjax")
+
+CHUNK = 2**20
+TIMEOUT = 30.0  # seconds without an answer
+
+
+def cache_dir() -> Path:
+    """$SEGJAX_WEIGHTS_DIR, or ~/.cache/segjax/weights."""
+    return Path(os.environ.get("SEGJAX_WEIGHTS_DIR") or "~/.cache/segjax/weights").expanduser()
+
+
+def fetch(url: str, sha256: str) -> Path:
+    """Path of the file at url in the cache, downloaded if it is not there.
+
+    sha256: the hash, or its first digits (PyTorch's file names carry eight).
+    The file appears under its name when it is complete and has that hash. Raises UserError without network, for a
+    missing, truncated or other file, with what to download and where to put it.
+    """
+    path = cache_dir() / url.rsplit("/", 1)[1]
+    if path.is_file():
+        _check(_hash(path), sha256, f"the file {path}", "delete it, and it is downloaded again")
+        return path
+    log.info("downloading %s to %s", url, path)
+    remedy = f"download it by other means and save it as {path}"
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check(_download(url, part), sha256, f"what {url} gives", remedy)
+        part.replace(path)
+    except urllib.error.HTTPError as error:
+        raise UserError(f"cannot download {url}: the server answers {error.code} {error.reason}; {remedy}.") from None
+    except (OSError, http.client.HTTPException) as error:  # URLError and TimeoutError are OSErrors
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        raise UserError(f"cannot download {url}: {reason}; {remedy}.") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _download(url: str, path: Path) -> str:
+    """Writes the body to path and returns its sha256."""
+    digest, size = hashlib.sha256(), 0
+    request = urllib.request.Request(url, headers={"User-Agent": "segjax"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response, open(path, "wb") as file:
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+        expected = response.headers.get("Content-Length")
+    if expected is not None and size != int(expected):
+        raise OSError(f"the connection ended after {size} of {expected} bytes")
+    return digest.hexdigest()
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(found: str, expected: str, what: str, remedy: str) -> None:
+    if not found.startswith(expected):
+        raise UserError(f"{what} has the sha256 {found[:16]}..., not {expected}..., so it was not used; {remedy}.")

@@ -1,0 +1,29 @@
+"""NVIDIA/semantic-segmentation: branch sdcnet (VPLR, align_corners=True) and branch main (align_corners=False)."""
+
+from __future__ import annotations
+
+from segjax.weights.source import Place, Source
+
+SOURCES: dict[str, Source] = {
+    # all networks of the branch; some checkpoints hold the class weights of their loss
+    "nvidia_sdcnet": Source(ignore=r"^criterion\."),
+    # wider_resnet38.pth.tar, the ImageNet classifier
+    "nvidia_wider_resnet38": Source(ignore=r"^(bn_out|classifier)\.", places=(Place(fills=r"^mod\d\."),)),
+    # DeepLabV3+: the trunk is called `backbone`, which the names of sdcnet leave out
+    "nvidia_main_deeplabv3plus": Source(
+        rename=((r"^backbone\.", ""),),
+        ignore=r"^criterion\.",
+        options={"align_corners": False},
+    ),
+    # HRNet-OCR; its norms come with their ReLU in a Sequential; the attention over scales is not part of the network
+    "nvidia_main_ocr": Source(
+        rename=(
+            (r"^backbone\.", ""),
+            (r"^ocr\.(conv3x3_ocr|aux_head)\.1\.0\.", r"\1.1."),
+            (r"^ocr\.aux_head\.2\.", "aux_head.3."),
+            (r"^ocr\.", ""),
+        ),
+        ignore=r"^(criterion|scale_attn)\.",
+        options={"align_corners": False},
+    ),
+}

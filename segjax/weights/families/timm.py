@@ -1,0 +1,27 @@
+"""timm (https://github.com/huggingface/pytorch-image-models), Cadene's pretrained-models.pytorch, EfficientNet-Lite."""
+
+from __future__ import annotations
+
+from segjax.weights.families.trunks import RESNET, SE_RESNEXT
+from segjax.weights.source import Place, Source
+
+EFFICIENTNET = r"_conv_stem\.|_bn0\.|_blocks\."
+
+SOURCES: dict[str, Source] = {
+    # resnet18 .. resnet101, resnext50_32x4d; the variants with another stem (d, s, t) are other networks
+    "timm_resnet": Source(ignore=r"^fc\.", places=RESNET),
+    # seresnext50_32x4d, seresnext101_32x4d; trained with torchvision's max pooling, padded by 1
+    "timm_seresnext": Source(
+        rename=((r"^(conv1|bn1)\.", r"layer0.\1."), (r"^(layer\d\.\d+)\.se\.", r"\1.se_module.")),
+        ignore=r"^fc\.",
+        places=SE_RESNEXT,
+        options={"pool_padding": 1},
+    ),
+    # se_resnext50_32x4d, se_resnext101_32x4d; legacy_seresnext* of timm
+    "cadene_se_resnext": Source(ignore=r"^last_linear\.", places=SE_RESNEXT),
+    # EfficientNet-Lite ImageNet classifier; features end before the 1280-channel convolution
+    "efficientnet_lite": Source(
+        ignore=r"^(_conv_head|_bn1|_fc)\.",
+        places=(Place(rename=((r"^", "backbone."),), fills=rf"^backbone\.({EFFICIENTNET})"),),
+    ),
+}

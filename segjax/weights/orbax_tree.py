@@ -1,0 +1,92 @@
+"""Reads the variables of a network from a folder that orbax wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from segjax.errors import UserError
+
+COLLECTIONS = ("params", "batch_stats")
+MARKS = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")  # files of a folder that holds a tree
+WRAPPERS = ("state", "default", "model", "variables")  # what trees are called inside a step, or inside another tree
+
+
+def read_orbax(path: str | Path) -> dict[str, Any]:
+    """{"params": ..., "batch_stats": ...} as numpy arrays; the averaged weights (`ema`) where a run keeps them.
+
+    path: a tree of variables, or of parameters alone; one step of a checkpoint manager; or a folder with such steps
+        somewhere below it (a run of ours), of which the newest is taken.
+    Only the variables are read, not the state of the optimizer. Raises UserError when there is no such tree.
+    """
+    folder = _find(Path(path))
+    try:
+        with ocp.PyTreeCheckpointer() as reader:
+            shapes = reader.metadata(folder)
+            shapes = getattr(shapes, "item_metadata", shapes)
+            shapes = getattr(shapes, "tree", shapes)
+            wanted, keys = _variables(dict(shapes))
+            if not wanted:
+                raise KeyError(f"no params among {', '.join(map(str, shapes)) or 'nothing'}")
+            item = wanted
+            for key in reversed(keys):
+                item = {key: item}
+            item = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), item)
+            restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+            found = reader.restore(
+                folder, args=ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
+            )
+    except Exception as error:  # noqa: BLE001 (orbax and tensorstore raise many kinds for one damaged file)
+        text = (str(error).strip().splitlines() or [""])[0][:160]
+        raise UserError(
+            f"{folder} cannot be read as an orbax checkpoint of a network ({type(error).__name__}: {text})."
+        ) from None
+    for key in keys:
+        found = found[key]
+    if found.get("ema"):
+        found = found["ema"]
+    if "params" not in found:
+        found = {"params": found}
+    return {name: found[name] for name in COLLECTIONS if name in found}
+
+
+def _variables(tree: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The part of a tree that holds variables, and the keys that lead to it."""
+    if tree.get("ema"):
+        return {"ema": tree["ema"]}, ()
+    if "params" in tree:
+        return {name: tree[name] for name in COLLECTIONS if name in tree}, ()
+    for key in WRAPPERS:
+        if isinstance(tree.get(key), Mapping):
+            found, keys = _variables(tree[key])
+            return found, (key, *keys)
+    leaves = {key.rsplit("/", 1)[-1] for key in _paths(tree)}
+    return (dict(tree), ()) if leaves and leaves <= {"kernel", "bias", "scale"} else ({}, ())
+
+
+def _paths(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in tree.items():
+        found += _paths(value, f"{prefix}{key}/") if isinstance(value, Mapping) else [f"{prefix}{key}"]
+    return found
+
+
+def _holds_tree(path: Path) -> bool:
+    return (path / "_METADATA").is_file()
+
+
+def _find(path: Path) -> Path:
+    """The folder of the tree itself."""
+    path = path.expanduser().resolve()
+    steps = [path, *sorted(path.glob("*/checkpoints/*")), *sorted(path.glob("checkpoints/*")), *sorted(path.glob("*"))]
+    numbered = [p for p in steps[1:] if p.name.isdigit() and p.is_dir()]
+    for step in [path, *sorted(numbered, key=lambda p: (p.parent.stat().st_mtime, int(p.name)), reverse=True)]:
+        for folder in (step, *(step / name for name in WRAPPERS)):
+            if _holds_tree(folder):
+                return folder
+    raise UserError(f"{path} is a folder without an orbax checkpoint; give a weight file, or a run that has trained.")

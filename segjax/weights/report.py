@@ -1,0 +1,81 @@
+"""What loading weights did, and what stands in its way, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """PyTorch names of what happened.
+
+    matched: leaves filled from the file.
+    missing: leaves the file has no tensor for; they keep their values.
+    unexpected: tensors of the file that no leaf takes.
+    replaced: leaves whose tensor in the file was not used: named in `skip`, a classifier of another number of classes,
+        or (strict=False) of another shape.
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    replaced: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.matched)} matched"]
+        for kind in ("missing", "unexpected", "replaced"):
+            found = getattr(self, kind)
+            if found:
+                parts.append(f"{len(found)} {kind} ({examples(found)})")
+        return ", ".join(parts)
+
+
+def examples(found: Sequence[str], count: int = 3) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f", and {len(found) - count} more" if len(found) > count else ""
+    return ", ".join(found[:count]) + more
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A tensor of another shape than its leaf, both as PyTorch has them."""
+
+    name: str
+    leaf: str
+    there: tuple[int, ...]
+    here: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.there} for {self.here}"
+
+
+def class_counts(mismatches: Sequence[Mismatch]) -> tuple[int, int] | None:
+    """(classes there, classes here) where the mismatches are nothing but classifiers of another number of classes.
+
+    A classifier is a convolution or linear layer, with or without bias; its first axis in PyTorch's layout counts the
+    classes. None when a norm, another axis, or different numbers are among the mismatches: then the networks differ.
+    """
+    counts = {(m.there[:1], m.here[:1]) for m in mismatches}
+    kernels = {m.name.rsplit(".", 1)[0] for m in mismatches if m.leaf == "kernel"}
+    heads = {m.name.rsplit(".", 1)[0] for m in mismatches}
+    fits = all(m.leaf in ("kernel", "bias") and m.there[1:] == m.here[1:] for m in mismatches)
+    if not fits or len(counts) != 1 or heads != kernels:
+        return None
+    ((there, here),) = counts
+    return (there[0], here[0]) if there and here else None
+
+
+def problems(found: Mapping[str, Sequence[object]]) -> str:
+    """One clause for each kind of problem there is: "2 tensors of another shape (a, b); ...", or ""."""
+    texts = {
+        "unfilled": "{n} leaf name{s} of the network not in the file ({examples})",
+        "unexpected": "{n} tensor{s} of the file with no place in the network ({examples})",
+        "shapes": "{n} tensor{s} of another shape ({examples})",
+        "unused": "{n} skip rule{s} matching nothing ({examples})",
+    }
+    return "; ".join(
+        texts[kind].format(n=len(items), s="s" * (len(items) != 1), examples=examples([str(item) for item in items]))
+        for kind, items in found.items()
+        if items
+    )
