@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import augment, data, parallel
+from segjax.data.shares import describe_shares, epoch_shares
 from segjax.stages import build, scoring
+from segjax.stages.extras import Extra, open_extras, parts_of
 from segjax.stages.settings import check_keys, differences, options_of, plain
 from segjax.stages.timetable import Timetable, make_timetable
 from segjax.training import durations
@@ -31,7 +33,7 @@ from segjax.typing import Variables
 log = logging.getLogger("segjax")
 
 KEYS = {
-    "kind", "dataset", "batch_size", "crop", "sampler", "augment", "normalisation", "model", "init", "dtype", "remat",
+    "kind", "dataset", "extra", "batch_size", "crop", "sampler", "augment", "normalisation", "model", "init", "dtype", "remat",
     "loss", "optimizer", "accumulate_steps", "ema_decay", "mesh", "loader", "log_steps", "eval_limit", "keep",
     *(f"{name}_{unit}" for name in ("total", "checkpoint", "eval") for unit in durations.UNITS),
 }  # fmt: skip
@@ -42,10 +44,18 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     check_keys(settings, KEYS, where=context.name, required=("batch_size", "crop", "model", "loss", "optimizer"))
     dataset = settings.get("dataset") or context.dataset
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
-    source = build.open_split(dataset, "train")
+    real = build.open_split(dataset, "train")
+    source, extras = open_extras(settings.get("extra", {}), real, context, where=f"{context.name}.extra")
     table = make_timetable(
-        settings, source, mesh=mesh, seed=context.seed, cache=context.workdir / "centroids", where=context.name
+        settings,
+        real,
+        mesh=mesh,
+        seed=context.seed,
+        cache=context.workdir / "centroids",
+        where=context.name,
+        extras=extras,
     )
+    shares = log_shares(table, real, extras)
 
     dtype, remat = build.compute_dtype(settings.get("dtype", "auto")), settings.get("remat", False)
     spec = build.model_spec(settings["model"], num_classes=source.num_classes, dtype=dtype, remat=remat)
@@ -102,11 +112,25 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     return {
         "steps": int(state.step),
         "epochs": table.epochs,
+        "epoch_shares": shares,
         "parameters": int(sum(np.prod(x.shape) for x in jax.tree.leaves(state.params))),
         **progress.summary(),
         "history": history,
         **({} if not history else {"validation": history[-1]}),
     }
+
+
+def log_shares(table: Timetable, real: data.Source, extras: Sequence[Extra]) -> dict[str, Any]:
+    """Tells what the first epoch and, where it is another, the last one are made of. Returns both, by epoch."""
+    first, last = 0, table.timeline.epochs - 1
+    parts, found = parts_of(real, extras), {}
+    for epoch in dict.fromkeys((first, last)):
+        shares = epoch_shares(table.plan.build(epoch), parts, real.class_names)
+        if epoch == first or shares["samples"] != found[str(first)]["samples"]:
+            found[str(epoch)] = shares
+            for line in describe_shares(shares):
+                log.info("epoch %d: %s", epoch + 1, line)
+    return found
 
 
 class Evaluations:
