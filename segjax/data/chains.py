@@ -1,4 +1,4 @@
-"""Chains: the neighbouring frames that a labelled frame's label is carried to, and why each chain ends where it does."""
+"""Chains: the neighbouring frames that a label is carried to, and why each chain ends where it does."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ class Propagator:
     method: see `propagation.METHODS`. flow: not used by "copy". predict_motion, variables: the network of
     "reconstruction" and "prediction". batch: chains at once on the devices of this process.
     cut_histogram, cut_residual: a change of scene between two frames ends a chain: where their colour histograms differ
-    by more (share of the pixels), or where a frame differs by more grey levels in the mean from its neighbour moved onto
-    it (methods that look at that flow). 0 = off.
+    by more (share of the pixels), or where a frame differs by more grey levels in the mean from its neighbour that
+    flow moves onto it (methods that look at this flow). 0 = off.
     options: those of `propagation.carry`. flow_bytes: memory for flow fields that later chains may need again.
     """
 

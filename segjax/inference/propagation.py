@@ -60,7 +60,7 @@ def out_of_view(motion: Array) -> Array:
 
 
 def cycle_error(motion: Array, reverse: Array) -> Array:
-    """Distance in pixels (b, h, w) from a pixel to where motion and then reverse, both (b, h, w, 2), lead it back to."""
+    """Pixels (b, h, w) between a pixel and where motion and then reverse, both (b, h, w, 2), lead it back to."""
     back = bilinear_warp(reverse, motion)
     return jnp.sqrt(jnp.square(motion + back).sum(-1))
 
@@ -84,8 +84,8 @@ def carry(
     its fractions; "reference" is the published chain: bilinear in the first step, nearest later, and grey levels cut
     to whole numbers after each.
     target: the real frame (b, h, w, 3) in 0..255, needed where max_image_error > 0: pixels that differ from it by more
-    grey levels, in the mean over the channels, become ignored. reverse: motion from the target back (b, h, w, 2), needed
-    where max_cycle_error > 0: pixels that it brings back more pixels away become ignored. 0 = off.
+    grey levels, in the mean over the channels, become ignored. reverse: the motion back, from the place to the target
+    (b, h, w, 2), needed where max_cycle_error > 0: pixels that it brings back more pixels away become ignored. 0 = off.
     ignore_out_of_view: pixels from outside the picture become ignored, instead of repeating its border (published).
     Raises ValueError for an unknown rgb_warp, or an image that is needed and not given.
     """
@@ -117,8 +117,8 @@ def carry(
 def make_step(method: str, predict_motion: PredictMotion | None = None, **options: Any) -> Callable:
     """A compiled step(variables, state, images, flows, target, reverse, first=...) -> (state, picture, ignored).
 
-    method: one of METHODS. images: uint8 (b, t, h, w, 3), the real frames that the method looks at, flows: float32
-    (b, t - 1, h, w, 2), flow of each of them to the one before (for "flow": of the target to the place; for "copy" None).
+    method: one of METHODS. images: uint8 (b, t, h, w, 3), the real frames that the method looks at, None where it needs
+    only flow. flows: float32 (b, t - 1, h, w, 2), of each of these frames to the one before; None for "copy".
     target, reverse: None where the options need none. options: those of `carry`.
     picture: the image as uint8, rounded (or cut off, as published).
     """

@@ -6,10 +6,10 @@
         coarse=dict(split="train_extra", classes=("truck", "bus", "train"), in_epoch=False),
     )
 
-stage: of this run, or a folder; mode and steps as in `open_propagated`. split, dataset: labelled images, of config.dataset
-by default. in_epoch: whether these records count for the length N of an epoch and its random part (Cityscapes as
-published), or give places of classes only (CamVid and coarse labels as published). classes: of the places taken, all by
-default (published: all of propagated frames, 7 rare ones of coarse labels).
+stage: of this run, or a folder; mode and steps as in `open_propagated`. split, dataset: labelled images, of
+config.dataset by default. in_epoch: whether these records count for the length N of an epoch and its random part
+(Cityscapes as published), or give places of classes only (CamVid and coarse labels as published). classes: of the
+places taken, all by default (published: all of propagated frames, 7 rare ones of coarse labels).
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def open_extras(
     """(all records, the real ones first; the extras) of `train.extra`; without any, the real source and none."""
     if not settings:
         return real, []
+    settings = plain(settings)
     single = any(not isinstance(value, Mapping) for value in settings.values())
     named = {settings.get("stage", "extra"): settings} if single else settings
     extras, first = [], len(real)

@@ -33,8 +33,8 @@ from segjax.typing import Variables
 log = logging.getLogger("segjax")
 
 KEYS = {
-    "kind", "dataset", "extra", "batch_size", "crop", "sampler", "augment", "normalisation", "model", "init", "dtype", "remat",
-    "loss", "optimizer", "accumulate_steps", "ema_decay", "mesh", "loader", "log_steps", "eval_limit", "keep",
+    "kind", "dataset", "extra", "batch_size", "crop", "sampler", "augment", "normalisation", "model", "init", "dtype",
+    "remat", "loss", "optimizer", "accumulate_steps", "ema_decay", "mesh", "loader", "log_steps", "eval_limit", "keep",
     *(f"{name}_{unit}" for name in ("total", "checkpoint", "eval") for unit in durations.UNITS),
 }  # fmt: skip
 
