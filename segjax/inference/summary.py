@@ -13,10 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from rich.console import Console
 from rich.table import Table
 
+from segjax import models
+from segjax.errors import UserError
 from segjax.typing import Array, Variables
 
 PRODUCTS = ("conv_general_dilated", "dot_general", "mul")
@@ -228,3 +232,48 @@ def _si(number: float) -> str:
 
 def _mib(size: float) -> str:
     return f"{size / 2**20:,.1f} MiB"
+
+
+def print_summary(
+    name: str,
+    *,
+    size: tuple[int, int],
+    num_classes: int,
+    batch: int = 1,
+    depth: int = 1,
+    options: Mapping[str, Any] | None = None,
+    compile: bool = False,
+) -> None:
+    """Prints what a network of `segjax.models` costs for images (batch, *size, 3); the command `segjax summary`.
+
+    depth: levels of modules to tell apart. options: of the network. compile: also ask XLA what a forward pass needs.
+    Raises UserError for an unknown network or option, or a backend that does not tell.
+    """
+    model = models.create(name, num_classes, **(options or {}))
+    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+
+    def forward(variables, images):
+        return model.apply(variables, images, train=False).logits
+
+    def training(params, statistics, images):
+        rngs = {"dropout": jax.random.key(0)}
+        return model.apply({**statistics, "params": params}, images, train=True, mutable=["batch_stats"], rngs=rngs)[0]
+
+    costs = module_costs(forward, variables, images, depth=depth)
+    title = f"{name}, {num_classes} classes, {batch} x {'x'.join(map(str, size))}"
+    Console().print(cost_table(costs, title=title))
+    statistics = {key: value for key, value in variables.items() if key != "params"}
+    saved = saved_for_backward(training, variables["params"], statistics, images)
+    print(f"parameters: {_mebibytes(variables['params'])} in float32, statistics {_mebibytes(statistics)}")
+    print(f"training keeps {saved / 2**20:,.0f} MiB of activations for the backward pass")
+    if compile:
+        analysis = jax.jit(forward).lower(variables, images).compile().memory_analysis()
+        if analysis is None:
+            raise UserError(f"the {jax.default_backend()} backend does not report memory; leave --compile out")
+        print(f"inference needs {analysis.temp_size_in_bytes / 2**20:,.0f} MiB beside parameters, image and logits")
+    print("multiply-adds: convolutions and matrix products with kernels; activations: what these write")
+
+
+def _mebibytes(tree: Any) -> str:
+    return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) / 2**20:,.2f} MiB"

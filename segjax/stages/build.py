@@ -22,8 +22,11 @@ from segjax.typing import Variables
 log = logging.getLogger("segjax")
 
 
-def open_split(dataset: Mapping[str, Any], split: str) -> Source:
-    """The labelled records of one split ("train", "validation" or "test", or a split's own name) of config.dataset."""
+def open_split(dataset: Mapping[str, Any], split: str, *, labelled_only: bool = True, flow: bool = False) -> Source:
+    """The records of one split ("train", "validation" or "test", or a split's own name) of config.dataset.
+
+    labelled_only: leave out the others. flow: read the stored optical flow too.
+    """
     check_keys(
         dataset, {"name", "options", "train", "validation", "test", "data_dir"}, where="dataset", required=["name"]
     )
@@ -32,6 +35,8 @@ def open_split(dataset: Mapping[str, Any], split: str) -> Source:
         dataset.get(split, split),
         data_dir=dataset.get("data_dir") or None,
         builder_options={key: value for key, value in plain(dataset.get("options", {})).items() if value != ""},
+        labelled_only=labelled_only,
+        flow=flow,
     )
 
 
