@@ -59,14 +59,14 @@ def clamp(value, size):
 
 
 def chain_by_hand(frames, t, direction, steps, *, method, predict, rgb_warp="bilinear", ignore=True):
-    """Step p = 1..steps of the published table for a list of records; returns [(image float, label)].
+    """Step p = 1..steps of the published table for records by number; returns [(image float, label)].
 
     predict(images, flows) of a list of images and the flows of each to the one before.
     """
     image, label, out = frames[t].image.astype(np.float64), frames[t].label, []
     for p in range(1, steps + 1):
         if p == 1:
-            real = [frames[t - direction], frames[t], frames[t + direction]] if t - direction >= 0 else None
+            real = [frames.get(t - direction), frames[t], frames[t + direction]]
         else:
             real = [frames[t], frames[t + direction * (p - 1)], frames[t + direction * p]]
         place, target = frames[t + direction * (p - 1)], frames[t + direction * p]

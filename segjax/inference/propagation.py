@@ -41,12 +41,12 @@ class Carried(NamedTuple):
 class Ignored(NamedTuple):
     """Shares of the pixels (b,) that became ignored in a step, by the first reason that holds for them.
 
-    before: they were already. view: they come from outside the picture. cycle: flow there and back does not return.
-    error: the moved image differs from the real frame.
+    view: they come from outside the picture. before: from a pixel that was ignored already. cycle: motion there and
+    back does not return. error: the moved image differs from the real frame.
     """
 
-    before: Array
     view: Array
+    before: Array
     cycle: Array
     error: Array
 
@@ -98,7 +98,7 @@ def carry(
     label = bilinear_warp(state.label[..., None], motion, method="nearest")[..., 0]
 
     nowhere = jnp.zeros(label.shape, bool)
-    reasons = [label == ignore_label, out_of_view(motion) if ignore_out_of_view else nowhere, nowhere, nowhere]
+    reasons = [out_of_view(motion) if ignore_out_of_view else nowhere, label == ignore_label, nowhere, nowhere]
     if max_cycle_error > 0:
         if reverse is None:
             raise ValueError("max_cycle_error needs the reverse motion")

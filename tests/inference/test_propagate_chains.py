@@ -41,10 +41,10 @@ def test_every_step_as_published(method, rgb_warp):
     run = propagator(method, rgb_warp=rgb_warp, ignore_out_of_view=rgb_warp != "reference")
     chains = find_chains(table, steps=3, needs_before=run.needs_before)
     _, carried = run(chains, lambda wanted: {i: records[i] for i in wanted})
-    assert len(carried) == sum(len(chain.records) for chain in chains) > 6
+    assert len(carried) == sum(len(chain.records) for chain in chains) >= 6
     for one in carried:
         by_hand = chain_by_hand(
-            [records[i] for i in range(7)], one.chain.record, one.chain.direction, one.step,
+            records, one.chain.record, one.chain.direction, one.step,
             method=method, predict=predict_by_hand, rgb_warp=rgb_warp, ignore=rgb_warp != "reference",
         )  # fmt: skip
         image, label = by_hand[-1]
@@ -85,8 +85,6 @@ def test_exact_integer_flow_gives_the_true_frame_where_it_is_in_view(rgb_warp):
         # out of view: 2 columns and 1 row for every step
         assert seen.sum() == (12 - one.step) * (16 - 2 * one.step)
         assert one.ignored.view > 0 and one.ignored.cycle == one.ignored.error == 0
-        if one.step > 1:
-            assert one.ignored.before > 0
 
 
 def test_border_is_repeated_where_out_of_view_may_be_trained_on():
