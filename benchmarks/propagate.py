@@ -175,7 +175,8 @@ def warp(args) -> None:
             taken, bound = take_turns((jax.jit(function), inputs), (jax.jit(lambda x: x + 1), (words,)), args.turns)
             rows.append({
                 "warp": name, "shape": "x".join(map(str, shape)), "ms": round(1e3 * taken, 3),
-                "bytes_ms": round(1e3 * bound, 3), "GB/s": round(size / taken / 1e9, 2), "times": round(taken / bound, 1),
+                "bytes_ms": round(1e3 * bound, 3), "GB/s": round(size / taken / 1e9, 2),
+                "times": round(taken / bound, 1),
             })  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
 

@@ -22,11 +22,23 @@ def shards(folder, **identity):
 def example(number, mode, step):
     image = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return {
-        "image": encode_png(image), "label": encode_png(image[..., 0] % 12), "name": f"v_{number:03d}{step:+d}",
-        "sequence": "v", "frame": number + step, "height": 6, "width": 8, "labelled": True,
-        "source_name": f"v_{number}", "source_frame": number, "step": abs(step), "direction": int(np.sign(step)), "mode": mode, "method": "flow",
-        "model": "none", "config": "abc",
-    }  # fmt: skip
+        "image": encode_png(image),
+        "label": encode_png(image[..., 0] % 12),
+        "name": f"v_{number:03d}{step:+d}",
+        "sequence": "v",
+        "frame": number + step,
+        "height": 6,
+        "width": 8,
+        "labelled": True,
+        "source_name": f"v_{number}",
+        "source_frame": number,
+        "step": abs(step),
+        "direction": int(np.sign(step)),
+        "mode": mode,
+        "method": "flow",
+        "model": "none",
+        "config": "abc",
+    }
 
 
 def contents(number, steps=(1, -1, 2)):
