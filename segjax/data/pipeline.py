@@ -64,7 +64,7 @@ class CropReader:
         step, row = divmod(number - self._starts[which], rows)
         epoch, first, bucket = self.timeline.at(self.runs[which].start + step)
         index = first + self.process_index * rows + row
-        records, places = self._epoch(epoch)
+        records, places, _ = self._epoch(epoch)
         record, centroid = int(records[index]), places[index]
         sample = read_crop(
             labelled(self.source[record]),

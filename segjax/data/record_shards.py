@@ -166,10 +166,17 @@ class RecordShards:
 
     def _serializer(self):
         from tensorflow_datasets.core import example_serializer
+        from tensorflow_datasets.proto import tf_example_pb2
 
         features = self._features()
         serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
-        return lambda example: serializer.serialize_example(features.encode_example(dict(example)))
+
+        def serialize(example: Mapping[str, Any]) -> bytes:
+            data = serializer.serialize_example(features.encode_example(dict(example)))
+            # protobuf writes the features in another order in every process unless it is told not to
+            return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
+
+        return serialize
 
     def _file(self, shard: int, split: str) -> Path:
         return self.folder / "shards" / f"{shard:05d}-{split}.array_record"
