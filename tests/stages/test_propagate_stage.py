@@ -15,8 +15,12 @@ from ml_collections import ConfigDict
 from segjax import parallel
 from segjax.data import build_dataset, open_source, train_batches
 from segjax.data.image_files import decode_mask
+from segjax.data.propagated import PROVENANCE
+from segjax.data.record_shards import RecordShards
 from segjax.errors import UserError
+from segjax.inference.propagate_chains import Propagator
 from segjax.stages import build, run_recipe
+from segjax.stages import propagate as stage
 from segjax.stages.extras import open_extras, parts_of
 from segjax.stages.recipe import Context
 from segjax.stages.timetable import make_timetable
@@ -180,3 +184,28 @@ def test_nothing_to_carry_is_said(street_dir, tmp_path):
     with pytest.raises(UserError, match="the sequence ends"):
         run_recipe(lonely, workdir=tmp_path)
     assert json.loads((tmp_path / "propagate/shards/00000.json").read_text())["lengths"] == {"jp": 0, "lp": 0}
+
+
+def test_processes_share_the_shards(street_dir, tmp_path, monkeypatch):
+    source = build.open_split(config(street_dir).dataset, "train", labelled_only=False)
+    options = {**stage.DEFAULTS, "method": "copy", "steps": 1, "shard_frames": 1}
+    groups = stage.chain_groups(source, options, needs_before=False)
+    propagator = Propagator("copy", batch=2)
+    tag = dict(method="copy", model="none", config="x")
+
+    def shards(name):
+        made = RecordShards(tmp_path / name, "propagated", ("jp",), source.label_map, PROVENANCE, {"a": 1})
+        made.open()
+        return made
+
+    whole, parts = shards("whole"), shards("parts")
+    stage.write_shards(whole, groups, source, propagator, tag)
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    for index in (1, 0):
+        monkeypatch.setattr("jax.process_index", lambda index=index: index)
+        stage.write_shards(parts, groups, source, propagator, tag)
+        there = {number for number in range(len(groups)) if parts.summary(number)}
+        assert there == {n for n in range(len(groups)) if n % 2 == 1 or index == 0}
+    one, other = whole.finish(len(groups)), parts.finish(len(groups))
+    for path in one.glob("*.array_record*"):
+        assert path.read_bytes() == (other / path.name).read_bytes()
