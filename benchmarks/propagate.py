@@ -6,8 +6,8 @@
     python benchmarks/propagate.py warp                                     # the warp against the bytes it must move
 
 quality: every labelled frame's label is carried K frames forward and backward and scored against the true label of the
-frame it arrives at: mIoU over all pixels, with the border repeated where a pixel comes from outside (as published), and
-again with these pixels left out. --skip leaves out the first frames of every sequence, which a video network may have
+frame it arrives at: mIoU over all labelled pixels, with the border repeated where a pixel comes from outside (as
+published) and a carried void counted as wrong; and again over the pixels that are not ignored. --skip leaves out the first frames of every sequence, which a video network may have
 been trained on. A checkpoint may be given several times. Writes quality.md, quality.png and quality.json to --output.
 """
 
@@ -82,7 +82,7 @@ def quality(args) -> None:
 
 
 def score(part: Part, num_classes: int, args, method: str, flow: str, checkpoint: str) -> dict:
-    """signed step -> mIoU over all pixels, mIoU without those from outside, share of these; frames per second."""
+    """signed step -> mIoU over all labelled pixels, mIoU over those that are kept, their share; and the seconds."""
     network = open_video_network(checkpoint, method)
     run = Propagator(
         method, flow=open_flow(flow), predict_motion=network.predict, variables=network.variables, batch=args.batch,
@@ -96,31 +96,36 @@ def score(part: Part, num_classes: int, args, method: str, flow: str, checkpoint
     # a network that looks back reaches less from a sequence's first frames: all methods are scored on the same chains
     chains = [c for c in find_chains(part, steps=args.steps, needs_before=True) if c.records]
     count = jax.jit(metrics.confusion_matrix, static_argnums=2)
-    matrices = {"all": {}, "in_view": {}}
-    ignored, start = {}, time.perf_counter()
+    matrices = {"all": {}, "kept": {}}
+    start = time.perf_counter()
     for first in range(0, len(chains), 4 * args.batch):
         some = chains[first : first + 4 * args.batch]
-        for kind, propagator in (("in_view", run), ("all", repeat)):
+        for kind, propagator in (("kept", run), ("all", repeat)):
             for one in propagator(some, part.read)[1]:
                 if one.real.label is None:
                     continue
                 step = one.chain.direction * one.step
-                found = np.asarray(count(one.label, one.real.label, num_classes), np.int64)
+                carried = np.minimum(one.label, num_classes)  # void as one more class, which is never true
+                found = np.asarray(count(carried, one.real.label, num_classes + 1), np.int64)
                 matrices[kind][step] = matrices[kind].get(step, 0) + found
-                if kind == "in_view":
-                    ignored.setdefault(step, []).append(one.ignored.view)
+    kept = {step: m[:num_classes, :num_classes] for step, m in matrices["kept"].items()}
     return {
-        "miou": {step: metrics.iou_scores(m)["miou"] for step, m in sorted(matrices["all"].items())},
-        "miou_in_view": {step: metrics.iou_scores(m)["miou"] for step, m in sorted(matrices["in_view"].items())},
-        "out_of_view": {step: float(np.mean(shares)) for step, shares in sorted(ignored.items())},
+        "miou": {step: miou(m, num_classes) for step, m in sorted(matrices["all"].items())},
+        "miou_kept": {step: miou(m, num_classes) for step, m in sorted(kept.items())},
+        "kept": {step: float(m.sum() / matrices["all"][step].sum()) for step, m in sorted(kept.items())},
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def miou(matrix: np.ndarray, num_classes: int) -> float:
+    """The mean over the classes, whatever else the matrix counts."""
+    return float(np.nanmean(metrics.iou_scores(matrix)["iou"][:num_classes]))
 
 
 def markdown(results: dict, steps: int, title: str) -> str:
     """The table, in percent."""
     lines = [f"mIoU of carried labels, {title}", ""]
-    for key, what in (("miou", "border repeated"), ("miou_in_view", "pixels from outside the picture left out")):
+    for key, what in (("miou", "all pixels"), ("miou_kept", "pixels kept"), ("kept", "share kept")):
         ks = [*range(1, steps + 1), *range(-1, -steps - 1, -1)]
         lines += [f"| {what} | " + " | ".join(f"{k:+d}" for k in ks) + " |", "|---" * (len(ks) + 1) + "|"]
         for name, found in results.items():
