@@ -7,8 +7,9 @@
 
 quality: every labelled frame's label is carried K frames forward and backward and scored against the true label of the
 frame it arrives at: mIoU over all labelled pixels, with the border repeated where a pixel comes from outside (as
-published) and a carried void counted as wrong; and again over the pixels that are not ignored. --skip leaves out the first frames of every sequence, which a video network may have
-been trained on. A checkpoint may be given several times. Writes quality.md, quality.png and quality.json to --output.
+published) and a carried void counted as wrong; and again over the pixels that are not ignored. --skip leaves out the
+first frames of every sequence, which a video network may have been trained on. A checkpoint may be given several times.
+--max-cycle-error ignores pixels that flow does not bring back. Writes quality.md, quality.png and quality.json to --output.
 """
 
 import argparse
@@ -86,15 +87,16 @@ def score(part: Part, num_classes: int, args, method: str, flow: str, checkpoint
     network = open_video_network(checkpoint, method)
     run = Propagator(
         method, flow=open_flow(flow), predict_motion=network.predict, variables=network.variables, batch=args.batch,
-        ignore_out_of_view=True, cut_histogram=0.0, cut_residual=0.0, flow_bytes=2**31,
+        ignore_out_of_view=True, max_cycle_error=args.max_cycle_error if method != "copy" else 0.0,
+        cut_histogram=0.0, cut_residual=0.0, flow_bytes=2**31,
     )  # fmt: skip
     repeat = Propagator(
         method, flow=run._flows._flow, predict_motion=network.predict, variables=network.variables, batch=args.batch,
         ignore_out_of_view=False, cut_histogram=0.0, cut_residual=0.0,
     )  # fmt: skip
     repeat._flows = run._flows
-    # a network that looks back reaches less from a sequence's first frames: all methods are scored on the same chains
-    chains = [c for c in find_chains(part, steps=args.steps, needs_before=True) if c.records]
+    # a network that looks back carries nothing from a sequence's first frame: all methods are scored on the same chains
+    chains = [c for c in find_chains(part, steps=args.steps, needs_before=bool(args.checkpoint)) if c.records]
     count = jax.jit(metrics.confusion_matrix, static_argnums=2)
     matrices = {"all": {}, "kept": {}}
     start = time.perf_counter()
@@ -211,6 +213,7 @@ def main() -> None:
     add("--skip", type=int, default=0, help="leave out so many frames of every sequence")
     add("--steps", type=int, default=5)
     add("--batch", type=int, default=8)
+    add("--max-cycle-error", type=float, default=0.0)
     add("--output", default="")
     add = commands.add_parser("warp").add_argument
     add("--turns", type=int, default=11)
