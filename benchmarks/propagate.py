@@ -9,7 +9,7 @@ quality: every labelled frame's label is carried K frames forward and backward a
 frame it arrives at: mIoU over all labelled pixels, with the border repeated where a pixel comes from outside (as
 published) and a carried void counted as wrong; and again over the pixels that are not ignored. --skip leaves out the
 first frames of every sequence, which a video network may have been trained on. A checkpoint may be given several times.
---max-cycle-error ignores pixels that flow does not bring back. Writes quality.md, quality.png and quality.json to --output.
+--max-cycle-error ignores pixels that flow does not bring back. Writes quality.md, .png and .json to --output.
 """
 
 import argparse
