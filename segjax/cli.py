@@ -226,9 +226,9 @@ def _describe_propagate(parser: argparse.ArgumentParser) -> None:
     add("--max-cycle-error", type=_not_negative, default=1.5, metavar="PX", help="ignore what flow does not bring back")
     add("--max-image-error", type=_not_negative, default=0.0, metavar="GREY", help="ignore what differs by more (off)")
     add(
-        "--cut-histogram", type=_not_negative, default=0.6, metavar="SHARE", help="colours that change in a cut; 0: off"
+        "--cut-histogram", type=_not_negative, default=0.35, metavar="SHARE", help="colours that change in a cut; 0: off"
     )
-    add("--cut-residual", type=_not_negative, default=40.0, metavar="GREY", help="the same after motion; 0: off")
+    add("--cut-residual", type=_not_negative, default=20.0, metavar="GREY", help="the same after motion; 0: off")
 
 
 def propagate(arguments: argparse.Namespace) -> None:
