@@ -225,10 +225,8 @@ def _describe_propagate(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=_positive_int, default=4, metavar="N", help="chains of frames at once (4)")
     add("--max-cycle-error", type=_not_negative, default=1.5, metavar="PX", help="ignore what flow does not bring back")
     add("--max-image-error", type=_not_negative, default=0.0, metavar="GREY", help="ignore what differs by more (off)")
-    add(
-        "--cut-histogram", type=_not_negative, default=0.35, metavar="SHARE", help="colours that change in a cut; 0: off"
-    )
-    add("--cut-residual", type=_not_negative, default=20.0, metavar="GREY", help="the same after motion; 0: off")
+    add("--cut-histogram", type=_not_negative, default=0.35, metavar="SHARE", help="colours that change in a cut")
+    add("--cut-residual", type=_not_negative, default=20.0, metavar="GREY", help="grey levels after motion; 0: off")
 
 
 def propagate(arguments: argparse.Namespace) -> None:
