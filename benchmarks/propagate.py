@@ -2,7 +2,7 @@
 
     python benchmarks/propagate.py quality                                  # CamVid's 15 Hz video, copy and DIS flow
     python benchmarks/propagate.py quality --checkpoint runs/camvid/train_video --skip 60 --output out
-    python benchmarks/propagate.py quality --dataset synthetic_street --options labelled_every=1,train=1,test=1
+    python benchmarks/propagate.py quality --dataset synthetic_street
     python benchmarks/propagate.py warp                                     # the warp against the bytes it must move
 
 quality: every labelled frame's label is carried K frames forward and backward and scored against the true label of the
@@ -45,7 +45,7 @@ class Part:
         for sequence in np.unique(index.sequences):
             rows = np.flatnonzero(index.sequences == sequence)
             rank[rows[np.argsort(index.frames[rows])]] = np.arange(len(rows))
-        self._source, self._rows = source, np.flatnonzero(rank >= skip)
+        self.source, self._rows = source, np.flatnonzero(rank >= skip)
         table = index.take(self._rows)
         self.names, self.sequences, self.frames = table.names, table.sequences, table.frames
         self.sizes, self.labelled = table.sizes, table.labelled
@@ -54,7 +54,7 @@ class Part:
     def read(self, wanted) -> dict:
         """number -> record."""
         new = [i for i in wanted if i not in self._records]
-        self._records |= zip(new, ordered_map(lambda i: self._source[int(self._rows[i])], new))
+        self._records |= zip(new, ordered_map(lambda i: self.source[int(self._rows[i])], new))
         return {i: self._records[i] for i in wanted}
 
 
@@ -62,14 +62,16 @@ def quality(args) -> None:
     options = dict(pair.split("=") for pair in args.options.split(",") if pair)
     options = {key: ast.literal_eval(value) for key, value in options.items()}
     exact = args.dataset == "synthetic_street"
-    source = open_source(args.dataset, args.split, builder_options=options, labelled_only=False, flow=exact)
+    source = open_source(
+        args.dataset, args.split, builder_options=options, labelled_only=False, flow=exact, all_labels=True
+    )
     part = Part(source, skip=args.skip)
     methods = {"copy": ("copy", args.flow, ""), f"{args.flow} flow": ("flow", args.flow, "")}
     if exact:
         methods["exact flow"] = ("flow", "exact", "")
     for checkpoint in args.checkpoint:
         network = open_video_network(checkpoint)
-        methods[f"{network.method} ({Path(checkpoint).name})"] = (network.method, args.flow, checkpoint)
+        methods[f"{network.method} ({Path(checkpoint).name})"] = (network.method, "", checkpoint)
     results = {name: score(part, source.num_classes, args, *how) for name, how in methods.items()}
     title = f"{args.dataset} {args.split}, {len(part.names)} frames" + (f" after {args.skip}" if args.skip else "")
     text = markdown(results, args.steps, title)
@@ -85,16 +87,13 @@ def quality(args) -> None:
 def score(part: Part, num_classes: int, args, method: str, flow: str, checkpoint: str) -> dict:
     """signed step -> mIoU over all labelled pixels, mIoU over those that are kept, their share; and the seconds."""
     network = open_video_network(checkpoint, method)
-    run = Propagator(
-        method, flow=open_flow(flow), predict_motion=network.predict, variables=network.variables, batch=args.batch,
-        ignore_out_of_view=True, max_cycle_error=args.max_cycle_error if method != "copy" else 0.0,
-        cut_histogram=0.0, cut_residual=0.0, flow_bytes=2**31,
+    moves = dict(
+        flow=open_flow(flow, network, part.source), predict_motion=network.predict, variables=network.variables,
+        batch=args.batch, cut_histogram=0.0, cut_residual=0.0, flow_bytes=2**31,
     )  # fmt: skip
-    repeat = Propagator(
-        method, flow=run._flows._flow, predict_motion=network.predict, variables=network.variables, batch=args.batch,
-        ignore_out_of_view=False, cut_histogram=0.0, cut_residual=0.0,
-    )  # fmt: skip
-    repeat._flows = run._flows
+    run = Propagator(method, max_cycle_error=args.max_cycle_error if method != "copy" else 0.0, **moves)
+    repeat = Propagator(method, ignore_out_of_view=False, **moves)
+    repeat._flows = run._flows  # the same fields
     # a network that looks back carries nothing from a sequence's first frame: all methods are scored on the same chains
     chains = [c for c in find_chains(part, steps=args.steps, needs_before=bool(args.checkpoint)) if c.records]
     count = jax.jit(metrics.confusion_matrix, static_argnums=2)

@@ -221,7 +221,7 @@ def _describe_propagate(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", default="", metavar="RUN", help="trained video network; default: optical flow alone")
     add("--steps", type=_positive_int, default=5, metavar="K", help="frames on either side of a label (5)")
     add("--mode", default="jp", metavar="MODE", help="jp: carried image (default), lp: real frame, with each mask")
-    add("--flow", default="dis", metavar="NAME", help="optical flow (dis)")
+    add("--flow", default="", metavar="NAME", help="optical flow; default: what the network was trained with, else dis")
     add("--batch", type=_positive_int, default=4, metavar="N", help="chains of frames at once (4)")
     add("--max-cycle-error", type=_not_negative, default=1.5, metavar="PX", help="ignore what flow does not bring back")
     add("--max-image-error", type=_not_negative, default=0.0, metavar="GREY", help="ignore what differs by more (off)")

@@ -25,7 +25,7 @@ from segjax.inference.propagation import METHODS, RGB_WARPS
 from segjax.inference.propagation_report import describe, merge, propagation_sheet, summarise, warp_seconds
 from segjax.inference.writers import write_png
 from segjax.stages import build
-from segjax.stages.motion import open_flow, open_video_network
+from segjax.stages.motion import flow_name, open_flow, open_video_network
 from segjax.stages.settings import check_keys, choose, config_hash, plain
 
 log = logging.getLogger("segjax")
@@ -34,7 +34,7 @@ DEFAULTS = dict(
     split="train",
     method="reconstruction",
     checkpoint="",
-    flow="dis",
+    flow="",
     steps=5,
     directions=(1, -1),
     frame_step=0,
@@ -56,7 +56,8 @@ CARRY = ("rgb_warp", "ignore_out_of_view", "max_cycle_error", "max_image_error")
 def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Writes <stage>/dataset, with one split per mode, and sheets of pictures. Returns the report.
 
-    settings.checkpoint: of the video network, the name of a stage of this run or a folder. limit: labelled frames to
+    settings.checkpoint: of the video network, the name of a stage of this run or a folder. flow: name, or name and
+    options, by default what that network was trained with, and "dis" without one. limit: labelled frames to
     use, evenly spread, 0 = all. shard_frames: labelled frames per file; a killed run repeats at most one of them.
     The others are described at `Propagator`, `carry`, `find_chains` and `open_propagated`.
     """
@@ -69,12 +70,12 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     if not options["modes"]:
         raise UserError(f"config key {context.name}.modes is empty; name {' or '.join(MODES)}.")
     dataset = settings.get("dataset") or context.dataset
-    exact = options["flow"] == "exact"
-    source = build.open_split(dataset, options["split"], labelled_only=False, flow=exact)
     network = open_video_network(options["checkpoint"], options["method"], workdir=context.workdir)
+    exact = flow_name(options["flow"], network) == "exact"
+    source = build.open_split(dataset, options["split"], labelled_only=False, flow=exact)
     propagator = Propagator(
         options["method"],
-        flow=open_flow(options["flow"]) if options["method"] != "copy" or options["max_cycle_error"] > 0 else None,
+        flow=open_flow(options["flow"], network, source),
         predict_motion=network.predict,
         variables=network.variables,
         batch=options["batch_size"],
@@ -87,6 +88,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         **options,
         "dataset": plain(dataset),
         "model": network.description,
+        "flow": flow_name(options["flow"], network),
         "frames": config_hash(source.names, source.index.labelled.tolist()),
     }
     shards = RecordShards(

@@ -18,7 +18,7 @@ from segjax.inference.labelled_video import open_labelled_video
 from segjax.inference.propagate_chains import Propagator
 from segjax.inference.propagation_report import merge, summarise
 from segjax.inference.writers import PngWriter
-from segjax.stages.motion import open_flow, open_video_network
+from segjax.stages.motion import flow_name, open_flow, open_video_network
 
 KINDS = ("images", "masks", "overlay")
 AT_ONCE = 4  # labelled frames whose neighbours are in memory together
@@ -33,7 +33,7 @@ def propagate_video(
     steps: int,
     checkpoint: str = "",
     mode: str = "jp",
-    flow: str = "dis",
+    flow: str = "",
     batch: int = 4,
     progress: Callable[[int], None] | None = None,
     **options: Any,
@@ -53,10 +53,16 @@ def propagate_video(
         raise UserError(f"{there[0]} exists already; give another --output, or delete it.")
     clip = open_labelled_video(video, labels, label_map)
     network = open_video_network(checkpoint)
+    if flow_name(flow, network) == "exact":
+        raise UserError(f"--flow=exact: nobody knows the exact flow of {video}; use --flow=dis.")
     propagator = Propagator(
-        network.method, flow=open_flow(flow), predict_motion=network.predict, variables=network.variables, batch=batch,
+        network.method,
+        flow=open_flow(flow, network, clip),
+        predict_motion=network.predict,
+        variables=network.variables,
+        batch=batch,
         **options,
-    )  # fmt: skip
+    )
     chains = find_chains(clip, steps=steps, needs_before=propagator.needs_before)
     frames = list(dict.fromkeys(chain.record for chain in chains))
     parts, done = [], 0
