@@ -30,7 +30,7 @@ from segjax import metrics  # noqa: E402
 from segjax.data import open_source  # noqa: E402
 from segjax.data.chains import find_chains  # noqa: E402
 from segjax.data.threads import ordered_map  # noqa: E402
-from segjax.inference.propagate_chains import Propagator  # noqa: E402
+from segjax.inference.propagate_chains import FlowStore, Propagator  # noqa: E402
 from segjax.inference.writers import write_png  # noqa: E402
 from segjax.ops import bilinear_warp  # noqa: E402
 from segjax.stages.motion import open_flow, open_video_network  # noqa: E402
@@ -88,12 +88,11 @@ def score(part: Part, num_classes: int, args, method: str, flow: str, checkpoint
     """signed step -> mIoU over all labelled pixels, mIoU over those that are kept, their share; and the seconds."""
     network = open_video_network(checkpoint, method)
     moves = dict(
-        flow=open_flow(flow, network, part.source), predict_motion=network.predict, variables=network.variables,
-        batch=args.batch, cut_histogram=0.0, cut_residual=0.0, flow_bytes=2**31,
+        flow=FlowStore(open_flow(flow, network, part.source), 2**31), predict_motion=network.predict,
+        variables=network.variables, batch=args.batch, cut_histogram=0.0, cut_residual=0.0,
     )  # fmt: skip
     run = Propagator(method, max_cycle_error=args.max_cycle_error if method != "copy" else 0.0, **moves)
     repeat = Propagator(method, ignore_out_of_view=False, **moves)
-    repeat._flows = run._flows  # the same fields
     # a network that looks back carries nothing from a sequence's first frame: all methods are scored on the same chains
     chains = [c for c in find_chains(part, steps=args.steps, needs_before=bool(args.checkpoint)) if c.records]
     count = jax.jit(metrics.confusion_matrix, static_argnums=2)

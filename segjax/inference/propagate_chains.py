@@ -48,7 +48,7 @@ def image_flow(flow: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> RecordFl
 class Propagator:
     """Carries labels along chains; compiled once per size of frame.
 
-    method: see `propagation.METHODS`. flow: not used by "copy". predict_motion, variables: the network of
+    method: see `propagation.METHODS`. flow: "copy" needs none. predict_motion, variables: the network of
     "reconstruction" and "prediction". batch: chains at once on the devices of this process.
     cut_histogram, cut_residual: a change of scene between two frames ends a chain: where their colour histograms differ
     by more (share of the pixels), or where a frame differs by more grey levels in the mean from its neighbour that
@@ -61,7 +61,7 @@ class Propagator:
         self,
         method: str,
         *,
-        flow: RecordFlow | None = None,
+        flow: RecordFlow | FlowStore | None = None,
         predict_motion: PredictMotion | None = None,
         variables: Any = (),
         batch: int = 8,
@@ -84,7 +84,7 @@ class Propagator:
         self.batch, self._mesh = batch, parallel.make_mesh({"data": -1}, devices[:parts])
         self._step = make_step(method, predict_motion, **options)
         self._variables = jax.device_put(variables, parallel.replicated(self._mesh))
-        self._flows = _FlowStore(flow, flow_bytes)
+        self._flows = flow if isinstance(flow, FlowStore) else FlowStore(flow, flow_bytes)
         self.seconds: collections.Counter[str] = collections.Counter()
 
     @property
@@ -213,14 +213,18 @@ class Propagator:
             self.seconds[what] += time.perf_counter() - start
 
 
-class _FlowStore:
-    """Flow of pairs of records, kept while there is room: neighbouring chains ask for the same."""
+class FlowStore:
+    """Flow of pairs of records, by their numbers, kept while there is room: neighbouring chains ask for the same.
 
-    def __init__(self, flow: RecordFlow | None, max_bytes: int):
+    Several propagators over the same records may share one.
+    """
+
+    def __init__(self, flow: RecordFlow | None, max_bytes: int = 2**29):
         self._flow, self._max_bytes, self._bytes = flow, max_bytes, 0
         self._known: collections.OrderedDict[tuple[int, int], np.ndarray] = collections.OrderedDict()
 
     def __call__(self, pairs: Sequence[tuple[int, int]], records: dict[int, Record]) -> list[np.ndarray]:
+        """Fields (h, w, 2) of pairs (a, b) of records."""
         found = {pair: self._known[pair] for pair in pairs if pair in self._known}
         new = [pair for pair in dict.fromkeys(pairs) if pair not in found]
         if new:

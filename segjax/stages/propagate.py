@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -187,19 +188,28 @@ def write_shards(
     todo = [number for number in mine if shards.summary(number) is None]
     if len(todo) < len(mine):
         log.info("%d of %d shards are done", len(mine) - len(todo), len(mine))
-    count = 0
-    for done, number in enumerate(todo, start=1):
-        start = time.perf_counter()
-        chains, carried = propagator(groups[number], read)
+
+    def write(number: int, chains: Sequence[Chain], carried: Sequence[Propagated]) -> None:
         examples = {
             mode: list(ordered_map(lambda one, mode=mode: example(one, mode, source, tag), carried))
             for mode in shards.splits
         }
         steps = [one.chain.direction * one.step for one in carried]
         shards.write(number, examples, {**summarise(chains, carried, source.index), "steps": steps})
-        count += len(carried)
-        rate = len(carried) / (time.perf_counter() - start)
-        log.info("shard %d of %d: %d frames, %.1f frames/s", done, len(todo), len(carried), rate)
+
+    count, writing = 0, None
+    with ThreadPoolExecutor(1, thread_name_prefix="shard") as pool:  # one is written while the next is computed
+        for done, number in enumerate(todo, start=1):
+            start = time.perf_counter()
+            chains, carried = propagator(groups[number], read)
+            if writing:
+                writing.result()
+            writing = pool.submit(write, number, chains, carried)
+            count += len(carried)
+            rate = len(carried) / (time.perf_counter() - start)
+            log.info("shard %d of %d: %d frames, %.1f frames/s", done, len(todo), len(carried), rate)
+        if writing:
+            writing.result()
     return count
 
 
