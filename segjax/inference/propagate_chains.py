@@ -67,7 +67,7 @@ class Propagator:
         batch: int = 8,
         cut_histogram: float = 0.35,
         cut_residual: float = 20.0,
-        flow_bytes: int = 2**29,
+        flow_bytes: int = 2**30,
         **options: Any,
     ):
         if method not in METHODS:
@@ -100,33 +100,36 @@ class Propagator:
         with self._time("read"):
             wanted = {r for chain in chains for pair in self._neighbours(chain) for r in pair}
             records = read(sorted(wanted))
-        chains = self._without_cuts(chains, records)
-        groups: dict[tuple[int, ...], list[Chain]] = {}
-        for chain in chains:
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for number, chain in enumerate(chains):
             if chain.records:
-                groups.setdefault(records[chain.record].image.shape[:2], []).append(chain)
-        results: dict[Chain, list[Propagated]] = {}
+                groups.setdefault(records[chain.record].image.shape[:2], []).append(number)
+        chains = list(chains)
+        results: dict[int, list[Propagated]] = {}
         for group in groups.values():
             # chains of like length together: a batch runs as long as its longest
-            group = sorted(group, key=lambda chain: -len(chain.records))
+            group = sorted(group, key=lambda number: -len(chains[number].records))
             for start in range(0, len(group), self.batch):
-                self._carry(group[start : start + self.batch], records, results)
-        return chains, [found for chain in chains for found in results.get(chain, ())]
+                rows = group[start : start + self.batch]
+                for row, chain in zip(rows, self._without_cuts([chains[row] for row in rows], records)):
+                    chains[row] = chain
+                rows = [row for row in rows if chains[row].records]
+                if rows:
+                    results |= zip(rows, self._carry([chains[row] for row in rows], records))
+        return chains, [found for number in range(len(chains)) for found in results.get(number, ())]
 
     def _without_cuts(self, chains: Sequence[Chain], records: dict[int, Record]) -> list[Chain]:
         pairs = list(dict.fromkeys(pair for chain in chains for pair in self._neighbours(chain)))
         looks_at_flow = 2 in METHODS[self.method] and self.cut_residual > 0
         cut = set()
-        for start in range(0, len(pairs), 64):
-            some = pairs[start : start + 64]
-            with self._time("flow"):
-                flows = self._flows(some, records) if looks_at_flow else [None] * len(some)
-            for (later, earlier), flow in zip(some, flows):
-                a, b = records[later].image, records[earlier].image
-                if (self.cut_histogram > 0 and histogram_distance(a, b) > self.cut_histogram) or (
-                    flow is not None and flow_residual(a, b, flow) > self.cut_residual
-                ):
-                    cut.add((later, earlier))
+        with self._time("flow"):
+            flows = self._flows(pairs, records) if looks_at_flow else [None] * len(pairs)
+        for (later, earlier), flow in zip(pairs, flows):
+            a, b = records[later].image, records[earlier].image
+            if (self.cut_histogram > 0 and histogram_distance(a, b) > self.cut_histogram) or (
+                flow is not None and flow_residual(a, b, flow) > self.cut_residual
+            ):
+                cut.add((later, earlier))
         return [self._shorten(chain, cut) for chain in chains]
 
     def _neighbours(self, chain: Chain) -> list[tuple[int, int]]:
@@ -143,7 +146,7 @@ class Propagator:
             return chain
         return chain.cut(max(first - self.needs_before, 0), CUT)
 
-    def _carry(self, chains: Sequence[Chain], records: dict[int, Record], results: dict[Chain, list[Propagated]]):
+    def _carry(self, chains: Sequence[Chain], records: dict[int, Record]) -> list[list[Propagated]]:
         rows = [*chains, *chains[-1:] * (self.batch - len(chains))]
         looks_at = METHODS[self.method]
         published = self.options.get("rgb_warp") == "reference"
@@ -177,8 +180,8 @@ class Propagator:
                 steps.append((picture, state.label, ignored))
         with self._time("carry"):
             steps = jax.device_get(steps)
-        for row, chain in enumerate(chains):
-            results[chain] = [
+        return [
+            [
                 Propagated(
                     chain,
                     step,
@@ -189,6 +192,8 @@ class Propagator:
                 )
                 for step, (picture, label, ignored) in enumerate(steps[: len(chain.records)], start=1)
             ]
+            for row, chain in enumerate(chains)
+        ]
 
     @property
     def _network(self) -> bool:
@@ -219,7 +224,7 @@ class FlowStore:
     Several propagators over the same records may share one.
     """
 
-    def __init__(self, flow: RecordFlow | None, max_bytes: int = 2**29):
+    def __init__(self, flow: RecordFlow | None, max_bytes: int = 2**30):
         self._flow, self._max_bytes, self._bytes = flow, max_bytes, 0
         self._known: collections.OrderedDict[tuple[int, int], np.ndarray] = collections.OrderedDict()
 
