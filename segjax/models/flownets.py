@@ -21,8 +21,8 @@ _WIDTHS = (64, 128, 256, 512, 512, 1024)
 class FlowNetS(nn.Module):
     """Call: (b, h, w, c) -> flow (b, h / 4, w / 4, 2) in the units it was trained with; 38.7 M parameters.
 
-    up_padding: of the transposed convolutions, 1 as published; with 0 they are cropped to what they are joined with, and
-        any size works (GSVNet). flow_bias: of those that enlarge flow. pool: halve the last map before its flow is
+    up_padding: of the transposed convolutions, 1 as published; with 0 they are cropped to what they are joined with,
+        and any size works (GSVNet). flow_bias: of those that enlarge flow. pool: halve the last map before its flow is
         predicted (GSVNet: the result has 1/8 of the size).
     """
 

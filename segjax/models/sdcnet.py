@@ -67,9 +67,9 @@ class SDCNet2D(nn.Module):
     frames: t. 2: frames t - 1, t predict t + 1. 3: frames t - 1, t, t + 1 reconstruct t + 1 (VPLR's choice).
     width: 1 = as released, 9.7 M parameters; 0.5 has a quarter of them. levels: halvings of the encoder, 6 as released;
         4 suit images of 128 pixels.
-    flow_mean, flow_std: (u, v) of the flows given, by which they are normalised; as released, of FlowNet2 on Cityscapes.
-    init: "released" (Xavier, biases from 0..1), or "flow": the fresh network returns the last flow it is given, so that
-        training starts from the flow's own accuracy; same layers, same names.
+    flow_mean, flow_std: (u, v) of the flows given, which normalise them; as released, those of FlowNet2 on Cityscapes.
+    init_as: "released" (Xavier, biases from 0..1), or "flow": the fresh network returns the last flow it is given, so
+        that training starts from the flow's own accuracy; same layers, same names.
     """
 
     frames: int = 3
