@@ -35,6 +35,7 @@ def open_source(
     builder_options: Mapping[str, Any] | None = None,
     labelled_only: bool = True,
     flow: bool = False,
+    all_labels: bool = False,
 ) -> TfdsSource:
     """Opens one split of a data set of data_builders/, which is built first when it is not there yet.
 
@@ -43,13 +44,14 @@ def open_source(
     data_dir: where data sets are kept; default $SEGJAX_DATA_DIR, else ~/.cache/segjax/datasets.
     builder_options: fields of the builder's configuration; another value is another build, never a stale one.
     labelled_only: leave out records without label. flow: read the optical flow too (data sets that have it).
+    all_labels: read the stored labels of unlabelled records too, to evaluate.
     Raises UserError: unknown name, split or option, no record, damaged source files, full disk.
     """
     if (Path(name) / "dataset_info.json").is_file() and not builder_options:
         directory = Path(name)
     else:
         directory = build_dataset(name, data_dir=data_dir, builder_options=builder_options)
-    return TfdsSource(directory, split, labelled_only=labelled_only, flow=flow)
+    return TfdsSource(directory, split, labelled_only=labelled_only, flow=flow, all_labels=all_labels)
 
 
 def dataset_names() -> list[str]:

@@ -80,8 +80,8 @@ def find_chains(
         raise UserError(f"steps={steps} must be 1 or more, the number of frames a label is carried to on either side.")
     if not set(directions) <= {1, -1} or not directions:
         raise UserError(f"directions={tuple(directions)} must hold 1 (later frames), -1 (earlier ones) or both.")
-    places, ends = _places(table)
-    frame_step = frame_step or _smallest_distance(table)
+    places, ends = places_of(table)
+    frame_step = frame_step or smallest_distance(table)
     labelled = np.flatnonzero(table.labelled)
     if not len(labelled):
         raise UserError(f"none of the {len(table.names)} frames is labelled; there is nothing to propagate.")
@@ -114,7 +114,8 @@ def describe_end(chain: Chain, table: FrameTable) -> str:
     return f"{table.names[chain.record]} -> step {chain.direction * (len(chain.records) + 1):+d}: {chain.end}"
 
 
-def _places(table: FrameTable) -> tuple[dict[tuple[str, int], int], dict[str, tuple[int, int]]]:
+def places_of(table: FrameTable) -> tuple[dict[tuple[str, int], int], dict[str, tuple[int, int]]]:
+    """(sequence, frame) -> record, and sequence -> (first, last frame); UserError where two frames share a number."""
     places: dict[tuple[str, int], int] = {}
     ends: dict[str, tuple[int, int]] = {}
     for record, (sequence, frame) in enumerate(zip(table.sequences, map(int, table.frames))):
@@ -130,7 +131,8 @@ def _places(table: FrameTable) -> tuple[dict[tuple[str, int], int], dict[str, tu
     return places, ends
 
 
-def _smallest_distance(table: FrameTable) -> int:
+def smallest_distance(table: FrameTable) -> int:
+    """The smallest difference between the numbers of two frames of a video; UserError where there is no video."""
     order = np.lexsort((table.frames, table.sequences))
     frames, sequences = np.asarray(table.frames)[order], np.asarray(table.sequences)[order]
     distances = np.diff(frames)[sequences[1:] == sequences[:-1]]

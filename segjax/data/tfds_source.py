@@ -42,11 +42,21 @@ class TfdsSource(LabelledClasses):
 
     directory: the folder that holds dataset_info.json. split: its name, or an expression of TFDS such as
     "train+validation" or "train[:10%]". labelled_only: leave out the frames of a video that have no label.
-    flow: read the optical flow of each record too. The label map comes from the data set's own metadata.
+    flow: read the optical flow of each record too. all_labels: read what is stored as the label of unlabelled records
+    too; for evaluation, a training must not see it. The label map comes from the data set's own metadata.
     """
 
-    def __init__(self, directory: str | os.PathLike, split: str, *, labelled_only: bool = True, flow: bool = False):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        split: str,
+        *,
+        labelled_only: bool = True,
+        flow: bool = False,
+        all_labels: bool = False,
+    ):
         self.directory, self.split, self.labelled_only, self.flow = Path(directory), split, labelled_only, flow
+        self.all_labels = all_labels
         builder = _open(self.directory)
         known = list(builder.info.splits)
         if "[" not in split and "+" not in split and split not in known:
@@ -77,7 +87,7 @@ class TfdsSource(LabelledClasses):
         name = example["name"].decode()
         file = f"{name} ({self.split}, {self.directory})"
         image, label = decode_image(example["image"], file), None
-        if example["labelled"]:
+        if example["labelled"] or self.all_labels:
             mask = decode_mask(example["label"], f"the mask of {file}")
             check_size(mask.shape, f"the mask of {file}", image.shape[:2], file)
             label = self.label_map.encode(mask, f"the mask of {file}")

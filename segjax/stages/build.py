@@ -22,10 +22,13 @@ from segjax.typing import Variables
 log = logging.getLogger("segjax")
 
 
-def open_split(dataset: Mapping[str, Any], split: str, *, labelled_only: bool = True, flow: bool = False) -> Source:
+def open_split(
+    dataset: Mapping[str, Any], split: str, *, labelled_only: bool = True, flow: bool = False, all_labels: bool = False
+) -> Source:
     """The records of one split ("train", "validation" or "test", or a split's own name) of config.dataset.
 
-    labelled_only: leave out the others. flow: read the stored optical flow too.
+    labelled_only: leave out the others. flow: read the stored optical flow too. all_labels: and the stored labels of
+    frames that count as unlabelled.
     """
     check_keys(
         dataset, {"name", "options", "train", "validation", "test", "data_dir"}, where="dataset", required=["name"]
@@ -37,6 +40,7 @@ def open_split(dataset: Mapping[str, Any], split: str, *, labelled_only: bool = 
         builder_options={key: value for key, value in plain(dataset.get("options", {})).items() if value != ""},
         labelled_only=labelled_only,
         flow=flow,
+        all_labels=all_labels,
     )
 
 
