@@ -14,13 +14,12 @@ import numpy as np
 
 from segjax import parallel
 from segjax.data.chains import CUT, Chain
+from segjax.data.flow import RecordFlow
 from segjax.data.scene_cuts import flow_residual, histogram_distance
 from segjax.data.sources import Record
 from segjax.errors import UserError, did_you_mean
 from segjax.inference.propagation import METHODS, Ignored, PredictMotion, first_state, make_step
 
-# (records a, records b of one size) -> float32 (n, h, w, 2): pixel (x, y) of a lies at (x + u, y + v) in b
-RecordFlow = Callable[[Sequence[Record], Sequence[Record]], np.ndarray]
 ReadRecords = Callable[[Sequence[int]], dict[int, Record]]
 
 
@@ -38,11 +37,6 @@ class Propagated:
     label: np.ndarray
     real: Record
     ignored: Ignored
-
-
-def image_flow(flow: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> RecordFlow:
-    """Optical flow of images (n, h, w, 3) as flow of records."""
-    return lambda a, b: flow(np.stack([record.image for record in a]), np.stack([record.image for record in b]))
 
 
 class Propagator:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segjax.data.flow import RecordFlow
 from segjax.data.video import FrameIndex
 from segjax.errors import UserError
-from segjax.inference.propagate_chains import RecordFlow
 from segjax.inference.propagation import PredictMotion
 from segjax.stages.flows import make_flow
 from segjax.stages.video import load_video_model

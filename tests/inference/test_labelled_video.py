@@ -76,7 +76,7 @@ def test_video_file_in_any_order(film):
     assert len(clip.names) == 8 and clip.sizes.tolist() == [[32, 48]] * 8 and not clip.problems
     for wanted in ([2, 3, 4], [3, 4, 5], [0, 7], [1]):
         found = clip.read(wanted)
-        assert list(found) == wanted
+        assert sorted(found) == sorted(wanted)
         for number in wanted:
             assert np.abs(found[number].image.astype(int) - frame(number)).mean() < 6  # mp4 compresses
 
@@ -116,11 +116,12 @@ def test_masks_that_do_not_fit(folder, name, content, said):
 def test_frames_without_numbers_and_several_videos(film):
     for number in range(3):
         write_png(film / f"frames/drive_{number:04d}.png", frame(number))
-    with pytest.raises(UserError, match="clips"):
+    (film / "other.mp4").write_bytes((film / "film.mp4").read_bytes())
+    with pytest.raises(UserError, match="holds 2 videos"):
         open_labelled_video(film, film / "labels", MAP)
     folder = film
     write_png(folder / "frames/extra.png", frame(0))
-    with pytest.raises(UserError, match="extra.png has no frame number"):
+    with pytest.raises(UserError, match="extra of .* has no number"):
         opened(folder, "frames")
 
 

@@ -6,7 +6,7 @@ import pytest
 from segjax.data.chains import CUT, find_chains
 from segjax.data.sources import Record
 from segjax.errors import UserError
-from segjax.inference.propagate_chains import Propagator, image_flow
+from segjax.inference.propagate_chains import Propagator
 from tests.video_tools import Table, chain_by_hand, pair_flow, random_records
 
 OFF = dict(cut_histogram=0.0, cut_residual=0.0)
@@ -187,13 +187,6 @@ def test_flow_is_asked_for_once():
     run = Propagator("flow", flow=counted, batch=4, **OFF)
     run(find_chains(table, steps=4, needs_before=False), lambda wanted: {i: records[i] for i in wanted})
     assert len(calls) == len(set(calls)) == 10
-
-
-def test_flow_of_images():
-    a = Record(np.full((2, 3, 3), 7, np.uint8), None, "a")
-    b = Record(np.full((2, 3, 3), 9, np.uint8), None, "b")
-    found = image_flow(lambda x, y: (y.astype(np.float32) - x)[..., :2])([a], [b])
-    assert found.shape == (1, 2, 3, 2) and (found == 2).all()
 
 
 def test_errors():
