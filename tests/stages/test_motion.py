@@ -62,6 +62,7 @@ def test_a_fresh_reconstruction_carries_what_flow_carries(checkpoint):
         assert (np.abs(a.image.astype(int) - b.image) > 1).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_a_fresh_prediction_goes_on_as_the_frames_before_moved(checkpoint):
     network = motion.open_video_network("sdcnet2d", "prediction")
     learned = carried("prediction", network, steps=1)
