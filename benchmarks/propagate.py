@@ -30,10 +30,11 @@ from segjax import metrics  # noqa: E402
 from segjax.data import open_source  # noqa: E402
 from segjax.data.chains import find_chains  # noqa: E402
 from segjax.data.threads import ordered_map  # noqa: E402
+from segjax.data.video import FrameIndex  # noqa: E402
 from segjax.inference.propagate_chains import FlowStore, Propagator  # noqa: E402
 from segjax.inference.writers import write_png  # noqa: E402
 from segjax.ops import bilinear_warp  # noqa: E402
-from segjax.stages.motion import open_flow, open_video_network  # noqa: E402
+from segjax.stages.motion import flow_of, open_flow, open_video_network  # noqa: E402
 
 
 class Part:
@@ -87,8 +88,9 @@ def quality(args) -> None:
 def score(part: Part, num_classes: int, args, method: str, flow: str, checkpoint: str) -> dict:
     """signed step -> mIoU over all labelled pixels, mIoU over those that are kept, their share; and the seconds."""
     network = open_video_network(checkpoint, method)
+    name, options = flow_of(flow, network)
     moves = dict(
-        flow=FlowStore(open_flow(flow, network, part.source), 2**31), predict_motion=network.predict,
+        flow=FlowStore(open_flow(name, options, index=FrameIndex(part.source)), 2**31), predict_motion=network.predict,
         variables=network.variables, batch=args.batch, cut_histogram=0.0, cut_residual=0.0,
     )  # fmt: skip
     run = Propagator(method, max_cycle_error=args.max_cycle_error if method != "copy" else 0.0, **moves)

@@ -54,9 +54,7 @@ def exact(a: Sequence[Record], b: Sequence[Record], *, index: FrameIndex | None 
 FLOWS: dict[str, RecordFlow] = {"dis": dis, "exact": exact}
 
 
-def create(
-    name: str, options: Mapping[str, Any] | None = None, *, index: FrameIndex | None = None
-) -> RecordFlow:
+def create(name: str, options: Mapping[str, Any] | None = None, *, index: FrameIndex | None = None) -> RecordFlow:
     """The flow of a name with its options; UserError with a suggestion for a name that is not known.
 
     index: of the source's frames, which "exact" uses.

@@ -53,29 +53,39 @@ def compute_dtype(name: str) -> str:
 
 def model_spec(settings: Mapping[str, Any], *, num_classes: int, dtype: str, remat: bool) -> dict[str, Any]:
     """What a checkpoint must know to build the network again: name, num_classes, options."""
-    check_keys(settings, {"name", "options"}, where="train.model", required=["name"])
+    check_keys(settings, {"name", "options"}, where="model", required=["name"])
     options = {**plain(settings.get("options", {})), "dtype": dtype, "remat": remat}
     return {"name": settings["name"], "num_classes": num_classes, "options": options}
 
 
 def create_model(spec: Mapping[str, Any]):
-    """The flax module of a model spec."""
+    """The flax module of a model spec, of a network for images or for video."""
+    if spec["name"] in models.VIDEO_MODELS:
+        return models.create_video(spec["name"], **{k: as_tuple(v) for k, v in spec["options"].items()})
     return models.create(spec["name"], spec["num_classes"], **spec["options"])
 
 
-def first_variables(model, settings: Mapping[str, Any], *, seed: int) -> Variables:
+def as_tuple(value: Any) -> Any:
+    """Lists, which is what JSON makes of tuples, as tuples; a linen module must be hashable."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def first_variables(
+    model, settings: Mapping[str, Any], *, seed: int, inputs: tuple[Any, ...] | None = None, where: str = "train.init"
+) -> Variables:
     """Fresh variables, then whatever `train.init` names on top of them.
 
     weights: a file (.pth, .safetensors, .npz), or pretrained weights by name; source: whose tensor names it has.
     checkpoint: a run of ours.
     skip: regular expressions of tensors that keep their fresh values, a classifier of other classes for example.
+    inputs: what the network is called with, by default images.
     """
-    check_keys(settings, {"weights", "source", "checkpoint", "skip"}, where="train.init")
+    check_keys(settings, {"weights", "source", "checkpoint", "skip"}, where=where)
     init = jax.jit(functools.partial(model.init, train=False))
-    variables = init(jax.random.key(seed), jnp.zeros((1, 64, 64, 3), jnp.float32))
+    variables = init(jax.random.key(seed), *(inputs or (jnp.zeros((1, 64, 64, 3), jnp.float32),)))
     skip = tuple(settings.get("skip", ()))
     if settings.get("weights") and settings.get("checkpoint"):
-        raise UserError("train.init names both weights and a checkpoint; keep one of them.")
+        raise UserError(f"{where} names both weights and a checkpoint; keep one of them.")
     if settings.get("weights"):
         name = settings["weights"]
         path = weights.pretrained(name)

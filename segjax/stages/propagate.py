@@ -20,13 +20,14 @@ from segjax.data.propagated import MODES, PROVENANCE, provenance_file
 from segjax.data.record_shards import RecordShards
 from segjax.data.sources import Record
 from segjax.data.threads import ordered_map
+from segjax.data.video import FrameIndex
 from segjax.errors import UserError
 from segjax.inference.propagate_chains import Propagated, Propagator
 from segjax.inference.propagation import METHODS, RGB_WARPS
 from segjax.inference.propagation_report import describe, merge, propagation_sheet, summarise, warp_seconds
 from segjax.inference.writers import write_png
 from segjax.stages import build
-from segjax.stages.motion import flow_name, open_flow, open_video_network
+from segjax.stages.motion import flow_of, open_flow, open_video_network
 from segjax.stages.settings import check_keys, choose, config_hash, plain
 
 log = logging.getLogger("segjax")
@@ -72,11 +73,12 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         raise UserError(f"config key {context.name}.modes is empty; name {' or '.join(MODES)}.")
     dataset = settings.get("dataset") or context.dataset
     network = open_video_network(options["checkpoint"], options["method"], workdir=context.workdir)
-    exact = flow_name(options["flow"], network) == "exact"
-    source = build.open_split(dataset, options["split"], labelled_only=False, flow=exact)
+    flow, flow_options = flow_of(options["flow"], network)
+    source = build.open_split(dataset, options["split"], labelled_only=False, flow=flow == "exact")
+    index = FrameIndex(source, step=options["frame_step"] or None)
     propagator = Propagator(
         options["method"],
-        flow=open_flow(options["flow"], network, source),
+        flow=open_flow(flow, flow_options, index=index),
         predict_motion=network.predict,
         variables=network.variables,
         batch=options["batch_size"],
@@ -89,7 +91,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         **options,
         "dataset": plain(dataset),
         "model": network.description,
-        "flow": flow_name(options["flow"], network),
+        "flow": {"name": flow, "options": flow_options},
         "frames": config_hash(source.names, source.index.labelled.tolist()),
     }
     shards = RecordShards(

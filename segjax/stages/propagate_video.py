@@ -18,7 +18,7 @@ from segjax.inference.labelled_video import open_labelled_video
 from segjax.inference.propagate_chains import Propagator
 from segjax.inference.propagation_report import merge, summarise
 from segjax.inference.writers import PngWriter
-from segjax.stages.motion import flow_name, open_flow, open_video_network
+from segjax.stages.motion import flow_of, open_flow, open_video_network
 
 KINDS = ("images", "masks", "overlay")
 AT_ONCE = 4  # labelled frames whose neighbours are in memory together
@@ -53,11 +53,12 @@ def propagate_video(
         raise UserError(f"{there[0]} exists already; give another --output, or delete it.")
     clip = open_labelled_video(video, labels, label_map)
     network = open_video_network(checkpoint)
-    if flow_name(flow, network) == "exact":
+    flow, flow_options = flow_of(flow, network)
+    if flow == "exact":
         raise UserError(f"--flow=exact: nobody knows the exact flow of {video}; use --flow=dis.")
     propagator = Propagator(
         network.method,
-        flow=open_flow(flow, network, clip),
+        flow=open_flow(flow, flow_options),
         predict_motion=network.predict,
         variables=network.variables,
         batch=batch,

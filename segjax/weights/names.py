@@ -58,6 +58,8 @@ SOURCES: dict[str, Source] = {
         ignore=r"^(_conv_head|_bn1|_fc)\.",
         fills=r"^backbone\.",
     ),
+    # SDCNet2D as released: statistics that are options here, and the flow network where it was saved too
+    "sdcnet": Source(ignore=r"^(flow_mean|flow_std|rgb_mean)$|^flownet2\."),
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def moving_square(monkeypatch):
     def flow(a, b):
         return np.stack([np.full((*x.image.shape[:2], 2), (2.0 * (y.frame - x.frame), 0)) for x, y in zip(a, b)])
 
-    monkeypatch.setattr(stage, "open_flow", lambda *_: flow)
+    monkeypatch.setattr(stage, "open_flow", lambda *_, **__: flow)
 
 
 def opened(root, video):

@@ -30,14 +30,14 @@ def load(path):
     t = module.frames
     inputs = jnp.zeros((1, t, 16, 16, 3)), jnp.zeros((1, t - 1, 16, 16, 2))
     variables = jax.jit(module.init)(jax.random.key(0), *inputs)
-    info = {"model": {"name": name, "options": options}, "step": 7, "flow": {"name": "exact", "options": {}}}
-    return module, variables, info
+    spec = {"name": name, "num_classes": 0, "options": options}
+    return spec, variables, {"step": 7, "flow": {"name": "exact", "options": {}, "mean": (0, 0), "std": (1, 1)}}
 
 
 @pytest.fixture
 def checkpoint(monkeypatch):
     """Checkpoints by the names "sdcnet2d" and "sdcnet2d_recon"."""
-    monkeypatch.setattr(motion, "load_video_model", load)
+    monkeypatch.setattr(motion, "load_for_inference", load)
 
 
 def carried(method, network, steps=3):
@@ -53,7 +53,7 @@ def carried(method, network, steps=3):
 
 def test_a_fresh_reconstruction_carries_what_flow_carries(checkpoint):
     network = motion.open_video_network("sdcnet2d_recon", "reconstruction")
-    assert network.description == "sdcnet2d_recon step 7" and network.method == "reconstruction"
+    assert network.description == "sdcnet2d_recon, step 7" and network.method == "reconstruction"
     learned, plain = carried("reconstruction", network), carried("flow", motion.open_video_network("", "flow"))
     assert len(learned) == len(plain) > 8
     for a, b in zip(learned, plain):
@@ -75,12 +75,13 @@ def test_what_is_opened_by_default(checkpoint):
     assert none.method == "flow" and none.predict is None and none.description == "none"
     assert motion.open_video_network("sdcnet2d").method == "prediction"
     network = motion.open_video_network("sdcnet2d_recon")
-    assert motion.flow_name("", network) == "exact" and motion.flow_name("", none) == "dis"
-    assert motion.flow_name({"name": "dis", "options": {}}, network) == "dis"
+    assert motion.flow_of("", network) == ("exact", {}) and motion.flow_of("", none) == ("dis", {})
+    fast = {"name": "dis", "options": {"preset": "fast"}}
+    assert motion.flow_of(fast, network) == ("dis", {"preset": "fast"}) and motion.flow_of("dis", network)[0] == "dis"
+    with pytest.raises(UserError, match="Did you mean 'name'"):
+        motion.flow_of({"nam": "dis"}, network)
     a, b = (random_records(Table((2,), size=(16, 24)))[i] for i in (0, 1))
-    assert motion.open_flow("", none, None)([a], [b]).shape == (1, 16, 24, 2)
-    fast = motion.open_flow({"name": "dis", "options": {"preset": "fast"}}, network, None)
-    assert fast([a], [b]).shape == (1, 16, 24, 2)
+    assert motion.open_flow(*motion.flow_of(fast, network))([a], [b]).shape == (1, 16, 24, 2)
 
 
 @pytest.mark.parametrize(
