@@ -17,6 +17,7 @@ from segjax.data.sources import FolderSource, LabelledClasses, Record, Source
 from segjax.data.tfds_source import Index
 from segjax.errors import UserError
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its log lines name no file; the UserErrors below do
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 _READ_ON = 32  # so many frames ahead, decoding what lies between is faster than looking for a key frame
 
@@ -158,6 +159,8 @@ class VideoSource(LabelledClasses):
 def open_frames(path: str | os.PathLike) -> Source:
     """The frames of a user: a video file, a folder of video files, or a folder of numbered images."""
     path = Path(path).expanduser()
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a video file, or a folder of videos or numbered frames.")
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoSource([path])
     videos = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES) if path.is_dir() else []

@@ -148,11 +148,11 @@ def test_any_size_is_padded_by_reflection_and_cropped():
     module = SDCNet2D(frames=3, **SMALL)
     images, flows = formula_clip(3, (21, 30))
     variables = fill(module, *zeros(3))
-    output = module.apply(variables, images, flows)
+    output = run(module.apply, variables, images, flows)
     assert output.flow.shape == (1, 21, 30, 2) and output.frame.shape == (1, 21, 30, 3)
     padded = pad_reflect(jnp.asarray(images), 8), pad_flows(jnp.asarray(flows), 8)
     assert padded[0].shape[2:4] == (24, 32)
-    whole = module.apply(variables, *padded).flow
+    whole = run(module.apply, variables, *padded).flow
     np.testing.assert_allclose(output.flow, whole[:, :21, :30], atol=1e-4)
 
 
@@ -170,15 +170,16 @@ def test_flow_of_mirrored_pixels_moves_the_other_way():
 def test_a_fresh_network_returns_the_last_flow(frames):
     module = SDCNet2D(frames=frames, flow_mean=(1.0, -2.0), flow_std=(3.0, 4.0), **SMALL)
     images, flows = formula_clip(frames, (40, 48))
-    variables = module.init(jax.random.key(0), images, flows)
-    output = module.apply(variables, images, flows)
+    variables = run(module.init, jax.random.key(0), images, flows)
+    output = run(module.apply, variables, images, flows)
     np.testing.assert_allclose(output.flow, flows[:, -1], atol=1e-4)
     np.testing.assert_allclose(output.frame, bilinear_warp(images[:, 1].astype(np.float32), flows[:, -1]), atol=0.1)
-    released = SDCNet2D(frames=frames, init_as="released", **SMALL).init(jax.random.key(0), images, flows)
+    other = SDCNet2D(frames=frames, init_as="released", **SMALL)
+    released = run(other.init, jax.random.key(0), images, flows)
     leaves = flatten_dict(released["params"]).items()
     biases = [np.asarray(v) for path, v in leaves if path[0].startswith("conv") and path[-1] == "bias"]
     assert all((b >= 0).all() and (b <= 1).all() for b in biases) and np.concatenate(biases).max() > 0.5
-    assert np.abs(module.apply(released, images, flows).flow - flows[:, -1]).max() > 1
+    assert np.abs(run(other.apply, released, images, flows).flow - flows[:, -1]).max() > 1
 
 
 def test_width_and_levels_make_it_smaller():
@@ -216,7 +217,7 @@ def test_released_files_are_read(tmp_path):
     )
     tensors |= {"flow_mean": np.zeros((1, 2, 1, 1)), "flownet2.conv1.0.weight": np.zeros(3)}
     np.savez(tmp_path / "released.npz", **tensors)
-    fresh = module.init(jax.random.key(1), *zeros(2))
+    fresh = run(module.init, jax.random.key(1), *zeros(2))
     loaded, report = weights.load(tmp_path / "released.npz", fresh, source="sdcnet")
     assert not report.missing and not report.unexpected
     for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(variables), strict=True):
