@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from segjax import visualize
-from segjax.data.chains import Chain, FrameTable, describe_end
+from segjax.data.chains import SEQUENCE_END, Chain, FrameTable, describe_end
 from segjax.inference.propagate_chains import Propagated
 from segjax.inference.propagation import Carried, Ignored, carry
 
@@ -22,7 +22,8 @@ LISTED = 20  # ends of chains that are named; the others are counted
 def summarise(chains: Sequence[Chain], carried: Sequence[Propagated], table: FrameTable) -> dict[str, Any]:
     """Plain numbers that add up over parts of a run, see `merge`.
 
-    carried: frames by signed step. ends: why chains are shorter than asked for, and how many. ended: one line each.
+    carried: frames by signed step. ends: why chains are shorter than asked for, and how many. ended: one line for each
+    of them that does not just reach the end of its sequence.
     ignored: by signed step, sums over the frames of the shares of pixels that became ignored, by reason.
     """
     by_step: dict[str, int] = collections.Counter()
@@ -37,7 +38,7 @@ def summarise(chains: Sequence[Chain], carried: Sequence[Propagated], table: Fra
     return {
         "carried": dict(by_step),
         "ends": dict(collections.Counter(chain.end for chain in short)),
-        "ended": [describe_end(chain, table) for chain in short],
+        "ended": [describe_end(chain, table) for chain in short if chain.end != SEQUENCE_END],
         "ignored": ignored,
     }
 

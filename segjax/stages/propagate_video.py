@@ -99,7 +99,7 @@ def propagate_video(
     }
     if not done:
         shutil.rmtree(unfinished)
-        reasons = "; ".join([*report["ended"], *clip.problems])
+        reasons = "; ".join([*report["ends"], *report["ended"], *clip.problems])
         raise UserError(f"no label could be carried to a frame: {reasons}.")
     with creating(output, option="--output"):
         for kind in KINDS:
