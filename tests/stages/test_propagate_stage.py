@@ -209,3 +209,27 @@ def test_processes_share_the_shards(street_dir, tmp_path, monkeypatch):
     one, other = whole.finish(len(groups)), parts.finish(len(groups))
     for path in one.glob("*.array_record*"):
         assert path.read_bytes() == (other / path.name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_trained_network_carries_labels(street_dir, tmp_path):
+    """train_video -> propagate in one run, with the network's own flow."""
+    recipe = config(street_dir, method="reconstruction", checkpoint="train_video", flow="", limit=2)
+    recipe.stages = ("train_video", "propagate")
+    recipe.train_video = ConfigDict(
+        dict(
+            kind="train_video",
+            batch_size=2,
+            crop=dict(size=(32, 32)),
+            flow=dict(name="dis", options=dict(preset="fast"), measure=2),
+            model=dict(name="sdcnet2d_recon", options=dict(width=0.1, levels=3)),
+            optimizer=dict(name="adam", lr=1e-3),
+            mesh=dict(data=1),
+            total_steps=2,
+        )
+    )
+    reports = run_recipe(recipe, workdir=tmp_path)
+    assert reports["propagate"]["model"] == "sdcnet2d_recon, step 2" and reports["propagate"]["carried"]["+1"] >= 1
+    jp = open_source(reports["propagate"]["dataset"], "jp")
+    assert jp._reader[0]["model"] == b"sdcnet2d_recon, step 2" and jp._reader[0]["method"] == b"reconstruction"
+    assert (jp[0].label != 255).mean() > 0.5
