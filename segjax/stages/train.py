@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from segjax import augment, data, parallel
+from segjax.data.plans import CutPlan
 from segjax.data.shares import describe_shares, epoch_shares
 from segjax.stages import build, scoring
 from segjax.stages.extras import Extra, open_extras, parts_of
@@ -92,15 +93,15 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
 
 def log_shares(table: Timetable, real: data.Source, extras: Sequence[Extra]) -> dict[str, Any]:
-    """Tells what the first epoch and, where it is another, the last one are made of. Returns both, by epoch."""
-    first, last = 0, table.timeline.epochs - 1
+    """Tells what the first epoch, and the first one after a cut, are made of. Returns both, by epoch from 0."""
+    epochs = [0]
+    if isinstance(table.plan, CutPlan) and table.plan.epoch + 1 < table.timeline.epochs:
+        epochs.append(table.plan.epoch + 1)
     parts, found = parts_of(real, extras), {}
-    for epoch in dict.fromkeys((first, last)):
-        shares = epoch_shares(table.plan.build(epoch), parts, real.class_names)
-        if epoch == first or shares["samples"] != found[str(first)]["samples"]:
-            found[str(epoch)] = shares
-            for line in describe_shares(shares):
-                log.info("epoch %d: %s", epoch + 1, line)
+    for epoch in epochs:
+        found[str(epoch)] = epoch_shares(table.plan.build(epoch), parts, real.class_names)
+        for line in describe_shares(found[str(epoch)]):
+            log.info("epoch %d: %s", epoch + 1, line)
     return found
 
 
