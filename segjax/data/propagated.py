@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from segjax.data.classes import IGNORE_LABEL, ClassTable, Label
 from segjax.data.joined import Subset
+from segjax.data.label_map import LabelMap
 from segjax.data.tfds_source import TfdsSource
 from segjax.errors import UserError, did_you_mean
 
@@ -25,6 +28,17 @@ PROVENANCE = {
     "model": "text",
     "config": "text",
 }
+
+
+def with_ignored(label_map: LabelMap) -> LabelMap:
+    """The map of raw ids with an ignored label, which carried labels need even where the given ones do not."""
+    label_map = label_map.with_ids()
+    labels = label_map.table.labels
+    if label_map.ignored_ids:
+        return label_map
+    number = IGNORE_LABEL if IGNORE_LABEL not in label_map.table.ids else max(label_map.table.ids) + 1
+    ignored = Label(number, "ignored", IGNORE_LABEL, (0, 0, 0))
+    return dataclasses.replace(label_map, table=ClassTable((*labels, ignored)))
 
 
 def provenance_file(mode: str) -> str:

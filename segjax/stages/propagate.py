@@ -14,9 +14,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from segjax import data
-from segjax.data.chains import Chain, find_chains
+from segjax.data.chains import Chain, FrameTable, find_chains
 from segjax.data.image_files import encode_png
-from segjax.data.propagated import MODES, PROVENANCE, provenance_file
+from segjax.data.label_map import LabelMap
+from segjax.data.propagated import MODES, PROVENANCE, provenance_file, with_ignored
 from segjax.data.record_shards import RecordShards
 from segjax.data.sources import Record
 from segjax.data.threads import ordered_map
@@ -29,6 +30,7 @@ from segjax.inference.writers import write_png
 from segjax.stages import build
 from segjax.stages.motion import flow_of, open_flow, open_video_network
 from segjax.stages.settings import check_keys, choose, config_hash, plain
+from segjax.training.checkpoints import fingerprint
 
 log = logging.getLogger("segjax")
 
@@ -92,13 +94,14 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         "dataset": plain(dataset),
         "model": network.description,
         "flow": {"name": flow, "options": flow_options},
-        "frames": config_hash(source.names, source.index.labelled.tolist()),
+        "weights": int(fingerprint(network.variables)),
+        "frames": config_hash(source.directory.parent.name, source.names, source.index.labelled.tolist()),
     }
     shards = RecordShards(
         context.folder,
         name="propagated",
         splits=tuple(options["modes"]),
-        label_map=source.label_map.with_ids(),
+        label_map=with_ignored(source.label_map),
         extra=PROVENANCE,
         identity=plain(identity),
         description=f"Labels of {dataset['name']} {options['split']}, carried by {options['method']}.",
@@ -193,7 +196,9 @@ def write_shards(
 
     def write(number: int, chains: Sequence[Chain], carried: Sequence[Propagated]) -> None:
         examples = {
-            mode: list(ordered_map(lambda one, mode=mode: example(one, mode, source, tag), carried))
+            mode: list(
+                ordered_map(lambda one, mode=mode: example(one, mode, source.index, shards.label_map, tag), carried)
+            )
             for mode in shards.splits
         }
         steps = [one.chain.direction * one.step for one in carried]
@@ -215,14 +220,16 @@ def write_shards(
     return count
 
 
-def example(one: Propagated, mode: str, source: data.Source, tag: Mapping[str, str]) -> dict[str, Any]:
+def example(
+    one: Propagated, mode: str, index: FrameTable, label_map: LabelMap, tag: Mapping[str, str]
+) -> dict[str, Any]:
     """The record of a carried frame: "jp" with the carried image, "lp" with the real one."""
-    index, origin = source.index, one.chain.record
+    origin = one.chain.record
     signed = one.chain.direction * one.step
     image = one.image if mode == "jp" else one.real.image
     return {
         "image": encode_png(image),
-        "label": encode_png(source.label_map.with_ids().decode(one.label, one.real.name)),
+        "label": encode_png(label_map.decode(one.label, one.real.name)),
         "name": f"{index.names[origin]}{signed:+d}",
         "sequence": str(index.sequences[origin]),
         "frame": int(one.real.frame),

@@ -12,7 +12,7 @@ from typing import Any
 from segjax import visualize
 from segjax.data.build import creating
 from segjax.data.chains import find_chains
-from segjax.data.propagated import MODES
+from segjax.data.propagated import MODES, with_ignored
 from segjax.errors import UserError, did_you_mean
 from segjax.inference.labelled_video import open_labelled_video
 from segjax.inference.propagate_chains import Propagator
@@ -52,6 +52,7 @@ def propagate_video(
     if there:
         raise UserError(f"{there[0]} exists already; give another --output, or delete it.")
     clip = open_labelled_video(video, labels, label_map)
+    raw = with_ignored(clip.label_map)
     network = open_video_network(checkpoint)
     flow, flow_options = flow_of(flow, network)
     if flow == "exact":
@@ -80,7 +81,7 @@ def propagate_video(
                 image = one.image if mode == "jp" else one.real.image
                 name = f"{clip.names[one.chain.record]}{one.chain.direction * one.step:+d}.png"
                 pngs.write(unfinished / "images" / name, image)
-                pngs.write(unfinished / "masks" / name, clip.label_map.with_ids().decode(one.label, name))
+                pngs.write(unfinished / "masks" / name, raw.decode(one.label, name))
                 picture = visualize.overlay(image, one.label, clip.label_map.palette)
                 pngs.write(unfinished / "overlay" / name, picture)
             parts.append(summarise(used, carried, clip))
@@ -106,5 +107,5 @@ def propagate_video(
             os.replace(unfinished / kind, output / kind)
         unfinished.rmdir()
         (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        clip.label_map.with_ids().save(output / "label_map.json")
+        raw.save(output / "label_map.json")
     return report

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from segjax.data import LabelMap, class_table, open_source
+from segjax.data import ClassTable, Label, LabelMap, class_table, open_source
 from segjax.data.image_files import encode_png
-from segjax.data.propagated import PROVENANCE, open_propagated, provenance_file
+from segjax.data.propagated import PROVENANCE, open_propagated, provenance_file, with_ignored
 from segjax.data.record_shards import RecordShards
 from segjax.errors import UserError
 
@@ -141,3 +141,13 @@ def test_empty_shards_are_left_out_and_an_empty_data_set_is_refused(tmp_path):
     made.write(0, contents(0, ()), {})
     with pytest.raises(UserError, match="would hold no record"):
         made.finish(1)
+
+
+def test_labels_without_void_gain_an_ignored_one():
+    names, palette = ("a", "b"), np.zeros((2, 3), np.uint8)
+    plain = LabelMap(ClassTable(tuple(Label(i, name, i, (0, 0, 0)) for i, name in enumerate(names))))
+    assert with_ignored(plain).encode(with_ignored(plain).decode(np.array([[0, 255]]))).tolist() == [[0, 255]]
+    taken = LabelMap(ClassTable((Label(0, "a", 0, (0, 0, 0)), Label(255, "b", 1, (0, 0, 0)))))
+    found = with_ignored(taken)
+    assert found.decode(np.array([[1, 255]])).tolist() == [[255, 256]] and found.class_names == names
+    assert with_ignored(LabelMap.identity(names, palette)) == LabelMap.identity(names, palette)
