@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -195,12 +196,10 @@ def write_shards(
         log.info("%d of %d shards are done", len(mine) - len(todo), len(mine))
 
     def write(number: int, chains: Sequence[Chain], carried: Sequence[Propagated]) -> None:
-        examples = {
-            mode: list(
-                ordered_map(lambda one, mode=mode: example(one, mode, source.index, shards.label_map, tag), carried)
-            )
-            for mode in shards.splits
-        }
+        examples = {}
+        for mode in shards.splits:
+            encode = functools.partial(example, mode=mode, index=source.index, label_map=shards.label_map, tag=tag)
+            examples[mode] = list(ordered_map(encode, carried))
         steps = [one.chain.direction * one.step for one in carried]
         shards.write(number, examples, {**summarise(chains, carried, source.index), "steps": steps})
 
