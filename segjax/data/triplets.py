@@ -23,13 +23,14 @@ FLOW_ON = ("frame", "crop")
 class Triplets:
     """The triples of neighbouring frames t - 1, t, t + 1 of a video source, numbered 0 .. n - 1.
 
-    index: of the source's frames. names, sizes: of the middle frames, for reports and for the pipeline.
+    index: of the source's frames. records: their numbers (n, 3), by default of all triples there are.
+    names, sizes: of the middle frames, for reports and for the pipeline.
     Raises UserError when there is none.
     """
 
-    def __init__(self, index: FrameIndex):
+    def __init__(self, index: FrameIndex, records: np.ndarray | None = None):
         self.index = index
-        self.records = index.groups((-1, 0, 1))
+        self.records = index.groups((-1, 0, 1)) if records is None else records
         if not len(self.records):
             raise UserError(
                 f"no frame has a neighbour on both sides {index.step} frame numbers away, so there is no video to "
@@ -50,11 +51,7 @@ class Triplets:
         """So many triples only, spread evenly; None for all."""
         if not count or count >= len(self):
             return self
-        chosen = np.arange(count) * len(self) // count
-        few = object.__new__(Triplets)
-        few.index, few.records, few.sizes = self.index, self.records[chosen], self.sizes[chosen]
-        few.names = [self.names[i] for i in chosen]
-        return few
+        return Triplets(self.index, self.records[np.arange(count) * len(self) // count])
 
 
 def measure_flow(triplets: Triplets, flow: RecordFlow, *, count: int = 64, reverse: bool = True) -> FlowStatistics:
@@ -165,15 +162,15 @@ def train_triplets(
 class _WholeReader:
     """Whole triples of the rows of one process, see eval_triplets."""
 
-    def __init__(self, triplets: Triplets, clips: Clips, rows: np.ndarray):
-        self.triplets, self.clips, self.rows = triplets, clips, rows
+    def __init__(self, triplets: Triplets, clips: Clips, rows: np.ndarray, stand_in: np.ndarray):
+        self.triplets, self.clips, self.rows, self.stand_in = triplets, clips, rows, stand_in
 
     def __len__(self) -> int:
         return self.rows.size
 
     def __call__(self, number: int) -> Sample:
-        record = int(self.rows.flat[number])
-        sample = self.clips.sample(self.triplets[max(record, 0)], slice(None), slice(None), pairs=2)
+        record, shown = int(self.rows.flat[number]), int(self.stand_in[number // self.rows.shape[1]])
+        sample = self.clips.sample(self.triplets[record if record >= 0 else shown], slice(None), slice(None), pairs=2)
         weight = sample["weight"] * (record >= 0)
         return sample | dict(weight=np.array(weight, np.float32), record=np.array(record, np.int32))
 
@@ -194,7 +191,9 @@ def eval_triplets(
     few = triplets.limited(limit)
     rows, _ = eval_rows(few.sizes, batch_size)
     mine = rows[:, process_index * local : (process_index + 1) * local]
-    samples = stream(_WholeReader(few, clips, mine), mine.size, Reading(num_threads=num_threads), batch=local)
+    samples = stream(
+        _WholeReader(few, clips, mine, rows[:, 0]), mine.size, Reading(num_threads=num_threads), batch=local
+    )
     try:
         for _ in range(len(mine)):
             yield stack(list(itertools.islice(samples, local)))

@@ -92,7 +92,7 @@ class SDCNet2D(nn.Module):
         dtype = jnp.dtype(self.dtype)
         wide = jnp.promote_types(dtype, jnp.float32)
         images, flows = images.astype(wide), flows.astype(wide)
-        x = self._input(pad_reflect(images, 2**self.levels), pad_flows(flows, 2**self.levels)).astype(dtype)
+        x = self._input(pad_reflect(images, 2**self.levels), pad_flows(flows, 2**self.levels))
 
         released = self.init_as == "released"
         bias = (lambda key, shape, dtype: jax.random.uniform(key, shape, dtype)) if released else nn.initializers.zeros
@@ -106,9 +106,9 @@ class SDCNet2D(nn.Module):
         for level in reversed(range(self.levels)):
             y = leaky(up(self._scaled(8 * 2**level), name=f"deconv{level}.0")(y))
             y = jnp.concatenate([maps[level], y], -1)
-        if not released:
-            conv = partial(conv, kernel_init=last_flow_of(self.frames))
-        y = conv(2, 3, name="final_flow")(y)[:, :h, :w].astype(wide)
+        # the last convolution sees the flow given and makes pixels: never in half precision
+        last = dict(dtype=wide) if released else dict(dtype=wide, kernel_init=last_flow_of(self.frames))
+        y = conv(2, 3, name="final_flow", **last)(y)[:, :h, :w]
         mean, std = (jnp.asarray(v, wide) for v in (self.flow_mean, self.flow_std))
         flow = 3 * std * y + mean
         return VideoOutput(flow, bilinear_warp(images[:, 1], flow))

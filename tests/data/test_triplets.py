@@ -122,6 +122,15 @@ def test_evaluation_shows_every_triple_once(triplets):
     assert len(list(eval_triplets(triplets, clips, batch_size=2, limit=2, num_threads=0))) == 1
 
 
+def test_evaluation_of_two_sizes():
+    video = Video()
+    video.index.sizes[5:] = (12, 14)
+    video.records = random_records(video.index)
+    found = list(eval_triplets(Triplets(FrameIndex(video)), Clips(pairs, reverse=0.0), batch_size=4, num_threads=0))
+    assert [batch["images"].shape[2:4] for batch in found] == [(20, 24), (12, 14)]
+    assert [batch["weight"].tolist() for batch in found] == [[1, 1, 1, 0], [1, 1, 0, 0]]
+
+
 def test_flow_is_measured_in_both_directions(triplets):
     both, backward = (measure_flow(triplets, dis, reverse=reverse) for reverse in (True, False))
     assert both.count == 2 * backward.count == 2 * 5 * 20 * 24

@@ -166,9 +166,9 @@ def test_flow_of_mirrored_pixels_moves_the_other_way():
     np.testing.assert_allclose(warped[:10, 13], warped[:10, 11], atol=1e-3)
 
 
-@pytest.mark.parametrize("frames", [2, 3])
-def test_a_fresh_network_returns_the_last_flow(frames):
-    module = SDCNet2D(frames=frames, flow_mean=(1.0, -2.0), flow_std=(3.0, 4.0), **SMALL)
+@pytest.mark.parametrize("frames, dtype", [(2, "bfloat16"), (3, "float32")])
+def test_a_fresh_network_returns_the_last_flow(frames, dtype):
+    module = SDCNet2D(frames=frames, flow_mean=(1.0, -2.0), flow_std=(3.0, 4.0), dtype=dtype, **SMALL)
     images, flows = formula_clip(frames, (40, 48))
     variables = run(module.init, jax.random.key(0), images, flows)
     output = run(module.apply, variables, images, flows)

@@ -17,6 +17,14 @@ from segjax.training.checkpoints import load_for_inference
 STREET = dict(height=64, width=128, train=2, validation=1, test=1, frames=6)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compile_quickly():
+    """These programs run a few steps each and compile for most of their time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def recipe(street_dir, **changes):
     dataset = dict(
         name="synthetic_street", options=STREET, train="train", validation="validation", data_dir=str(street_dir)
@@ -86,7 +94,7 @@ def test_the_network_is_opened_for_propagation(finished):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (1, 3, 30, 40, 3)).astype(np.float32)
     flows = rng.normal(0, 1, (1, 2, 30, 40, 2)).astype(np.float32)
-    motion = network.predict(network.variables, images, flows)
+    motion = jax.jit(network.predict)(network.variables, images, flows)
     assert motion.shape == (1, 30, 40, 2)
     # after 4 steps it still is near the last flow, with which it began
     assert np.abs(np.asarray(motion) - flows[:, -1]).mean() < 0.5 * np.abs(flows).mean()
@@ -158,10 +166,10 @@ def test_flow_network_behind_the_same_call(tmp_path, monkeypatch):
     module = models.create_flow("flownet2_s")
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (1, 70, 90, 3), np.uint8)
-    variables = module.init(jax.random.key(0), image, image)
+    variables = jax.jit(module.init)(jax.random.key(0), image, image)
     np.savez(tmp_path / "flow.npz", **to_state_dict(variables))
     flow = open_flow("flownet2_s", {"weights": str(tmp_path / "flow.npz"), "dtype": "float32"})
     other = rng.integers(0, 256, image.shape, np.uint8)
     ours = flow([Record(image[0], None, "a")], [Record(other[0], None, "b")])
-    np.testing.assert_allclose(ours, module.apply(variables, image, other), atol=1e-4)
+    np.testing.assert_allclose(ours, jax.jit(module.apply)(variables, image, other), atol=1e-4)
     assert ours.shape == (1, 70, 90, 2)
