@@ -63,13 +63,44 @@ def synthetic_dataset(**options) -> dict:
     )
 
 
+def train_video(crop: tuple[int, int], *, epochs: float, batch: int, width: float = 1.0, levels: int = 6) -> dict:
+    """The stage "train_video" with the paper's settings, VPLR section 4.1; crop, epochs, batch there: 256, 400, 128."""
+    return dict(
+        kind="train_video",
+        split="train",
+        eval_split="validation",
+        frame_step=0,
+        total_epochs=epochs,
+        batch_size=batch,
+        crop=dict(size=crop),
+        reverse=0.5,
+        cut_histogram=0.6,
+        flow=dict(name="dis", options=dict(preset="medium"), on="frame", cache_bytes=2**30, measure=64),
+        model=dict(name="sdcnet2d_recon", options=dict(width=width, levels=levels, init_as="flow")),
+        init=dict(weights="", source="", checkpoint="", skip=()),
+        dtype="auto",
+        remat=False,
+        loss=dict(color=0.7, gradient=0.2, smooth=0.1),
+        optimizer=dict(name="adam", lr=1e-4, options=dict(weight_decay=1e-4), schedule=dict(kind="constant")),
+        ema_decay=0.0,
+        mesh=dict(data=-1),
+        loader=dict(num_workers=0, num_threads=2, cache_bytes=2**30),
+        log_steps=10,
+        checkpoint_epochs=max(epochs // 5, 1),
+        eval_epochs=max(epochs // 5, 1),
+        eval_limit=100,
+        sheet_rows=6,
+        keep=2,
+    )
+
+
 def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
     """Any recipe in a minute: tiny synthetic street, 64-pixel crops, 3 steps per training stage; CI runs this."""
     if not keep_data:
         config.dataset = ConfigDict(synthetic_dataset(height=64, width=128, train=2, validation=1, test=1, frames=6))
     for name in config.stages:
         stage = config[name]
-        if stage.kind == "train":
+        if stage.kind in ("train", "train_video"):
             for key in [k for k in stage if k.startswith(("total_", "checkpoint_", "eval_"))]:
                 del stage[key]
             stage.update(total_steps=3, checkpoint_steps=2, eval_steps=2, eval_limit=2, log_steps=1, batch_size=2)
@@ -77,6 +108,9 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
             if "restart_epoch" in stage.optimizer.schedule:
                 stage.optimizer.schedule.restart_epoch = 1
             stage.mesh = ConfigDict(dict(data=1, space=1))
+        if stage.kind == "train_video":
+            stage.model.options.update(width=0.1, levels=3)
+            stage.flow.measure = 2
         if stage.kind == "evaluate":
             stage.batch_size = 2
             if stage.window:

@@ -1,6 +1,7 @@
-"""The `segjax` console command: predict, check_data, summary, export_weights.
+"""The `segjax` console command: predict, propagate, check_data, datasets, summary, export_weights.
 
 segjax predict --checkpoint=runs/camvid --input=drive.mp4 --output=out --scales 0.75 1 1.25 --flip
+segjax propagate --video=drive.mp4 --labels=masks --label_map=camvid --steps=5 --output=more
 segjax check_data --images=data/images --masks=data/masks --output=check
 segjax summary --model=fastscnn --size=1024x2048
 segjax export_weights --checkpoint=runs/camvid --output=camvid.safetensors
@@ -124,6 +125,16 @@ def _share(text: str) -> float:
     return value
 
 
+def _not_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UserError(f"{text!r} is no number of at least 0")
+    return value
+
+
 def _option(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -165,43 +176,21 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.overlap >= 1:
         raise UserError("--overlap=1 would never move the window; write a number below 1")
     clips = open_clips(arguments.input, exclude=arguments.output)
+    _start_jax()
+    from segjax.stages.predict_clips import predict_clips
 
-    import functools
-
-    from segjax.ops.host_memory import reuse_freed_memory
-
-    reuse_freed_memory()  # before jax starts its threads
-
-    import jax
-    from absl import logging as absl_logging
-
-    from segjax import inference, parallel
-
-    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax tells every detail of reading a checkpoint
-    parallel.setup()
-    apply_fn, variables, normalise, classes = _load_network(arguments.checkpoint)
-    class_ids = inference.predictor(
-        apply_fn,
-        normalise=normalise,
+    report = predict_clips(
+        arguments.checkpoint,
+        clips,
+        arguments.output,
         scales=[scale for scales in arguments.scales for scale in scales],
         flip=arguments.flip,
         window=arguments.window,
         overlap=arguments.overlap,
+        write=tuple(dict.fromkeys(arguments.write)),
+        batch=arguments.batch,
+        alpha=arguments.alpha,
     )
-    batch = arguments.batch or (1 if jax.default_backend() == "cpu" else 4)
-    with _progress(sum(len(clip) for clip in clips)) as progress:
-        report = inference.predict_files(
-            functools.partial(class_ids, variables),
-            clips,
-            arguments.output,
-            palette=classes.palette,
-            class_names=classes.class_names,
-            decode=classes.with_ids().decode,
-            write=tuple(dict.fromkeys(arguments.write)),
-            batch=batch,
-            alpha=arguments.alpha,
-            progress=progress,
-        )
     rate = report.images / report.seconds if report.seconds else 0.0
     print(f"{report.images} images in {report.seconds:.1f} s, compilation included: {rate:.2f} images/s")
     if len(report.sizes) > 8:
@@ -213,61 +202,62 @@ def predict(arguments: argparse.Namespace) -> None:
         raise UserError(f"{report.problems[0]}{more}; the other {report.images} images were written")
 
 
-def _load_network(checkpoint: str) -> tuple[Callable, Any, Callable, Any]:
-    """(apply_fn, variables, normalise, label map) of a trained network."""
-    import functools
+def _start_jax() -> None:
+    from segjax.ops.host_memory import reuse_freed_memory
 
-    import jax
+    reuse_freed_memory()  # before jax starts its threads
 
-    from segjax import augment, models
-    from segjax.data import LabelMap
-    from segjax.training.checkpoints import load_for_inference
+    from absl import logging as absl_logging
 
-    spec, variables, info = load_for_inference(checkpoint)
-    options = dict(spec["options"])
-    if jax.default_backend() == "cpu":
-        options["dtype"] = "float32"  # a CPU emulates bfloat16, which is slower and no more faithful
-    model = models.create(spec["name"], spec["num_classes"], **options)
-    mean, std = augment.normalisation(info["normalisation"])
-    return (
-        lambda variables, images: model.apply(variables, images, train=False).logits,
-        jax.device_put(variables),
-        functools.partial(augment.normalise, mean=mean, std=std),
-        LabelMap.from_dict(info["label_map"], name=f"the label map in {checkpoint}"),
-    )
+    from segjax import parallel
+
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax tells every detail of reading a checkpoint
+    parallel.setup()
 
 
-class _progress:
-    """A progress bar with images/s on the screen; silent where stderr is no terminal."""
+# propagate
 
-    def __init__(self, total: int):
-        self._total = total or None
 
-    def __enter__(self) -> Callable[[int], None]:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _describe_propagate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--video", required=True, metavar="PATH", help="a video (frames are numbered from 0), or a folder of frames")
+    add("--labels", required=True, metavar="PATH", help="masks named by the number of their frame, or one mask")
+    add("--label-map", required=True, metavar="NAME", help="JSON file or name of a class table")
+    add("--output", required=True, metavar="DIR", help="folder for images, masks and overlays")
+    add("--checkpoint", default="", metavar="RUN", help="trained video network; default: optical flow alone")
+    add("--steps", type=_positive_int, default=5, metavar="K", help="frames on either side of a label (5)")
+    add("--mode", default="jp", metavar="MODE", help="jp: carried image (default), lp: real frame, with each mask")
+    add("--flow", default="", metavar="NAME", help="optical flow; default: what the network was trained with, else dis")
+    add("--batch", type=_positive_int, default=4, metavar="N", help="chains of frames at once (4)")
+    add("--max-cycle-error", type=_not_negative, default=1.5, metavar="PX", help="ignore what flow does not bring back")
+    add("--max-image-error", type=_not_negative, default=0.0, metavar="GREY", help="ignore what differs by more (off)")
+    add("--cut-histogram", type=_not_negative, default=0.35, metavar="SHARE", help="colours that change in a cut")
+    add("--cut-residual", type=_not_negative, default=20.0, metavar="GREY", help="grey levels after motion; 0: off")
 
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("predict"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
+
+def propagate(arguments: argparse.Namespace) -> None:
+    """Carries labels of single frames through a video; see `segjax.stages.propagate_video`."""
+    _start_jax()
+    from segjax.inference.progress import progress_bar
+    from segjax.inference.propagation_report import describe
+    from segjax.stages.propagate_video import propagate_video
+
+    names = ("mode", "flow", "batch", "max_cycle_error", "max_image_error", "cut_histogram", "cut_residual")
+    with progress_bar("propagate", None, unit="frames") as progress:
+        report = propagate_video(
+            arguments.video,
+            arguments.labels,
+            arguments.label_map,
+            arguments.output,
+            steps=arguments.steps,
+            checkpoint=arguments.checkpoint,
+            progress=progress,
+            **{name: getattr(arguments, name) for name in names},
         )
-        task = self._bar.add_task("predict", total=self._total, rate="compiling")
-        self._bar.start()
-
-        def update(done: int) -> None:
-            speed = self._bar.tasks[0].speed
-            self._bar.update(task, completed=done, rate=f"{speed:.1f} images/s" if speed else "")
-
-        return update
-
-    def __exit__(self, *_) -> None:
-        self._bar.stop()
+    print(f"{report['labels']} labels of {report['frames']} frames; {report['method']} ({report['model']})")
+    for line in [*describe(report), *report["ended"], *report["problems"]]:
+        print(line)
+    print(arguments.output)
 
 
 # check_data
@@ -403,6 +393,7 @@ def datasets(arguments: argparse.Namespace) -> None:
 
 COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "predict": (predict, _describe_predict, "Segment images, folders and videos with a trained network."),
+    "propagate": (propagate, _describe_propagate, "Carry the labels of some frames of a video to their neighbours."),
     "check_data": (check_data, _describe_check_data, "Check a folder of images and masks before training."),
     "export_weights": (export_weights, _describe_export_weights, "Write a run's weights to a .safetensors file."),
     "datasets": (datasets, _describe_datasets, "List data sets: classes, splits, where to get them, what is built."),

@@ -18,7 +18,14 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 FIXTURES = Path(__file__).parent / "fixtures"
-LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+LEAVES = {
+    "kernel": "weight",
+    "kernel_t": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 
 
 def _jit(function: Callable) -> Callable:

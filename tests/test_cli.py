@@ -251,7 +251,7 @@ def brightness(monkeypatch):
         variables = {"levels": jnp.array([0.0, 0.5, 1.0])}
         return apply_fn, variables, lambda x: x / 255.0, LabelMap.identity(("dark", "grey", "bright"), palette)
 
-    monkeypatch.setattr(cli, "_load_network", load)
+    monkeypatch.setattr("segjax.stages.predict_clips.load_network", load)
     monkeypatch.setenv("SEGJAX_CACHE_DIR", "")
 
 

@@ -37,19 +37,27 @@ def open_source(
     flow: bool = False,
     instances: bool = False,
     label_map: Any = None,
+    all_labels: bool = False,
 ) -> TfdsSource:
     """Opens one split of a data set of data_builders/, which is built first when it is not there yet.
 
+    name: of the data set, or the folder of one that was built elsewhere, by the stage "propagate" for example; it takes
+    no builder_options.
     data_dir: where data sets are kept; default $SEGJAX_DATA_DIR, else ~/.cache/segjax/datasets.
     builder_options: fields of the builder's configuration; another value is another build, never a stale one.
     labelled_only: leave out records without label. flow, instances: read these too (data sets that have them).
+    all_labels: read the stored labels of unlabelled records too, to evaluate.
     split: see `segjax.data.splits`. label_map: another map of the same raw ids than the data set's own.
     Raises UserError: unknown name, split or option, no record, damaged source files, full disk.
     """
-    directory = build_dataset(name, data_dir=data_dir, builder_options=builder_options)
+    if (Path(name) / "dataset_info.json").is_file() and not builder_options:
+        directory = Path(name)
+    else:
+        directory = build_dataset(name, data_dir=data_dir, builder_options=builder_options)
     return TfdsSource(
-        directory, split, labelled_only=labelled_only, flow=flow, instances=instances, label_map=label_map
-    )
+        directory, split, labelled_only=labelled_only, flow=flow, instances=instances, all_labels=all_labels,
+        label_map=label_map,
+    )  # fmt: skip
 
 
 def dataset_names() -> list[str]:
@@ -71,7 +79,7 @@ def build_dataset(
     target = root / name / config.name / str(builder_class.VERSION)
     if target.is_dir():
         return target
-    with _create(target.parent):
+    with creating(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.parent / ".lock", f"{name} in {target}"):
         if not target.is_dir():
@@ -85,7 +93,7 @@ def _build(name: str, builder_class: Any, config: Any, root: Path, target: Path)
     start = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix=f".building-{socket.gethostname()}-", dir=target.parent))
     try:
-        with _create(target):
+        with creating(target):
             built = _generate(builder_class, config, scratch, root / "downloads")
             lengths = write_index(built)
             os.chmod(built, 0o755)
@@ -177,19 +185,18 @@ def data_root(data_dir: str | os.PathLike | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def _create(path: Path) -> Iterator[None]:
-    """Turns a full disk or missing permission into one sentence."""
+def creating(path: Path, *, option: str = "data_dir or SEGJAX_DATA_DIR") -> Iterator[None]:
+    """Turns a full disk or missing permission into one sentence; option: what chooses another place."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # array_record reports a full disk as RuntimeError
         if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
             raise UserError(
-                f"the disk is full while building {path}; free space or choose another place with data_dir or "
-                "SEGJAX_DATA_DIR"
+                f"the disk is full while building {path}; free space or choose another place with {option}"
             ) from error
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise UserError(
-                f"{path} cannot be created ({error.strerror}); choose another place with data_dir or SEGJAX_DATA_DIR"
+                f"{path} cannot be created ({error.strerror}); choose another place with {option}"
             ) from error
         raise
 

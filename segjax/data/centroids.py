@@ -186,6 +186,8 @@ def _digest(source: Source, kind: str, options: dict) -> str:
     settings = dict(
         format=_FORMAT, kind=kind, options=options, num_classes=source.num_classes, names=list(source.names)
     )
+    if getattr(source, "fingerprint", ""):
+        settings["fingerprint"] = source.fingerprint
     digest.update(json.dumps(settings, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(source.sizes, np.int64).tobytes())
     # files that were drawn or labelled anew under the old names

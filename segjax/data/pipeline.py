@@ -19,7 +19,7 @@ from segjax.data.plans import Epoch, EpochPlan
 from segjax.data.random import CROP, generator
 from segjax.data.sources import Record, Source
 from segjax.data.stream import Reading, Sample, stack, stream
-from segjax.data.timeline import Timeline
+from segjax.data.timeline import Bucket, Timeline
 from segjax.errors import UserError
 
 
@@ -64,18 +64,21 @@ class CropReader:
         step, row = divmod(number - self._starts[which], rows)
         epoch, first, bucket = self.timeline.at(self.runs[which].start + step)
         index = first + self.process_index * rows + row
-        records, places = self._epoch(epoch)
-        record, centroid = int(records[index]), places[index]
-        sample = read_crop(
+        records, places, _ = self._epoch(epoch)
+        record = int(records[index])
+        sample = self._read(record, places[index], bucket, generator(self.plan.seed, CROP, epoch, index))
+        numbers = dict(index=index, epoch=epoch, record=record)
+        return sample | {name: np.array(value, np.int32) for name, value in numbers.items()}
+
+    def _read(self, record: int, centroid: np.ndarray, bucket: Bucket, rng: np.random.Generator) -> Sample:
+        return read_crop(
             labelled(self.source[record]),
             crop=bucket.crop,
             window=self._windows[bucket],
             scale_range=self.scale_range,
             centroid=None if centroid[0] < 0 else (int(centroid[0]), int(centroid[1])),
-            rng=generator(self.plan.seed, CROP, epoch, index),
+            rng=rng,
         )
-        numbers = dict(index=index, epoch=epoch, record=record)
-        return sample | {name: np.array(value, np.int32) for name, value in numbers.items()}
 
     def _epoch(self, epoch: int) -> Epoch:
         with self._lock:
@@ -130,10 +133,11 @@ def train_batches(
         reading.cached(source), plan, timeline, start=start_step, end=end, scale_range=tuple(scale_range),
         process_index=process_index, process_count=process_count,
     )  # fmt: skip
-    return _train_batches(reader, reading)
+    return batches_of(reader, reading)
 
 
-def _train_batches(reader: CropReader, reading: Reading) -> Iterator[tuple[int, Sample]]:
+def batches_of(reader: CropReader, reading: Reading) -> Iterator[tuple[int, Sample]]:
+    """Yields (step, this process's rows) of a reader's steps."""
     if not reader.runs:
         return
     largest = max(run.bucket.batch for run in reader.runs) // reader.process_count

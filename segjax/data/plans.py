@@ -21,11 +21,13 @@ from segjax.errors import UserError, did_you_mean
 class Epoch(NamedTuple):
     """The n samples of an epoch, in order.
 
-    records: int32 (n,). places: int32 (n, 2) y, x that the crop must show, -1 = anywhere.
+    records: int32 (n,). places: int32 (n, 2) y, x that the crop must show, -1 = anywhere. classes: int32 (n,) what is
+    at these places, -1 = anywhere.
     """
 
     records: np.ndarray
     places: np.ndarray
+    classes: np.ndarray
 
 
 class EpochPlan(Protocol):
@@ -33,9 +35,8 @@ class EpochPlan(Protocol):
 
     seed: int
 
-    @property
-    def length(self) -> int:
-        """Samples per epoch, the same in every epoch."""
+    def length_of(self, epoch: int) -> int:
+        """Samples of an epoch."""
 
     def build(self, epoch: int) -> Epoch:
         """The samples of an epoch; calling it twice gives the same."""
@@ -53,10 +54,14 @@ class UniformPlan:
         """Number of records."""
         return len(_numbers(self.records))
 
+    def length_of(self, epoch: int) -> int:
+        """The same in every epoch."""
+        return self.length
+
     def build(self, epoch: int) -> Epoch:
         """A permutation of the records."""
         records = generator(self.seed, PLAN, epoch).permutation(_numbers(self.records)).astype(np.int32)
-        return Epoch(records, np.full((len(records), 2), -1, np.int32))
+        return Epoch(records, np.full((len(records), 2), -1, np.int32), np.full(len(records), -1, np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +92,10 @@ class ClassPlan:
         """Number of records N."""
         return len(_numbers(self.records))
 
+    def length_of(self, epoch: int) -> int:
+        """The same in every epoch."""
+        return self.length
+
     @property
     def quota(self) -> int:
         """Places of each class per epoch, q."""
@@ -100,8 +109,39 @@ class ClassPlan:
         anywhere = _draw(rng, _numbers(self.records), self.length - len(chosen))
         records = np.concatenate([self.centroids.records[chosen], anywhere]).astype(np.int32)
         places = np.concatenate([self.centroids.places[chosen], np.full((len(anywhere), 2), -1)]).astype(np.int32)
+        classes = np.concatenate([self.centroids.classes[chosen], np.full(len(anywhere), -1)]).astype(np.int32)
         order = rng.permutation(len(records))
-        return Epoch(records[order], places[order])
+        return Epoch(records[order], places[order], classes[order])
+
+
+@dataclasses.dataclass(frozen=True)
+class CutPlan:
+    """One plan for epochs 0 .. epoch, another for the later ones (VPLR's max_cu_epoch: then real images only)."""
+
+    first: EpochPlan
+    later: EpochPlan
+    epoch: int
+
+    @property
+    def seed(self) -> int:
+        """That of the first plan."""
+        return self.first.seed
+
+    @property
+    def length(self) -> int:
+        """Samples of epoch 0."""
+        return self.length_of(0)
+
+    def _of(self, epoch: int) -> EpochPlan:
+        return self.first if epoch <= self.epoch else self.later
+
+    def length_of(self, epoch: int) -> int:
+        """Samples of an epoch."""
+        return self._of(epoch).length_of(epoch)
+
+    def build(self, epoch: int) -> Epoch:
+        """The epoch of the plan that is in force."""
+        return self._of(epoch).build(epoch)
 
 
 def _numbers(records: int | np.ndarray) -> np.ndarray:
@@ -116,9 +156,19 @@ def _draw(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *rounds])[:count]
 
 
-def uniform(source: Source, *, seed: int = 0) -> UniformPlan:
-    """Every record once per epoch."""
-    return UniformPlan(len(source), seed=seed)
+def uniform(source: Source, *, seed: int = 0, records: np.ndarray | None = None) -> UniformPlan:
+    """Every record once per epoch; records: their numbers, by default all of the source."""
+    return UniformPlan(len(source) if records is None else records, seed=seed)
+
+
+def find_places(kind: str, source: Source, *, cache: str | None = None, tile: int = 1024, min_area: int = 1, **_):
+    """The places that the plan of a name draws from in a source; None for one that draws from none. Other options of
+    the plan do not matter here."""
+    if kind == "class_uniform":
+        return find_centroids(source, "tiles", cache=cache, tile=tile, min_area=min_area)
+    if kind == "centroid":
+        return find_centroids(source, "components", cache=cache, min_area=min_area)
+    return None
 
 
 def class_uniform(
@@ -129,14 +179,17 @@ def class_uniform(
     tile: int = 1024,
     min_area: int = 1,
     extra: Sequence[Centroids] = (),
+    records: np.ndarray | None = None,
     cache: str | None = None,
 ) -> ClassPlan:
     """VPLR's class uniform sampling (section 3.3): half of the epoch around places of classes in tiles.
 
     tile: side in pixels, 0 for whole images. min_area: pixels of a class that count. extra: places in other records.
+    records: numbers of those that make up N and the random part, by default the source's.
     """
-    found = find_centroids(source, "tiles", cache=cache, tile=tile, min_area=min_area)
-    return ClassPlan(len(source), concatenate([found, *extra]), source.num_classes, share=share, seed=seed)
+    found = find_places("class_uniform", source, cache=cache, tile=tile, min_area=min_area)
+    records = len(source) if records is None else records
+    return ClassPlan(records, concatenate([found, *extra]), source.num_classes, share=share, seed=seed)
 
 
 def centroid(
@@ -146,11 +199,16 @@ def centroid(
     share: float = 1.0,
     min_area: int = 1,
     extra: Sequence[Centroids] = (),
+    records: np.ndarray | None = None,
     cache: str | None = None,
 ) -> ClassPlan:
-    """CSST's centroid sampling (section 3.2): the epoch around connected components, N / K of every class."""
-    found = find_centroids(source, "components", cache=cache, min_area=min_area)
-    return ClassPlan(len(source), concatenate([found, *extra]), source.num_classes, share=share, seed=seed)
+    """CSST's centroid sampling (section 3.2): the epoch around connected components, N / K of every class.
+
+    extra, records: see `class_uniform`.
+    """
+    found = find_places("centroid", source, cache=cache, min_area=min_area)
+    records = len(source) if records is None else records
+    return ClassPlan(records, concatenate([found, *extra]), source.num_classes, share=share, seed=seed)
 
 
 PLANS: dict[str, Callable[..., EpochPlan]] = {

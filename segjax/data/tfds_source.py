@@ -44,7 +44,8 @@ class TfdsSource(LabelledClasses):
 
     directory: the folder that holds dataset_info.json. split: its name, or an expression such as "train+validation",
     "train[:10%]" or "train@100" (`segjax.data.splits`). labelled_only: leave out the frames that have no label.
-    flow: read the optical flow of each record too. instances: read the instance map too.
+    flow: read the optical flow of each record too. instances: read the instance map too. all_labels: read what is
+    stored as the label of unlabelled records too; for evaluation, a training must not see it.
     label_map: None = that of the data set's own metadata; or another map of the same raw ids, for example
     "mapillary_to_cityscapes".
     """
@@ -57,10 +58,11 @@ class TfdsSource(LabelledClasses):
         labelled_only: bool = True,
         flow: bool = False,
         instances: bool = False,
+        all_labels: bool = False,
         label_map: LabelMap | ClassTable | str | os.PathLike | None = None,
     ):
         self.directory, self.split, self.labelled_only = Path(directory), split, labelled_only
-        self.flow, self.instances = flow, instances
+        self.flow, self.instances, self.all_labels = flow, instances, all_labels
         builder = _open(self.directory)
         if flow and "flow" not in builder.info.features:
             raise UserError(f"data set {builder.name} holds no optical flow; leave out flow=True")
@@ -96,7 +98,7 @@ class TfdsSource(LabelledClasses):
         name = example["name"].decode()
         file = f"{name} ({self.split}, {self.directory})"
         image, label = decode_image(example["image"], file), None
-        if example["labelled"]:
+        if example["labelled"] or self.all_labels:
             mask = decode_mask(example["label"], f"the mask of {file}")
             check_size(mask.shape, f"the mask of {file}", image.shape[:2], file)
             label = self.label_map.encode(mask, f"the mask of {file}")

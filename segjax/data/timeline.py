@@ -36,25 +36,33 @@ class Run(NamedTuple):
 class Timeline:
     """Maps global steps, numbered from 0, to epochs; what a batch does not fill of an epoch is left out.
 
-    length: samples per epoch, EpochPlan.length.
+    length: samples per epoch, or of every epoch in order, EpochPlan.length_of.
     shapes: (crop (h, w), batch) of every epoch, in order.
     total_steps: where to stop before the end of the last epoch.
 
     Raises UserError when a batch is larger than an epoch, or total_steps is more than the epochs have.
     """
 
-    def __init__(self, length: int, shapes: Sequence[tuple[tuple[int, int], int]], *, total_steps: int | None = None):
+    def __init__(
+        self,
+        length: int | Sequence[int],
+        shapes: Sequence[tuple[tuple[int, int], int]],
+        *,
+        total_steps: int | None = None,
+    ):
         if not shapes:
             raise UserError("a run needs at least 1 epoch.")
-        self.length = length
         self._buckets = [Bucket((int(crop[0]), int(crop[1])), int(batch)) for crop, batch in shapes]
-        for bucket in set(self._buckets):
-            if not 1 <= bucket.batch <= length:
+        lengths = [length] * len(shapes) if isinstance(length, int) else list(length)
+        if len(lengths) != len(shapes):
+            raise ValueError(f"{len(lengths)} lengths for {len(shapes)} epochs")
+        for samples, bucket in set(zip(lengths, self._buckets)):
+            if not 1 <= bucket.batch <= samples:
                 raise UserError(
-                    f"batch_size={bucket.batch} must be from 1 to the {length} samples of an epoch; lower it to "
+                    f"batch_size={bucket.batch} must be from 1 to the {samples} samples of an epoch; lower it to "
                     "train on so few images."
                 )
-        steps = (length // bucket.batch for bucket in self._buckets)
+        steps = (samples // bucket.batch for samples, bucket in zip(lengths, self._buckets))
         self._starts = list(itertools.accumulate(steps, initial=0))
         self.total_steps = self._starts[-1] if total_steps is None else total_steps
         if not 0 <= self.total_steps <= self._starts[-1]:

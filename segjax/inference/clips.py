@@ -12,10 +12,8 @@ import numpy as np
 
 from segjax.data.folders import natural_key
 from segjax.data.image_files import IMAGE_SUFFIXES, read_image
+from segjax.data.video import VIDEO_SUFFIXES
 from segjax.errors import UserError
-
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its log lines name no file; the UserErrors below do
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
 @dataclasses.dataclass(frozen=True)

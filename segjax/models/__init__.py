@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 
@@ -25,7 +26,9 @@ from segjax.models.deeplabv3plus import (
 )
 from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
+from segjax.models.flownets import FlowNet2S
 from segjax.models.pspnet import pspnet_r50, pspnet_r101
+from segjax.models.sdcnet import SDCNet2D
 from segjax.models.swiftnet import swiftnet_efficientnet_lite0, swiftnet_r18, swiftnet_r18_pyramid
 from segjax.models.trunks import trunk_pattern as trunk_pattern
 
@@ -81,3 +84,37 @@ def create(name: str, num_classes: int, **options_: object) -> nn.Module:
         if key not in known:
             raise UserError(f"model {name!r} has no option {key!r}.{did_you_mean(key, known)}")
     return MODELS[name](num_classes=num_classes, **options_)
+
+
+# (variables, images (b, t, h, w, 3), flows (b, t - 1, h, w, 2)) -> VideoOutput, see SDCNet2D
+VIDEO_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "sdcnet2d": functools.partial(SDCNet2D, frames=2),
+    "sdcnet2d_recon": functools.partial(SDCNet2D, frames=3),
+}
+
+# (variables, images a, images b) -> flow from a into b, all (b, h, w, c)
+FLOW_MODELS: dict[str, Callable[..., nn.Module]] = {"flownet2_s": FlowNet2S}
+
+
+def create_video(name: str, **options_: object) -> nn.Module:
+    """The video network `name`: "sdcnet2d" predicts the next frame, "sdcnet2d_recon" reconstructs the last one given.
+
+    Options: width, levels, flow_mean, flow_std, init_as, dtype, remat, see `SDCNet2D`. UserError for an unknown name
+    or option.
+    """
+    return _create(VIDEO_MODELS, "video network", name, options_, fixed=("frames",))
+
+
+def create_flow(name: str, **options_: object) -> nn.Module:
+    """The optical flow network `name`; options: dtype. UserError for an unknown name or option."""
+    return _create(FLOW_MODELS, "flow network", name, options_)
+
+
+def _create(table, kind: str, name: str, options_: dict[str, object], fixed: tuple[str, ...] = ()) -> nn.Module:
+    if name not in table:
+        raise UserError(f"{kind} {name!r} does not exist.{did_you_mean(name, table)}")
+    known = set(inspect.signature(table[name]).parameters) - {"parent", "name", *fixed}
+    for key in options_:
+        if key not in known:
+            raise UserError(f"{kind} {name!r} has no option {key!r}.{did_you_mean(key, known)}")
+    return table[name](**options_)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.ops.batch_norm import batch_norm, normalise
-from segjax.ops.conv import conv2d
+from segjax.ops.conv import conv2d, conv_transpose2d
 from segjax.typing import Array
 
 Initializer = Callable[..., Array]
@@ -80,6 +80,31 @@ class Conv(nn.Module):
             x.astype(self.dtype), kernel.astype(self.dtype),
             stride=self.stride, padding=padding, dilation=self.dilation, groups=self.groups, bias=bias,
         )  # fmt: skip
+
+
+class ConvTranspose(nn.Module):
+    """torch.nn.ConvTranspose2d on (b, h, w, c). Leaves: kernel_t (k, k, c, features), bias (features,), float32.
+
+    The defaults double the size. The leaf has a name of its own because its published layout differs (IOHW).
+    kernel_init: None for PyTorch's default, whose bound counts the outputs of a pixel: U(+-1/sqrt(features k k)).
+    """
+
+    features: int
+    kernel_size: int = 4
+    stride: int = 2
+    padding: int = 1
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    kernel_init: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x: (b, h, w, c) -> (b, (h - 1) stride - 2 padding + k, .., features)."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        default = _uniform(1 / np.sqrt(self.features * self.kernel_size**2))
+        kernel = self.param("kernel_t", self.kernel_init or default, shape, jnp.float32).astype(self.dtype)
+        bias = self.param("bias", default, (self.features,), jnp.float32).astype(self.dtype) if self.use_bias else None
+        return conv_transpose2d(x.astype(self.dtype), kernel, stride=self.stride, padding=self.padding, bias=bias)
 
 
 def _uniform(bound: float) -> Initializer:

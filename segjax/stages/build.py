@@ -23,8 +23,14 @@ from segjax.typing import Variables
 log = logging.getLogger("segjax")
 
 
-def open_split(dataset: Mapping[str, Any], split: str) -> Source:
-    """The labelled records of one split ("train", "validation" or "test", or a split's own name) of config.dataset."""
+def open_split(
+    dataset: Mapping[str, Any], split: str, *, labelled_only: bool = True, flow: bool = False, all_labels: bool = False
+) -> Source:
+    """The records of one split ("train", "validation" or "test", or a split's own name) of config.dataset.
+
+    labelled_only: leave out the others. flow: read the stored optical flow too. all_labels: and the stored labels of
+    frames that count as unlabelled.
+    """
     check_keys(
         dataset,
         {"name", "options", "train", "validation", "test", "data_dir", "label_map"},
@@ -37,6 +43,9 @@ def open_split(dataset: Mapping[str, Any], split: str) -> Source:
         data_dir=dataset.get("data_dir") or None,
         builder_options={key: value for key, value in plain(dataset.get("options", {})).items() if value != ""},
         label_map=dataset.get("label_map") or None,
+        labelled_only=labelled_only,
+        flow=flow,
+        all_labels=all_labels,
     )
 
 
@@ -49,13 +58,15 @@ def compute_dtype(name: str) -> str:
 
 def model_spec(settings: Mapping[str, Any], *, num_classes: int, dtype: str, remat: bool) -> dict[str, Any]:
     """What a checkpoint must know to build the network again: name, num_classes, options."""
-    check_keys(settings, {"name", "options"}, where="train.model", required=["name"])
+    check_keys(settings, {"name", "options"}, where="model", required=["name"])
     options = {**plain(settings.get("options", {})), "dtype": dtype, "remat": remat}
     return {"name": settings["name"], "num_classes": num_classes, "options": options}
 
 
 def create_model(spec: Mapping[str, Any]):
-    """The flax module of a model spec."""
+    """The flax module of a model spec, of a network for images or for video."""
+    if spec["name"] in models.VIDEO_MODELS:
+        return models.create_video(spec["name"], **{k: as_tuple(v) for k, v in spec["options"].items()})
     return models.create(spec["name"], spec["num_classes"], **spec["options"])
 
 
@@ -80,7 +91,14 @@ def with_source_options(spec: Mapping[str, Any], init: Mapping[str, Any]) -> dic
     return {**spec, "options": {**added, **spec["options"]}}
 
 
-def first_variables(model, settings: Mapping[str, Any], *, seed: int) -> Variables:
+def as_tuple(value: Any) -> Any:
+    """Lists, which is what JSON makes of tuples, as tuples; a linen module must be hashable."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def first_variables(
+    model, settings: Mapping[str, Any], *, seed: int, inputs: tuple[Any, ...] | None = None, where: str = "train.init"
+) -> Variables:
     """Fresh variables, then whatever `train.init` names on top of them.
 
     weights: a file (.pth, .safetensors, .npz) or orbax folder, published weights by name, or "imagenet" for those of
@@ -88,14 +106,15 @@ def first_variables(model, settings: Mapping[str, Any], *, seed: int) -> Variabl
     checkpoint: a run of ours, or what `segjax export_weights` made of one.
     scope: "all", or "backbone" for the trunk only.
     skip: regular expressions of tensors that keep their fresh values.
+    inputs: what the network is called with, by default images.
     """
-    check_keys(settings, {"weights", "source", "checkpoint", "scope", "skip"}, where="train.init")
+    check_keys(settings, {"weights", "source", "checkpoint", "scope", "skip"}, where=where)
     init = jax.jit(functools.partial(model.init, train=False))
-    variables = init(jax.random.key(seed), jnp.zeros((1, 64, 64, 3), jnp.float32))
+    variables = init(jax.random.key(seed), *(inputs or (jnp.zeros((1, 64, 64, 3), jnp.float32),)))
     only = _scope(model, variables, settings.get("scope") or "all")
     skip = tuple(settings.get("skip", ()))
     if settings.get("weights") and settings.get("checkpoint"):
-        raise UserError("train.init names both weights and a checkpoint; keep one of them.")
+        raise UserError(f"{where} names both weights and a checkpoint; keep one of them.")
     if name := settings.get("weights"):
         name = weights.imagenet(_trunk_size(model, variables)) if name == "imagenet" else name
         found = weights.find(name)

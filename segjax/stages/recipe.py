@@ -16,12 +16,17 @@ from typing import Any
 import jax
 
 from segjax.errors import UserError, did_you_mean
-from segjax.stages import evaluate, train
+from segjax.stages import evaluate, propagate, train, train_video
 from segjax.stages.settings import check_keys, choose, config_hash, plain
 
 log = logging.getLogger("segjax")
 
-STAGES: dict[str, Callable[..., dict[str, Any]]] = {"train": train.run, "evaluate": evaluate.run}
+STAGES: dict[str, Callable[..., dict[str, Any]]] = {
+    "train": train.run,
+    "train_video": train_video.run,
+    "propagate": propagate.run,
+    "evaluate": evaluate.run,
+}
 
 _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import data, parallel
-from segjax.stages.settings import choose, options_of, plain
+from segjax.stages.extras import Extra, make_plan
+from segjax.stages.settings import options_of, plain
 from segjax.training import durations
 from segjax.training.crop_schedule import crop_schedule
 from segjax.training.loop import Events
@@ -65,10 +66,21 @@ class Timetable:
 
 
 def make_timetable(
-    settings: Mapping[str, Any], source: data.Source, *, mesh: Mesh, seed: int, cache: Path, where: str
+    settings: Mapping[str, Any],
+    source: data.Source,
+    *,
+    mesh: Mesh,
+    seed: int,
+    cache: Path,
+    where: str,
+    extras: Sequence[Extra] = (),
 ) -> Timetable:
-    """Works out the run from `sampler`, `crop`, `batch_size`, `total_*`, `checkpoint_*` and `eval_*`."""
-    plan = make_plan(settings.get("sampler", {"kind": "uniform"}), source, seed=seed, cache=cache, where=where)
+    """Works out the run from `sampler`, `crop`, `batch_size`, `total_*`, `checkpoint_*` and `eval_*`.
+
+    source: the real records; extras: those that follow them in what is trained on.
+    """
+    sampler = settings.get("sampler", {"kind": "uniform"})
+    plan = make_plan(sampler, source, extras, seed=seed, cache=cache, where=where)
     crop = plain(settings["crop"])
     scale_range = tuple(crop.pop("scale_range", (1.0, 1.0)))
     kind, size, batch = crop.pop("schedule", "constant"), tuple(crop.pop("size")), settings["batch_size"]
@@ -78,9 +90,9 @@ def make_timetable(
 
     def timeline_of(epochs: int, total_steps: int | None = None) -> data.Timeline:
         shapes = crop_schedule(kind, epochs=epochs, crop=size, batch=batch, batch_divisor=divisor, **options)
-        return data.Timeline(plan.length, shapes, total_steps=total_steps)
+        return data.Timeline([plan.length_of(e) for e in range(epochs)], shapes, total_steps=total_steps)
 
-    scale = dict(steps_per_epoch=max(plan.length // batch, 1), examples_per_step=batch, where=where)
+    scale = dict(steps_per_epoch=max(plan.length_of(0) // batch, 1), examples_per_step=batch, where=where)
     epochs = durations.resolve_epochs(settings, "total", **scale)
     timeline = timeline_of(epochs)
     if durations.find_duration(settings, "total", where=where)[1] != "epochs":
@@ -92,22 +104,11 @@ def make_timetable(
         timeline = timeline_of(epochs, wanted)
 
     mean = timeline.epoch_start(epochs) / epochs
-    scale = dict(steps_per_epoch=mean, examples_per_step=plan.length / mean, where=where)
+    samples = sum(map(plan.length_of, range(epochs))) / epochs
+    scale = dict(steps_per_epoch=mean, examples_per_step=samples / mean, where=where)
     every = {
         f"{name}_steps": durations.resolve_steps(settings, name, total_steps=timeline.total_steps, default=0, **scale)
         for name in ("checkpoint", "eval")
     }
-    return Timetable(plan, timeline, Events(**every), scale_range, np.asarray(source.sizes))
-
-
-def make_plan(
-    settings: Mapping[str, Any], source: data.Source, *, seed: int, cache: Path, where: str
-) -> data.EpochPlan:
-    """The epoch plan of `sampler`: {kind, and the options of that plan}."""
-    settings = plain(settings)
-    kind = settings.pop("kind", "uniform")
-    function = choose(data.PLANS, kind, where=f"{where}.sampler.kind")
-    options = options_of(settings, function, where=f"{where}.sampler", given=("source", "seed", "extra", "cache"))
-    if kind != "uniform":
-        options["cache"] = cache
-    return function(source, seed=seed, **options)
+    sizes = np.concatenate([np.asarray(s.sizes) for s in (source, *(extra.source for extra in extras))])
+    return Timetable(plan, timeline, Events(**every), scale_range, sizes)

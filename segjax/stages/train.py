@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from segjax import augment, data, parallel
+from segjax.data.plans import CutPlan
+from segjax.data.shares import describe_shares, epoch_shares
 from segjax.stages import build, scoring
-from segjax.stages.settings import check_keys, differences, options_of, plain
+from segjax.stages.extras import Extra, open_extras, parts_of
+from segjax.stages.settings import check_keys, options_of, plain
 from segjax.stages.timetable import Timetable, make_timetable
+from segjax.stages.training_run import compilable, place, run_steps
 from segjax.training import durations
 from segjax.training.buckets import CompiledSteps
-from segjax.training.checkpoints import Checkpoints
-from segjax.training.logging import TrainingLog
-from segjax.training.loop import train
-from segjax.training.memory import log_memory_plan, memory_plan
 from segjax.training.optimizer import make_optimizer
 from segjax.training.schedules import make_schedule
-from segjax.training.state import TrainState, create_state
 from segjax.training.step import make_train_step
-from segjax.training.writers import open_writers
-from segjax.typing import Variables
 
 log = logging.getLogger("segjax")
 
 KEYS = {
-    "kind", "dataset", "batch_size", "crop", "sampler", "augment", "normalisation", "model", "init", "dtype", "remat",
-    "loss", "optimizer", "accumulate_steps", "ema_decay", "mesh", "loader", "log_steps", "eval_limit", "keep",
+    "kind", "dataset", "extra", "batch_size", "crop", "sampler", "augment", "normalisation", "model", "init", "dtype",
+    "remat", "loss", "optimizer", "accumulate_steps", "ema_decay", "mesh", "loader", "log_steps", "eval_limit", "keep",
     *(f"{name}_{unit}" for name in ("total", "checkpoint", "eval") for unit in durations.UNITS),
 }  # fmt: skip
 
@@ -42,10 +38,18 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     check_keys(settings, KEYS, where=context.name, required=("batch_size", "crop", "model", "loss", "optimizer"))
     dataset = settings.get("dataset") or context.dataset
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
-    source = build.open_split(dataset, "train")
+    real = build.open_split(dataset, "train")
+    source, extras = open_extras(settings.get("extra", {}), real, context, where=f"{context.name}.extra")
     table = make_timetable(
-        settings, source, mesh=mesh, seed=context.seed, cache=context.workdir / "centroids", where=context.name
+        settings,
+        real,
+        mesh=mesh,
+        seed=context.seed,
+        cache=context.workdir / "centroids",
+        where=context.name,
+        extras=extras,
     )
+    shares = log_shares(table, real, extras)
 
     dtype, remat = build.compute_dtype(settings.get("dtype", "auto")), settings.get("remat", False)
     spec = build.model_spec(settings["model"], num_classes=source.num_classes, dtype=dtype, remat=remat)
@@ -66,62 +70,40 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         "config": plain(settings),
     }
 
-    with Checkpoints(context.folder / "checkpoints", keep=settings.get("keep", 2)) as checkpoints:
-        state, history = resume(checkpoints, state, {context.name: meta["config"], "dataset": meta["dataset"]})
-        start = int(state.step)
-        if start >= table.total_steps:
-            log.info("nothing left to train: step %d of %d", start, table.total_steps)
-        runs = table.timeline.runs(start)
-        if runs:
-            bucket = runs[0].bucket
-            groups = {"parameters": state.variables, "optimizer": state.opt_state, "average": state.ema}
-            groups["batch"] = batch_arguments(table, bucket, mesh)
-            log_memory_plan(memory_plan(steps.get(bucket), groups=groups), name="training step")
-        with TrainingLog(
-            start_step=start,
-            total_steps=table.total_steps,
-            log_steps=settings.get("log_steps", 10),
-            writers=open_writers(context.folder, start_step=start),
-            epoch_of=lambda step: table.timeline.at(step).epoch,
-        ) as progress:
-            evaluate = Evaluations(score, history) if score else None
-            state = train(
-                state,
-                runs=runs,
-                steps=steps,
-                batches=open_batches(settings, source, table, mesh, start),
-                to_devices=functools.partial(parallel.shard_batch, mesh=mesh),
-                checkpoints=checkpoints,
-                meta=lambda step: {**meta, "history": history},
-                events=table.events,
-                progress=progress,
-                evaluate=evaluate,
-                names=lambda record: source.names[record],
-                parts=parallel.batch_part(mesh)[1],
-            )
-    steps.close()
+    state, told = run_steps(
+        settings,
+        context,
+        table=table,
+        state=state,
+        steps=steps,
+        batch_spec=table.batch_spec,
+        batches=functools.partial(open_batches, settings, source, table, mesh),
+        mesh=mesh,
+        meta=meta,
+        score=score and (lambda state: scoring.headline(score(state.best_variables))),
+        names=lambda record: source.names[record],
+    )
     return {
         "steps": int(state.step),
         "epochs": table.epochs,
+        "epoch_shares": shares,
         "parameters": int(sum(np.prod(x.shape) for x in jax.tree.leaves(state.params))),
-        **progress.summary(),
-        "history": history,
-        **({} if not history else {"validation": history[-1]}),
+        **told,
+        **({} if not told["history"] else {"validation": told["history"][-1]}),
     }
 
 
-class Evaluations:
-    """The validation scores of a run so far: (state, step) -> the newest, which `history` then ends with."""
-
-    def __init__(self, score: scoring.Scorer, history: list[dict[str, float]]):
-        self._score, self._history = score, history
-
-    def __call__(self, state: TrainState, step: int) -> dict[str, float]:
-        """Scores `state` and adds the result to the history."""
-        scores = scoring.headline(self._score(state.best_variables))
-        self._history[:] = [entry for entry in self._history if entry["step"] < step]
-        self._history.append({"step": step, **{name: round(value, 6) for name, value in scores.items()}})
-        return scores
+def log_shares(table: Timetable, real: data.Source, extras: Sequence[Extra]) -> dict[str, Any]:
+    """Tells what the first epoch, and the first one after a cut, are made of. Returns both, by epoch from 0."""
+    epochs = [0]
+    if isinstance(table.plan, CutPlan) and table.plan.epoch + 1 < table.timeline.epochs:
+        epochs.append(table.plan.epoch + 1)
+    parts, found = parts_of(real, extras), {}
+    for epoch in epochs:
+        found[str(epoch)] = epoch_shares(table.plan.build(epoch), parts, real.class_names)
+        for line in describe_shares(found[str(epoch)]):
+            log.info("epoch %d: %s", epoch + 1, line)
+    return found
 
 
 def make_scorer(settings, dataset, model, mesh) -> scoring.Scorer | None:
@@ -180,31 +162,6 @@ def make_updates(settings: Mapping[str, Any], params: Any, table: Timetable) -> 
     return schedule, optimizer
 
 
-def place(variables: Variables, optimizer: Any, *, ema: bool, mesh: Mesh) -> TrainState:
-    """The state at step 0 on every device of the mesh."""
-    create = functools.partial(create_state, optimizer=optimizer, ema=ema)
-    return jax.jit(create, out_shardings=parallel.replicated(mesh))(jax.tree.map(np.asarray, variables))
-
-
-def resume(
-    checkpoints: Checkpoints, state: TrainState, configs: Mapping[str, Any]
-) -> tuple[TrainState, list[dict[str, float]]]:
-    """The newest intact checkpoint and the scores so far, or `state` and none.
-
-    configs: of the stage (first) and the data, by name. What the run was started with otherwise is told, not refused:
-    more epochs or another log interval are fair wishes, and a change made by mistake is seen.
-    """
-    restored = checkpoints.restore(state)
-    if restored is None:
-        return state, []
-    state, meta = restored
-    log.info("going on from step %d (%s)", int(state.step), checkpoints.folder)
-    for (name, now), then in zip(configs.items(), (meta.get("config"), meta.get("dataset"))):
-        for line in differences(then, now, where=name) if then is not None else ():
-            log.warning("not as the run was started: %s", line)
-    return state, list(meta.get("history", []))
-
-
 def build_step(settings, table, state, model, schedule, optimizer, mesh, seed, bucket: data.Bucket):
     """(step function, abstract arguments) for one shape of batch."""
     mean, std = build.normalisation(settings.get("normalisation", "imagenet"))
@@ -221,14 +178,4 @@ def build_step(settings, table, state, model, schedule, optimizer, mesh, seed, b
         ema_decay=settings.get("ema_decay", 0.0),
         constrain=parallel.constrain_images(mesh),
     )
-    shardings = jax.tree.map(lambda x: x.sharding, state), parallel.replicated(mesh)
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    return step, (abstract, batch_arguments(table, bucket, mesh)), shardings
-
-
-def batch_arguments(table: Timetable, bucket: data.Bucket, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the arrays the step is fed, with where they lie."""
-    return {
-        name: jax.ShapeDtypeStruct(shape, dtype, sharding=parallel.batch_sharding(mesh, len(shape)))
-        for name, (shape, dtype) in table.batch_spec(bucket).items()
-    }
+    return compilable(step, state, table.batch_spec(bucket), mesh)

@@ -15,7 +15,7 @@ from segjax.errors import UserError
 from segjax.typing import Array, Variables
 
 COLLECTIONS = ("params", "batch_stats")
-LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+LEAVES = {"kernel": "weight", "kernel_t": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 PREFIXES = ("module.", "model.")  # left by DataParallel and by training wrappers
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")  # keys of a checkpoint dict
 IGNORED = r"(^|\.)num_batches_tracked$"  # a counter that only matters for momentum=None
@@ -38,7 +38,12 @@ def leaves(variables: Variables) -> dict[str, Path]:
 
 
 def _axes(leaf: str, ndim: int) -> tuple[int, ...]:
-    """Axes of a PyTorch tensor in the order of ours: OIHW -> HWIO, also grouped; (out, in) -> (in, out)."""
+    """Axes of a PyTorch tensor in the order of ours: OIHW -> HWIO, also grouped; (out, in) -> (in, out).
+
+    kernel_t, of a transposed convolution: IOHW -> HWIO.
+    """
+    if leaf == "kernel_t":
+        return (*range(2, ndim), 0, 1)
     return (*range(2, ndim), 1, 0) if leaf == "kernel" and ndim >= 2 else tuple(range(ndim))
 
 

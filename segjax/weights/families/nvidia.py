@@ -26,4 +26,6 @@ SOURCES: dict[str, Source] = {
         ignore=r"^(criterion|scale_attn)\.",
         options={"align_corners": False},
     ),
+    # SDCNet2D as released: statistics that are options here, and the flow network where it was saved too
+    "sdcnet": Source(ignore=r"^(flow_mean|flow_std|rgb_mean)$|^flownet2\."),
 }

@@ -1,0 +1,233 @@
+"""How good carried labels are, and how fast.
+
+    python benchmarks/propagate.py quality                                  # CamVid's 15 Hz video, copy and DIS flow
+    python benchmarks/propagate.py quality --checkpoint runs/camvid/train_video --skip 60 --output out
+    python benchmarks/propagate.py quality --dataset synthetic_street
+    python benchmarks/propagate.py warp                                     # the warp against the bytes it must move
+
+quality: every labelled frame's label is carried K frames forward and backward and scored against the true label of the
+frame it arrives at: mIoU over all labelled pixels, with the border repeated where a pixel comes from outside (as
+published) and a carried void counted as wrong; and again over the pixels that are not ignored. --skip leaves out the
+first frames of every sequence, which a video network may have been trained on. A checkpoint may be given several times.
+--max-cycle-error ignores pixels that flow does not bring back. Writes quality.md, .png and .json to --output.
+"""
+
+import argparse
+import ast
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from segjax import metrics  # noqa: E402
+from segjax.data import open_source  # noqa: E402
+from segjax.data.chains import find_chains  # noqa: E402
+from segjax.data.threads import ordered_map  # noqa: E402
+from segjax.data.video import FrameIndex  # noqa: E402
+from segjax.inference.propagate_chains import FlowStore, Propagator  # noqa: E402
+from segjax.inference.writers import write_png  # noqa: E402
+from segjax.ops import bilinear_warp  # noqa: E402
+from segjax.stages.motion import flow_of, open_flow, open_video_network  # noqa: E402
+
+
+class Part:
+    """The frames of a source from the `skip`-th of every sequence on, as a table, and their records, each read once."""
+
+    def __init__(self, source, *, skip: int):
+        index = source.index
+        rank = np.zeros(len(index.names), int)
+        for sequence in np.unique(index.sequences):
+            rows = np.flatnonzero(index.sequences == sequence)
+            rank[rows[np.argsort(index.frames[rows])]] = np.arange(len(rows))
+        self.source, self._rows = source, np.flatnonzero(rank >= skip)
+        table = index.take(self._rows)
+        self.names, self.sequences, self.frames = table.names, table.sequences, table.frames
+        self.sizes, self.labelled = table.sizes, table.labelled
+        self._records = {}
+
+    def read(self, wanted) -> dict:
+        """number -> record."""
+        new = [i for i in wanted if i not in self._records]
+        self._records |= zip(new, ordered_map(lambda i: self.source[int(self._rows[i])], new))
+        return {i: self._records[i] for i in wanted}
+
+
+def quality(args) -> None:
+    options = dict(pair.split("=") for pair in args.options.split(",") if pair)
+    options = {key: ast.literal_eval(value) for key, value in options.items()}
+    exact = args.dataset == "synthetic_street"
+    source = open_source(
+        args.dataset, args.split, builder_options=options, labelled_only=False, flow=exact, all_labels=True
+    )
+    part = Part(source, skip=args.skip)
+    methods = {"copy": ("copy", args.flow, ""), f"{args.flow} flow": ("flow", args.flow, "")}
+    if exact:
+        methods["exact flow"] = ("flow", "exact", "")
+    for checkpoint in args.checkpoint:
+        network = open_video_network(checkpoint)
+        methods[f"{network.method} ({Path(checkpoint).name})"] = (network.method, "", checkpoint)
+    results = {name: score(part, source.num_classes, args, *how) for name, how in methods.items()}
+    title = f"{args.dataset} {args.split}, {len(part.names)} frames" + (f" after {args.skip}" if args.skip else "")
+    text = markdown(results, args.steps, title)
+    print(text)
+    if args.output:
+        folder = Path(args.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "quality.md").write_text(text + "\n")
+        (folder / "quality.json").write_text(json.dumps({"title": title, "results": results}, indent=1) + "\n")
+        write_png(folder / "quality.png", plot(results, args.steps, title))
+
+
+def score(part: Part, num_classes: int, args, method: str, flow: str, checkpoint: str) -> dict:
+    """signed step -> mIoU over all labelled pixels, mIoU over those that are kept, their share; and the seconds."""
+    network = open_video_network(checkpoint, method)
+    name, options = flow_of(flow, network)
+    moves = dict(
+        flow=FlowStore(open_flow(name, options, index=FrameIndex(part.source)), 2**31), predict_motion=network.predict,
+        variables=network.variables, batch=args.batch, cut_histogram=0.0, cut_residual=0.0,
+    )  # fmt: skip
+    run = Propagator(method, max_cycle_error=args.max_cycle_error if method != "copy" else 0.0, **moves)
+    repeat = Propagator(method, ignore_out_of_view=False, **moves)
+    # a network that looks back carries nothing from a sequence's first frame: all methods are scored on the same chains
+    chains = [c for c in find_chains(part, steps=args.steps, needs_before=bool(args.checkpoint)) if c.records]
+    count = jax.jit(metrics.confusion_matrix, static_argnums=2)
+    matrices = {"all": {}, "kept": {}}
+    start = time.perf_counter()
+    for first in range(0, len(chains), 4 * args.batch):
+        some = chains[first : first + 4 * args.batch]
+        for kind, propagator in (("kept", run), ("all", repeat)):
+            for one in propagator(some, part.read)[1]:
+                if one.real.label is None:
+                    continue
+                step = one.chain.direction * one.step
+                carried = np.minimum(one.label, num_classes)  # void as one more class, which is never true
+                found = np.asarray(count(carried, one.real.label, num_classes + 1), np.int64)
+                matrices[kind][step] = matrices[kind].get(step, 0) + found
+    kept = {step: m[:num_classes, :num_classes] for step, m in matrices["kept"].items()}
+    return {
+        "miou": {step: miou(m, num_classes) for step, m in sorted(matrices["all"].items())},
+        "miou_kept": {step: miou(m, num_classes) for step, m in sorted(kept.items())},
+        "kept": {step: float(m.sum() / matrices["all"][step].sum()) for step, m in sorted(kept.items())},
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def miou(matrix: np.ndarray, num_classes: int) -> float:
+    """The mean over the classes, whatever else the matrix counts."""
+    return float(np.nanmean(metrics.iou_scores(matrix)["iou"][:num_classes]))
+
+
+def markdown(results: dict, steps: int, title: str) -> str:
+    """The table, in percent."""
+    lines = [f"mIoU of carried labels, {title}", ""]
+    for key, what in (("miou", "all pixels"), ("miou_kept", "pixels kept"), ("kept", "share kept")):
+        ks = [*range(1, steps + 1), *range(-1, -steps - 1, -1)]
+        lines += [f"| {what} | " + " | ".join(f"{k:+d}" for k in ks) + " |", "|---" * (len(ks) + 1) + "|"]
+        for name, found in results.items():
+            cells = (f"{100 * found[key][k]:.1f}" if k in found[key] else "" for k in ks)
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def plot(results: dict, steps: int, title: str) -> np.ndarray:
+    """mIoU against the signed step, one line per method; uint8 (h, w, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for number, (name, found) in enumerate(results.items()):
+        for side in (1, -1):
+            points = [(step, 100 * value) for step, value in found["miou"].items() if step * side > 0]
+            if points:
+                axes.plot(*zip(*points), color=f"C{number}", marker="o", label=name if side > 0 else None)
+    axes.set_xlabel("frames from the label")
+    axes.set_ylabel("mIoU of the carried label, percent")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_xticks([k for k in range(-steps, steps + 1) if k])
+    axes.grid(color="#e6e6e6")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def warp(args) -> None:
+    """Times bilinear and nearest warps, forward and gradient, beside a program that only moves the same bytes."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for shape in ((8, 128, 256, 3), (1, 360, 480, 3), (4, 360, 480, 3), (1, 1024, 2048, 3), (1, 128, 256, 64)):
+        image = jax.device_put(rng.uniform(0, 255, shape).astype(np.float32))
+        flow = jax.device_put(rng.normal(0, 4, (*shape[:3], 2)).astype(np.float32))
+        label = image[..., :1].astype(jnp.uint8)
+
+        def loss(i, f, g):
+            return (bilinear_warp(i, f) * g).sum()
+
+        cases = {
+            "bilinear": (bilinear_warp, (image, flow), 2 * image.nbytes + flow.nbytes),
+            "gradient of the flow": (
+                jax.grad(loss, 1), (image, flow, image), 2 * image.nbytes + 2 * flow.nbytes
+            ),
+            "gradient of image and flow": (
+                jax.grad(loss, (0, 1)), (image, flow, image), 3 * image.nbytes + 2 * flow.nbytes
+            ),
+            "nearest, labels": (
+                lambda i, f: bilinear_warp(i, f, method="nearest"), (label, flow), 2 * label.nbytes + flow.nbytes
+            ),
+        }  # fmt: skip
+        for name, (function, inputs, size) in cases.items():
+            words = jax.device_put(np.ones(size // 8, np.float32))  # read once, written once
+            taken, bound = take_turns((jax.jit(function), inputs), (jax.jit(lambda x: x + 1), (words,)), args.turns)
+            rows.append({
+                "warp": name, "shape": "x".join(map(str, shape)), "ms": round(1e3 * taken, 3),
+                "bytes_ms": round(1e3 * bound, 3), "GB/s": round(size / taken / 1e9, 2),
+                "times": round(taken / bound, 1),
+            })  # fmt: skip
+            print(json.dumps(rows[-1]), flush=True)
+
+
+def take_turns(one, other, turns: int) -> tuple[float, float]:
+    """Median seconds of two programs that run alternately."""
+    times = ([], [])
+    for turn in range(turns + 1):
+        for which, (function, inputs) in enumerate((one, other)):
+            start = time.perf_counter()
+            jax.block_until_ready(function(*inputs))
+            if turn:  # the first compiles
+                times[which].append(time.perf_counter() - start)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def main() -> None:
+    """Reads the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    add = commands.add_parser("quality").add_argument
+    add("--dataset", default="camvid")
+    add("--split", default="validation")
+    add("--options", default="", help="builder options, name=value,name=value")
+    add("--checkpoint", action="append", default=[], help="a run of train_video; may be given several times")
+    add("--flow", default="dis")
+    add("--skip", type=int, default=0, help="leave out so many frames of every sequence")
+    add("--steps", type=int, default=5)
+    add("--batch", type=int, default=8)
+    add("--max-cycle-error", type=float, default=0.0)
+    add("--output", default="")
+    add = commands.add_parser("warp").add_argument
+    add("--turns", type=int, default=11)
+    args = parser.parse_args()
+    {"quality": quality, "warp": warp}[args.command](args)
+
+
+if __name__ == "__main__":
+    main()

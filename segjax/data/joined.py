@@ -1,0 +1,73 @@
+"""Sources made of others: some of the records of one, or several in a row."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from segjax.data.sources import LabelledClasses, Record, Source
+from segjax.errors import UserError
+
+
+class Subset(LabelledClasses):
+    """Some records of a source, by number. fingerprint: text that changes with what the records hold."""
+
+    def __init__(self, source: Source, rows: np.ndarray, *, fingerprint: str = ""):
+        self.source, self.rows, self.fingerprint = source, np.asarray(rows, np.int64), fingerprint
+        self.label_map = source.label_map
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.source[int(self.rows[index])]
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """Names of the records."""
+        names = self.source.names
+        return [names[row] for row in self.rows]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Height and width of the records, int32 (n, 2)."""
+        return self.source.sizes[self.rows]
+
+
+class Joined(LabelledClasses):
+    """The records of several sources with the same classes, one source after the other.
+
+    offsets: number of each source's first record. Raises UserError where the classes differ.
+    """
+
+    def __init__(self, sources: Sequence[Source]):
+        self.sources = list(sources)
+        self.label_map = self.sources[0].label_map
+        for source in self.sources[1:]:
+            if source.class_names != self.sources[0].class_names:
+                raise UserError(
+                    f"data sets with the classes {', '.join(self.sources[0].class_names)} and "
+                    f"{', '.join(source.class_names)} cannot be trained on together; map them to the same classes."
+                )
+        self.offsets = np.cumsum([0, *map(len, self.sources)])
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        which = int(np.searchsorted(self.offsets, index, side="right")) - 1
+        return self.sources[which][index - int(self.offsets[which])]
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """Names of the records."""
+        return [name for source in self.sources for name in source.names]
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """Height and width of the records, int32 (n, 2)."""
+        return np.concatenate([source.sizes for source in self.sources])

@@ -1,0 +1,51 @@
+"""Finds where a video changes to another scene: nothing may be propagated across."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+_BINS = 8  # per colour channel
+_SIDE = 128  # frames are made about so small first: a cut shows at any size
+
+
+def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Share of the pixels whose colour is in one frame and not in the other, 0..1; frames uint8 (h, w, 3).
+
+    Half of the L1 distance of the joint 8 x 8 x 8 colour histograms.
+    """
+    one, other = (_histogram(_small(frame)) for frame in (first, second))
+    return float(np.abs(one - other).sum() / 2)
+
+
+def flow_residual(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> float:
+    """Mean absolute difference in grey levels of a frame (h, w, 3) and the other one moved onto it.
+
+    flow: (h, w, 2), pixel (x, y) of `first` lies at (x + u, y + v) in `second`. Only pixels that stay in view count;
+    with none of them the result is 255.
+    """
+    h, w = first.shape[:2]
+    small = _small(first)
+    height, width = small.shape[:2]
+    motion = cv2.resize(np.asarray(flow, np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x += motion[..., 0] * np.float32(width / w)
+    y += motion[..., 1] * np.float32(height / h)
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    if not inside.any():
+        return 255.0
+    moved = cv2.remap(_small(second), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return float(np.abs(moved[inside].astype(np.float32) - small[inside]).mean())
+
+
+def _small(frame: np.ndarray) -> np.ndarray:
+    shrink = max(frame.shape[:2]) // _SIDE
+    if shrink < 2:
+        return frame
+    size = (frame.shape[1] // shrink, frame.shape[0] // shrink)
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+
+
+def _histogram(frame: np.ndarray) -> np.ndarray:
+    bins = (frame.reshape(-1, 3) // (256 // _BINS)).astype(np.int32) @ np.array([_BINS * _BINS, _BINS, 1], np.int32)
+    return np.bincount(bins, minlength=_BINS**3) / len(bins)

@@ -1,0 +1,187 @@
+"""Frames by (sequence, frame number): who is whose neighbour, in a data set, a folder of frames or a video file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from segjax.data.chains import FrameTable, places_of, smallest_distance
+from segjax.data.folders import split_frame
+from segjax.data.sources import FolderSource, LabelledClasses, Record, Source
+from segjax.data.tfds_source import Index
+from segjax.errors import UserError
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its log lines name no file; the UserErrors below do
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+_READ_ON = 32  # so many frames ahead, decoding what lies between is faster than looking for a key frame
+
+
+class FrameIndex:
+    """The neighbours of n frames.
+
+    source: a source, opened with its unlabelled frames, or a table of frames (`FrameTable`). step: difference between
+    the numbers of two neighbours, for example 2 where every second frame of a video is stored; by default the smallest
+    that occurs.
+    Raises UserError when two frames share a number, and, without a step, when no frame has a neighbour.
+    """
+
+    def __init__(self, source: Source | FrameTable, *, step: int | None = None):
+        self.source = source
+        self.table = frame_table(source)
+        self._places, _ = places_of(self.table)
+        self.step = step or smallest_distance(self.table)
+        if self.step < 1:
+            raise UserError(f"step={step} must be 1 or more, the difference between the numbers of neighbours.")
+
+    def find(self, sequence: str, frame: int) -> int | None:
+        """The record of a frame, None when it is not there."""
+        return self._places.get((sequence, frame))
+
+    def neighbour(self, record: int, offset: int) -> int | None:
+        """The record `offset` steps later (earlier where negative), None when it is not there."""
+        return self.find(self.table.sequences[record], int(self.table.frames[record]) + offset * self.step)
+
+    def groups(self, offsets: Sequence[int] = (-1, 0, 1)) -> np.ndarray:
+        """Records (m, k) of the frames whose neighbours at all offsets are there and have one size, in table order."""
+        rows = [[self.neighbour(record, offset) for offset in offsets] for record in range(len(self.table.names))]
+        return np.array([row for row in rows if self._fit(row)], np.int32).reshape(-1, len(offsets))
+
+    def missing(self, offsets: Sequence[int] = (-1, 0, 1)) -> list[str]:
+        """Names of the frames that lack a neighbour, or have one of another size."""
+        rows = ((record, [self.neighbour(record, o) for o in offsets]) for record in range(len(self.table.names)))
+        return [str(self.table.names[record]) for record, row in rows if not self._fit(row)]
+
+    def _fit(self, row: Sequence[int | None]) -> bool:
+        return None not in row and len({tuple(self.table.sizes[record]) for record in row}) == 1
+
+
+def frame_table(source: Any) -> FrameTable:
+    """What is known of a source's frames without decoding them."""
+    if hasattr(source, "frames") and hasattr(source, "sequences"):
+        return source
+    if hasattr(source, "index"):
+        return source.index
+    names = source.names
+    found = [split_frame(name) for name in names]
+    return Index(
+        names=np.array(names, str),
+        sequences=np.array([sequence for sequence, _ in found], str),
+        frames=np.array([i if frame is None else frame for i, (_, frame) in enumerate(found)], np.int32),
+        sizes=np.asarray(source.sizes),
+        labelled=np.full(len(names), bool(getattr(source, "_masks", None))),
+    )
+
+
+class VideoSource(LabelledClasses):
+    """The frames of video files, without labels; records are named "<file>_000012".
+
+    Frames that follow each other are decoded once; any other is looked for in the file. How many there are is counted,
+    because headers may promise more. Keep decoded frames with `CachedSource`.
+    """
+
+    label_map = None
+
+    def __init__(self, files: Sequence[str | os.PathLike]):
+        self._files = [Path(file) for file in files]
+        rows, sizes = [], []
+        for file in self._files:
+            count, size = _measure(file)
+            rows += [(file, frame) for frame in range(count)]
+            sizes += [size] * count
+        if not rows:
+            raise UserError(f"there is no frame in {', '.join(map(str, files)) or 'no file'}; give video files.")
+        self._rows = rows
+        stems = [file.stem for file in self._files]
+        keys = {f: f.stem if stems.count(f.stem) == 1 else f.with_suffix("").as_posix() for f in self._files}
+        self.index = Index(
+            names=np.array([f"{keys[file]}_{frame:06d}" for file, frame in rows], str),
+            sequences=np.array([keys[file] for file, _ in rows], str),
+            frames=np.array([frame for _, frame in rows], np.int32),
+            sizes=np.array(sizes, np.int32).reshape(-1, 2),
+            labelled=np.zeros(len(rows), bool),
+        )
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[Path, tuple[Any, int]] = {}  # file -> (capture, number of the frame that it reads next)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Record:
+        file, frame = self._rows[index]
+        with self._lock:
+            image = self._read(file, frame)
+        if image is None:
+            raise UserError(f"frame {frame} of {file} cannot be read; convert the video to another format.")
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return Record(image, None, str(self.index.names[index]), str(self.index.sequences[index]), frame)
+
+    def _read(self, file: Path, frame: int) -> np.ndarray | None:
+        capture, position = self._open.get(file, (None, 0))
+        if capture is None:
+            capture = _open(file)
+        if not position <= frame <= position + _READ_ON:
+            capture.set(cv2.CAP_PROP_POS_FRAMES, frame)
+            position = frame
+        while position < frame:
+            capture.grab()
+            position += 1
+        good, image = capture.read()
+        self._open[file] = (capture, position + 1)
+        return image if good else None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the frames."""
+        return self.index.names.tolist()
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Height and width of the frames, int32 (n, 2)."""
+        return self.index.sizes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_open")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+
+def open_frames(path: str | os.PathLike) -> Source:
+    """The frames of a user: a video file, a folder of video files, or a folder of numbered images."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a video file, or a folder of videos or numbered frames.")
+    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        return VideoSource([path])
+    videos = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES) if path.is_dir() else []
+    return VideoSource(videos) if videos else FolderSource(path)
+
+
+def _open(file: Path) -> Any:
+    capture = cv2.VideoCapture(str(file))
+    if not capture.isOpened():
+        raise UserError(f"{file} cannot be opened as a video; it is damaged or of an unknown kind, convert it to mp4.")
+    return capture
+
+
+def _measure(file: Path) -> tuple[int, tuple[int, int]]:
+    """(number of frames that can be read, (h, w))."""
+    if not file.is_file():
+        raise UserError(f"{file} does not exist; check the path.")
+    capture = _open(file)
+    size = (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)))
+    count = 0
+    while capture.grab():
+        count += 1
+    capture.release()
+    return count, size

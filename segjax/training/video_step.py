@@ -1,0 +1,85 @@
+"""One training step of a video network on triples of frames. Pure; the caller jits it over a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from segjax.losses import video as losses
+from segjax.training.state import TrainState, update_ema
+from segjax.typing import Array, Batch
+
+RELEASED = {"color": 0.7, "gradient": 0.2, "smooth": 0.1}  # vplr, sdc_net2d
+TERMS = (*RELEASED, "perceptual", "style")
+
+Features = Callable[[Any, Array], Mapping[str, Array]]  # (variables, frames in 0..255) -> maps by name
+
+
+def video_loss(
+    frame: Array,
+    flow: Array,
+    target: Array,
+    weight: Array,
+    *,
+    weights: Mapping[str, float],
+    features: Callable[[Array], Mapping[str, Array]] | None = None,
+) -> tuple[Array, dict[str, Array]]:
+    """Weighted sum of the terms, () float32, and each term by its name.
+
+    frame, target: (b, h, w, 3) in 0..255. flow: (b, h, w, 2) pixels. weight: (b,), 0 leaves an example out.
+    features: frames -> maps by name, for "perceptual" and "style".
+    """
+    terms = {
+        "color": losses.color(frame, target, weight).mean(),
+        "gradient": sum(part.mean() for part in losses.gradient_difference(frame, target, weight)),
+        "smooth": sum(part.mean() for part in losses.flow_smoothness(flow, weight)),
+    }
+    if weights.get("perceptual") or weights.get("style"):
+        ours, theirs = features(frame), jax.lax.stop_gradient(features(target))
+        for name, function in (("perceptual", losses.perceptual), ("style", losses.style)):
+            if weights.get(name):
+                terms[name] = function(ours, theirs, weight)
+    return sum(weights[name] * value for name, value in terms.items() if weights.get(name)), terms
+
+
+def make_video_step(
+    apply: Callable[..., Any],
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[Array], Array],
+    *,
+    frames: int,
+    weights: Mapping[str, float],
+    features: Features | None = None,
+    ema_decay: float = 0.0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, Array]]]:
+    """Builds step(state, batch) -> (state, metrics); the network learns the third frame of every triple.
+
+    apply: a video network's. frames: how many of the three it looks at.
+    weights: of the loss terms, some of TERMS. features: of a fixed network whose variables are batch["frozen"].
+    batch: see `data.train_triplets`.
+    metrics: loss, every term, used (share of triples that are no cut of scenes), lr, grad_norm and param_norm.
+    """
+
+    def loss_fn(params, batch):
+        images = batch["images"].astype(jnp.float32)
+        output = apply({"params": params}, images[:, :frames], batch["flows"], train=True)
+        maps = None if features is None else lambda x: features(batch["frozen"], x)
+        return video_loss(
+            output.frame, output.flow, images[:, 2], batch["weight"], weights=weights, features=maps
+        )  # fmt: skip
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, Array]]:
+        (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = {"params": params, "batch_stats": state.batch_stats}
+        ema = update_ema(state.ema, new, step=state.step, decay=ema_decay) if state.ema else state.ema
+        metrics = {"loss": loss, **terms, "used": batch["weight"].mean(), "lr": schedule(state.step)}
+        metrics |= {"grad_norm": optax.global_norm(grads), "param_norm": optax.global_norm(params)}
+        return TrainState(state.step + 1, params, state.batch_stats, opt_state, ema), metrics
+
+    return step

@@ -1,0 +1,190 @@
+"""A user's own video: its frames, its labels, what is wrong with them, and the command that carries them."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from segjax import cli
+from segjax.data import LabelMap
+from segjax.errors import UserError
+from segjax.inference.labelled_video import open_labelled_video
+from segjax.inference.writers import write_png
+from segjax.stages import propagate_video as stage
+
+MAP = LabelMap.identity(("dark", "bright"), np.array([(10, 20, 30), (200, 210, 220)], np.uint8))
+
+
+def frame(number, size=(32, 48)):
+    """A bright square that moves 2 pixels to the right per frame over a dark gradient."""
+    image = np.zeros((*size, 3), np.uint8)
+    image[..., 1] = np.linspace(0, 60, size[1]).astype(np.uint8)
+    image[10:22, 8 + 2 * number : 20 + 2 * number] = (240, 200, 180)
+    return image
+
+
+def mask(number, size=(32, 48)):
+    found = np.zeros(size, np.uint8)
+    found[10:22, 8 + 2 * number : 20 + 2 * number] = 1
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(8):
+        write_png(tmp_path / f"frames/drive_{number:04d}.png", frame(number))
+    write_png(tmp_path / "labels/drive_0003.png", mask(3))
+    MAP.save(tmp_path / "map.json")
+    return tmp_path
+
+
+@pytest.fixture
+def film(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (48, 32))
+    for number in range(8):
+        writer.write(cv2.cvtColor(frame(number), cv2.COLOR_RGB2BGR))
+    writer.release()
+    write_png(tmp_path / "labels/3.png", mask(3))
+    MAP.save(tmp_path / "map.json")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def moving_square(monkeypatch):
+    """Flow of a camera that follows the square, in place of an optical flow that a tiny picture would mislead."""
+
+    def flow(a, b):
+        return np.stack([np.full((*x.image.shape[:2], 2), (2.0 * (y.frame - x.frame), 0)) for x, y in zip(a, b)])
+
+    monkeypatch.setattr(stage, "open_flow", lambda *_, **__: flow)
+
+
+def opened(root, video):
+    return open_labelled_video(root / video, root / "labels", root / "map.json")
+
+
+def test_folder_of_frames(folder):
+    clip = opened(folder, "frames")
+    assert len(clip.names) == 8 and clip.frames.tolist() == list(range(8)) and np.flatnonzero(clip.labelled) == [3]
+    found = clip.read([2, 3])
+    assert (found[2].image == frame(2)).all() and found[2].label is None and (found[3].label == mask(3)).all()
+
+
+def test_video_file_in_any_order(film):
+    clip = opened(film, "film.mp4")
+    assert len(clip.names) == 8 and clip.sizes.tolist() == [[32, 48]] * 8 and not clip.problems
+    for wanted in ([2, 3, 4], [3, 4, 5], [0, 7], [1]):
+        found = clip.read(wanted)
+        assert sorted(found) == sorted(wanted)
+        for number in wanted:
+            assert np.abs(found[number].image.astype(int) - frame(number)).mean() < 6  # mp4 compresses
+
+
+def test_labels_of_frames_that_do_not_exist_are_listed(folder):
+    write_png(folder / "labels/drive_0099.png", mask(3))
+    clip = opened(folder, "frames")
+    assert len(clip.masks) == 1 and len(clip.problems) == 1
+    assert "0099.png is of frame 99" in clip.problems[0] and "0 to 7" in clip.problems[0]
+    (folder / "labels/drive_0003.png").unlink()
+    with pytest.raises(UserError, match="no label in"):
+        opened(folder, "frames")
+
+
+def test_a_video_that_ends_early(film, monkeypatch):
+    data = (film / "film.mp4").read_bytes()
+    monkeypatch.setattr("segjax.inference.clips.Video.__len__", lambda self: 100)
+    (film / "film.mp4").write_bytes(data)
+    assert opened(film, "film.mp4").problems == [f"{film}/film.mp4 ends after 8 of 100 frames"]
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("drive_0003.png", mask(3)[:-1], "48x31"),
+        ("drive_0004.png", np.full((32, 48), 7, np.uint8), "holds ids 7"),
+        ("photo.png", mask(3), "no frame number"),
+        ("other_3.png", mask(3), "both of frame 3"),
+    ],
+)
+def test_masks_that_do_not_fit(folder, name, content, said):
+    write_png(folder / "labels" / name, content)
+    with pytest.raises(UserError, match=said):
+        opened(folder, "frames")
+
+
+def test_frames_without_numbers_and_several_videos(film):
+    for number in range(3):
+        write_png(film / f"frames/drive_{number:04d}.png", frame(number))
+    (film / "other.mp4").write_bytes((film / "film.mp4").read_bytes())
+    with pytest.raises(UserError, match="holds 2 videos"):
+        open_labelled_video(film, film / "labels", MAP)
+    folder = film
+    write_png(folder / "frames/extra.png", frame(0))
+    with pytest.raises(UserError, match="extra of .* has no number"):
+        opened(folder, "frames")
+
+
+def words(root, video, *more):
+    return [
+        "propagate", f"--video={root / video}", f"--labels={root / 'labels'}", f"--label_map={root / 'map.json'}",
+        f"--output={root / 'out'}", "--steps=2", "--batch=2", *more,
+    ]  # fmt: skip
+
+
+def test_the_command_writes_a_folder_to_train_on(folder, capsys):
+    assert cli.main(words(folder, "frames")) == 0
+    said = capsys.readouterr().out
+    assert "1 labels of 8 frames; flow" in said and "4 frames carried: +1 1, -1 1, +2 1, -2 1" in said
+    names = sorted(path.name for path in (folder / "out/masks").iterdir())
+    assert names == [f"drive_0003{step}.png" for step in ("+1", "+2", "-1", "-2")]
+    for step in (1, 2, -1, -2):
+        name = f"drive_0003{step:+d}.png"
+        found = cv2.imread(str(folder / "out/masks" / name), cv2.IMREAD_UNCHANGED)
+        seen = found != 255
+        assert (found[seen] == mask(3 + step)[seen]).all() and seen.mean() > 0.9
+        assert (folder / "out/images" / name).is_file() and (folder / "out/overlay" / name).is_file()
+    report = json.loads((folder / "out/report.json").read_text())
+    assert report["carried"] == {"+1": 1, "-1": 1, "+2": 1, "-2": 1} and report["problems"] == []
+    assert LabelMap.load(folder / "out/label_map.json").class_names == ("dark", "bright")
+    assert not (folder / "out/.unfinished").exists()
+    assert cli.main(words(folder, "frames")) == 2 and "exists already" in capsys.readouterr().err
+
+
+def test_lp_keeps_the_real_frames(folder):
+    assert cli.main(words(folder, "frames", "--mode=lp")) == 0
+    picture = cv2.cvtColor(cv2.imread(str(folder / "out/images/drive_0003+2.png")), cv2.COLOR_BGR2RGB)
+    assert (picture == frame(5)).all()
+
+
+def test_missing_frames_are_counted_and_listed(folder, capsys):
+    (folder / "frames/drive_0005.png").unlink()
+    write_png(folder / "frames/drive_0001.png", frame(1, (32, 40)))
+    assert cli.main(words(folder, "frames")) == 0
+    said = capsys.readouterr().out
+    assert "drive_0003 -> step +2: a frame is missing" in said
+    assert "drive_0003 -> step -2: a frame has another size" in said
+    assert len(list((folder / "out/masks").iterdir())) == 2
+
+
+def test_nothing_is_left_when_nothing_can_be_carried(folder, capsys):
+    for number in (2, 4):
+        (folder / f"frames/drive_{number:04d}.png").unlink()
+    assert cli.main(words(folder, "frames")) == 2
+    assert "no label could be carried" in capsys.readouterr().err
+    assert not (folder / "out/masks").exists() and not (folder / "out/.unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (["--mode=jpp"], "Did you mean 'jp'"),
+        (["--max-cycle-error=-1"], "at least 0"),
+        (["--checkpoint=nowhere"], "nowhere"),
+        (["--labels=nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_one_sentence(folder, capsys, more, said):
+    assert cli.main(words(folder, "frames", *more)) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and said in err and not (folder / "out/masks").exists()
