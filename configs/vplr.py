@@ -1,6 +1,7 @@
 """VPLR: Improving Semantic Segmentation via Video Propagation and Label Relaxation (Zhu et al., CVPR 2019).
 
     python main.py --config=configs/vplr.py                          the embedded street; minutes on 2 CPU cores
+    python main.py --config=configs/vplr.py:propagate=reconstruction   the same with labels carried to other frames
     python main.py --config=configs/vplr.py:camvid                   the paper's CamVid numbers; an accelerator
     python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch, sized for a CPU
     python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights, sized for a CPU
@@ -9,7 +10,9 @@
     python main.py --config=configs/vplr.py:kitti,data=DIR --config.train.init.checkpoint=RUN   fine-tunes on KITTI
     python main.py --config=configs/vplr.py:own,images=DIR,masks=DIR,label_map=FILE   your own images and masks
 
-Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. Results: README.md.
+Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. With propagate=METHOD (reconstruction,
+prediction, flow) and a data set that has the frames around its labels: train_video -> propagate -> train -> evaluate.
+Results: README.md.
 """
 
 from ml_collections import ConfigDict
@@ -31,11 +34,16 @@ NETS = {
     "efficientnet": "deeplabv3plus_efficientnet_lite0",
     "r18": "deeplabv3plus_r18",
     "r50": "deeplabv3plus_r50",
+    "rnx50": "deeplabv3plus_rnx50",  # "ResNeXt50" of the paper's ablations, as it is written there
+    "srnx50": "deeplabv3plus_srnx50",  # and as it was released
+    "wrn38": "deeplabv3plus_wrn38",  # of the submissions
 }
+METHODS = ("reconstruction", "prediction", "flow")
 
 
 SHIPPED = (
     "",
+    "propagate=reconstruction",
     "own",
     "camvid",
     "camvid,net=fastscnn",
@@ -57,6 +65,7 @@ def get_config(arg=None):
         label_map="",
         batch=0,
         released=False,
+        propagate="",
         debug=False,
     )
     common.pick("preset", arg.preset, PRESETS)
@@ -82,7 +91,9 @@ def get_config(arg=None):
     train.normalisation = "imagenet"
 
     train.model = dict(name=net, options={})
-    train.init = dict(weights="", source="", checkpoint="", skip=())
+    train.init = dict(weights="", source="", checkpoint="", scope="all", skip=())
+    if arg.preset in ("camvid", "cityscapes") and not light:
+        train.init.weights = "imagenet"  # of the trunk; the paper's are of Mapillary, which were not released
     train.dtype = "auto"  # bfloat16 convolutions on accelerators, float32 on CPU
     train.remat = False
 
@@ -122,6 +133,8 @@ def get_config(arg=None):
         finetune_on_kitti(config)
     if arg.released:
         as_released(config.train)
+    if arg.propagate:
+        with_propagation(config, common.pick("propagate", arg.propagate, METHODS))
     return common.shrink(config, keep_data=bool(arg.images or arg.data)) if arg.debug else config
 
 
@@ -170,6 +183,27 @@ def small_street(config):
     train.augment = dict(flip=True, color_jitter={}, blur={})
     train.crop.scale_range = (0.75, 2.0)
     train.checkpoint_epochs = 10
+
+
+def with_propagation(config, method):
+    """The labels of t also at t - 1 and t + 1, on images carried along with them (joint propagation, JP)."""
+    small = config.dataset.name == "synthetic_street"
+    config.stages = ("propagate", "train", "evaluate")
+    if method != "flow":
+        config.stages = ("train_video", *config.stages)
+        if small:
+            video = common.train_video((128, 128), epochs=2, batch=16, width=0.5, levels=4)
+            video["optimizer"]["lr"] = 1e-3
+        else:
+            video = common.train_video((256, 256), epochs=400, batch=128)
+        video["model"]["name"] = "sdcnet2d_recon" if method == "reconstruction" else "sdcnet2d"
+        config.train_video = video
+    checkpoint = "" if method == "flow" else "train_video"
+    config.propagate = dict(kind="propagate", split="train", method=method, checkpoint=checkpoint, flow="", steps=1)
+    config.propagate.update(modes=("jp",), rgb_warp="bilinear", max_cycle_error=0.0, max_image_error=0.0)
+    config.train.extra = dict(stage="propagate", mode="jp", steps=(1,))
+    for unit in ("total", "checkpoint", "eval"):  # epochs are three times as long
+        config.train[f"{unit}_epochs"] = max(config.train[f"{unit}_epochs"] // 3, 1)
 
 
 def as_released(train):
