@@ -24,6 +24,7 @@ from tests.parity_tools import formula_variables
 SIZE = (33, 47)  # odd on purpose
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # the programs run for milliseconds
 EXECUTED = ("bisenet_r18", "fastscnn")
+FROZEN = ("deeplabv2_r101",)  # published with frozen batch norm
 every = pytest.mark.parametrize("name", models.names())
 
 
@@ -92,7 +93,7 @@ def test_any_size_gives_float32_logits_at_that_size(name):
 
 
 def check_loss_weights(module, output):
-    assert list(module.loss_weights) == ["logits", *output.aux]
+    assert set(module.loss_weights) == {"logits", *output.aux}
     assert all(weight > 0 for weight in module.loss_weights.values())
 
 
@@ -167,7 +168,7 @@ def test_training_changes_every_statistic_and_reaches_every_parameter(name):
     grads, stats = gradients(name, False)
     flat = jax.tree_util.tree_leaves_with_path
     for (path, before), (_, after) in zip(flat(variables(name)["batch_stats"]), flat(stats)):
-        assert np.isfinite(after).all() and not np.array_equal(before, after), path
+        assert np.isfinite(after).all() and np.array_equal(before, after) == (name in FROZEN), path
     for path, grad in flat(grads):
         assert np.isfinite(grad).all() and np.abs(grad).max() > 0, path
 
