@@ -62,7 +62,7 @@ def get_config(arg=None):
     train.normalisation = "imagenet"
 
     train.model = dict(name=net, options={})
-    train.init = dict(weights="", source="", checkpoint="", skip=())
+    train.init = dict(weights="", source="", checkpoint="", scope="all", skip=())
     train.dtype = "auto"  # bfloat16 convolutions on accelerators, float32 on CPU
     train.remat = False
 
@@ -163,7 +163,7 @@ def camvid_on_cpu(config, net):
         train.total_epochs = 13
         train.model.options = dict(output_stride=32, skip_strides=(16, 8, 4))  # a ladder costs less than stride 16
         train.normalisation = "efficientnet_lite"
-        train.init.update(weights="efficientnet_lite0", source="efficientnet_lite")
+        train.init.weights = "imagenet"
         train.optimizer = dict(
             name="adamw",
             lr=2e-3,
