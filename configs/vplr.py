@@ -239,7 +239,7 @@ def camvid_on_cpu(config, net):
         train.ema_decay = 0.99
         train.model.options = dict(output_stride=32, skip_strides=(16, 8, 4))  # a ladder costs less than stride 16
         train.normalisation = "efficientnet_lite"
-        train.init.update(weights="efficientnet_lite0", source="efficientnet_lite")
+        train.init.weights = "imagenet"
         train.optimizer = dict(
             name="adamw",
             lr=2e-3,

@@ -140,8 +140,8 @@ def _scope(model, variables: Variables, scope: str) -> str:
 def _trunk_size(model, variables: Variables) -> int:
     """Parameters of the trunk. Raises UserError for a network without one."""
     pattern = models.trunk_pattern(model)
-    leaves = weights.to_state_dict({"params": variables["params"]})
-    size = sum(leaf.size for name, leaf in leaves.items() if pattern and re.search(pattern, name))
+    sizes = weights.sizes({"params": variables["params"]})
+    size = sum(size for name, size in sizes.items() if pattern and re.search(pattern, name))
     if not size:
         raise UserError(
             f"train.init asks for the trunk of {type(model).__name__}, which has none; give weights of the whole "

@@ -2,8 +2,8 @@
 
 from segjax.weights.families import SOURCES
 from segjax.weights.load import find_source, load
-from segjax.weights.names import to_state_dict
-from segjax.weights.pretrained import find, imagenet, pretrained
+from segjax.weights.names import sizes, to_state_dict
+from segjax.weights.published import find, imagenet, pretrained, source_of
 from segjax.weights.read import read, read_info
 from segjax.weights.report import LoadReport
 from segjax.weights.save import save
@@ -11,5 +11,5 @@ from segjax.weights.source import Place, Source
 
 __all__ = [
     "SOURCES", "LoadReport", "Place", "Source", "find", "find_source", "imagenet", "load", "pretrained", "read",
-    "read_info", "save", "to_state_dict",
+    "read_info", "save", "sizes", "source_of", "to_state_dict",
 ]  # fmt: skip

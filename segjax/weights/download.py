@@ -39,6 +39,12 @@ def fetch(url: str, sha256: str) -> Path:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot keep weights in {path.parent}: {error.strerror}; set SEGJAX_WEIGHTS_DIR to a folder that can be "
+            "written."
+        ) from None
+    try:
         _check(_download(url, part), sha256, f"what {url} gives", remedy)
         part.replace(path)
     except urllib.error.HTTPError as error:

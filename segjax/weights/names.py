@@ -6,6 +6,7 @@ deviates (another prefix, an ImageNet head that a segmentation network lacks) is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import flax.traverse_util
@@ -35,6 +36,12 @@ def leaves(variables: Variables) -> dict[str, Path]:
     if len(named) != len(flat):
         raise ValueError("two leaves have the same PyTorch name")
     return named
+
+
+def sizes(variables: Variables) -> dict[str, int]:
+    """PyTorch name -> number of values, of every leaf; leaves may be abstract."""
+    flat = flax.traverse_util.flatten_dict({c: variables[c] for c in COLLECTIONS if c in variables})
+    return {name: math.prod(flat[path].shape) for name, path in leaves(variables).items()}
 
 
 def _axes(leaf: str, ndim: int) -> tuple[int, ...]:

@@ -155,6 +155,7 @@ def _names() -> dict[tuple[str, str], Any]:
     }
     for name, kind in STORAGE_DTYPES.items():
         names["torch", name] = names["torch.storage", name] = np.dtype(kind)
+        names["torch", name.replace("Storage", "Tensor")] = np.dtype(kind)  # in the tar container
     for name, kind in TORCH_DTYPES.items():
         names["torch", name] = np.dtype(kind)
     return names

@@ -65,7 +65,7 @@ class TorchPickler(pickle._Pickler):
             self.write(b"(")
         self.save(Global("torch._utils", "_rebuild_tensor_v2"))
         self.write(b"(")
-        super().save(pid)
+        self.save(pid)
         self.write(b"Q")
         for item in (offset, tuple(shape), tuple(strides), False, OrderedDict()):
             super().save(item)
