@@ -227,4 +227,4 @@ def test_every_efficientnet_tensor_is_used_or_named_as_ignored():
 
 
 def test_sources_name_every_known_family():
-    assert set(SOURCES) == {"torchvision_resnet", "efficientnet_lite"}
+    assert set(SOURCES) == {"torchvision_resnet", "efficientnet_lite", "sdcnet"}
