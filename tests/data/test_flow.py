@@ -79,15 +79,15 @@ def street(street_dir):
 
 
 @pytest.mark.parametrize("name", ["dis", "exact"])
-@pytest.mark.parametrize("gap", [-1, 1, -3, 2])
+@pytest.mark.parametrize("gap", [-1, 1, -2, 3])
 def test_the_other_frame_moved_by_flow_looks_like_the_first(name, gap, street):
     index = FrameIndex(street)
-    a, b = street[3], street[index.neighbour(3, gap)]
+    a, b = street[8], street[index.neighbour(8, gap)]
     (motion,) = flow.create(name, index=index)([a], [b])
     assert motion.shape == (64, 128, 2) and motion.dtype == np.float32
     error = np.abs(warp(b.image, motion) - a.image).mean(-1)
     still = np.abs(b.image.astype(float) - a.image).mean(-1)
-    assert np.median(error) < 0.6 * np.median(still)
+    assert np.quantile(error, 0.75) < 0.65 * np.quantile(still, 0.75), "noise alone has a median of 4"
 
 
 def test_presets_and_options():

@@ -102,6 +102,7 @@ def test_the_network_is_opened_for_propagation(finished):
         open_video_network(str(workdir), "prediction")
 
 
+@pytest.mark.slow
 def test_fine_tuning_on_features_starts_from_the_first_stage(finished, street_dir, tmp_path):
     workdir, _ = finished
     features = dict(model=dict(name="fastscnn", options={}), layers=("ltd",))
