@@ -35,16 +35,21 @@ def open_source(
     builder_options: Mapping[str, Any] | None = None,
     labelled_only: bool = True,
     flow: bool = False,
+    instances: bool = False,
+    label_map: Any = None,
 ) -> TfdsSource:
     """Opens one split of a data set of data_builders/, which is built first when it is not there yet.
 
     data_dir: where data sets are kept; default $SEGJAX_DATA_DIR, else ~/.cache/segjax/datasets.
     builder_options: fields of the builder's configuration; another value is another build, never a stale one.
-    labelled_only: leave out records without label. flow: read the optical flow too (data sets that have it).
+    labelled_only: leave out records without label. flow, instances: read these too (data sets that have them).
+    split: see `segjax.data.splits`. label_map: another map of the same raw ids than the data set's own.
     Raises UserError: unknown name, split or option, no record, damaged source files, full disk.
     """
     directory = build_dataset(name, data_dir=data_dir, builder_options=builder_options)
-    return TfdsSource(directory, split, labelled_only=labelled_only, flow=flow)
+    return TfdsSource(
+        directory, split, labelled_only=labelled_only, flow=flow, instances=instances, label_map=label_map
+    )
 
 
 def dataset_names() -> list[str]:
@@ -145,8 +150,9 @@ def _configure(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
         if key not in known:
             raise UserError(f"data set {name} has no option {key!r}.{did_you_mean(key, known | {'config'})}")
     values = {key: options.get(key, getattr(base, key)) for key in known}
-    identity = json.dumps([name, str(builder_class.VERSION), values], sort_keys=True, default=str)
     config = dataclasses.replace(base, **values, name="probe")
+    meaning = {key: value for key, value in values.items() if key not in getattr(config, "places", ())}
+    identity = json.dumps([name, str(builder_class.VERSION), meaning], sort_keys=True, default=str)
     config_name = _digest(identity)
     if hasattr(config, "fingerprint"):
         config_name += "-" + _digest(config.fingerprint())

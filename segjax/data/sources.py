@@ -26,6 +26,7 @@ class Record:
     name: unique in its split. sequence, frame: video and position in it ("" and the index when there is no video).
     flow: float32 (h, w, 2), pixel (x, y) lies at (x + u, y + v) in the frame before. flow_valid: bool (h, w), whether
     that place is visible. Both only when they were asked for, flow_valid only where the data set knows it.
+    instances: uint16 (h, w), raw id * 1000 + number, the raw id alone where nothing is counted; only when asked for.
     """
 
     image: np.ndarray
@@ -35,6 +36,7 @@ class Record:
     frame: int = 0
     flow: np.ndarray | None = None
     flow_valid: np.ndarray | None = None
+    instances: np.ndarray | None = None
 
 
 @runtime_checkable

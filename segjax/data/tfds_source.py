@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from segjax.data.class_table import ClassTable
 from segjax.data.image_files import decode_image, decode_mask
 from segjax.data.label_map import LabelMap
 from segjax.data.sources import LabelledClasses, Record, check_size
-from segjax.errors import UserError, did_you_mean
+from segjax.data.splits import resolve
+from segjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,27 +42,44 @@ class Index:
 class TfdsSource(LabelledClasses):
     """One split of a built data set.
 
-    directory: the folder that holds dataset_info.json. split: its name, or an expression of TFDS such as
-    "train+validation" or "train[:10%]". labelled_only: leave out the frames of a video that have no label.
-    flow: read the optical flow of each record too. The label map comes from the data set's own metadata.
+    directory: the folder that holds dataset_info.json. split: its name, or an expression such as "train+validation",
+    "train[:10%]" or "train@100" (`segjax.data.splits`). labelled_only: leave out the frames that have no label.
+    flow: read the optical flow of each record too. instances: read the instance map too.
+    label_map: None = that of the data set's own metadata; or another map of the same raw ids, for example
+    "mapillary_to_cityscapes".
     """
 
-    def __init__(self, directory: str | os.PathLike, split: str, *, labelled_only: bool = True, flow: bool = False):
-        self.directory, self.split, self.labelled_only, self.flow = Path(directory), split, labelled_only, flow
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        split: str,
+        *,
+        labelled_only: bool = True,
+        flow: bool = False,
+        instances: bool = False,
+        label_map: LabelMap | ClassTable | str | os.PathLike | None = None,
+    ):
+        self.directory, self.split, self.labelled_only = Path(directory), split, labelled_only
+        self.flow, self.instances = flow, instances
         builder = _open(self.directory)
-        known = list(builder.info.splits)
-        if "[" not in split and "+" not in split and split not in known:
-            raise UserError(f"data set {builder.name} has no split {split!r}.{did_you_mean(split, known)}")
         if flow and "flow" not in builder.info.features:
             raise UserError(f"data set {builder.name} holds no optical flow; leave out flow=True")
-        self.label_map = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
-        index = _load_index(self.directory, builder, split)
-        self._rows = np.flatnonzero(index.labelled) if labelled_only else np.arange(len(index.names))
-        if not len(self._rows):
+        if instances and "instances" not in builder.info.features:
+            raise UserError(f"data set {builder.name} holds no instances; build it with the option instances=True")
+        own = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
+        self.label_map = own if label_map is None else _same_ids(LabelMap.open(label_map), own, builder.name)
+        parts = _resolve(self.directory, builder, split)
+        index = _concatenate([_load_index(self.directory, builder, name).take(rows) for name, rows in parts])
+        kept = np.flatnonzero(index.labelled) if labelled_only else np.arange(len(index.names))
+        if not len(kept):
             total = len(index.names)
             why = f"{total} records but none is labelled; open it with labelled_only=False" if total else "no record"
             raise UserError(f"split {split!r} of data set {builder.name} in {self.directory} holds {why}")
-        self.index = index.take(self._rows)
+        self.index = index.take(kept)
+        self._parts = [name for name, _ in parts]
+        self._part = np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts])[kept]
+        self._rows = np.concatenate([rows for _, rows in parts])[kept]
+        self._readers: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -69,7 +88,7 @@ class TfdsSource(LabelledClasses):
     def __getitem__(self, index: int) -> Record:
         row = int(self._rows[index])
         try:
-            example = self._reader[row]
+            example = self._reader(self._parts[self._part[index]])[row]
         except Exception as error:  # array_record raises errors of its C++ library
             raise UserError(
                 f"record {row} of {self.directory} cannot be read ({error}); delete the folder, it is built again"
@@ -86,7 +105,17 @@ class TfdsSource(LabelledClasses):
             record.flow = np.asarray(example["flow"], np.float32)
             if "flow_valid" in example:
                 record.flow_valid = decode_mask(example["flow_valid"], f"the visibility of {file}") > 0
+        if self.instances and example["labelled"]:
+            record.instances = decode_mask(example["instances"], f"the instances of {file}")
         return record
+
+    def find(self, sequence: str, frame: int) -> int | None:
+        """Index of the record that is a frame of a video, None when there is none; open with labelled_only=False."""
+        return self._by_frame.get((sequence, frame))
+
+    @functools.cached_property
+    def _by_frame(self) -> dict[tuple[str, int], int]:
+        return {key: i for i, key in enumerate(zip(self.index.sequences.tolist(), self.index.frames.tolist()))}
 
     @property
     def names(self) -> list[str]:
@@ -98,22 +127,19 @@ class TfdsSource(LabelledClasses):
         """Height and width of the records, int32 (n, 2)."""
         return self.index.sizes
 
-    @functools.cached_property
-    def _open_reader(self) -> Any:
-        builder = _open(self.directory)
-        return builder.as_data_source(self.split, decoders=_skip(builder, flow=not self.flow))
-
-    @property
-    def _reader(self) -> Any:
+    def _reader(self, split: str) -> Any:
         with self._lock:  # opened once per process, at the first read
-            return self._open_reader
+            if split not in self._readers:
+                builder = _open(self.directory)
+                self._readers[split] = builder.as_data_source(split, decoders=_skip(builder, flow=not self.flow))
+            return self._readers[split]
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_open_reader")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_readers")}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._readers, self._lock = {}, threading.Lock()
 
 
 @contextlib.contextmanager
@@ -159,9 +185,46 @@ def _label_map_data(builder: Any) -> dict[str, Any]:
 def _load_index(directory: Path, builder: Any, split: str) -> Index:
     path = directory / f"index-{split}.npz"
     if not path.is_file():
-        return _scan(builder, split)  # an expression of TFDS, or a data set that was built elsewhere
+        return _scan(builder, split)  # a data set that was built elsewhere
     with np.load(path) as arrays:
         return Index(**arrays)
+
+
+def _concatenate(indices: list[Index]) -> Index:
+    fields = [field.name for field in dataclasses.fields(Index)]
+    return Index(**{name: np.concatenate([getattr(index, name) for index in indices]) for name in fields})
+
+
+def _resolve(directory: Path, builder: Any, split: str) -> list[tuple[str, np.ndarray]]:
+    import tensorflow_datasets as tfds
+
+    def stored(text: str) -> list[tuple[str, np.ndarray]]:
+        try:
+            parts = tfds.core.ReadInstruction.from_spec(text).to_absolute(builder.info.splits)
+        except ValueError as error:
+            raise UserError(f"split {text!r} of data set {builder.name} cannot be read: {error}") from None
+        counts = {part.splitname: builder.info.splits[part.splitname].num_examples for part in parts}
+        return [(p.splitname, np.arange(counts[p.splitname])[slice(p.from_, p.to)]) for p in parts]
+
+    return resolve(
+        split,
+        name=builder.name,
+        stored=stored,
+        known=tuple(builder.info.splits),
+        divisions=(builder.info.metadata or {}).get("splits", {}),
+        index=functools.cache(lambda name: _load_index(directory, builder, name)),
+    )
+
+
+def _same_ids(label_map: LabelMap, own: LabelMap, name: str) -> LabelMap:
+    """The map for the ids that the data set stores; UserError when it lacks some of them."""
+    missing = sorted({x.id for x in own.table.labels} - {x.id for x in label_map.table.labels})
+    if missing:
+        raise UserError(
+            f"{label_map.name} lacks the ids {missing[:8]} that data set {name} may hold; "
+            "add them to the map (train_id 255 = ignored)"
+        )
+    return label_map.with_ids()
 
 
 def _skip(builder: Any, *, flow: bool) -> dict[str, Any]:

@@ -25,13 +25,17 @@ log = logging.getLogger("segjax")
 def open_split(dataset: Mapping[str, Any], split: str) -> Source:
     """The labelled records of one split ("train", "validation" or "test", or a split's own name) of config.dataset."""
     check_keys(
-        dataset, {"name", "options", "train", "validation", "test", "data_dir"}, where="dataset", required=["name"]
+        dataset,
+        {"name", "options", "train", "validation", "test", "data_dir", "label_map"},
+        where="dataset",
+        required=["name"],
     )
     return open_source(
         dataset["name"],
         dataset.get(split, split),
         data_dir=dataset.get("data_dir") or None,
         builder_options={key: value for key, value in plain(dataset.get("options", {})).items() if value != ""},
+        label_map=dataset.get("label_map") or None,
     )
 
 

@@ -1,0 +1,99 @@
+"""The names of splits: stored ones, slices, the published divisions of a data set, few-shot subsets, and their sums.
+
+    train                    a stored split
+    train[:10%]              a slice, as TFDS writes it
+    cv2_train                a division that the data set's metadata names
+    train@100,seed=3         100 labelled images; those of 50 images and the same seed are among them
+    cv0_train+train_extra    one after the other
+
+Nothing is copied: a split is a list of rows of the stored ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from segjax.errors import UserError, did_you_mean
+
+_FEW = re.compile(r"^(?P<of>[^@]+)@(?P<count>\d+)(,seed=(?P<seed>\d+))?$")
+Rows = list[tuple[str, np.ndarray]]
+
+
+class Names(Protocol):
+    """What is known of the records of a stored split."""
+
+    names: np.ndarray
+    labelled: np.ndarray
+
+
+def division(of: str, *, names: tuple[str, ...] = (), starts: tuple[str, ...] = (), others: bool = False) -> dict:
+    """Returns a named split for a data set's metadata: the records of the split `of` that are called so.
+
+    names: whole names. starts: beginnings of names. Neither: all records. others: those that are NOT called so.
+    """
+    return {"of": of, "names": list(names), "starts": list(starts), "others": others}
+
+
+def resolve(
+    text: str,
+    *,
+    name: str,
+    stored: Callable[[str], Rows],
+    known: tuple[str, ...],
+    divisions: Mapping[str, Mapping[str, Any]],
+    index: Callable[[str], Names],
+) -> Rows:
+    """Returns the (stored split, rows int64) that a split is made of, in order.
+
+    name: of the data set. stored: reads a stored split or a slice of one. known: names of the stored splits.
+    divisions: name -> what `division` returns. index: stored split -> names and labels.
+    Raises UserError for an unknown name, with the nearest one, and for more images than there are.
+    """
+
+    def one(text: str) -> Rows:
+        if (few := _FEW.match(text)) is not None:
+            return _few(one(few["of"]), int(few["count"]), int(few["seed"] or 0), text, index)
+        if text in divisions:
+            return _divide(every(divisions[text]["of"]), divisions[text], index)
+        base = text.partition("[")[0]
+        if base in divisions:
+            raise UserError(f"split {text!r} slices {base!r}, which is no stored split; write {base}@N for N images")
+        if base not in known:
+            raise UserError(f"data set {name} has no split {base!r}.{did_you_mean(base, (*known, *divisions))}")
+        return stored(text)
+
+    def every(text: str) -> Rows:
+        return [part for piece in text.split("+") for part in one(piece.strip())]
+
+    return every(text)
+
+
+def _divide(rows: Rows, rule: Mapping[str, Any], index: Callable[[str], Names]) -> Rows:
+    if not rule["names"] and not rule["starts"]:
+        return rows
+    chosen = []
+    for split, numbers in rows:
+        called = index(split).names[numbers].astype(str)
+        match = np.isin(called, rule["names"])
+        for start in rule["starts"]:
+            match |= np.char.startswith(called, start)
+        chosen.append((split, numbers[match != rule["others"]]))
+    return chosen
+
+
+def _few(rows: Rows, count: int, seed: int, text: str, index: Callable[[str], Names]) -> Rows:
+    labelled = [(split, numbers[index(split).labelled[numbers]]) for split, numbers in rows]
+    total = sum(len(numbers) for _, numbers in labelled)
+    if not 0 < count <= total:
+        raise UserError(f"split {text!r} wants {count} labelled images of {total}; write a number from 1 to {total}")
+    keep = np.zeros(total, bool)
+    keep[np.random.Generator(np.random.PCG64(seed)).permutation(total)[:count]] = True
+    chosen, taken = [], 0
+    for split, numbers in labelled:
+        chosen.append((split, numbers[keep[taken : taken + len(numbers)]]))
+        taken += len(numbers)
+    return chosen
