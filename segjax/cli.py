@@ -354,9 +354,29 @@ def _summary_of_all(arguments: argparse.Namespace) -> None:
         print(page, end="")
 
 
+# datasets
+
+
+def _describe_datasets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets to show (all)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where data sets are built ($SEGJAX_DATA_DIR)")
+
+
+def datasets(arguments: argparse.Namespace) -> None:
+    """Lists data sets: classes, splits, sizes, where to get them, what is built on this machine."""
+    from segjax.data.catalogue import catalogue, describe
+
+    entries = {entry.name: entry for entry in catalogue(arguments.data_dir)}
+    for name in arguments.names:
+        if name not in entries:
+            raise UserError(f"there is no data set {name!r}.{did_you_mean(name, entries)}")
+    print("\n\n".join(describe(entries[name]) for name in arguments.names or entries))
+
+
 COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "predict": (predict, _describe_predict, "Segment images, folders and videos with a trained network."),
     "check_data": (check_data, _describe_check_data, "Check a folder of images and masks before training."),
+    "datasets": (datasets, _describe_datasets, "List data sets: classes, splits, where to get them, what is built."),
     "summary": (summary, _describe_summary, "Show parameters, multiply-adds and memory of a network."),
 }
 

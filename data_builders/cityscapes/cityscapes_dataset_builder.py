@@ -64,7 +64,7 @@ ABOUT = About(
         "leftImg8bit_sequence_trainvaltest.zip": 0,
         "leftImg8bit_demoVideo.zip": 0,
     },
-    images={"train": 2975, "validation": 500, "test": 1525, "train_extra": 19998, "demo_video": 2899},
+    images={"train": 2975, "validation": 500, "test": 1525, "train_extra": 19998},
     divisions=_divisions(),
     citation="""@inproceedings{Cordts2016Cityscapes,
   title={The Cityscapes Dataset for Semantic Urban Scene Understanding},

@@ -66,7 +66,7 @@ def build_dataset(
     The folder appears by one rename when it is complete. Among processes that share data_dir, one builds and the others
     wait for it.
     """
-    root = _root(data_dir)
+    root = data_root(data_dir)
     builder_class, config = _configure(name, dict(builder_options or {}))
     target = root / name / config.name / str(builder_class.VERSION)
     if target.is_dir():
@@ -168,7 +168,8 @@ def _older_build(path: Path, target: Path) -> bool:
     return bool(dash) and path.name.startswith(options + "-") and path != target.parent
 
 
-def _root(data_dir: str | os.PathLike | None) -> Path:
+def data_root(data_dir: str | os.PathLike | None = None) -> Path:
+    """Returns the folder that built data sets are kept in; see `open_source`."""
     root = str(data_dir or os.environ.get("SEGJAX_DATA_DIR") or "~/.cache/segjax/datasets")
     if "://" in root:
         raise UserError(f"data_dir {root} is not a local path; mount the bucket and give the mount point")

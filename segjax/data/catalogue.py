@@ -1,0 +1,82 @@
+"""Lists the data sets that can be built: classes, splits, sizes, where they are from, what is built on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from segjax.data.build import PACKAGE, data_root, dataset_names
+from segjax.data.classes import class_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A data set on this machine: its folder, bytes, and images per stored split."""
+
+    folder: Path
+    size: int
+    images: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A data set that can be built. about: what its builder says of the published files, None when it makes its own."""
+
+    name: str
+    summary: str
+    about: Any
+    built: list[Built]
+
+
+def catalogue(data_dir: str | os.PathLike | None = None) -> list[Entry]:
+    """Returns all data sets by name; data_dir: where built ones are looked for, default as in `open_source`."""
+    root = data_root(data_dir)
+    entries = []
+    for name in dataset_names():
+        module = importlib.import_module(f"{PACKAGE}.{name}.{name}_dataset_builder")
+        summary = module.__doc__.strip().splitlines()[0]
+        entries.append(Entry(name, summary, getattr(module, "ABOUT", None), find_built(root / name)))
+    return entries
+
+
+def find_built(folder: Path) -> list[Built]:
+    """Returns the complete builds of one data set, newest first."""
+    infos = sorted(folder.glob("*/*/dataset_info.json"), key=lambda path: -path.stat().st_mtime)
+    found = []
+    for info in infos:
+        if info.parent.name.startswith("."):
+            continue
+        splits = json.loads(info.read_text(encoding="utf-8")).get("splits", [])
+        images = {split["name"]: sum(map(int, split.get("shardLengths", []))) for split in splits}
+        size = sum(path.stat().st_size for path in info.parent.iterdir())
+        found.append(Built(info.parent, size, images))
+    return found
+
+
+def describe(entry: Entry) -> str:
+    """Returns all that is known of a data set, one thing per line."""
+    lines = [f"{entry.name}: {entry.summary}"]
+    about = entry.about
+    if about is not None:
+        table = class_table(about.classes)
+        images = ", ".join(f"{split} {count}" for split, count in about.images.items())
+        lines += [
+            f"  classes   {table.num_classes}: {', '.join(table.names[:8])}{' ...' if table.num_classes > 8 else ''}",
+            f"  splits    {images}",
+            f"  size      {about.size}, {about.disk}",
+            f"  from      {about.homepage}",
+            f"  licence   {about.licence}",
+            f"  download  {', '.join(about.archives)}; folder in source_dir or ${about.variable}; {about.readme}",
+        ]
+        if about.divisions:
+            lines.insert(3, f"  also      {', '.join(about.divisions)}")
+    for built in entry.built:
+        images = ", ".join(f"{split} {count}" for split, count in built.images.items())
+        lines.append(f"  built     {images}; {built.size / 1e6:,.0f} MB in {built.folder}")
+    if not entry.built:
+        lines.append("  built     no")
+    return "\n".join(lines)
