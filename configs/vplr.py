@@ -4,8 +4,9 @@
     python main.py --config=configs/vplr.py:camvid                   the paper's CamVid numbers; an accelerator
     python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch, sized for a CPU
     python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights, sized for a CPU
-    python main.py --config=configs/vplr.py:cityscapes,images=DIR,masks=DIR   the paper's numbers; accelerators
-    python main.py --config=configs/vplr.py:cityscapes,released,images=DIR,masks=DIR   those of the published scripts
+    python main.py --config=configs/vplr.py:cityscapes,data=DIR            the paper's numbers; accelerators
+    python main.py --config=configs/vplr.py:cityscapes,released,data=DIR   those of the published scripts
+    python main.py --config=configs/vplr.py:kitti,data=DIR --config.train.init.checkpoint=RUN   fine-tunes on KITTI
     python main.py --config=configs/vplr.py:own,images=DIR,masks=DIR,label_map=FILE   your own images and masks
 
 Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. Results: README.md.
@@ -21,6 +22,7 @@ PRESETS = {
     "synthetic": (60, (128, 256), "fastscnn"),
     "camvid": (120, (320, 320), "deeplabv3plus_r50"),  # 640 at 720x960 is 320 at 360x480
     "cityscapes": (180, (800, 800), "deeplabv3plus_r50"),
+    "kitti": (90, (368, 368), "deeplabv3plus_r50"),
     "own": (90, (320, 320), "deeplabv3plus_r18"),
 }
 
@@ -32,12 +34,30 @@ NETS = {
 }
 
 
-SHIPPED = ("", "own", "camvid", "camvid,net=fastscnn", "camvid,net=efficientnet", "cityscapes", "cityscapes,released")
+SHIPPED = (
+    "",
+    "own",
+    "camvid",
+    "camvid,net=fastscnn",
+    "camvid,net=efficientnet",
+    "cityscapes",
+    "cityscapes,released",
+    "kitti",
+)
 
 
 def get_config(arg=None):
     arg = common.parse_arg(
-        arg, preset="synthetic", net="", images="", masks="", label_map="", batch=0, released=False, debug=False
+        arg,
+        preset="synthetic",
+        net="",
+        data="",
+        images="",
+        masks="",
+        label_map="",
+        batch=0,
+        released=False,
+        debug=False,
     )
     common.pick("preset", arg.preset, PRESETS)
     if arg.released and arg.preset != "cityscapes":
@@ -94,13 +114,15 @@ def get_config(arg=None):
         small_street(config)
     elif arg.preset == "camvid" and light:
         camvid_on_cpu(config, net)
-    elif arg.preset in ("cityscapes", "own"):
+    elif arg.preset in ("cityscapes", "kitti", "own"):
         config.evaluate.split = "validation"
     if arg.preset == "cityscapes":
         config.evaluate.update(batch_size=1, flip=True, window=(1024, 1024))
+    if arg.preset == "kitti":
+        finetune_on_kitti(config)
     if arg.released:
         as_released(config.train)
-    return common.shrink(config, keep_data=bool(arg.images)) if arg.debug else config
+    return common.shrink(config, keep_data=bool(arg.images or arg.data)) if arg.debug else config
 
 
 def dataset(arg):
@@ -108,7 +130,17 @@ def dataset(arg):
         return common.synthetic_dataset()
     if arg.preset == "camvid":
         return dict(name="camvid", options={}, train="train", validation="validation", test="test", data_dir="")
-    label_map = arg.label_map or ("cityscapes" if arg.preset == "cityscapes" else "")
+    if arg.preset in ("cityscapes", "kitti") and not arg.images:
+        train, validation = ("train", "validation") if arg.preset == "cityscapes" else ("cv2_train", "cv2_validation")
+        return dict(
+            name=arg.preset,
+            options=dict(source_dir=arg.data),
+            train=train,
+            validation=validation,
+            test=validation,
+            data_dir="",
+        )
+    label_map = arg.label_map or ("cityscapes" if arg.preset in ("cityscapes", "kitti") else "")
     folders = dict(images=arg.images, masks=arg.masks, label_map=label_map)
     return dict(
         name="segmentation_folder",
@@ -118,6 +150,15 @@ def dataset(arg):
         test="validation",
         data_dir="",
     )
+
+
+def finetune_on_kitti(config):
+    """From a Cityscapes run (train.init.checkpoint): small crops of enlarged images; split 2 of the three released."""
+    train = config.train
+    train.optimizer.lr = 0.001
+    train.crop.scale_range = (1.0, 2.0)
+    train.sampler.tile = 300
+    config.evaluate.update(batch_size=1, protocol="kitti_multi")
 
 
 def small_street(config):

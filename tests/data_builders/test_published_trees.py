@@ -1,0 +1,311 @@
+"""Every published tree, written in small: what is read equals what was written, and one wrong detail is named."""
+
+import json
+import re
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_builders import trees
+from data_builders.cityscapes import cityscapes_dataset_builder as cityscapes
+from segjax.data import build_dataset, class_table, open_source
+from segjax.data.image_files import encode_png, read_image
+from segjax.errors import UserError
+from tests.data_builders import mini_trees
+
+IMAGES = re.compile("^(leftImg8bit|training/image_2|.*images)/")
+TREES = ("cityscapes", "kitti", "mapillary", "bdd100k", "voc2012", "ade20k", "wilddash")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """name -> (folder of the miniature tree, labels by name)."""
+    made = {}
+    for name in (*TREES, "camvid_full"):
+        folder = tmp_path_factory.mktemp(name)
+        made[name] = (folder, getattr(mini_trees, name)(folder))
+    return made
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("built")
+
+
+def opened(name, split, folder, data_dir, *, labelled_only=True, with_instances=False, label_map=None, **options):
+    options = {"source_dir": str(folder), "partial": True, **options}
+    return open_source(
+        name,
+        split,
+        data_dir=data_dir,
+        builder_options=options,
+        labelled_only=labelled_only,
+        instances=with_instances,
+        label_map=label_map,
+    )
+
+
+def check_labels(source, labels, table):
+    """Every label is what was written, by train id."""
+    train_id = np.full(256, 254, np.uint8)
+    for label in class_table(table).labels:
+        train_id[label.id] = label.train_id
+    for record in source:
+        np.testing.assert_array_equal(record.label, train_id[labels[record.name]], err_msg=record.name)
+
+
+@pytest.mark.parametrize(
+    "name, split, names",
+    [
+        ("cityscapes", "train+validation", [*mini_trees.CITYSCAPES_FRAMES["train"], "frankfurt_000000_000294"]),
+        ("kitti", "train", ["000000_10", "000001_10", "000002_10", "000005_10"]),
+        ("mapillary", "trainval", ["00qclUcInksIYnm19b1Xfw", "0035fkbjWljhaftpVM37-g", "_x-1"]),
+        ("bdd100k", "trainval", ["0004a4c0-d4dff0ad", "00054602-3bf57337", "7d06fefd-f7be05a6"]),
+        ("ade20k", "trainval", ["ADE_train_00000001", "ADE_train_00000002", "ADE_val_00000001"]),
+        ("wilddash", "train", ["aa0000_100000", "ab0001_100000"]),
+    ],
+)
+def test_records_equal_the_files(published, data_dir, name, split, names):
+    folder, labels = published[name]
+    source = opened(name, split, folder, data_dir)
+    assert source.names[: len(names)] == names
+    check_labels(source, labels, name)
+    for record in source:
+        (file,) = [path for path in folder.rglob(f"{record.name}*.*") if IMAGES.search(str(path.relative_to(folder)))]
+        np.testing.assert_array_equal(record.image, read_image(file))
+
+
+def test_old_layouts(tmp_path):
+    labels = mini_trees.bdd100k(tmp_path / "bdd", old=True)
+    check_labels(opened("bdd100k", "trainval", tmp_path / "bdd", tmp_path / "data"), labels, "bdd100k")
+    labels = mini_trees.mapillary(tmp_path / "vistas", labels_folder="v1.2/labels")
+    check_labels(opened("mapillary", "trainval", tmp_path / "vistas", tmp_path / "data"), labels, "mapillary")
+
+
+def test_voc_with_and_without_sbd(published, data_dir):
+    folder, labels = published["voc2012"]
+    with pytest.raises(UserError, match="no split 'train_aug'"):
+        opened("voc2012", "train_aug", folder, data_dir)
+    source = opened("voc2012", "train_aug", folder, data_dir, config="aug")
+    assert source.names == ["2007_000032", "2008_000002", "2008_000008", "2008_000015"]
+    check_labels(source, labels, "voc2012")
+    assert opened("voc2012", "validation", folder, data_dir).names == ["2007_000033"]
+
+
+def test_class_maps_are_applied_when_read(published, data_dir):
+    folder, labels = published["mapillary"]
+    source = opened("mapillary", "train", folder, data_dir, label_map="mapillary_to_cityscapes")
+    assert source.class_names == class_table("cityscapes").names
+    check_labels(source, labels, "mapillary_to_cityscapes")
+    with pytest.raises(UserError, match="'cityscapes' lacks the ids"):
+        opened("mapillary", "train", folder, data_dir, label_map="cityscapes")
+
+
+def test_cityscapes_frames_and_splits(published, data_dir):
+    folder, labels = published["cityscapes"]
+    options = {"parts": ["fine", "coarse", "sequence", "video"], "neighbours": 2, "instances": True}
+    read = lambda split, **more: opened("cityscapes", split, folder, data_dir, **options, **more)  # noqa: E731
+    assert read("cv0_train").names == read("train").names
+    assert read("cv2_validation").names == ["stuttgart_000001_000019"]
+    assert read("cv2_train").names == [*mini_trees.CITYSCAPES_FRAMES["train"][:2], *mini_trees.CITYSCAPES_FRAMES["val"]]
+    with pytest.raises(UserError, match=r"'cv1_validation'.*no record"):
+        read("cv1_validation")
+    assert len(read("cv2_train+train_extra")) == 6
+    check_labels(read("train_extra"), labels, "cityscapes")
+    assert not any(record.label is not None for record in read("test+demo_video", labelled_only=False))
+
+    video = read("train_sequence", labelled_only=False, with_instances=True)
+    assert len(video) == 15 and len(read("train_sequence")) == 3
+    position = video.find("hamburg_000000", 103075)
+    assert video[position].instances.max() == labels["hamburg_000000_103075"].max() * 1000 + 3
+    neighbour = video[video.find("hamburg_000000", 103077)]
+    assert neighbour.label is None and neighbour.name == "hamburg_000000_103077"
+    file = folder / "leftImg8bit_sequence/train/hamburg/hamburg_000000_103077_leftImg8bit.png"
+    np.testing.assert_array_equal(neighbour.image, read_image(file))
+    assert video.find("hamburg_000000", 1) is None
+    assert read("demo_video", labelled_only=False).index.frames.tolist() == [0, 1]
+
+
+def test_cityscapes_cross_validation_covers_all_cities_once():
+    cities = [city for names in cityscapes.VALIDATION_CITIES.values() for city in names]
+    assert len(set(cities)) == 9
+    with pytest.raises(UserError, match="not the name of a Cityscapes frame"):
+        cityscapes.parse_stem("aachen_19")
+    with pytest.raises(UserError, match="no part 'cours'"):
+        build_dataset("cityscapes", builder_options={"source_dir": "/", "parts": ["cours"]})
+
+
+def test_kitti_splits_and_instances(published, data_dir):
+    folder, labels = published["kitti"]
+    source = opened("kitti", "cv0_validation", folder, data_dir)
+    assert source.names == ["000001_10", "000005_10"]
+    assert opened("kitti", "cv0_train", folder, data_dir).names == ["000000_10", "000002_10"]
+    assert opened("kitti", "fold5_validation", folder, data_dir).names == ["000005_10"]
+    built = opened("kitti", "train", folder, data_dir, instances=True, with_instances=True)
+    for record in built:
+        raw = labels[record.name].astype(int)
+        np.testing.assert_array_equal(record.instances, np.where(raw >= 24, raw * 1000 + 2, raw))
+
+
+def test_kitti_split_tables():
+    from data_builders.kitti.kitti_dataset_builder import RELEASED, TEN_FOLD
+
+    assert all(len(set(numbers)) == 21 and max(numbers) < 200 for numbers in RELEASED.values())
+    assert sorted(number for numbers in TEN_FOLD.values() for number in numbers) == list(range(200))
+
+
+def test_real_kitti_files_of_two_sizes_are_refused(kitti5, tmp_path):
+    with pytest.raises(UserError, match=r"semantic/00000\d_10.png is 124\dx37\d but its image .*image_2"):
+        opened("kitti", "train", kitti5, tmp_path)
+
+
+def test_camvid_in_full_size_with_the_videos_frames(published, data_dir, tmp_path):
+    folder, labels = published["camvid_full"]
+    rng = np.random.default_rng(0)
+    for frame in (6688, 6689, 6691, 6692):
+        mini_trees.write(tmp_path / f"0001TP/0001TP_{frame:06d}.png", mini_trees.image(rng))
+    options = {"config": "full", "frames_dir": str(tmp_path), "neighbours": 2}
+    plain = opened("camvid", "train+validation+test", folder, data_dir, config="full")
+    stems = ["0001TP_006690", "0006R0_f00930", "0016E5_08190", "0016E5_07959", "0001TP_008550", "Seq05VD_f00030"]
+    assert plain.names == stems and plain.num_classes == 11
+    train_id = {label.color: label.train_id for label in class_table("camvid_32").labels}
+    for record in plain:
+        expected = [[train_id[tuple(map(int, color))] for color in row] for row in labels[record.name]]
+        np.testing.assert_array_equal(record.label, expected)
+    video = opened("camvid", "train", folder, data_dir, labelled_only=False, **options)
+    assert video.index.frames[video.index.sequences == "0001TP"].tolist() == [6688, 6689, 6690, 6691, 6692]
+    assert video.index.labelled.sum() == 3
+
+
+def faults(name):
+    """name of the fault -> (what to do to the tree, what the message says)."""
+
+    def first(folder, pattern):
+        return sorted(folder.rglob(pattern))[0]
+
+    label, image, folder = {
+        "cityscapes": ("gtFine/train/*/*_labelIds.png", "aachen_000000_000019_left*.png", "gtFine"),
+        "kitti": ("semantic/*.png", "training/image_2/*.png", "training/semantic"),
+        "mapillary": ("labels/*.png", "training/images/*.jpg", "training/labels"),
+        "bdd100k": ("masks/train/*.png", "10k/train/*.jpg", "labels"),
+        "voc2012": ("SegmentationClass/2007_000032.png", "JPEGImages/2007_000032.jpg", "VOCdevkit"),
+        "ade20k": ("annotations/training/*.png", "images/training/*.jpg", "ADEChallengeData2016/images"),
+        "wilddash": ("panoptic/*.png", "images/*.jpg", "wd_public_v2p0/panoptic"),
+    }[name]
+
+    def unknown(tree):
+        if name == "wilddash":
+            path = tree / "wd_public_v2p0/panoptic.json"
+            path.write_text(re.sub(r'"category_id": \d+', '"category_id": 77', path.read_text(), count=1))
+        else:
+            first(tree, label).write_bytes(encode_png(np.full(mini_trees.SIZE, 199, np.uint8)))
+
+    def resize(tree):
+        shape = (16, 16, 3) if name == "wilddash" else (16, 16)
+        first(tree, label).write_bytes(encode_png(np.zeros(shape, np.uint8)))
+
+    def cut(tree):
+        path = first(tree, image)
+        path.write_bytes(path.read_bytes()[:-40])
+
+    unknown_ids = "holds ids 77" if name == "wilddash" else "holds ids 199"
+    lost = "has no file|have no file|are missing"
+    return {
+        "label lost": (lambda tree: first(tree, label).unlink(), lost),
+        "image lost": (lambda tree: first(tree, image).unlink(), "have no image|are missing"),
+        "odd size": (resize, "is 16x16 but its image"),
+        "unknown id": (unknown, unknown_ids),
+        "cut image": (cut, "truncated or damaged"),
+        "folder lost": (lambda tree: shutil.rmtree(tree / folder), f"needs the folder .*{folder}"),
+    }
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_one_wrong_detail_is_named(published, tmp_path, name):
+    for number, (fault, (change, message)) in enumerate(faults(name).items()):
+        tree = tmp_path / f"tree{number}"
+        shutil.copytree(published[name][0], tree)
+        change(tree)
+        with pytest.raises(UserError, match=message) as error:
+            opened(name, "train", tree, tmp_path / "data")
+        assert len(str(error.value)) < 700, fault
+    assert not list((tmp_path / "data").rglob("dataset_info.json"))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_half_a_tree_is_not_taken_for_a_whole_one(published, tmp_path, name):
+    with pytest.raises(UserError, match=r"has \d images of \d+ under .*partial=True"):
+        opened(name, "train", published[name][0], tmp_path, partial=False)
+
+
+def test_downloads_that_were_not_finished(tmp_path):
+    archive = tmp_path / "data_semantics.zip"
+    archive.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(UserError, match=r"data_semantics.zip is a download that was not finished \(104 bytes\)"):
+        opened("kitti", "train", tmp_path, tmp_path / "data")
+    archive.rename(tmp_path / "data_semantics.zip.part")
+    with pytest.raises(UserError, match=r"data_semantics.zip.part is a download that was not finished"):
+        opened("kitti", "train", tmp_path, tmp_path / "data")
+    shutil.make_archive(str(tmp_path / "data_semantics"), "zip", tmp_path)
+    (tmp_path / "data_semantics.zip.part").unlink()
+    with pytest.raises(UserError, match="needs the folder .*training/image_2; unpack .*data_semantics.zip"):
+        opened("kitti", "train", tmp_path, tmp_path / "data")
+    voc = tmp_path / "VOCtrainval_11-May-2012.tar"
+    voc.write_bytes(bytes(10))
+    with pytest.raises(UserError, match="May-2012.tar is a download that was not finished"):
+        opened("voc2012", "train", tmp_path, tmp_path / "data")
+
+
+def test_nothing_given_and_a_folder_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.delenv("SEGJAX_KITTI", raising=False)
+    with pytest.raises(UserError, match=r"data_semantics.zip from https.*source_dir or in \$SEGJAX_KITTI"):
+        open_source("kitti", "train", data_dir=tmp_path)
+    monkeypatch.setenv("SEGJAX_KITTI", str(tmp_path / "no"))
+    with pytest.raises(UserError, match=r"folder .*no of KITTI semantics does not exist"):
+        open_source("kitti", "train", data_dir=tmp_path)
+
+
+def test_disk_space_is_checked_first(published, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
+    monkeypatch.setattr(trees.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="KITTI semantics needs 0.0 GB in .*free space or choose another place"):
+        opened("kitti", "train", published["kitti"][0], tmp_path)
+
+
+def test_missing_neighbours_are_named(published, tmp_path):
+    options = {"parts": ("sequence",), "neighbours": 3}
+    items = [trees.Item("a_10", Path("a_10.png"), Path("a.png"), "a", 10)]
+    frames = {("a", frame): Path(f"a_{frame}.png") for frame in (9, 11)}
+    with pytest.raises(UserError, match="2 frames within 2 .*a frame 8, a frame 12"):
+        trees.with_neighbours(items, frames, 2, partial=False)
+    assert [x.frame for x in trees.with_neighbours(items, frames, 2, partial=True)] == [9, 10, 11]
+    source = opened(
+        "cityscapes", "train_sequence", published["cityscapes"][0], tmp_path, labelled_only=False, **options
+    )
+    assert len(source) == 15  # partial: those that are there
+
+
+def test_a_complete_build_outlives_its_published_files(published, tmp_path, monkeypatch):
+    from data_builders.kitti import kitti_dataset_builder
+
+    tree = tmp_path / "tree"
+    shutil.copytree(published["kitti"][0], tree)
+    monkeypatch.setitem(kitti_dataset_builder.ABOUT.images, "train", 4)
+    monkeypatch.setitem(kitti_dataset_builder.ABOUT.images, "test", 4)
+    assert len(opened("kitti", "train", tree, tmp_path / "data", partial=False)) == 4
+    shutil.rmtree(tree)
+    assert len(open_source("kitti", "train", data_dir=tmp_path / "data")) == 4
+
+
+def test_every_data_set_is_documented(root):
+    from segjax.data.catalogue import catalogue
+
+    for entry in catalogue("/nowhere"):
+        if entry.about is not None:
+            text = (root / entry.about.readme).read_text()
+            assert all(archive in text for archive in entry.about.archives), entry.name
+            assert entry.about.licence.split(" ")[0] in text and entry.about.homepage in text
+            assert json.dumps(dict(entry.about.divisions))
