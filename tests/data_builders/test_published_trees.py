@@ -11,6 +11,7 @@ import pytest
 
 from data_builders import trees
 from data_builders.cityscapes import cityscapes_dataset_builder as cityscapes
+from segjax import cli
 from segjax.data import build_dataset, class_table, open_source
 from segjax.data.image_files import encode_png, read_image
 from segjax.errors import UserError
@@ -120,7 +121,7 @@ def test_cityscapes_frames_and_splits(published, data_dir):
     video = read("train_sequence", labelled_only=False, with_instances=True)
     assert len(video) == 15 and len(read("train_sequence")) == 3
     position = video.find("hamburg_000000", 103075)
-    assert video[position].instances.max() == labels["hamburg_000000_103075"].max() * 1000 + 3
+    assert video[position].instances.max() == int(labels["hamburg_000000_103075"].max()) * 1000 + 3
     neighbour = video[video.find("hamburg_000000", 103077)]
     assert neighbour.label is None and neighbour.name == "hamburg_000000_103077"
     file = folder / "leftImg8bit_sequence/train/hamburg/hamburg_000000_103077_leftImg8bit.png"
@@ -309,3 +310,34 @@ def test_every_data_set_is_documented(root):
             assert all(archive in text for archive in entry.about.archives), entry.name
             assert entry.about.licence.split(" ")[0] in text and entry.about.homepage in text
             assert json.dumps(dict(entry.about.divisions))
+
+
+def test_catalogue_lists_what_is_built(published, data_dir, capsys):
+    opened("kitti", "train", published["kitti"][0], data_dir)
+    assert cli.main(["datasets", "kitti", "voc2012", f"--data-dir={data_dir}"]) == 0
+    text = capsys.readouterr().out
+    kitti, voc = text.split("\nvoc2012: ")
+    assert "train 4, test 4" in kitti and "cv2_validation" in kitti
+    assert "classes   21: background" in voc and "train_aug" in voc
+    assert cli.main(["datasets", "kiti"]) == 2
+    assert "Did you mean 'kitti'" in capsys.readouterr().err
+    assert cli.main(["datasets", f"--data-dir={data_dir}/no"]) == 0
+    assert capsys.readouterr().out.count("built     no") >= 10
+
+
+def test_class_maps_to_cityscapes():
+    mapped = class_table("mapillary_to_cityscapes")
+    assert (
+        mapped.names == class_table("cityscapes").names and (mapped.palette == class_table("cityscapes").palette).all()
+    )
+    assert [mapped.ids[raw] for raw in (13, 24, 20, 2, 58, 10, 65)] == [0, 0, 12, 1, 16, 255, 255]
+    assert sorted(mapped.ids) == list(range(66))
+    assert class_table("bdd100k").names == class_table("wilddash").names == mapped.names
+    assert [class_table("wilddash").ids[raw] for raw in (34, 35, 38)] == [14, 13, 0]
+    assert class_table("voc2012").palette[[0, 1, 15, 20]].tolist() == [
+        [0] * 3,
+        [128, 0, 0],
+        [192, 128, 128],
+        [0, 64, 128],
+    ]
+    assert class_table("camvid_32").names == class_table("camvid").names
