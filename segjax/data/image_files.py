@@ -111,7 +111,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
 def is_plain_rgb(data: bytes) -> bool:
     """True when any decoder reads the bytes as `decode_image` does: 8-bit RGB PNG or RGB JPEG, not turned by EXIF."""
     if data[:8] == _PNG:
-        return data[24] == 8 and data[25] == 2 and b"eXIf" not in data
+        return data[24:26] == b"\x08\x02" and b"eXIf" not in data
     if data[:3] != b"\xff\xd8\xff":
         return False
     with Image.open(io.BytesIO(data)) as image:
@@ -140,7 +140,7 @@ def _imdecode(data: bytes, flags: int, file: str) -> np.ndarray:
 
 def _palette_mask(data: bytes, file: str, coding: str) -> np.ndarray | None:
     """Palette images through Pillow, because OpenCV turns indices into colours; None for all others."""
-    if data[:8] == _PNG and data[25] != 3:
+    if data[:8] == _PNG and data[25:26] != b"\3":
         return None
     if data[:8] != _PNG and data[:2] != b"BM" and data[:4] not in (b"II*\0", b"MM\0*"):
         return None
