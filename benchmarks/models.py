@@ -6,7 +6,8 @@
 
 MFU: operations of the convolutions (2 per multiply-add, 3 times as many for a training step, whatever remat adds)
 per second, over --peak-tflops, or, without it, over what a large matrix product of that type reaches here.
-With --torch-python, networks that benchmarks/torch_models.py knows are timed in turns with PyTorch.
+With --torch-python, networks that benchmarks/torch_models.py knows are timed in turns with PyTorch. The rows of --json
+hold processor seconds too: on a CPU that others use as well only they can be compared.
 """
 
 from __future__ import annotations
@@ -107,13 +108,12 @@ class Peer:
         self.process.wait()
 
 
-def take_turns(ours: Timed, peer: Peer | None, runs: int) -> tuple[float, float | None]:
-    """Median wall seconds of ours, and of the peer's where there is one."""
+def take_turns(ours: Timed, peer: Peer | None, runs: int) -> list[tuple[float, float]]:
+    """Median (wall, processor) seconds of ours, and of the peer's where there is one."""
     for _ in range(2):
         ours()
-    pairs = [(ours()[0], peer()[0] if peer else None) for _ in range(runs)]
-    mine, theirs = zip(*pairs)
-    return statistics.median(mine), statistics.median(theirs) if peer else None
+    turns = [[run() for run in (ours, peer) if run] for _ in range(runs)]
+    return [tuple(map(statistics.median, zip(*times))) for times in zip(*turns)]
 
 
 def measure(name: str, args: argparse.Namespace, peak: float) -> dict:
@@ -130,11 +130,12 @@ def measure(name: str, args: argparse.Namespace, peak: float) -> dict:
             continue
         peer = Peer(args.torch_python, name, what, args) if args.torch_python else None
         timed, row[f"{what}_compile_s"] = make(name, size, args.batch, args.classes, options)
-        seconds, theirs = take_turns(timed, peer if peer and peer.ready else None, args.runs)
-        row[f"{what}_s"] = seconds
+        (seconds, cpu), *theirs = take_turns(timed, peer if peer and peer.ready else None, args.runs)
+        row[f"{what}_s"], row[f"{what}_cpu_s"] = seconds, cpu
         row[f"{what}_mfu"] = 2 * passes * works[what] * args.batch / seconds / peak
         if theirs:
-            row[f"{what}_torch_s"], row[f"{what}_ratio"] = theirs, seconds / theirs
+            row[f"{what}_torch_s"], row[f"{what}_torch_cpu_s"] = theirs[0]
+            row[f"{what}_ratio"] = seconds / theirs[0][0]
         elif peer:
             row["torch"] = peer.answer
         if peer:
