@@ -3,8 +3,9 @@
     python main.py --config=configs/vplr.py                          the embedded street; minutes on 2 CPU cores
     python main.py --config=configs/vplr.py:propagate=reconstruction   the same with labels carried to other frames
     python main.py --config=configs/vplr.py:camvid                   the paper's CamVid numbers; an accelerator
-    python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch, sized for a CPU
-    python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights, sized for a CPU
+    python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch, 24 minutes on 2 cores
+    python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights, on 2 cores with
+                                                                     --cpu_devices=2 about 20 minutes
     python main.py --config=configs/vplr.py:cityscapes,data=DIR            the paper's numbers; accelerators
     python main.py --config=configs/vplr.py:cityscapes,released,data=DIR   those of the published scripts
     python main.py --config=configs/vplr.py:kitti,data=DIR --config.train.init.checkpoint=RUN   fine-tunes on KITTI
@@ -232,8 +233,8 @@ def camvid_on_cpu(config, net):
         train.optimizer.schedule = dict(kind="poly", power=0.9, per="step", warmup_steps=50)
         train.optimizer.options = dict(momentum=0.9, weight_decay=4e-5)
     else:
-        # At 480x360 poles and riders are 2 to 4 pixels wide: all of them is boundary, and relaxed they are hardly learned
-        # (Fast-SCNN: pole IoU 2). The released code, too, does not relax the thin classes' own pixels.
+        # At 480x360 poles and riders are 2 to 4 pixels wide: all of them is boundary, and relaxed they are hardly
+        # learned (Fast-SCNN: pole IoU 2). The released code, too, does not relax the thin classes' own pixels.
         train.loss.main.options = dict(strict_classes=(2, 6, 9, 10))  # pole, sign, pedestrian, bicyclist
         train.total_epochs = 15
         train.ema_decay = 0.99
