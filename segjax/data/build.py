@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from segjax.data.spool import spooled
 from segjax.data.tfds_source import TfdsSource, quiet_tfds, write_index
 from segjax.errors import UserError, did_you_mean
 
@@ -119,7 +120,7 @@ def _build(name: str, builder_class: Any, config: Any, root: Path, target: Path)
 def _generate(builder_class: Any, config: Any, scratch: Path, downloads: Path) -> Path:
     import tensorflow_datasets as tfds
 
-    with quiet_tfds(), contextlib.redirect_stdout(io.StringIO()):
+    with quiet_tfds(), spooled(), contextlib.redirect_stdout(io.StringIO()):
         tfds.display_progress_bar(sys.stderr.isatty())
         builder = builder_class(data_dir=scratch, config=config, file_format="array_record")
         try:
