@@ -58,12 +58,19 @@ def test_command_lines(code):
 def check_main(words: list[str]) -> None:
     import main  # noqa: F401 (defines the flags)
 
+    config = None
     for word in words:
         name, _, value = word.removeprefix("--").partition("=")
+        if name.startswith("config."):
+            node = config
+            for key in name.split(".")[1:]:
+                assert key in node, word
+                node = node[key]
+            continue
         assert name in flags.FLAGS, word
         if name == "config":
             path, _, arg = value.partition(":")
-            assert common.load(ROOT / path).get_config(arg or None)
+            config = common.load(ROOT / path).get_config(arg or None)
 
 
 def test_links_lead_somewhere():
