@@ -58,12 +58,20 @@ def test_command_lines(code):
 def check_main(words: list[str]) -> None:
     import main  # noqa: F401 (defines the flags)
 
+    config = None
+
     for word in words:
         name, _, value = word.removeprefix("--").partition("=")
+        if name.startswith("config."):  # comes after --config, whose keys it changes
+            place = config
+            for key in name.split(".")[1:]:
+                place = place[key]
+            continue
         assert name in flags.FLAGS, word
         if name == "config":
             path, _, arg = value.partition(":")
-            assert common.load(ROOT / path).get_config(arg or None)
+            config = common.load(ROOT / path).get_config(arg or None)
+            assert config
 
 
 def test_links_lead_somewhere():
