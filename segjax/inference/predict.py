@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from segjax import ops
+from segjax.inference.check import check_finite
 from segjax.typing import Array, Variables
 
 Average = Literal["logits", "probabilities"]
@@ -69,6 +70,7 @@ def predict(
 
     Returns logits, or probabilities, (b, h, w, k) float32. Everything but apply_fn and images is static under jit; each
     image size compiles once. Source: Zhu et al., CVPR 2019 (VPLR), sliding evaluation, with a count map that is right.
+    Raises UserError for images that are not finite, unless they are being traced.
     """
     scales = tuple(float(s) for s in scales)
     if not scales or min(scales) <= 0:
@@ -81,6 +83,7 @@ def predict(
         raise ValueError(f"images must be (b, h, w, c), got {images.shape}")
     if average not in ("logits", "probabilities"):
         raise ValueError(f"average must be 'logits' or 'probabilities', got {average!r}")
+    check_finite(images)
 
     full_size = tuple(images.shape[1:3])
     if base_size is not None:
@@ -163,7 +166,7 @@ def predictor(
 
     apply_fn: (variables, images float32) -> logits. normalise: images uint8 -> float32, on the device.
     protocol: options of `predict` (scales, flip, window, ...; see protocols.py).
-    The ids are uint8 up to 255 classes, else int32. Each image shape compiles once.
+    The ids are uint8 up to 255 classes, else int32. Each image shape compiles once. Float images must be finite.
     """
 
     @jax.jit
@@ -175,4 +178,8 @@ def predictor(
         )
         return jnp.argmax(logits, axis=-1).astype(jnp.uint8 if logits.shape[-1] < 256 else jnp.int32)
 
-    return class_ids
+    def checked(variables, images):
+        check_finite(images)
+        return class_ids(variables, images)
+
+    return checked

@@ -13,14 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
-from rich.console import Console
 from rich.table import Table
 
-from segjax import models
-from segjax.errors import UserError
 from segjax.typing import Array, Variables
 
 PRODUCTS = ("conv_general_dilated", "dot_general", "mul")
@@ -29,16 +25,20 @@ OTHER = "(products of activations)"
 
 @dataclasses.dataclass
 class Cost:
-    """parameters: numbers. multiply_adds: for the batch given. activation_bytes: outputs of its convolutions."""
+    """Of a module, for the batch given.
+
+    parameters: numbers. multiply_adds: of one forward pass. activation_bytes: outputs of its convolutions.
+    saved_bytes: what training keeps of it for the backward pass; filled from `saved_for_backward`.
+    """
 
     parameters: int = 0
     multiply_adds: int = 0
     activation_bytes: int = 0
+    saved_bytes: int = 0
 
     def __iadd__(self, other: Cost) -> Cost:
-        self.parameters += other.parameters
-        self.multiply_adds += other.multiply_adds
-        self.activation_bytes += other.activation_bytes
+        for field in dataclasses.fields(Cost):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
         return self
 
 
@@ -65,19 +65,47 @@ def module_costs(
     return costs
 
 
-def saved_for_backward(apply_fn: Callable[..., Any], params: Any, *others: Any) -> int:
-    """Bytes that the backward pass keeps from the forward pass, parameters and inputs not counted; remat shows here.
+def saved_for_backward(apply_fn: Callable[..., Any], params: Any, *others: Any, depth: int = 2) -> dict[str, int]:
+    """Bytes of each module that the backward pass keeps from the forward pass; remat shows here.
 
     apply_fn: (params, *others) -> arrays, in training mode. params, others: arrays or shapes.
+    depth: as in `module_costs`. What is computed between modules counts for the one it comes from.
+    Not counted: parameters, inputs, and what depends on parameters and constants only (XLA makes it again).
     """
 
     def residuals(params, *others):
         return jax.tree.leaves(jax.vjp(lambda params: apply_fn(params, *others), params)[1])
 
     closed = jax.make_jaxpr(residuals)(params, *others)
-    given = {id(var) for var in (*closed.jaxpr.invars, *closed.jaxpr.constvars)}
+    fixed = len(jax.tree.leaves(params))
+    moving = {id(var) for var in closed.jaxpr.invars[fixed:]}  # variables that depend on the images
+    owner: dict[int, str] = {}
+    for eqn in closed.jaxpr.eqns:
+        sources = [var for var in eqn.invars if id(var) in moving]
+        if sources:
+            moving |= {id(var) for var in eqn.outvars}
+        before = [owner[id(var)] for var in sources if id(var) in owner]
+        name = _running_module(str(eqn.source_info.name_stack), params)
+        if len(name.split(".")) < depth or not name:
+            name = next((other for other in before if other.startswith(name)), name)
+        owner |= {id(var): name for var in eqn.outvars}
     kept = {id(var): var.aval for var in closed.jaxpr.outvars if not isinstance(var, core.Literal)}
-    return sum(_bytes(aval) for key, aval in kept.items() if key not in given)
+    saved: dict[str, int] = {}
+    for key, aval in kept.items():
+        if key in moving and key in owner:
+            group = _group(owner[key], depth)
+            saved[group] = saved.get(group, 0) + _bytes(aval)
+    return saved
+
+
+def _running_module(name_stack: str, params: Any) -> str:
+    """Dotted name of the module with parameters that runs in a name stack such as jvp(Net)/Trunk_0/layer1.0/conv1."""
+    names, node = [], params
+    for name in name_stack.split("/"):
+        name = name[name.rfind("(") + 1 :].rstrip(")")  # jvp(Net), transpose(jvp(Net))
+        if isinstance(node, Mapping) and isinstance(node.get(name), Mapping):
+            names, node = [*names, name], node[name]
+    return ".".join(names)
 
 
 def cost_table(costs: Mapping[str, Cost], *, title: str = "") -> Table:
@@ -87,14 +115,20 @@ def cost_table(costs: Mapping[str, Cost], *, title: str = "") -> Table:
         total += cost
     table = Table(title=title or None, title_justify="left", show_footer=True)
     table.add_column("module", footer="total")
-    cells = [f"{total.parameters:,}", _si(total.multiply_adds), "", _mib(total.activation_bytes)]
-    for heading, foot in zip(("parameters", "multiply-adds", "share", "activations"), cells):
+    headings = ("parameters", "multiply-adds", "share", "activations", "kept to train")
+    cells = _cells(total, total)
+    shown = 5 if total.saved_bytes else 4
+    for heading, foot in zip(headings[:shown], cells):
         table.add_column(heading, footer=foot, justify="right")
     for name, cost in costs.items():
-        share = f"{100 * cost.multiply_adds / total.multiply_adds:.1f} %" if total.multiply_adds else ""
-        row = (f"{cost.parameters:,}", _si(cost.multiply_adds), share, _mib(cost.activation_bytes))
-        table.add_row(name, *row)
+        table.add_row(name, *_cells(cost, total)[:shown])
     return table
+
+
+def _cells(cost: Cost, total: Cost) -> tuple[str, ...]:
+    share = f"{100 * cost.multiply_adds / total.multiply_adds:.1f} %" if total.multiply_adds else ""
+    memory = (_mib(cost.activation_bytes), _mib(cost.saved_bytes))
+    return f"{cost.parameters:,}", _si(cost.multiply_adds), share, *memory
 
 
 # Walking the jaxpr. Each variable is either an activation or made of parameters and constants only; of the latter we
@@ -232,48 +266,3 @@ def _si(number: float) -> str:
 
 def _mib(size: float) -> str:
     return f"{size / 2**20:,.1f} MiB"
-
-
-def print_summary(
-    name: str,
-    *,
-    size: tuple[int, int],
-    num_classes: int,
-    batch: int = 1,
-    depth: int = 1,
-    options: Mapping[str, Any] | None = None,
-    compile: bool = False,
-) -> None:
-    """Prints what a network of `segjax.models` costs for images (batch, *size, 3); the command `segjax summary`.
-
-    depth: levels of modules to tell apart. options: of the network. compile: also ask XLA what a forward pass needs.
-    Raises UserError for an unknown network or option, or a backend that does not tell.
-    """
-    model = models.create(name, num_classes, **(options or {}))
-    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
-
-    def forward(variables, images):
-        return model.apply(variables, images, train=False).logits
-
-    def training(params, statistics, images):
-        rngs = {"dropout": jax.random.key(0)}
-        return model.apply({**statistics, "params": params}, images, train=True, mutable=["batch_stats"], rngs=rngs)[0]
-
-    costs = module_costs(forward, variables, images, depth=depth)
-    title = f"{name}, {num_classes} classes, {batch} x {'x'.join(map(str, size))}"
-    Console().print(cost_table(costs, title=title))
-    statistics = {key: value for key, value in variables.items() if key != "params"}
-    saved = saved_for_backward(training, variables["params"], statistics, images)
-    print(f"parameters: {_mebibytes(variables['params'])} in float32, statistics {_mebibytes(statistics)}")
-    print(f"training keeps {saved / 2**20:,.0f} MiB of activations for the backward pass")
-    if compile:
-        analysis = jax.jit(forward).lower(variables, images).compile().memory_analysis()
-        if analysis is None:
-            raise UserError(f"the {jax.default_backend()} backend does not report memory; leave --compile out")
-        print(f"inference needs {analysis.temp_size_in_bytes / 2**20:,.0f} MiB beside parameters, image and logits")
-    print("multiply-adds: convolutions and matrix products with kernels; activations: what these write")
-
-
-def _mebibytes(tree: Any) -> str:
-    return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) / 2**20:,.2f} MiB"

@@ -1,5 +1,6 @@
 """Losses: pure functions (logits, labels) -> Sum, in float32, over the pixels that count."""
 
+from segjax.losses.boundary_aware import boundary_aware_cross_entropy
 from segjax.losses.cross_entropy import cross_entropy
 from segjax.losses.ohem import ohem_cross_entropy
 from segjax.losses.relaxation import relaxed_cross_entropy
@@ -10,6 +11,7 @@ LOSSES = {
     "relaxed_cross_entropy": relaxed_cross_entropy,
     "ohem_cross_entropy": ohem_cross_entropy,
     "soft_target_cross_entropy": soft_target_cross_entropy,
+    "boundary_aware_cross_entropy": boundary_aware_cross_entropy,
 }
 
 # these take logits at their own resolution; the labels come down to them
@@ -18,6 +20,7 @@ AT_LOGIT_SIZE = ("soft_target_cross_entropy",)
 __all__ = [
     "AT_LOGIT_SIZE",
     "LOSSES",
+    "boundary_aware_cross_entropy",
     "cross_entropy",
     "ohem_cross_entropy",
     "relaxed_cross_entropy",

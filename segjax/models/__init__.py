@@ -9,16 +9,31 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.errors import UserError, did_you_mean
-from segjax.models.deeplabv3plus import deeplabv3plus_efficientnet_lite0, deeplabv3plus_r18, deeplabv3plus_r50
+from segjax.models.bisenet import bisenet_r18, bisenet_r18_coincheung
+from segjax.models.deeplabv3plus import (
+    deeplabv3plus_efficientnet_lite0,
+    deeplabv3plus_efficientnet_lite1,
+    deeplabv3plus_efficientnet_lite2,
+    deeplabv3plus_r18,
+    deeplabv3plus_r50,
+)
 from segjax.models.fastscnn import FastSCNN
 from segjax.models.flownets import FlowNet2S
 from segjax.models.sdcnet import SDCNet2D
+from segjax.models.swiftnet import swiftnet_efficientnet_lite0, swiftnet_r18, swiftnet_r18_pyramid
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "bisenet_r18": bisenet_r18,
+    "bisenet_r18_coincheung": bisenet_r18_coincheung,
     "deeplabv3plus_efficientnet_lite0": deeplabv3plus_efficientnet_lite0,
+    "deeplabv3plus_efficientnet_lite1": deeplabv3plus_efficientnet_lite1,
+    "deeplabv3plus_efficientnet_lite2": deeplabv3plus_efficientnet_lite2,
     "deeplabv3plus_r18": deeplabv3plus_r18,
     "deeplabv3plus_r50": deeplabv3plus_r50,
     "fastscnn": FastSCNN,
+    "swiftnet_efficientnet_lite0": swiftnet_efficientnet_lite0,
+    "swiftnet_r18": swiftnet_r18,
+    "swiftnet_r18_pyramid": swiftnet_r18_pyramid,
 }
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite
 from segjax.models.backbones.resnet import ResNet
+from segjax.models.checks import check_images
 from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in, kaiming_fan_out, relu
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -105,6 +106,7 @@ class DeepLabV3Plus(nn.Module):
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
         self._check()
         dtype = jnp.dtype(self.dtype)
         conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_in)
@@ -163,7 +165,10 @@ class DeepLabV3Plus(nn.Module):
 
 deeplabv3plus_r18 = partial(DeepLabV3Plus, trunk="resnet18")
 deeplabv3plus_r50 = partial(DeepLabV3Plus, trunk="resnet50")
-deeplabv3plus_efficientnet_lite0 = partial(
-    DeepLabV3Plus, trunk="efficientnet_lite0", output_stride=16, aspp_channels=128, skip_channels=32,
+_lite = partial(
+    DeepLabV3Plus, output_stride=16, aspp_channels=128, skip_channels=32,
     decoder_channels=96, bn_eps=BN_EPS,
 )  # fmt: skip
+deeplabv3plus_efficientnet_lite0 = partial(_lite, trunk="efficientnet_lite0")
+deeplabv3plus_efficientnet_lite1 = partial(_lite, trunk="efficientnet_lite1")
+deeplabv3plus_efficientnet_lite2 = partial(_lite, trunk="efficientnet_lite2")

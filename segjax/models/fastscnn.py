@@ -12,6 +12,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.models.checks import check_images
 from segjax.models.layers import BatchNorm, Conv, Dropout, relu
 from segjax.ops import adaptive_avg_pool, resize
 from segjax.typing import Array, SegOutput
@@ -120,6 +121,7 @@ class FastSCNN(nn.Module):
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images, smallest=3 - 2 * self.stem_padding)
         dtype = jnp.dtype(self.dtype)
         conv = partial(Conv, dtype=dtype)
         norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)

@@ -56,7 +56,7 @@ SOURCES: dict[str, Source] = {
     "efficientnet_lite": Source(
         rename=((r"^(_conv_stem|_bn0|_blocks)\.", r"backbone.\1."),),
         ignore=r"^(_conv_head|_bn1|_fc)\.",
-        fills=r"^backbone\.",
+        fills=r"^backbone\.(_conv_stem|_bn0|_blocks)\.",  # SwiftNet keeps its decoder under `backbone` as well
     ),
     # SDCNet2D as released: statistics that are options here, and the flow network where it was saved too
     "sdcnet": Source(ignore=r"^(flow_mean|flow_std|rgb_mean)$|^flownet2\."),

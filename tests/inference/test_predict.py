@@ -239,3 +239,20 @@ def test_every_protocol_runs(name):
 def test_an_unknown_protocol_names_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'kitti_multi'"):
         find_protocol("kiti_multi")
+
+
+def test_images_that_are_not_finite_are_named():
+    images = np.zeros((3, 4, 5, 3), np.float32)
+    images[1, 2, 3] = np.nan
+    images[2, 0, 0, 0] = np.inf
+    run = predictor(lambda variables, x: x, normalise=lambda x: x)
+    for refused in (lambda x: predict(context_net, x), partial(run, {})):
+        with pytest.raises(UserError, match="image 1 of the batch holds 3 values"):
+            refused(images)
+        assert refused(images[:1]).shape[:3] == (1, 4, 5)
+    assert run({}, np.zeros((1, 4, 5, 3), np.uint8)).shape == (1, 4, 5)
+    assert jax.jit(partial(predict, context_net))(images).shape[:3] == (
+        3,
+        4,
+        5,
+    )  # under jit there is nothing to look at

@@ -1,10 +1,13 @@
 """Multiply-adds against hand counts and a lowering that has no convolution in it; saved activations against remat."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
 
-from segjax import ops
+from segjax import models, ops
+from segjax.inference.model_costs import PUBLISHED, model_costs, model_page
 from segjax.inference.summary import OTHER, cost_table, module_costs, saved_for_backward
 
 
@@ -125,20 +128,60 @@ def test_saved_for_backward_counts_activations_and_sees_remat():
 
     image = shape(32, 4)
     one = 32 * 4 * 4
-    plain = saved_for_backward(net, params, image)
-    remat = saved_for_backward(lambda p, x: net(p, x, jax.checkpoint), params, image)
+    plain = sum(saved_for_backward(net, params, image).values())
+    remat = sum(saved_for_backward(lambda p, x: net(p, x, jax.checkpoint), params, image).values())
     assert plain >= 12 * one  # two cosines per layer, and the input of each but the first
     assert remat == 5 * one  # the input of each layer but the first, which is given
 
 
-def test_a_real_network_has_its_published_size():
-    from segjax import models
+def test_what_training_keeps_is_told_module_by_module():
+    """A convolution keeps its input, ReLU a mask, and nothing that parameters alone determine."""
+    params = {"a": {"conv": {"kernel": shape(1, 1, 3, 4)}}, "b": {"kernel": shape(1, 1, 4, 5)}}
 
-    model = models.create("fastscnn", 19)
-    images = shape(1, 1024, 2048, 3)
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
-    found = module_costs(lambda v, x: model.apply(v, x, train=False).logits, variables, images, depth=1)
-    assert sum(c.parameters for c in found.values()) == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    # Poudel et al. 2019 print 1.11 M parameters
-    assert 1.0e6 < sum(c.parameters for c in found.values()) < 1.2e6
-    assert 5e9 < sum(c.multiply_adds for c in found.values()) < 8e9
+    def net(params, x):
+        with jax.named_scope("a"), jax.named_scope("conv"):
+            x = jnp.tanh(ops.conv2d(x, 2 * params["a"]["conv"]["kernel"]))
+        x = jnp.sin(x)  # between the modules
+        with jax.named_scope("b"):
+            return jax.nn.relu(ops.conv2d(x, params["b"]["kernel"]))
+
+    saved = saved_for_backward(net, params, shape(1, 8, 10, 3), depth=9)
+    pixels = 8 * 10
+    assert saved["b"] == pixels * 4 * 4 + pixels * 5  # what the convolution sees, and one bool for each of its results
+    assert 2 * pixels * 4 * 4 <= saved["a.conv"] <= 4 * pixels * 4 * 4  # cosine, tanh and what its derivative needs
+    assert set(saved) == {"a.conv", "b"}
+    assert saved_for_backward(net, params, shape(1, 8, 10, 3), depth=1) == {"a": saved["a.conv"], "b": saved["b"]}
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.name)
+def test_multiply_adds_are_the_published_ones(published):
+    """Convolutions only, as everywhere here; the authors' figures are rounded."""
+    found = model_costs(published.name, published.size, depth=1)
+    assert sum(c.multiply_adds for c in found.values()) == pytest.approx(published.multiply_adds, rel=published.within)
+    assert sum(c.parameters for c in found.values()) == published.parameters
+
+
+def test_what_training_keeps_of_a_network_is_all_found_in_its_modules():
+    found = model_costs("swiftnet_r18", (64, 96), depth=1)
+    assert "(top)" not in found and all(cost.saved_bytes > 0 for cost in found.values())
+    remat = model_costs("swiftnet_r18", (64, 96), depth=1, remat=True)
+    assert remat["backbone"].saved_bytes < 0.7 * found["backbone"].saved_bytes
+
+
+def rows_of(page):
+    """Network -> cells of its row, without the comparison that follows."""
+    found = re.findall(r"^\| `(\w+)` \| (.*) \|$", page.split("## Against")[0], re.MULTILINE)
+    return {name: cells.split(" | ") for name, cells in found}
+
+
+def test_page_of_all_networks(root):
+    listed = list(rows_of((root / "docs" / "models.md").read_text()))
+    assert listed == models.names(), "regenerate docs/models.md with the command in its first lines"
+
+
+def test_rows_of_the_page():
+    text = model_page(["fastscnn"], (64, 96))
+    ((_, cells),) = rows_of(text).items()
+    assert cells[0] == "1.14" and 0.01 < float(cells[1]) < 0.03
+    assert float(cells[2]) > float(cells[3]) > 0
+    assert "64x96" in text and "segjax summary --all" in text

@@ -9,7 +9,13 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segjax.losses import cross_entropy, ohem_cross_entropy, relaxed_cross_entropy, soft_target_cross_entropy
+from segjax.losses import (
+    boundary_aware_cross_entropy,
+    cross_entropy,
+    ohem_cross_entropy,
+    relaxed_cross_entropy,
+    soft_target_cross_entropy,
+)
 from segjax.typing import Sum
 from tests import loss_oracles as oracle
 
@@ -31,6 +37,7 @@ LOSSES = {
     "ohem": functools.partial(ohem_cross_entropy, threshold=0.001, min_kept=0.5),
     "ohem per image": functools.partial(ohem_cross_entropy, threshold=0.001, min_kept=0.5, images_per_device=1),
     "soft targets": coarse,
+    "boundary aware": functools.partial(boundary_aware_cross_entropy, distances=(2, 4, 8)),
 }
 
 
@@ -74,7 +81,9 @@ def test_same_numbers_with_sums_only(name, axes):
     used = collectives(compiled.as_text())
     assert used
     for operation, shape in used:
-        if operation == "collective-permute":  # rows of class sets from the neighbour above and below
+        if name == "boundary aware" and "space" in axes:  # distances run through whole images: of labels, not logits
+            assert np.prod(shape) <= B * H * W, (operation, shape)
+        elif operation == "collective-permute":  # rows of class sets from the neighbour above and below
             assert "space" in axes and shape[-1] == W and shape[-2] <= 3, (operation, shape)
         else:
             assert operation == "all-reduce" and np.prod(shape) <= SMALL * B / 2, (operation, shape)
@@ -86,7 +95,7 @@ def test_the_test_sees_a_gather():
     assert any(np.prod(shape) > SMALL * B for _, shape in collectives(text))
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "relaxed", "ohem"])
+@pytest.mark.parametrize("name", ["cross_entropy", "relaxed", "ohem", "boundary aware"])
 def test_losses_work_inside_shard_map(name):
     logits, labels = case()
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))

@@ -1,24 +1,51 @@
-"""What every network in MODELS must do; a new network is tested by being there."""
+"""What every network in MODELS must do; a new network is tested by being there.
+
+Shapes and types are looked at by abstract evaluation, which takes less than seconds. EXECUTED networks are run as well,
+one of each kind that compiles quickly; all others are with `-m slow`.
+"""
 
 from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from segjax import models
 from segjax.errors import UserError
-from segjax.typing import SegOutput
+from segjax.training.state import TrainState
+from segjax.training.step import LossTerm, make_train_step
+from segjax.typing import SegOutput, Sum
 from tests.parity_tools import formula_variables
 
 SIZE = (33, 47)  # odd on purpose
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # the programs run for milliseconds
+EXECUTED = ("fastscnn", "deeplabv3plus_efficientnet_lite0", "bisenet_r18", "swiftnet_r18_pyramid")
 every = pytest.mark.parametrize("name", models.names())
+every_executed = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in EXECUTED else pytest.mark.slow) for n in models.names()]
+)
 
 
-def images():
-    return jnp.asarray(np.random.default_rng(0).standard_normal((2, *SIZE, 3)), jnp.float32)
+def images(batch=2):
+    return jnp.asarray(np.random.default_rng(0).standard_normal((batch, *SIZE, 3)), jnp.float32)
+
+
+def shaped(*shape, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def run(function, *args):
+    return jax.jit(function).lower(*args).compile(compiler_options=FAST_COMPILE)(*args)
+
+
+@cache
+def abstract(name):
+    """Shapes of the variables."""
+    return jax.eval_shape(models.create(name, 5).init, jax.random.key(0), shaped(1, *SIZE, 3))
 
 
 @cache
@@ -40,26 +67,100 @@ def train_loss(params, name, remat):
 
 @cache
 def gradients(name, remat):
-    """(gradients, new batch statistics, the program as text)."""
-    grad = jax.grad(train_loss, has_aux=True)
-    traced = jax.jit(grad, static_argnums=(1, 2)).trace(variables(name)["params"], name, remat)
-    compiled = traced.lower().compile(compiler_options=FAST_COMPILE)
-    return *jax.device_get(compiled(variables(name)["params"])), str(traced.jaxpr)
+    """(gradients, new batch statistics)."""
+    grad = jax.jit(jax.grad(train_loss, has_aux=True), static_argnums=(1, 2))
+    compiled = grad.lower(variables(name)["params"], name, remat).compile(compiler_options=FAST_COMPILE)
+    return jax.device_get(compiled(variables(name)["params"]))
 
 
 @every
-def test_evaluation_gives_float32_logits_at_the_size_of_the_input(name):
+def test_any_size_gives_float32_logits_at_that_size(name):
+    """One image of odd size, several of another; and the published loss weights name the heads."""
     module = models.create(name, 5)
-    apply = jax.jit(lambda v, x: module.apply(v, x, train=False))
-    output = apply.lower(variables(name), images()).compile(compiler_options=FAST_COMPILE)(variables(name), images())
-    assert isinstance(output, SegOutput)
-    assert output.logits.shape == (2, *SIZE, 5) and output.logits.dtype == jnp.float32
-    assert np.isfinite(output.logits).all() and float(output.logits.std()) > 0
+    for shape in ((1, *SIZE), (2, 96, 130)):
+        output = jax.eval_shape(partial(module.apply, train=False), abstract(name), shaped(*shape, 3))
+        assert isinstance(output, SegOutput)
+        assert output.logits.shape == (*shape, 5)
+        assert all(head.dtype == jnp.float32 for head in (output.logits, *output.aux.values()))
+        assert all(head.shape[0] == shape[0] for head in output.aux.values())
+        check_loss_weights(module, output)
+
+
+def check_loss_weights(module, output):
+    assert list(module.loss_weights) == ["logits", *output.aux]
+    assert all(weight > 0 for weight in module.loss_weights.values())
 
 
 @every
+def test_training_keeps_the_types_and_remat_is_used(name):
+    """bfloat16 with float32 variables, statistics and heads; remat in the program; the same tree with every option."""
+    module = models.create(name, 5, dtype="bfloat16", remat=True, bn_momentum=0.05, bn_eps=1e-3)
+    base = abstract(name)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(base))
+    closed, (output, new) = jax.make_jaxpr(partial(train_apply, module), return_shape=True)(base, shaped(2, *SIZE, 3))
+    assert "remat" in str(closed)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), new["batch_stats"]) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), base["batch_stats"]
+    )
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((output.logits, output.aux)))
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if "aux" in models.options(name)])
+def test_auxiliary_heads_come_and_go_with_their_loss_weights(name):
+    for aux in (False, True):
+        module = models.create(name, 5, aux=aux)
+        output, _ = jax.eval_shape(partial(module.init_with_output, jax.random.key(0)), shaped(1, *SIZE, 3))
+        check_loss_weights(module, output)
+        assert bool(output.aux) == aux
+
+
+@every
+def test_common_options_exist(name):
+    wanted = {"dtype": "float32", "bn_momentum": None, "bn_eps": None, "remat": False, "dropout": None}
+    known = models.options(name)
+    assert not set(wanted) - set(known)
+    assert all(known[key] == value for key, value in wanted.items() if value is not None)
+
+
+@every
+def test_images_that_are_none_are_refused(name):
+    module = models.create(name, 5)
+    for x, text in (
+        (shaped(1, *SIZE, 4), "4 channels"),
+        (shaped(1, *SIZE, 1), "1 channels"),
+        (shaped(1, *SIZE, 3, dtype=jnp.uint8), "uint8; normalise"),
+        (shaped(*SIZE, 3), "no batch"),
+        (shaped(1, 0, 8, 3), "too small"),
+        (shaped(0, *SIZE, 3), "too small"),
+    ):
+        with pytest.raises(UserError, match=text):
+            jax.eval_shape(partial(module.apply, train=False), abstract(name), x)
+
+
+@every
+def test_the_smallest_images_work_or_are_refused_with_the_limit(name):
+    module = models.create(name, 5)
+    for size in ((1, 1), (9, 3)):
+        try:
+            output = jax.eval_shape(partial(module.apply, train=False), abstract(name), shaped(1, *size, 3))
+        except UserError as error:
+            assert "or more" in str(error) and f"{size[0]}x{size[1]}" in str(error)
+        else:
+            assert output.logits.shape == (1, *size, 5)
+
+
+@every_executed
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_evaluation_of_one_image_is_finite(name, dtype):
+    module = models.create(name, 5, dtype=dtype)
+    output = run(lambda v, x: module.apply(v, x, train=False), variables(name), images(1))
+    for head in (output.logits, *output.aux.values()):
+        assert np.isfinite(head).all() and float(head.std()) > 0
+
+
+@every_executed
 def test_training_changes_every_statistic_and_reaches_every_parameter(name):
-    grads, stats, _ = gradients(name, False)
+    grads, stats = gradients(name, False)
     flat = jax.tree_util.tree_leaves_with_path
     for (path, before), (_, after) in zip(flat(variables(name)["batch_stats"]), flat(stats)):
         assert np.isfinite(after).all() and not np.array_equal(before, after), path
@@ -67,11 +168,10 @@ def test_training_changes_every_statistic_and_reaches_every_parameter(name):
         assert np.isfinite(grad).all() and np.abs(grad).max() > 0, path
 
 
-@every
+@every_executed
 def test_remat_changes_memory_and_nothing_else(name):
     """Also not the statistics, although every block runs twice, nor the dropout mask."""
-    (plain, stats, plain_program), (remat, remat_stats, remat_program) = gradients(name, False), gradients(name, True)
-    assert "remat" in remat_program and "remat" not in plain_program
+    (plain, stats), (remat, remat_stats) = gradients(name, False), gradients(name, True)
     largest = max(np.abs(g).max() for g in jax.tree.leaves(plain))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(remat)):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4 * largest)
@@ -79,26 +179,37 @@ def test_remat_changes_memory_and_nothing_else(name):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-@every
-def test_shapes_types_and_options(name):
-    """Abstract evaluation only: full size, all odd sizes, bfloat16 with float32 variables, remat with the same tree."""
-    base = jax.eval_shape(models.create(name, 5).init, jax.random.key(0), images())
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(base))
-    for options in ({"dtype": "bfloat16"}, {"remat": True}, {"bn_momentum": 0.05, "bn_eps": 1e-3}):
-        module = models.create(name, 5, **options)
-        assert jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, base, jax.eval_shape(
-            module.init, jax.random.key(0), images())) == jax.tree.map(lambda _: True, base)  # fmt: skip
-        output, new = jax.eval_shape(partial(train_apply, module), base, images())
-        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((output.logits, output.aux, new)))
-    module = models.create(name, 19)
-    for size in ((1024, 2048), (769, 769), (33, 50), (64, 71)):
-        x = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-        tree = jax.eval_shape(module.init, jax.random.key(0), x)
-        assert jax.eval_shape(partial(module.apply, train=False), tree, x).logits.shape == (1, *size, 19)
+@every_executed
+def test_a_training_step_on_8_devices(name):
+    """Every head under its published weight, images spread over the devices: a finite loss and new parameters."""
+    module = models.create(name, 5)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    spread, everywhere = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+
+    def mean_sine(logits, labels, *, epoch):
+        return Sum(jnp.sum(jnp.sin(logits)), jnp.float32(logits.size))
+
+    terms = tuple(
+        LossTerm(head, mean_sine, weight, on=head, resize=False) for head, weight in module.loss_weights.items()
+    )
+    optimizer = optax.sgd(0.1)
+    step = make_train_step(
+        module.apply, terms, optimizer, lambda s: 0.1, lambda batch: (batch["image"], batch["label"]), seed=0
+    )
+    x = np.concatenate([np.roll(images(), i, 1) for i in range(4)])
+    batch = {"image": x, "label": np.zeros((8, *SIZE), np.int32), "epoch": np.zeros(8, np.int32)}
+    first = variables(name)
+    state = TrainState(jnp.int32(0), first["params"], first["batch_stats"], optimizer.init(first["params"]), None)
+    state, batch = jax.device_put(state, everywhere), jax.device_put(batch, spread)
+    new, metrics = run(step, state, batch)
+    assert np.isfinite(metrics["loss"]) and metrics["grad_norm"] > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new.batch_stats))
+    assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(new.params), jax.tree.leaves(first["params"])))
 
 
 def test_unknown_names_and_options_are_named_with_a_suggestion():
     with pytest.raises(UserError, match="'fastscn'.*Did you mean 'fastscnn'"):
         models.create("fastscn", 5)
-    with pytest.raises(UserError, match="no option 'dropuot'.*Did you mean 'dropout'"):
-        models.create("fastscnn", 5, dropuot=0.1)
+    for name in models.names():
+        with pytest.raises(UserError, match="no option 'bn_momentm'.*Did you mean 'bn_momentum'"):
+            models.create(name, 5, bn_momentm=0.1)

@@ -1,0 +1,207 @@
+"""Inference and training step of the networks by name: milliseconds, and the share of the device's peak (MFU).
+
+    python -m benchmarks.models --models fastscnn swiftnet_r18 --size 128x256 --batch 2
+    python -m benchmarks.models --size 1024x1024 --batch 8 --dtype bfloat16          # all, on an accelerator
+    python -m benchmarks.models --models fastscnn --torch-python ~/torch/bin/python  # beside PyTorch, step by step
+
+MFU: operations of the convolutions (2 per multiply-add, 3 times as many for a training step, whatever remat adds)
+per second, over --peak-tflops, or, without it, over what a large matrix product of that type reaches here.
+With --torch-python, networks that benchmarks/torch_models.py knows are timed in turns with PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.train_step import make_step  # noqa: E402
+from segjax.ops.host_memory import reuse_freed_memory  # noqa: E402
+
+Timed = Callable[[], tuple[float, float]]  # one run: wall seconds, processor seconds of all threads
+
+
+def make_inference(model: str, size: tuple[int, int], batch: int, classes: int, options: dict) -> tuple[Timed, float]:
+    """(timed run of images -> class ids, seconds to compile)."""
+    import jax
+    import jax.numpy as jnp
+
+    from segjax import models
+
+    module = models.create(model, classes, **options)
+    images = jax.random.normal(jax.random.key(0), (batch, *size, 3))
+    variables = jax.jit(module.init)(jax.random.key(0), images)
+    run = jax.jit(lambda v, x: jnp.argmax(module.apply(v, x, train=False).logits, -1))
+    start = time.perf_counter()
+    compiled = run.lower(variables, images).compile()
+    compile_s = time.perf_counter() - start
+
+    def timed():
+        start, cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(compiled(variables, images))
+        return time.perf_counter() - start, time.process_time() - cpu
+
+    return timed, compile_s
+
+
+def multiply_adds(model: str, size: tuple[int, int], classes: int, options: dict) -> tuple[float, float]:
+    """Of one image in inference, and with the auxiliary heads that training has."""
+    import jax
+    import jax.numpy as jnp
+
+    from segjax import models
+    from segjax.inference.model_costs import abstract_variables, forward, model_costs
+    from segjax.inference.summary import module_costs
+
+    inference = model_costs(model, size, num_classes=classes, **options)
+    module, images = models.create(model, classes, **options), jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    training = module_costs(forward(module), abstract_variables(module, images), images)
+    return tuple(sum(cost.multiply_adds for cost in costs.values()) for costs in (inference, training))
+
+
+def measured_peak(dtype: str) -> float:
+    """Operations per second of a large matrix product."""
+    import jax
+    import jax.numpy as jnp
+
+    n = 2048 if jax.default_backend() == "cpu" else 8192
+    x = jnp.ones((n, n), dtype)
+    product = jax.jit(lambda a, b: a @ b)
+    jax.block_until_ready(product(x, x))
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        jax.block_until_ready(product(x, x))
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best
+
+
+class Peer:
+    """The same network in PyTorch, in a process of its own, which runs when asked."""
+
+    def __init__(self, python: str, model: str, what: str, args: argparse.Namespace):
+        command = [python, str(Path(__file__).parent / "torch_models.py"), "--model", model, "--what", what]
+        command += ["--size", args.size, "--batch", str(args.batch), "--classes", str(args.classes)]
+        command += ["--dtype", args.dtype, "--threads", str(len(os.sched_getaffinity(0)))]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.answer = self.process.stdout.readline().strip()
+        self.ready = self.answer == "ready"
+
+    def __call__(self) -> tuple[float, float]:
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        return tuple(map(float, self.process.stdout.readline().split()))
+
+    def close(self) -> None:
+        if self.ready:
+            self.process.communicate("quit\n")
+        self.process.wait()
+
+
+def take_turns(ours: Timed, peer: Peer | None, runs: int) -> tuple[float, float | None]:
+    """Median wall seconds of ours, and of the peer's where there is one."""
+    for _ in range(2):
+        ours()
+    pairs = [(ours()[0], peer()[0] if peer else None) for _ in range(runs)]
+    mine, theirs = zip(*pairs)
+    return statistics.median(mine), statistics.median(theirs) if peer else None
+
+
+def measure(name: str, args: argparse.Namespace, peak: float) -> dict:
+    """One row of the table."""
+    import jax
+
+    size = tuple(map(int, args.size.split("x")))
+    options = dict(dtype=args.dtype, remat=args.remat)
+    row = dict(model=name, size=args.size, batch=args.batch, dtype=args.dtype)
+    works = dict(zip(("inference", "training"), multiply_adds(name, size, args.classes, options)))
+    row["gmac"] = round(works["inference"] / 1e9, 3)
+    for what, make, passes in (("inference", make_inference, 1), ("training", make_step, 3)):
+        if what not in args.what:
+            continue
+        peer = Peer(args.torch_python, name, what, args) if args.torch_python else None
+        timed, row[f"{what}_compile_s"] = make(name, size, args.batch, args.classes, options)
+        seconds, theirs = take_turns(timed, peer if peer and peer.ready else None, args.runs)
+        row[f"{what}_s"] = seconds
+        row[f"{what}_mfu"] = 2 * passes * works[what] * args.batch / seconds / peak
+        if theirs:
+            row[f"{what}_torch_s"], row[f"{what}_ratio"] = theirs, seconds / theirs
+        elif peer:
+            row["torch"] = peer.answer
+        if peer:
+            peer.close()
+        del timed
+        jax.clear_caches()
+        gc.collect()
+    return row
+
+
+def show(rows: list[dict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("network")
+    columns = ["G mult.-adds"]
+    kinds = [what for what in ("inference", "training") if f"{what}_s" in rows[0]]
+    for what in kinds:
+        columns += [f"{what}, ms", "MFU, %", "compile, s"]
+        columns += ["PyTorch, ms", "ours / theirs"] if any(f"{what}_torch_s" in row for row in rows) else []
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        cells = [f"{row['gmac']:.2f}"]
+        for what in kinds:
+            cells += [f"{1e3 * row[f'{what}_s']:.1f}", f"{100 * row[f'{what}_mfu']:.1f}"]
+            cells += [f"{row[f'{what}_compile_s']:.1f}"]
+            if any(f"{what}_torch_s" in other for other in rows):
+                known = f"{what}_torch_s" in row
+                cells += [f"{1e3 * row[f'{what}_torch_s']:.1f}", f"{row[f'{what}_ratio']:.2f}"] if known else ["", ""]
+        table.add_row(row["model"], *cells)
+    Console(width=Console(width=1000).measure(table).maximum).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument("--what", nargs="+", choices=["inference", "training"], default=["inference", "training"])
+    parser.add_argument("--size", default="128x256", help="height x width of the images")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--classes", type=int, default=19)
+    parser.add_argument("--runs", type=int, default=10, help="the median of so many is shown")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--remat", action="store_true")
+    parser.add_argument("--peak-tflops", type=float, help="of the device for that type; default: of a matrix product")
+    parser.add_argument("--torch-python", help="python that has torch: time PyTorch's networks in turns")
+    parser.add_argument("--json", help="append the rows to this file, one JSON object a line")
+    args = parser.parse_args()
+    reuse_freed_memory()
+
+    from segjax import models
+
+    peak = 1e12 * args.peak_tflops if args.peak_tflops else measured_peak(args.dtype)
+    print(f"peak: {peak / 1e12:.3g} Tflop/s in {args.dtype}{'' if args.peak_tflops else ', a matrix product here'}")
+    rows = []
+    for name in args.models or models.names():
+        rows.append(measure(name, args, peak))
+        if args.json:
+            with open(args.json, "a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+        print(f"{name}: done", flush=True)
+    show(rows)
+    for row in rows:
+        if "torch" in row:
+            print(f"{row['model']}: {row['torch']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""PyTorch's side of benchmarks/models.py: runs one pass per line read from stdin. Started by a python that has torch.
+
+Fast-SCNN is benchmarks/torch_fastscnn.py; the others come from torchvision, where that is installed.
+"""
+
+import argparse
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch_fastscnn import FastSCNN
+
+# our name -> name in torchvision.models.segmentation
+TORCHVISION = {
+    "deeplabv3_r50": "deeplabv3_resnet50",
+    "deeplabv3_r101": "deeplabv3_resnet101",
+}
+
+
+def build(name: str, classes: int) -> torch.nn.Module:
+    """The network, or SystemExit with the reason why there is none, told on stdout."""
+    if name == "fastscnn":
+        return FastSCNN(classes)
+    if name not in TORCHVISION:
+        refuse(f"no peer of {name} in PyTorch here")
+    try:
+        from torchvision.models import segmentation
+    except ImportError:
+        refuse(f"{name} needs torchvision, which this python does not have")
+    build = getattr(segmentation, TORCHVISION[name])
+    return build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=True)
+
+
+def refuse(sentence: str):
+    print(sentence, flush=True)
+    sys.exit(0)
+
+
+def heads(output) -> list[tuple[float, torch.Tensor]]:
+    """(weight, logits) of each head; torchvision returns a dict, trained with 0.5 for its auxiliary head."""
+    if isinstance(output, dict):
+        return [(1.0, output["out"]), (0.5, output["aux"])]
+    return [(1.0, output)]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--what", choices=["inference", "training"], required=True)
+    parser.add_argument("--size", default="128x256")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--classes", type=int, default=19)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    h, w = map(int, args.size.split("x"))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = getattr(torch, args.dtype)
+    torch.manual_seed(0)
+    model = build(args.model, args.classes).to(device, memory_format=torch.channels_last)
+    model.train(args.what == "training")
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
+    images = torch.randn(args.batch, 3, h, w, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, args.classes, (args.batch, h, w), device=device)
+
+    def inference():
+        with torch.no_grad(), torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            heads(model(images))[0][1].argmax(1)
+
+    def training():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            output = heads(model(images))
+        sum(weight * F.cross_entropy(logits.float(), labels) for weight, logits in output).backward()
+        optimizer.step()
+
+    def timed():
+        start, cpu = time.perf_counter(), time.process_time()
+        {"inference": inference, "training": training}[args.what]()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start, time.process_time() - cpu
+
+    for _ in range(2):
+        timed()
+    print("ready", flush=True)
+    while input().strip() != "quit":
+        print(*timed(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""ResNet-18/34 that sees an image at several scales with one set of convolutions (SwiftNet, Orsic et al., CVPR 2019).
+
+Every scale has batch norms of its own, except those of the shortcuts, which all scales share, and update one after
+the other. Tensor names are torchvision's, with the scale after the norm: bn1.0, bn1.1, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+
+from segjax.errors import UserError
+from segjax.models.backbones.resnet import BLOCKS
+from segjax.models.layers import relu
+from segjax.ops import max_pool
+from segjax.typing import Array
+
+ModuleDef = Callable[..., nn.Module]
+
+
+class PyramidBlock(nn.Module):
+    """BasicBlock on maps of several scales; without the last ReLU."""
+
+    width: int
+    conv: ModuleDef
+    norm: ModuleDef
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, maps: Sequence[Array]) -> list[Array]:
+        """(b, h, w, c) of each scale -> (b, h / stride, w / stride, width) of each."""
+        conv1 = self.conv(self.width, 3, self.stride, name="conv1")
+        conv2 = self.conv(self.width, 3, name="conv2")
+        if self.stride > 1 or maps[0].shape[-1] != self.width:
+            project = self.conv(self.width, 1, self.stride, name="downsample.0")
+            norm = self.norm(name="downsample.1")
+            shortcuts = [norm(project(x)) for x in maps]
+        else:
+            shortcuts = maps
+        sums = []
+        for scale, (x, shortcut) in enumerate(zip(maps, shortcuts)):
+            y = relu(self.norm(name=f"bn1.{scale}")(conv1(x)))
+            sums.append(self.norm(name=f"bn2.{scale}")(conv2(y)) + shortcut)
+        return sums
+
+
+class PyramidResNet(nn.Module):
+    """Trunk. Call: images of each scale, [(b, h_i, w_i, 3)] -> [{stride: last map before its ReLU} for each scale].
+
+    depth: 18 or 34.
+    conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
+    remat: recompute each block in the backward pass.
+    """
+
+    depth: int
+    conv: ModuleDef
+    norm: ModuleDef
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Sequence[Array]) -> list[dict[int, Array]]:
+        """images of each scale -> {4: (b, h/4, w/4, 64), 8: .. 128), 16: .. 256), 32: .. 512)} of each scale."""
+        if self.depth not in (18, 34):
+            raise UserError(f"a ResNet-{self.depth} on several scales does not exist here; choose depth 18 or 34.")
+        block = nn.remat(PyramidBlock) if self.remat else PyramidBlock
+        stem = self.conv(64, 7, 2, name="conv1")
+        maps = []
+        for scale, x in enumerate(images):
+            x = relu(self.norm(name=f"bn1.{scale}")(stem(x)))
+            maps.append(max_pool(x, 3, 2, 1))
+        found = [{} for _ in images]
+        for i, count in enumerate(BLOCKS[self.depth]):
+            for j in range(count):
+                stride = 2 if i and not j else 1
+                sums = block(64 * 2**i, self.conv, self.norm, stride, name=f"layer{i + 1}.{j}")(maps)
+                maps = [relu(x) for x in sums]
+            for scale, x in enumerate(sums):
+                found[scale][4 * 2**i] = x
+        return found

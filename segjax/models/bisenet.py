@@ -1,0 +1,215 @@
+"""BiSeNet (Yu et al., ECCV 2018) on ResNet-18, as its authors published it (TorchSeg) and as CoinCheung rebuilt it.
+
+A spatial path keeps 1/8 of the resolution; a ResNet sees the context; attention refines both and fuses them. The two
+forms differ in tensor names, widths of the heads, the attention of the fusion, and in how maps grow. See `Form`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segjax.errors import UserError, did_you_mean
+from segjax.models.backbones.resnet import ResNet
+from segjax.models.checks import check_images
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in, relu
+from segjax.ops import resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Where the published forms differ: names of the tensors, and a few layers.
+
+    arms: of strides 32, 16. refines: the 3x3 convolutions after growing to strides 16, 8. fusion_attention: its 1x1
+    convolutions, with ReLU between. heads: name of the output -> (name of the head, its width, stride of its input).
+    method, align_corners: how maps of the context path grow, and where logits sit.
+    multiple: image sides the published network takes; others are padded at the end, and the logits cut.
+    """
+
+    trunk: str
+    spatial: tuple[str, str, str, str]
+    context: str
+    arms: tuple[str, str]
+    arm_conv: str
+    arm_attention: tuple[str, str]
+    refines: tuple[str, str]
+    fusion: str
+    fusion_attention: tuple[str, ...]
+    fusion_norm: str | None
+    heads: dict[str, tuple[str, int, int]]
+    head_layers: tuple[str, str]
+    method: Literal["bilinear", "nearest"]
+    align_corners: bool
+    multiple: int = 1
+
+
+AUTHORS = Form(
+    trunk="context_path",
+    spatial=tuple(f"spatial_path.{name}" for name in ("conv_7x7", "conv_3x3_1", "conv_3x3_2", "conv_1x1")),
+    context="global_context.1",
+    arms=("arms.0", "arms.1"),
+    arm_conv="conv_3x3",
+    arm_attention=("channel_attention.1.conv", "channel_attention.1.bn"),
+    refines=("refines.0", "refines.1"),
+    fusion="ffm.conv_1x1",
+    fusion_attention=("ffm.channel_attention.1.conv", "ffm.channel_attention.2.conv"),
+    fusion_norm=None,
+    heads={"logits": ("heads.2", 64, 0), "aux16": ("heads.0", 256, 16), "aux8": ("heads.1", 256, 8)},
+    head_layers=("conv_3x3", "conv_1x1"),
+    method="bilinear",
+    align_corners=True,
+)
+COINCHEUNG = Form(
+    trunk="cp.resnet",
+    spatial=tuple(f"sp.{name}" for name in ("conv1", "conv2", "conv3", "conv_out")),
+    context="cp.conv_avg",
+    arms=("cp.arm32", "cp.arm16"),
+    arm_conv="conv",
+    arm_attention=("conv_atten", "bn_atten"),
+    refines=("cp.conv_head32", "cp.conv_head16"),
+    fusion="ffm.convblk",
+    fusion_attention=("ffm.conv",),
+    fusion_norm="ffm.bn",
+    heads={"logits": ("conv_out", 256, 0), "aux16": ("conv_out16", 64, 8), "aux32": ("conv_out32", 64, 16)},
+    head_layers=("conv", "conv_out"),
+    method="nearest",
+    align_corners=False,
+    multiple=32,
+)
+FORMS = {"authors": AUTHORS, "coincheung": COINCHEUNG}
+
+
+class ConvBnRelu(nn.Module):
+    """Convolution, batch norm, ReLU."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+    kernel_size: int = 3
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
+        x = self.conv(self.features, self.kernel_size, self.stride, name="conv")(x)
+        return relu(self.norm(name="bn")(x))
+
+
+class AttentionRefinement(nn.Module):
+    """3x3 convolution to 128 channels, each scaled by a sigmoid of the image's means."""
+
+    form: Form
+    conv: ModuleDef
+    norm: ModuleDef
+    image_norm: ModuleDef  # of one value per image
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, 128)."""
+        x = ConvBnRelu(128, self.conv, self.norm, name=self.form.arm_conv)(x)
+        conv, norm = self.form.arm_attention
+        means = self.conv(128, 1, name=conv)(x.mean((1, 2), keepdims=True))
+        return x * jax.nn.sigmoid(self.image_norm(name=norm)(means))
+
+
+class BiSeNet(nn.Module):
+    """BiSeNet. Call: images (b, h, w, 3) normalised -> SegOutput; all logits at the size of the images.
+
+    form: "authors" (ycszen/TorchSeg; aux16, aux8) or "coincheung" (CoinCheung/BiSeNet; aux16, aux32).
+    depth: of the ResNet, 18 or 34 as published.
+    aux: the auxiliary heads, which are trained as hard as the main one.
+    dropout: before the classifiers; 0 as published.
+    features: "spatial", "layer3", "refine0", "refine1", "ffm", and "low.NAME": the logits of a head before they grow
+        (the authors' "speed" setting trains and evaluates at 1/8).
+
+    The norms of one value per image use running statistics where a batch has a single image, see DeepLabV3+'s ASPP.
+    """
+
+    num_classes: int
+    form: str = "authors"
+    depth: int = 18
+    aux: bool = True
+    dropout: float = 0.0
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """All heads weigh 1 (TorchSeg's BiSeNet, CoinCheung's training script), each under OHEM."""
+        return {name: 1.0 for name in self._form().heads if self.aux or name == "logits"}
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
+        form, dtype = self._form(), jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_in)
+        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        image_norm = partial(norm, train=False) if images.shape[0] == 1 else norm
+        block = partial(nn.remat(ConvBnRelu) if self.remat else ConvBnRelu, conv=conv, norm=norm)
+
+        size = images.shape[1:3]
+        short = [(0, -n % form.multiple) for n in size]
+        x = jnp.pad(images, ((0, 0), *short, (0, 0))).astype(dtype)
+        padded = x.shape[1:3]
+
+        y = x
+        for name, layer in zip(form.spatial, ((64, 7, 2), (64, 3, 2), (64, 3, 2), (128, 1, 1))):
+            width, kernel_size, stride = layer
+            y = block(width, kernel_size=kernel_size, stride=stride, name=name)(y)
+        spatial = y  # b h/8 w/8 128
+
+        maps = ResNet(self.depth, conv, norm, remat=self.remat, name=form.trunk)(x)
+        y = maps[32].mean((1, 2), keepdims=True)
+        y = ConvBnRelu(128, conv, image_norm, kernel_size=1, name=form.context)(y)
+        context = {}
+        for stride, below, arm, refine in zip((32, 16), (maps[16], spatial), form.arms, form.refines):
+            # the first y is one pixel: it fills the map whatever the method
+            y = jnp.broadcast_to(y, (*maps[stride].shape[:3], 128)) if stride == 32 else y
+            y = AttentionRefinement(form, conv, norm, image_norm, name=arm)(maps[stride]) + y
+            y = context[stride // 2] = block(128, name=refine)(self._grow(y, below.shape[1:3], form))
+
+        y = fused = block(256, kernel_size=1, name=form.fusion)(jnp.concatenate([spatial, context[8]], -1))
+        y = y.mean((1, 2), keepdims=True)
+        for i, name in enumerate(form.fusion_attention):
+            y = conv(256, 1, name=name)(relu(y) if i else y)
+        y = image_norm(name=form.fusion_norm)(y) if form.fusion_norm else y
+        fused = fused + fused * jax.nn.sigmoid(y)
+
+        low, full = {}, {}
+        for output, (head, width, stride) in form.heads.items():
+            if output in self.loss_weights:
+                y = block(width, name=f"{head}.{form.head_layers[0]}")(context[stride] if stride else fused)
+                y = Dropout(self.dropout, train=train, name=f"{head}.drop")(y)
+                y = conv(self.num_classes, 1, use_bias=True, name=f"{head}.{form.head_layers[1]}")(y)
+                y = low[f"low.{output}"] = y.astype(jnp.promote_types(y.dtype, jnp.float32))
+                y = resize(y, padded, align_corners=form.align_corners)
+                full[output] = y[:, : size[0], : size[1]]
+        features = {"spatial": spatial, "layer3": maps[16], "refine0": context[16], "refine1": context[8], "ffm": fused}
+        return SegOutput(full.pop("logits"), full, features | low)
+
+    def _form(self) -> Form:
+        if self.form not in FORMS:
+            raise UserError(f"form={self.form!r} of BiSeNet does not exist.{did_you_mean(self.form, FORMS)}")
+        return FORMS[self.form]
+
+    @staticmethod
+    def _grow(x: Array, size: tuple[int, int], form: Form) -> Array:
+        if form.method == "nearest":
+            return resize(x, size, method="nearest")
+        return resize(x, size, align_corners=form.align_corners)
+
+
+bisenet_r18 = partial(BiSeNet, form="authors")
+bisenet_r18_coincheung = partial(BiSeNet, form="coincheung")

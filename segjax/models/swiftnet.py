@@ -1,0 +1,204 @@
+"""SwiftNet (Orsic et al., CVPR 2019): a light ladder on a ResNet-18, single scale with pyramid pooling, or an image
+pyramid. Layers and tensor names of orsic/swiftnet. Units are batch norm, ReLU, convolution, in that order, no bias.
+
+The published networks normalise inside, pixels 0..255 with the mean and deviation of Cityscapes; here as everywhere
+the images come normalised (`normalisation="swiftnet"`), which is the same number for number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.errors import UserError, did_you_mean
+from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite
+from segjax.models.backbones.resnet import ResNet
+from segjax.models.backbones.resnet_pyramid import PyramidResNet
+from segjax.models.checks import check_images
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
+from segjax.ops import adaptive_avg_pool, resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+TRUNKS: dict[str, Callable[..., nn.Module]] = {
+    # published with ResNets of basic blocks, whose maps are handed on after their ReLU; deeper ones would differ
+    **{f"resnet{depth}": partial(ResNet, depth) for depth in (18, 34)},
+    **{f"efficientnet_lite{n}": partial(EfficientNetLite, n) for n in range(3)},
+}
+POOL_ROWS = (8, 4, 2)
+
+
+class Unit(nn.Module):
+    """Batch norm, ReLU, convolution."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+    kernel_size: int = 3
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, features)."""
+        x = relu(self.norm(name="norm")(x))
+        return self.conv(self.features, self.kernel_size, name="conv")(x)
+
+
+class PyramidPooling(nn.Module):
+    """Means over grids of 8, 4 and 2 rows (columns by the aspect ratio), projected, upsampled and fused."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, features)."""
+        unit = partial(Unit, conv=self.conv, norm=self.norm, kernel_size=1)
+        x = unit(self.features, name="spp_bn")(x)
+        h, w = x.shape[1:3]
+        levels = [x]
+        for i, rows in enumerate(POOL_ROWS):
+            y = adaptive_avg_pool(x, (rows, max(1, round(rows * w / h))))
+            y = unit(self.features // len(POOL_ROWS), name=f"spp{i}")(y)
+            levels.append(resize(y, (h, w)))
+        return unit(self.features, name="spp_fuse")(jnp.concatenate(levels, -1))
+
+
+class SwiftNet(nn.Module):
+    """SwiftNet, single scale. Call: images (b, h, w, 3) normalised -> SegOutput.
+
+    trunk: a key of TRUNKS.
+    features: width of the decoder.
+    spp_momentum: of the batch norms in the pyramid pooling, whose maps have few pixels.
+    dropout: before the classifier; 0 as published.
+    """
+
+    num_classes: int
+    trunk: str = "resnet18"
+    features: int = 128
+    spp_momentum: float = 0.005
+    dropout: float = 0.0
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """One head."""
+        return {"logits": 1.0}
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
+        if self.trunk not in TRUNKS:
+            raise UserError(f"trunk={self.trunk!r} does not exist.{did_you_mean(self.trunk, TRUNKS)}")
+        dtype = jnp.dtype(self.dtype)
+        conv, norm = _layers(self, train)
+        maps = TRUNKS[self.trunk](conv=conv, norm=norm, remat=self.remat, name="backbone")(images.astype(dtype))
+        spp_norm = partial(norm, momentum=self.spp_momentum)
+        x = PyramidPooling(self.features, conv, spp_norm, name="backbone.spp.spp")(maps[32])
+        features = {f"stride{stride}": y for stride, y in maps.items()} | {"spp": x}
+        for i, stride in enumerate((16, 8, 4)):
+            name = f"backbone.upsample.{i}"
+            skip = Unit(self.features, conv, norm, kernel_size=1, name=f"{name}.bottleneck")(maps[stride])
+            x = _add(x, skip)
+            x = features[f"up{i}"] = Unit(self.features, conv, norm, name=f"{name}.blend_conv")(x)
+        return SegOutput(_classify(self, x, images, conv, norm, train), features=features)
+
+
+class SwiftNetPyramid(nn.Module):
+    """SwiftNet on an image pyramid. Call: images (b, h, w, 3) normalised -> SegOutput.
+
+    depth: of the ResNet, 18 or 34. features: width of the decoder.
+    scales: of the pyramid, each half of the one before (the names of norms and ladder follow from their number).
+    dropout: before the classifier; 0 as published.
+
+    The published network takes sizes whose maps of all scales fit together; others are padded by up to 3 pixels at
+    the end, and the logits cut.
+    """
+
+    num_classes: int
+    depth: int = 18
+    features: int = 128
+    scales: int = 3
+    dropout: float = 0.0
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """One head."""
+        return {"logits": 1.0}
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
+        if self.scales < 1:
+            raise UserError(f"scales={self.scales} must be 1 or more.")
+        conv, norm = _layers(self, train)
+        pads = [(0, 0 if self._fits(n) else -n % 2 ** (self.scales - 1)) for n in images.shape[1:3]]
+        x = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+        trunk = PyramidResNet(self.depth, conv, norm, self.remat, name="backbone")
+        levels = trunk([level.astype(jnp.dtype(self.dtype)) for level in self._pyramid(x)])
+
+        sums: dict[int, Array] = {}  # stride in pixels of the image -> maps of all scales that have it
+        for i, stride in enumerate((32, 16, 8, 4)):
+            project = conv(self.features, 1, name=f"backbone.upsample_bottlenecks.{i}")
+            for scale, maps in enumerate(levels):
+                y, key = project(maps[stride]), stride * 2**scale
+                sums[key] = sums[key] + y if key in sums else y
+        first, *rest = sorted(sums, reverse=True)
+        y, features = sums[first], {}
+        for i, stride in enumerate(rest):
+            name = f"backbone.upsample_blends.{i}.blend_conv"
+            y = Unit(self.features, conv, norm, name=name)(_add(y, sums[stride]))
+            features[f"upb{i}"] = y
+        logits = _classify(self, y, x, conv, norm, train)
+        return SegOutput(logits[:, : images.shape[1], : images.shape[2]], features=features)
+
+    def _pyramid(self, x: Array) -> Sequence[Array]:
+        """The image, and the image shrunk to 1/2, 1/4, ... by bicubic interpolation without antialiasing."""
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        factors = [0.5**scale for scale in range(1, self.scales)]
+        sizes = [tuple(int(n * factor) for n in x.shape[1:3]) for factor in factors]
+        smaller = [resize(wide, s, method="bicubic", scale_factor=f) for s, f in zip(sizes, factors)]
+        return [x, *smaller]
+
+    def _fits(self, n: int) -> bool:
+        """Whether maps of the same stride have the same size at all scales, for an image of n pixels."""
+        sides = [[-(-(n // 2**s) // stride) for s in range(self.scales)] for stride in (4, 8, 16, 32)]
+        pairs = [(i, s) for i in range(1, 4) for s in range(1, self.scales)]
+        return n >= 2 ** (self.scales - 1) and all(sides[i - 1][s] == sides[i][s - 1] for i, s in pairs)
+
+
+def _layers(network: SwiftNet | SwiftNetPyramid, train: bool) -> tuple[ModuleDef, ModuleDef]:
+    dtype = jnp.dtype(network.dtype)
+    norm = partial(BatchNorm, train=train, momentum=network.bn_momentum, eps=network.bn_eps, dtype=dtype)
+    return partial(Conv, dtype=dtype, kernel_init=kaiming_fan_out), norm
+
+
+def _add(x: Array, skip: Array) -> Array:
+    """x upsampled to the size of skip, plus skip."""
+    return resize(x, skip.shape[1:3]) + skip
+
+
+def _classify(network, x: Array, images: Array, conv: ModuleDef, norm: ModuleDef, train: bool) -> Array:
+    """Logits (b, h, w, k) at the size of the images. Called in the network's compact method."""
+    x = relu(norm(name="logits.norm")(x))
+    x = Dropout(network.dropout, train=train, name="drop")(x)
+    x = conv(network.num_classes, 1, use_bias=True, name="logits.conv")(x)
+    return resize(x.astype(jnp.promote_types(x.dtype, jnp.float32)), images.shape[1:3])
+
+
+swiftnet_r18 = partial(SwiftNet, trunk="resnet18")
+swiftnet_r18_pyramid = partial(SwiftNetPyramid, depth=18)
+swiftnet_efficientnet_lite0 = partial(SwiftNet, trunk="efficientnet_lite0", bn_eps=BN_EPS)
