@@ -129,7 +129,7 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
             stage.model.options.update(width=0.1, levels=3)
             stage.flow.measure = 2
         if stage.kind == "evaluate":
-            stage.batch_size = 2
+            stage.update(batch_size=2, protocol="single")  # the others enlarge the images
             if stage.window:
                 stage.window = (64, 64)
     return config

@@ -192,11 +192,7 @@ def with_propagation(config, method):
     config.stages = ("propagate", "train", "evaluate")
     if method != "flow":
         config.stages = ("train_video", *config.stages)
-        if small:
-            video = common.train_video((128, 128), epochs=2, batch=16, width=0.5, levels=4)
-            video["optimizer"]["lr"] = 1e-3
-        else:
-            video = common.train_video((256, 256), epochs=400, batch=128)
+        video = common.train_video_street() if small else common.train_video((256, 256), epochs=400, batch=128)
         video["model"]["name"] = "sdcnet2d_recon" if method == "reconstruction" else "sdcnet2d"
         config.train_video = video
     checkpoint = "" if method == "flow" else "train_video"
