@@ -66,7 +66,7 @@ def test_a_data_set_like_any_other(tmp_path):
     image = np.random.default_rng(10).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     assert (record.image == image).all() and (record.label == MAP.encode(image[..., 0] % 12)).all()
     assert record.frame == 11 and record.sequence == "v" and source.class_names == MAP.class_names
-    raw = source._reader[4]
+    raw = source._reader("lp")[4]
     assert raw["source_name"] == b"v_10" and raw["step"] == 1 and raw["direction"] == -1 and raw["mode"] == b"lp"
     assert finish(made, 2) == directory  # again: nothing
     assert not list((tmp_path / "shards").glob("*.array_record"))

@@ -70,7 +70,7 @@ def test_report_records_and_sheets(done, street_dir):
     real = {(s, f): i for i, (s, f) in enumerate(zip(index.sequences, index.frames))}
     video = open_source("synthetic_street", "train", data_dir=street_dir, builder_options=STREET, labelled_only=False)
     for i in range(0, total, 5):
-        a, b, raw = jp[i], lp[i], lp._reader[i]
+        a, b, raw = jp[i], lp[i], lp._reader("lp")[i]
         assert (a.label == b.label).all() and a.name == b.name
         frame = video[real[b.sequence, b.frame]]
         assert (b.image == frame.image).all() and (a.image != frame.image).any()
@@ -231,5 +231,5 @@ def test_a_trained_network_carries_labels(street_dir, tmp_path):
     reports = run_recipe(recipe, workdir=tmp_path)
     assert reports["propagate"]["model"] == "sdcnet2d_recon, step 2" and reports["propagate"]["carried"]["+1"] >= 1
     jp = open_source(reports["propagate"]["dataset"], "jp")
-    assert jp._reader[0]["model"] == b"sdcnet2d_recon, step 2" and jp._reader[0]["method"] == b"reconstruction"
+    assert jp._reader("jp")[0]["model"] == b"sdcnet2d_recon, step 2" and jp._reader("jp")[0]["method"] == b"reconstruction"
     assert (jp[0].label != 255).mean() > 0.5

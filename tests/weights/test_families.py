@@ -347,7 +347,7 @@ def test_a_family_that_does_not_fit_fails():
 def test_every_family_has_a_test_or_needs_no_names():
     tested = {source for source, *_ in FAMILIES.values()}
     elsewhere = {"efficientnet_lite", "gsvnet"}  # real weights; above
-    identity = {"kazuto1011"}
+    identity = {"kazuto1011", "sdcnet"}
     assert tested | elsewhere | identity | WITHOUT_NETWORK == set(SOURCES)
 
 
