@@ -52,12 +52,14 @@ squared_distances.defvjp(_distances_forward, _distances_backward)
 class Encoding(nn.Module):
     """Sum over the pixels of their residuals to each codeword, softly assigned; then norm, ReLU, mean over codewords.
 
+    square_scale: pixels are assigned by softmax(scale^2 distance^2), or by softmax(scale distance^2).
     The norm has one mean and variance per codeword. Leaves besides the layers': 3.codewords (k, d), 3.scale (k,).
     """
 
     conv: ModuleDef
     norm: ModuleDef
     codewords: int = 32
+    square_scale: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -69,7 +71,8 @@ class Encoding(nn.Module):
         scale = self.param("3.scale", _uniform(-1, 0), (k,), jnp.float32)
         wide = jnp.promote_types(x.dtype, jnp.float32)
         x, codewords, scale = (y.astype(wide) for y in (x.reshape(x.shape[0], -1, d), codewords, scale))
-        share = jax.nn.softmax(scale * squared_distances(x, codewords), axis=-1)  # b n k
+        factor = jnp.square(scale) if self.square_scale else scale
+        share = jax.nn.softmax(factor * squared_distances(x, codewords), axis=-1)  # b n k
         pixels = jnp.einsum("bnk,bnd->bdk", share, x, precision=jax.lax.Precision.HIGHEST)
         residuals = pixels - share.sum(1)[:, None] * codewords.T
         return relu(self.norm(name="4")(residuals)).mean(-1)
@@ -103,6 +106,8 @@ class EncNet(nn.Module):
     lateral: fuse layer2 and layer3 into the features that are encoded (published for VOC and Pascal Context).
     output_stride: 8 as published, 16 or 32.
     codewords: size of the dictionary.
+    square_scale: how pixels are assigned to codewords, see `Encoding`: True in the Tramac port, whose weights this
+        network equals; False in PyTorch-Encoding and the paper, where scales are negative.
     """
 
     num_classes: int
@@ -111,6 +116,7 @@ class EncNet(nn.Module):
     aux: bool = True
     output_stride: int = 8
     codewords: int = 32
+    square_scale: bool = True
     dropout: float = 0.1
     dtype: str = "float32"
     bn_momentum: float = 0.1
@@ -139,7 +145,9 @@ class EncNet(nn.Module):
 
         # the vectors per image stay wide: one number there scales a whole map
         wide = jnp.promote_types(dtype, jnp.float32)
-        encoding = Encoding(conv, partial(norm, dtype=wide), self.codewords, name="head.encmodule.encoding")(x)
+        encoding = Encoding(
+            conv, partial(norm, dtype=wide), self.codewords, self.square_scale, name="head.encmodule.encoding"
+        )(x)
         gamma = jax.nn.sigmoid(Linear(512, wide, name="head.encmodule.fc.0")(encoding))
         x = relu(x + x * gamma[:, None, None].astype(dtype))
         logits = conv(self.num_classes, 1, use_bias=True, name="head.conv6.1")(drop(name="head.conv6.0")(x))
