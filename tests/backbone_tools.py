@@ -5,6 +5,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.models.backbones.densenet import DenseNet
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.layers import BatchNorm, Conv
 from segjax.typing import SegOutput
@@ -36,8 +37,12 @@ class Classifier(nn.Module):
         if isinstance(trunk, ResNet):
             maps = trunk.stages(images)
             maps["stem"], x = maps["layer0"], maps["layer4"]
+        elif isinstance(trunk, DenseNet):
+            maps = trunk.stages(images)
+            x = maps["norm5"]
         else:
             maps = trunk(images)
             x = maps["head"]
+        pooled = nn.relu(x) if isinstance(trunk, DenseNet) else x
         maps = {str(k): v for k, v in maps.items()} | {"features": x}
-        return SegOutput(Linear(1000, name=self.fc)(x.mean((1, 2))), features=maps)
+        return SegOutput(Linear(1000, name=self.fc)(pooled.mean((1, 2))), features=maps)

@@ -67,11 +67,14 @@ def to_flax(value: np.ndarray, kind: str) -> np.ndarray:
     return value if axes is None else value.transpose(axes)
 
 
-def formula_variables(module, tensors: list | None = None, *, small: str = "^$", unused: str = "^$", dtype=np.float32):
+def formula_variables(
+    module, tensors: list | None = None, *, small: str = "^$", unused: str = "^$", dtype=np.float32, other=None
+):
     """Variables of `module` filled by formula.
 
     tensors: [name, shape, kind] of the published network; then the names must be the same on both sides, except those
         matching `unused`. Without it kinds follow from our own leaves, `small` names the BN weights scaled by 0.25.
+    other: values of tensors that are stored instead.
     """
     template = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
     leaves = {torch_name(path): (path, leaf.shape) for path, leaf in flatten_dict(template).items()}
@@ -85,7 +88,8 @@ def formula_variables(module, tensors: list | None = None, *, small: str = "^$",
     for name, shape, kind in tensors:
         if name in leaves:
             path, ours = leaves[name]
-            value = to_flax(formula(name, tuple(shape), kind), kind)
+            stored = other is not None and name in other
+            value = other[name] if stored else to_flax(formula(name, tuple(shape), kind), kind)
             assert value.shape == ours, f"{name}: published {value.shape}, ours {ours}"
             filled[path] = value.astype(dtype)
     return unflatten_dict(filled)
@@ -96,6 +100,8 @@ def _published(path, shape, name, small):
         return ((shape[3], shape[2], *shape[:2]), "conv") if len(shape) == 4 else (shape[::-1], "linear")
     if path[-1] == "scale":
         return shape, "bn_weight_small" if re.search(small, name) else "bn_weight"
+    if path[-1] not in LEAVES:  # a parameter of no layer (EncNet's codewords); of any value where none is stored
+        return shape, "bias"
     return shape, {"bias": "bias", "mean": "bn_mean", "var": "bn_var"}[path[-1]]
 
 
@@ -152,6 +158,11 @@ def assert_mids(stored, features, tolerance: float) -> int:
     return count
 
 
+def load_other(folder: Path, spec: dict) -> dict[str, np.ndarray]:
+    """Tensors that are stored, not computed by formula."""
+    return dict(np.load(folder / spec["other_file"])) if "other_file" in spec else {}
+
+
 def load_spec(folder: Path) -> dict:
     return json.loads((folder / "spec.json").read_text())
 
@@ -160,7 +171,7 @@ def check_eval(module, folder: Path, case: int, tolerance: float, *, unused: str
     """Eval-mode outputs and intermediate maps of one stored case, float32."""
     spec = load_spec(folder)
     stored = np.load(folder / f"case{case}.npz")
-    variables = formula_variables(module, spec["tensors"], unused=unused)
+    variables = formula_variables(module, spec["tensors"], unused=unused, other=load_other(folder, spec))
     images = formula_input(tuple(spec["cases"][case]["input_shape"]), formula=spec["input_formula"])
     output = _jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     for name, value in heads(output).items():
@@ -181,7 +192,9 @@ def check_train(
     stored = np.load(folder / f"case{case}.npz")
     dtype = np.float64 if x64 else np.float32
     with jax.enable_x64(True) if x64 else nullcontext():
-        variables = formula_variables(module, spec["tensors"], unused=unused, dtype=dtype)
+        variables = formula_variables(
+            module, spec["tensors"], unused=unused, dtype=dtype, other=load_other(folder, spec)
+        )
         images = formula_input(tuple(spec["cases"][case]["input_shape"]), dtype, spec["input_formula"])
 
         def scalar(params, stats, images):
@@ -223,7 +236,8 @@ def check_train(
 def check_fixture(module, path: Path, tolerance: float, *, heads: Callable = heads_of):
     """Eval-mode outputs of the small copy in tests/fixtures."""
     stored = np.load(path)
-    variables = formula_variables(module, small=str(stored["small"]))
+    other = {key[7:]: stored[key] for key in stored.files if key.startswith("other__")}
+    variables = formula_variables(module, small=str(stored["small"]), other=other)
     formula = str(stored["input_formula"]) if "input_formula" in stored else ""
     images = formula_input(tuple(stored["input_shape"]), formula=formula)
     output = _jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
@@ -252,5 +266,6 @@ def write_fixture(folder: Path, case: int, path: Path, *, thin: int = 2) -> None
         strides[f"stride__{name}"] = thin * (1 if full else int(stored[f"{key}__stride"]))
         outputs[key] = (stored[key] if full else stored[f"{key}__sub"])[:, :, ::thin, ::thin]
     small = spec.get("bn_weight_small_pattern", "^$")
+    outputs |= {f"other__{name}": value for name, value in load_other(folder, spec).items()}
     about = dict(input_shape=spec["cases"][case]["input_shape"], small=small, **strides)
     np.savez_compressed(path, input_formula=spec["input_formula"], **about, **outputs)

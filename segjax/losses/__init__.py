@@ -3,6 +3,7 @@
 from segjax.losses.boundary_aware import boundary_aware_cross_entropy
 from segjax.losses.cross_entropy import cross_entropy
 from segjax.losses.ohem import ohem_cross_entropy
+from segjax.losses.presence import presence_cross_entropy
 from segjax.losses.relaxation import relaxed_cross_entropy
 from segjax.losses.soft_targets import soft_target_cross_entropy, soft_targets
 
@@ -15,7 +16,7 @@ LOSSES = {
 }
 
 # these take logits at their own resolution; the labels come down to them
-AT_LOGIT_SIZE = ("soft_target_cross_entropy",)
+AT_LOGIT_SIZE = ("soft_target_cross_entropy", "presence_cross_entropy")
 
 __all__ = [
     "AT_LOGIT_SIZE",
@@ -23,6 +24,7 @@ __all__ = [
     "boundary_aware_cross_entropy",
     "cross_entropy",
     "ohem_cross_entropy",
+    "presence_cross_entropy",
     "relaxed_cross_entropy",
     "soft_target_cross_entropy",
     "soft_targets",

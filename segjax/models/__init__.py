@@ -16,6 +16,7 @@ from segjax.models.deeplabv3plus import (
     deeplabv3plus_efficientnet_lite0,
     deeplabv3plus_efficientnet_lite1,
     deeplabv3plus_efficientnet_lite2,
+    deeplabv3plus_mobilenet_v2,
     deeplabv3plus_r18,
     deeplabv3plus_r50,
     deeplabv3plus_r101,
@@ -24,9 +25,12 @@ from segjax.models.deeplabv3plus import (
     deeplabv3plus_srnx101,
     deeplabv3plus_wrn38,
 )
+from segjax.models.encnet import encnet_r50, encnet_r101
 from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
 from segjax.models.flownets import FlowNet2S
+from segjax.models.icnet import icnet_r50
+from segjax.models.ocr import hrnet_w18_ocr, hrnet_w48_ocr
 from segjax.models.pspnet import pspnet_r50, pspnet_r101
 from segjax.models.sdcnet import SDCNet2D
 from segjax.models.swiftnet import swiftnet_efficientnet_lite0, swiftnet_r18, swiftnet_r18_pyramid
@@ -41,6 +45,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv3plus_efficientnet_lite0": deeplabv3plus_efficientnet_lite0,
     "deeplabv3plus_efficientnet_lite1": deeplabv3plus_efficientnet_lite1,
     "deeplabv3plus_efficientnet_lite2": deeplabv3plus_efficientnet_lite2,
+    "deeplabv3plus_mobilenet_v2": deeplabv3plus_mobilenet_v2,
     "deeplabv3plus_r18": deeplabv3plus_r18,
     "deeplabv3plus_r50": deeplabv3plus_r50,
     "deeplabv3plus_r101": deeplabv3plus_r101,
@@ -48,9 +53,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv3plus_srnx50": deeplabv3plus_srnx50,
     "deeplabv3plus_srnx101": deeplabv3plus_srnx101,
     "deeplabv3plus_wrn38": deeplabv3plus_wrn38,
+    "encnet_r50": encnet_r50,
+    "encnet_r101": encnet_r101,
     "fastscnn": FastSCNN,
     "fcn_r50": fcn_r50,
     "fcn_r101": fcn_r101,
+    "hrnet_w18_ocr": hrnet_w18_ocr,
+    "hrnet_w48_ocr": hrnet_w48_ocr,
+    "icnet_r50": icnet_r50,
     "pspnet_r50": pspnet_r50,
     "pspnet_r101": pspnet_r101,
     "swiftnet_efficientnet_lite0": swiftnet_efficientnet_lite0,

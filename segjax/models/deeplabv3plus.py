@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite
+from segjax.models.backbones.mobilenet_v2 import MobileNetV2
 from segjax.models.backbones.resnet import (
     VPLR_STEM,
     ResNet,
@@ -38,6 +39,7 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     "se_resnext50_32x4d": partial(se_resnext50_32x4d, dilation_rule="all_blocks"),
     "se_resnext101_32x4d": partial(se_resnext101_32x4d, dilation_rule="all_blocks"),
     "wide_resnet38": WideResNet38,
+    "mobilenet_v2": partial(MobileNetV2, name="backbone"),
     **{f"efficientnet_lite{n}": partial(EfficientNetLite, n, name="backbone") for n in range(3)},
 }
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # the same field of view in image pixels
@@ -210,3 +212,6 @@ _lite = partial(
 deeplabv3plus_efficientnet_lite0 = partial(_lite, trunk="efficientnet_lite0")
 deeplabv3plus_efficientnet_lite1 = partial(_lite, trunk="efficientnet_lite1")
 deeplabv3plus_efficientnet_lite2 = partial(_lite, trunk="efficientnet_lite2")
+deeplabv3plus_mobilenet_v2 = partial(
+    DeepLabV3Plus, trunk="mobilenet_v2", output_stride=16, aspp_channels=128, skip_channels=32, decoder_channels=96
+)

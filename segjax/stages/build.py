@@ -156,14 +156,19 @@ def _summary(report: weights.LoadReport) -> str:
 
 
 def loss_terms(
-    settings: Mapping[str, Any], loss_weights: Mapping[str, float], *, ignore_label: int = 255
+    settings: Mapping[str, Any],
+    loss_weights: Mapping[str, float],
+    *,
+    ignore_label: int = 255,
+    loss_names: Mapping[str, str] | None = None,
 ) -> tuple[LossTerm, ...]:
     """The terms of `train.loss`: name -> {name, on, weight, options, align_corners}.
 
     on: an output of the network; "aux", the mean over its auxiliary heads; or "heads" (default), all of its outputs
         with the weights they were published with, `loss_weights`; the terms are then called NAME and NAME.HEAD.
+    loss_names: outputs that are no map (EncNet's "se") -> the loss that "heads" uses there instead, without options.
     """
-    terms = []
+    terms, loss_names = [], loss_names or {}
     for key in sorted(settings):
         term, where = settings[key], f"train.loss.{key}"
         check_keys(term, {"name", "on", "weight", "options", "align_corners"}, where=where, required=["name"])
@@ -172,14 +177,17 @@ def loss_terms(
         options = options_of(term.get("options", {}), function, where=f"{where}.options", given=given)
         on = term.get("on", "heads")
         for head, share in (loss_weights if on == "heads" else {on: 1.0}).items():
+            own = loss_names.get(head) if on == "heads" else None
             terms.append(
                 LossTerm(
                     name=f"{key}.{head}" if on == "heads" and head != "logits" else key,
-                    function=_with_epoch(function, ignore_label=ignore_label, **options),
+                    function=_with_epoch(losses.LOSSES[own], ignore_label=ignore_label)
+                    if own
+                    else _with_epoch(function, ignore_label=ignore_label, **options),
                     weight=term.get("weight", 1.0) * share,
                     on=head,
                     align_corners=term.get("align_corners", False),
-                    resize=term["name"] not in losses.AT_LOGIT_SIZE,
+                    resize=(own or term["name"]) not in losses.AT_LOGIT_SIZE,
                 )
             )
     if not terms:

@@ -169,7 +169,7 @@ def build_step(settings, table, state, model, schedule, optimizer, mesh, seed, b
     options = options_of(settings.get("augment", {}), augment.augment_batch, where="train.augment", given=given)
     step = make_train_step(
         model.apply,
-        build.loss_terms(settings["loss"], model.loss_weights),
+        build.loss_terms(settings["loss"], model.loss_weights, loss_names=getattr(model, "loss_names", None)),
         optimizer,
         schedule,
         functools.partial(augment.augment_batch, seed=seed, crop=bucket.crop, mean=mean, std=std, **options),

@@ -37,7 +37,7 @@ def _heads(term: LossTerm, output: SegOutput) -> list[Array]:
     if term.on == "logits":
         return [output.logits]
     if term.on == "aux" and output.aux:
-        return list(output.aux.values())
+        return [head for head in output.aux.values() if head.ndim == output.logits.ndim]  # maps only
     if term.on in output.aux:
         return [output.aux[term.on]]
     raise UserError(

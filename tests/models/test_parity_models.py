@@ -54,6 +54,15 @@ def all_scales(output):
     return scales | largest_scale(output)
 
 
+def icnet_heads(output):
+    low = {"out1": output.features["low.logits"], "out2": output.aux["aux8"], "out3": output.aux["aux16"]}
+    return {"out0": output.logits} | low
+
+
+def quarter_size(output):
+    return {"logits": output.features["low.logits"], "aux": output.features["low.aux"]}
+
+
 ROWS = [
     Row("fastscnn", "fastscnn", (1e-5, 2e-4, 6e-3), dict(aux=True), quick=True),
     Row("deeplabv2_r101", "deeplabv2_r101", (1e-5, 5e-5, 1e-2), {}, 21, heads=largest_scale, train_heads=all_scales),
@@ -72,6 +81,18 @@ ROWS = [
     Row("pspnet_r101", "pspnet_r101", (2e-5, 2e-4, 1e-2), {}, heads=main_head, train_heads=heads_of),
     Row("bisenet_r18", "bisenet_r18", (1e-5, 3e-4, 8e-2), {}, heads=bisenet_heads, buffers=3e-5),
     Row("bisenet_r18_coincheung", "bisenetv1_coincheung", (2e-5, 2e-3, 3e-2), {}, buffers=3e-5),
+    Row("encnet_r50", "encnet_r50", (1e-5, 7e-5, 4e-3), {}, unused=r"^pretrained\.fc\."),
+    Row("encnet_r101", "encnet_r101_lateral", (1e-5, 1e-4, 6e-3), dict(lateral=True), 21, unused=r"^pretrained\.fc\."),
+    Row("hrnet_w48_ocr", "hrnet_w48_ocr", (1e-5, 3e-4, 4e-2), {}, heads=quarter_size),
+    Row(
+        "icnet_r50",
+        "icnet_r50",
+        (4e-5, 9e-4, 2e-2),
+        {},
+        unused=r"^pretrained\.fc\.",
+        heads=icnet_heads,
+        buffers=3e-5,
+    ),
     Row("swiftnet_r18", "swiftnet_r18", (2e-5, 5e-5, 1e-3), {}, unused=r"img_(mean|std)$"),
     Row("swiftnet_r18_pyramid", "swiftnet_r18_pyramid", (1e-5, 5e-5, 4e-2), {}, unused=r"img_(mean|std)$"),
 ]

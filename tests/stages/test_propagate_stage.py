@@ -231,5 +231,7 @@ def test_a_trained_network_carries_labels(street_dir, tmp_path):
     reports = run_recipe(recipe, workdir=tmp_path)
     assert reports["propagate"]["model"] == "sdcnet2d_recon, step 2" and reports["propagate"]["carried"]["+1"] >= 1
     jp = open_source(reports["propagate"]["dataset"], "jp")
-    assert jp._reader("jp")[0]["model"] == b"sdcnet2d_recon, step 2" and jp._reader("jp")[0]["method"] == b"reconstruction"
+    assert (
+        jp._reader("jp")[0]["model"] == b"sdcnet2d_recon, step 2" and jp._reader("jp")[0]["method"] == b"reconstruction"
+    )
     assert (jp[0].label != 255).mean() > 0.5

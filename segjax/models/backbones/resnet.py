@@ -161,8 +161,11 @@ class ResNet(nn.Module):
         return {stride: stages[f"layer{i}"] for i, (stride, _, _) in enumerate(self._plan(), start=1)}
 
     @nn.compact
-    def stages(self, images: Array) -> dict[str, Array]:
-        """images (b, h, w, 3) -> {"layer0": after the pooling, "layer1", ..., "layer4"}."""
+    def stages(self, images: Array, between: Callable[[str, Array], Array] | None = None) -> dict[str, Array]:
+        """images (b, h, w, 3) -> {"layer0": after the pooling, "layer1", ..., "layer4"}.
+
+        between: (name of a stage, its map) -> what the next stage sees in place of the map.
+        """
         plan, block = self._plan(), self._block()
         x = images
         deep = len(self.stem_names) == 6
@@ -179,6 +182,7 @@ class ResNet(nn.Module):
                     name=f"layer{i}.{j}",
                 )(x)  # fmt: skip
             maps[f"layer{i}"] = x
+            x = x if between is None else between(f"layer{i}", x)
         return maps
 
     def _plan(self) -> Plan:

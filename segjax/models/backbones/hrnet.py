@@ -1,0 +1,103 @@
+"""HRNetV2 (Wang et al., TPAMI 2020): four resolutions side by side, which exchange after every module.
+
+Layer table and tensor names of HRNet/HRNet-Semantic-Segmentation, branch HRNet-OCR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from segjax.errors import UserError
+from segjax.models.backbones.resnet import BasicBlock, Bottleneck
+from segjax.models.layers import relu
+from segjax.ops import resize
+from segjax.typing import Array
+
+ModuleDef = Callable[..., nn.Module]
+WIDTHS = (18, 32, 48)
+MODULES = {2: 1, 3: 4, 4: 3}  # of each stage; a stage has as many branches as its number says
+BLOCKS = 4  # per branch and module
+
+
+class HRNet(nn.Module):
+    """Trunk. Call: images (b, h, w, 3) -> {4: (b, h/4, w/4, width), 8: 2 width, 16: 4 width, 32: 8 width channels}.
+
+    width: 18, 32 or 48.
+    conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
+    align_corners: of the upsampling between the branches; True for the OCR weights, False for the ImageNet ones.
+    remat: recompute each block in the backward pass.
+    """
+
+    width: int
+    conv: ModuleDef
+    norm: ModuleDef
+    align_corners: bool = True
+    remat: bool = False
+
+    def __call__(self, images: Array) -> dict[int, Array]:
+        """images (b, h, w, 3) -> maps by stride, finest first."""
+        stages = self.stages(images)
+        return {stride: stages[f"stage4.{i}"] for i, stride in enumerate((4, 8, 16, 32))}
+
+    @nn.compact
+    def stages(self, images: Array) -> dict[str, Array]:
+        """images (b, h, w, 3) -> {"layer1", "stage2_0", "stage3_3", "stage4_b0", "stage4_b3": before the last exchange
+        of their stage; "stage4.0" to "stage4.3": the four outputs}."""
+        if self.width not in WIDTHS:
+            raise UserError(f"HRNet width {self.width} does not exist; choose one of {', '.join(map(str, WIDTHS))}.")
+        basic, bottleneck = (nn.remat(block) if self.remat else block for block in (BasicBlock, Bottleneck))
+        x = images
+        for i in (1, 2):
+            x = relu(self.norm(name=f"bn{i}")(self.conv(64, 3, 2, name=f"conv{i}")(x)))
+        for i in range(4):
+            x = bottleneck(64, self.conv, self.norm, name=f"layer1.{i}")(x)
+        maps = {"layer1": x}
+        branches = [x]
+        for stage, modules in MODULES.items():
+            branches = self._transition(branches, stage)
+            for m in range(modules):
+                name = f"stage{stage}.{m}"
+                for b, channels in enumerate(self._channels(stage)):
+                    for i in range(BLOCKS):
+                        block = basic(channels, self.conv, self.norm, name=f"{name}.branches.{b}.{i}")
+                        branches[b] = block(branches[b])
+                before = branches
+                branches = [self._fuse(branches, i, name) for i in range(stage)]
+            if stage == 4:
+                maps |= {"stage4_b0": before[0], "stage4_b3": before[3]}
+            else:
+                maps |= {"stage2_0": before[0]} if stage == 2 else {"stage3_3": before[2]}
+        return maps | {f"stage4.{i}": y for i, y in enumerate(branches)}
+
+    def _channels(self, stage: int) -> list[int]:
+        return [self.width * 2**i for i in range(stage)]
+
+    def _conv(self, x: Array, channels: int, kernel: int, stride: int, name: str) -> Array:
+        """Convolution NAME.0 and norm NAME.1."""
+        x = self.conv(channels, kernel, stride, name=f"{name}.0")(x)
+        return self.norm(name=f"{name}.1")(x)
+
+    def _transition(self, branches: list[Array], stage: int) -> list[Array]:
+        """One branch more, made of the coarsest one at half its resolution; the first also changes branch 0's width."""
+        channels, name = self._channels(stage), f"transition{stage - 1}"
+        coarser = relu(self._conv(branches[-1], channels[-1], 3, 2, f"{name}.{stage - 1}.0"))
+        if stage == 2:
+            branches = [relu(self._conv(branches[0], channels[0], 3, 1, f"{name}.0"))]
+        return [*branches, coarser]
+
+    def _fuse(self, branches: list[Array], i: int, name: str) -> Array:
+        """ReLU of the sum of all branches, brought to resolution and width of branch i."""
+        total = None
+        for j, x in enumerate(branches):
+            prefix = f"{name}.fuse_layers.{i}.{j}"
+            if j > i:
+                x = self._conv(x, branches[i].shape[-1], 1, 1, prefix)
+                x = resize(x, branches[i].shape[1:3], align_corners=self.align_corners)
+            for k in range(i - j):
+                last = k == i - j - 1
+                x = self._conv(x, branches[i if last else j].shape[-1], 3, 2, f"{prefix}.{k}")
+                x = x if last else relu(x)
+            total = x if total is None else total + x
+        return relu(total)

@@ -1,0 +1,183 @@
+"""EncNet (Zhang et al., CVPR 2018): channel weights from a learned dictionary, and a loss on which classes are present.
+
+Layer table of PyTorch-Encoding, tensor names of Tramac's port: deep-stem ResNet at stride 8 with torchvision's dilation
+rule, bilinear upsampling with align_corners=True.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segjax.models.backbones.resnet import DEEP_STEM, ResNet
+from segjax.models.checks import check_images
+from segjax.models.heads import FCNHead, upsample_logits
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu, torch_default
+from segjax.ops import resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+
+@jax.custom_vjp
+def squared_distances(x: Array, codewords: Array) -> Array:
+    """|x_i - c_k|^2 of x (b, n, d) and codewords (k, d): (b, n, k).
+
+    The differences are summed where they are made (one fused reduction: never an array (b, n, k, d)); the expansion
+    |x|^2 - 2 x c + |c|^2 would lose the digits that the softmax of the distances needs.
+    """
+    return jnp.sum(jnp.square(x[:, :, None] - codewords), axis=-1)
+
+
+def _distances_forward(x, codewords):
+    return squared_distances(x, codewords), (x, codewords)
+
+
+def _distances_backward(residuals, g):
+    x, codewords = residuals
+    product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    x_grad = x * g.sum(-1, keepdims=True) - product("bnk,kd->bnd", g, codewords)
+    c_grad = codewords * g.sum((0, 1))[:, None] - product("bnk,bnd->kd", g, x)
+    return 2 * x_grad, 2 * c_grad
+
+
+squared_distances.defvjp(_distances_forward, _distances_backward)
+
+
+class Encoding(nn.Module):
+    """Sum over the pixels of their residuals to each codeword, softly assigned; then norm, ReLU, mean over codewords.
+
+    square_scale: pixels are assigned by softmax(scale^2 distance^2), or by softmax(scale distance^2).
+    The norm has one mean and variance per codeword. Leaves besides the layers': 3.codewords (k, d), 3.scale (k,).
+    """
+
+    conv: ModuleDef
+    norm: ModuleDef
+    codewords: int = 32
+    square_scale: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, d) -> (b, d)."""
+        d, k = x.shape[-1], self.codewords
+        x = relu(self.norm(name="1")(self.conv(d, 1, name="0")(x)))
+        bound = (k * d) ** -0.5
+        codewords = self.param("3.codewords", _uniform(-bound, bound), (k, d), jnp.float32)
+        scale = self.param("3.scale", _uniform(-1, 0), (k,), jnp.float32)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        x, codewords, scale = (y.astype(wide) for y in (x.reshape(x.shape[0], -1, d), codewords, scale))
+        factor = jnp.square(scale) if self.square_scale else scale
+        share = jax.nn.softmax(factor * squared_distances(x, codewords), axis=-1)  # b n k
+        pixels = jnp.einsum("bnk,bnd->bdk", share, x, precision=jax.lax.Precision.HIGHEST)
+        residuals = pixels - share.sum(1)[:, None] * codewords.T
+        return relu(self.norm(name="4")(residuals)).mean(-1)
+
+
+def _uniform(low: float, high: float) -> Callable[..., Array]:
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, low, high)
+
+
+class Linear(nn.Module):
+    """torch.nn.Linear on (b, c). Leaves: kernel (c, features), bias (features,)."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, c) -> (b, features)."""
+        c = x.shape[-1]
+        kernel = self.param("kernel", torch_default, (c, self.features), jnp.float32)
+        bias = self.param("bias", _uniform(-(c**-0.5), c**-0.5), (self.features,), jnp.float32)
+        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+
+
+class EncNet(nn.Module):
+    """EncNet. Call: images (b, h, w, 3) normalised -> SegOutput.
+
+    aux: auxiliary outputs "se" (b, k), logits of the classes' presence in the image, for the loss
+        `presence_cross_entropy`; and "aux", an FCN head on layer3 at input size.
+    depth: of the ResNet, 50 or 101.
+    lateral: fuse layer2 and layer3 into the features that are encoded (published for VOC and Pascal Context).
+    output_stride: 8 as published, 16 or 32.
+    codewords: size of the dictionary.
+    square_scale: how pixels are assigned to codewords, see `Encoding`: True in the Tramac port, whose weights this
+        network equals; False in PyTorch-Encoding and the paper, where scales are negative.
+    """
+
+    num_classes: int
+    depth: int = 101
+    lateral: bool = False
+    aux: bool = True
+    output_stride: int = 8
+    codewords: int = 32
+    square_scale: bool = True
+    dropout: float = 0.1
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
+        dtype = jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype)
+        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        drop = partial(Dropout, self.dropout, train=train)
+        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=True)
+
+        trunk = ResNet(
+            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, stem_names=DEEP_STEM,
+            remat=self.remat, name="pretrained",
+        )  # fmt: skip
+        maps = trunk.stages(images.astype(dtype))
+        x = relu(norm(name="head.conv5.1")(conv(512, 3, name="head.conv5.0")(maps["layer4"])))
+        features = maps | {"conv5": x}
+        if self.lateral:
+            x = self._fuse(x, maps, conv, norm)
+
+        # the vectors per image stay wide: one number there scales a whole map
+        wide = jnp.promote_types(dtype, jnp.float32)
+        encoding = Encoding(
+            conv, partial(norm, dtype=wide), self.codewords, self.square_scale, name="head.encmodule.encoding"
+        )(x)
+        gamma = jax.nn.sigmoid(Linear(512, wide, name="head.encmodule.fc.0")(encoding))
+        x = relu(x + x * gamma[:, None, None].astype(dtype))
+        logits = conv(self.num_classes, 1, use_bias=True, name="head.conv6.1")(drop(name="head.conv6.0")(x))
+
+        aux = {}
+        if self.aux:
+            aux["se"] = Linear(self.num_classes, wide, name="head.encmodule.selayer")(encoding)
+            aux["aux"] = upsample(FCNHead(self.num_classes, conv, norm, drop, name="auxlayer.block")(maps["layer3"]))
+        return SegOutput(upsample(logits), aux, features)
+
+    def _fuse(self, x: Array, maps: dict[str, Array], conv: ModuleDef, norm: ModuleDef) -> Array:
+        """conv5's map with projections of layer2 and layer3 (at coarser strides resized to its size)."""
+        branches = [x]
+        for i, stage in enumerate(("layer2", "layer3")):
+            y = conv(512, 1, name=f"head.connect.{i}.0")(maps[stage])
+            y = relu(norm(name=f"head.connect.{i}.1")(y))
+            branches.append(y if y.shape == x.shape else resize(y, x.shape[1:3], align_corners=True))
+        x = conv(512, 3, name="head.fusion.0")(jnp.concatenate(branches, -1))
+        return relu(norm(name="head.fusion.1")(x))
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Published weight of the loss on each output (PyTorch-Encoding's training defaults)."""
+        return {"logits": 1.0, "se": 0.2, "aux": 0.2} if self.aux else {"logits": 1.0}
+
+    @property
+    def loss_names(self) -> dict[str, str]:
+        """Losses of the outputs that are no map: what `train.loss` uses there in place of the term's own."""
+        return {"se": "presence_cross_entropy"} if self.aux else {}
+
+
+encnet_r50 = partial(EncNet, depth=50)
+encnet_r101 = partial(EncNet, depth=101)

@@ -1,0 +1,125 @@
+"""OCR, object-contextual representations (Yuan et al., ECCV 2020), on HRNetV2.
+
+Every pixel attends to one feature per class, the mean over the pixels that a coarse prediction gives to the class.
+Layer table and tensor names of HRNet/HRNet-Semantic-Segmentation, branch HRNet-OCR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segjax.models.backbones.hrnet import HRNet
+from segjax.models.checks import check_images
+from segjax.models.heads import upsample_logits
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
+from segjax.ops import resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+
+def gather_regions(x: Array, logits: Array) -> Array:
+    """Feature of each class: mean of x (b, h, w, c) weighted by softmax over the PIXELS of logits (b, h, w, k).
+
+    Returns (b, k, c) in x's type.
+    """
+    b, _, _, k = logits.shape
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    share = jax.nn.softmax(logits.reshape(b, -1, k).astype(wide), axis=1)
+    x = x.reshape(b, -1, x.shape[-1])
+    return jnp.einsum("bnk,bnc->bkc", share, x.astype(wide), precision=jax.lax.Precision.HIGHEST).astype(x.dtype)
+
+
+class ObjectAttention(nn.Module):
+    """Attention from the pixels to the regions: queries of the former, keys and values of the latter."""
+
+    key_channels: int
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: Array, regions: Array) -> Array:
+        """x (b, h, w, c), regions (b, k, c) -> context (b, h, w, c)."""
+        b, h, w, c = x.shape
+        regions = regions[:, :, None]
+        key = self._project(regions, self.key_channels, "f_object", 2)[:, :, 0]
+        value = self._project(regions, self.key_channels, "f_down", 1)[:, :, 0]
+        query = self._project(x, self.key_channels, "f_pixel", 2).reshape(b, h * w, -1)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        similarity = jnp.einsum("bnc,bkc->bnk", query, key, preferred_element_type=wide)
+        share = jax.nn.softmax(similarity * self.key_channels**-0.5, axis=-1).astype(x.dtype)
+        context = jnp.einsum("bnk,bkc->bnc", share, value).reshape(b, h, w, -1)
+        return self._project(context, c, "f_up", 1)
+
+    def _project(self, x: Array, channels: int, name: str, layers: int) -> Array:
+        for i in range(0, 2 * layers, 2):
+            x = relu(self.norm(name=f"{name}.{i + 1}.0")(self.conv(channels, 1, name=f"{name}.{i}")(x)))
+        return x
+
+
+class HRNetOCR(nn.Module):
+    """HRNetV2 + OCR. Call: images (b, h, w, 3) normalised -> SegOutput.
+
+    width: of the HRNet, 18, 32 or 48.
+    aux: give the coarse prediction as auxiliary logits ("aux", input size); the network computes it in any case.
+    ocr_channels, key_channels: width of the pixel and region features, and inside the attention.
+    align_corners: of every upsampling.
+    dropout: of whole channels before the classifier.
+    """
+
+    num_classes: int
+    width: int = 48
+    aux: bool = True
+    ocr_channels: int = 512
+    key_channels: int = 256
+    align_corners: bool = True
+    dropout: float = 0.05
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
+        dtype = jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype)
+        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        trunk = HRNet(self.width, partial(conv, kernel_init=kaiming_fan_out), norm, self.align_corners, self.remat)
+        nn.share_scope(self, trunk)
+        maps = trunk.stages(images.astype(dtype))
+        size = maps["stage4.0"].shape[1:3]
+        x = jnp.concatenate([resize(maps[f"stage4.{i}"], size, align_corners=self.align_corners) for i in range(4)], -1)
+
+        coarse = conv(x.shape[-1], 1, use_bias=True, name="aux_head.0")(x)
+        coarse = relu(norm(name="aux_head.1")(coarse))
+        coarse = conv(self.num_classes, 1, use_bias=True, name="aux_head.3")(coarse)
+        x = conv(self.ocr_channels, 3, use_bias=True, name="conv3x3_ocr.0")(x)
+        x = relu(norm(name="conv3x3_ocr.1")(x))
+        regions = gather_regions(x, coarse)
+        features = maps | {"ocr3x3": x, "gather": regions[:, :, None]}
+        attention = ObjectAttention(self.key_channels, conv, norm, name="ocr_distri_head.object_context_block")
+        x = jnp.concatenate([attention(x, regions), x], -1)
+        x = conv(self.ocr_channels, 1, name="ocr_distri_head.conv_bn_dropout.0")(x)
+        x = relu(norm(name="ocr_distri_head.conv_bn_dropout.1.0")(x))
+        x = Dropout(self.dropout, train=train, channels=True, name="ocr_distri_head.conv_bn_dropout.2")(x)
+        logits = conv(self.num_classes, 1, use_bias=True, name="cls_head")(x)
+        features |= {"distri": x, "low.logits": logits, "low.aux": coarse}
+
+        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=self.align_corners)
+        return SegOutput(upsample(logits), {"aux": upsample(coarse)} if self.aux else {}, features)
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Published weight of the loss on each output (HRNet-OCR's Cityscapes configurations)."""
+        return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
+
+
+hrnet_w18_ocr = partial(HRNetOCR, width=18)
+hrnet_w48_ocr = partial(HRNetOCR, width=48)
