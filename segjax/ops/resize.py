@@ -1,4 +1,7 @@
-"""Image resizing with PyTorch semantics, as two small matrix products: differentiates and shards like any einsum."""
+"""Image resizing with PyTorch semantics, as two small matrix products: differentiates and shards like any einsum.
+
+On CPU, bilinear resizing that needs no gradient picks and weighs neighbours instead.
+"""
 
 from __future__ import annotations
 
@@ -77,34 +80,6 @@ def resize_matrix(
     return matrix
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _two_taps(x: Array, axis: int, out: int, align_corners: bool, scale_factor: float | None) -> Array:
-    """Bilinear along axis 1 or 2 of x (n, h, w, c), as the weighted sum of two picked rows; its gradient is a product.
-
-    The product does size / 2 times the arithmetic, which pays only while everything stays in the cache.
-    """
-    size = x.shape[axis]
-    source = np.clip(_source(size, out, align_corners, scale_factor), 0, size - 1)
-    low = source.astype(np.int32)
-    shape = (-1,) + (1,) * (x.ndim - 1 - axis)
-    weight = jnp.asarray((source - low).reshape(shape), x.dtype)
-    pick = partial(jnp.take, x, axis=axis, mode="clip")
-    return pick(low) * (1 - weight) + pick(np.minimum(low + 1, size - 1)) * weight
-
-
-def _two_taps_forward(x, axis, out, align_corners, scale_factor):
-    return _two_taps(x, axis, out, align_corners, scale_factor), jnp.zeros((0, *x.shape[1:]), x.dtype)
-
-
-def _two_taps_backward(axis, out, align_corners, scale_factor, like, gradient):
-    size = like.shape[axis]
-    matrix = resize_matrix(size, out, "bilinear", align_corners, False, scale_factor).T
-    return ((_rows if axis == 1 else _columns)(gradient, matrix),)
-
-
-_two_taps.defvjp(_two_taps_forward, _two_taps_backward)
-
-
 def nearest_indices(size: int, out: int) -> np.ndarray:
     """Source index of every output pixel, floor(i * size / out) in float32 as torch computes it."""
     index = np.floor(np.arange(out, dtype=np.float32) * np.float32(size / out)).astype(np.int32)
@@ -121,6 +96,49 @@ def _rows(x: Array, matrix: np.ndarray) -> Array:
 def _columns(x: Array, matrix: np.ndarray) -> Array:
     """matrix (p, w) applied to the columns of x (n, h, w, c)."""
     return jnp.einsum("nhwc,pw->nhpc", x, jnp.asarray(matrix, x.dtype), precision=_PRECISION)
+
+
+def _by_products(
+    x: Array, size: tuple[int, int], method: Method, align_corners: bool, antialias: bool, scale_factor: float | None
+) -> Array:
+    """x (n, h, w, c) -> (n, *size, c) as a product along each axis."""
+    (h, w), (out_h, out_w) = x.shape[1:3], size
+    steps = [(_columns, w, out_w), (_rows, h, out_h)]
+    if out_h < h:  # rows first when they shrink: the rest has less to do then; else the larger product is batched
+        steps.reverse()
+    for apply, old, new in steps:
+        if old != new or scale_factor is not None:
+            x = apply(x, resize_matrix(old, new, method, align_corners, antialias, scale_factor))
+    return x
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _bilinear_on_cpu(x: Array, size: tuple[int, int], align_corners: bool, scale_factor: float | None) -> Array:
+    """x (n, h, w, c) -> (n, *size, c): without a gradient two taps per axis, up to 9 times faster than products.
+
+    Where a gradient is asked for (the rules below) products are faster: its taps would scatter.
+    """
+    for axis in (1, 2):
+        old, new = x.shape[axis], size[axis - 1]
+        if old == new and scale_factor is None:
+            continue
+        source = np.clip(_source(old, new, align_corners, scale_factor), 0, old - 1)
+        low = source.astype(np.int32)
+        weight = jnp.asarray((source - low).reshape((-1,) + (1,) * (3 - axis)), x.dtype)
+        pick = partial(jnp.take, x, axis=axis, mode="clip")
+        x = pick(low) * (1 - weight) + pick(np.minimum(low + 1, old - 1)) * weight
+    return x
+
+
+def _bilinear_forward(x, size, align_corners, scale_factor):
+    return jax.vjp(lambda y: _by_products(y, size, "bilinear", align_corners, False, scale_factor), x)
+
+
+def _bilinear_backward(size, align_corners, scale_factor, backward, gradient):
+    return backward(gradient)
+
+
+_bilinear_on_cpu.defvjp(_bilinear_forward, _bilinear_backward)
 
 
 def resize(
@@ -154,12 +172,8 @@ def resize(
 
     lead = x.shape[:-3]
     x = x.reshape(-1, *x.shape[-3:])
-    steps = [(_columns, w, out_w), (_rows, h, out_h)]
-    if (
-        out_h < h
-    ):  # rows first when they shrink: the rest then has less to do; else the larger product is the batched one
-        steps.reverse()
-    for apply, old, new in steps:
-        if old != new or scale_factor is not None:
-            x = apply(x, resize_matrix(old, new, method, align_corners, antialias, scale_factor))
+    if method == "bilinear" and not antialias and jax.default_backend() == "cpu":
+        x = _bilinear_on_cpu(x, tuple(size), align_corners, scale_factor)
+    else:
+        x = _by_products(x, tuple(size), method, align_corners, antialias, scale_factor)
     return x.reshape(*lead, *x.shape[1:])
