@@ -55,10 +55,9 @@ def test_same_loss_gradients_and_statistics_as_one_device(one_device, axes):
 def test_fastscnn_on_8_devices():
     """The gradient of a deep network in float32 is only as exact as float32: its parity tolerance is 6e-3."""
     options = {"name": "fastscnn", "loss": "relaxed_cross_entropy"}
-    (gradient, stats, metrics), (wanted, *rest) = run({"data": 8}, **options), run({"data": 1}, **options)
-    norms, wanted_norms = ({"norm": m.pop("grad_norm")} for m in (metrics, rest[1]))
-    assert_close([stats, metrics], rest, 1e-5)
-    assert_close([gradient, norms], [wanted, wanted_norms], 1e-3)
+    (gradient, *rest), (wanted, *wanted_rest) = run({"data": 8}, **options), run({"data": 1}, **options)
+    assert_close(rest, wanted_rest, 1e-5)
+    assert_close([gradient], [wanted], 1e-3)
 
 
 def test_two_processes_with_two_devices_each(one_device, tmp_path):
