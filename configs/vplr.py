@@ -4,8 +4,8 @@
     python main.py --config=configs/vplr.py:propagate=reconstruction   the same with labels carried to other frames
     python main.py --config=configs/vplr.py:camvid                   the paper's CamVid numbers; an accelerator
     python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch, 24 minutes on 2 cores
-    python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights, on 2 cores with
-                                                                     --cpu_devices=2 about 20 minutes
+    python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights, 42 processor minutes;
+                                                                     add --cpu_devices=NUMBER OF CORES
     python main.py --config=configs/vplr.py:cityscapes,data=DIR            the paper's numbers; accelerators
     python main.py --config=configs/vplr.py:cityscapes,released,data=DIR   those of the published scripts
     python main.py --config=configs/vplr.py:kitti,data=DIR --config.train.init.checkpoint=RUN   fine-tunes on KITTI

@@ -21,7 +21,8 @@ def main(address: str, index: str, output: str) -> None:
     step = jax.jit(step, out_shardings=parallel.replicated(mesh))
     state, metrics = step(state, parallel.shard_batch(batch, mesh))
     params, statistics, metrics = parallel.fetch_replicated((state.params, state.batch_stats, metrics))
-    leaves = jax.tree.leaves((jax.tree.map(lambda a, b: a - b, before, params), statistics, metrics))
+    size = {"param_norm": metrics.pop("param_norm")}
+    leaves = jax.tree.leaves((jax.tree.map(lambda a, b: a - b, before, params), statistics, metrics, size))
     np.savez(output, **{str(n): x for n, x in enumerate(leaves)})
 
 
