@@ -114,7 +114,9 @@ def first_variables(
     only = _scope(model, variables, settings.get("scope") or "all")
     skip = tuple(settings.get("skip", ()))
     if settings.get("weights") and settings.get("checkpoint"):
-        raise UserError(f"{where} names both weights and a checkpoint; keep one of them.")
+        raise UserError(
+            f"{where} names both weights and a checkpoint; keep one (an empty {where}.weights= clears a preset's)."
+        )
     if name := settings.get("weights"):
         name = weights.imagenet(_trunk_size(model, variables)) if name == "imagenet" else name
         found = weights.find(name)
