@@ -91,6 +91,7 @@ class Checkpoints:
         if step in self.manager.all_steps():
             return
         tree = _tree(state)
+        self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have cleared it while the training ran
         self._check_room(sum(x.nbytes for x in jax.tree.leaves(tree)))
         tree["fingerprint"] = _fingerprints(tree)
         with _disk_errors(self.folder):

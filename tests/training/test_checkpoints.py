@@ -154,6 +154,18 @@ def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
         assert int(checkpoints.restore(state_at(0))[0].step) == 1
 
 
+def test_saves_although_the_folder_was_deleted(tmp_path):
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state_at(1), step=1, meta={})
+        checkpoints.wait()
+        shutil.rmtree(folder)
+        checkpoints.save(state_at(2), step=2, meta={})
+    with Checkpoints(folder) as checkpoints:
+        state, _ = checkpoints.restore(state_at(0))
+    assert same(state.params, state_at(2).params)
+
+
 def test_fingerprint_sees_every_change():
     tree = {"a": jnp.arange(100.0), "b": jnp.arange(7, dtype=jnp.int32), "c": jnp.ones((3, 5), jnp.bfloat16)}
     reference = int(fingerprint(tree))
