@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segjax import cli
+from segjax.commands import values
 from segjax.errors import UserError
 from segjax.inference.writers import write_png
 
@@ -63,7 +64,7 @@ def test_predict_arguments():
     ],
 )
 def test_options_are_typed(text, want):
-    assert cli._option(text) == want
+    assert values.option(text) == want
 
 
 @pytest.mark.parametrize(

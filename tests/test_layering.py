@@ -21,7 +21,8 @@ ALLOWED = {
     "inference": ABOVE_OPS | MIDDLE | {"parallel", "visualize"},
     "training": UPPER,
     "stages": UPPER | {"training"},
-    "cli": UPPER | {"training", "stages"},
+    "commands": UPPER | {"training", "stages"},
+    "cli": UPPER | {"training", "stages", "commands"},
 }
 FORBIDDEN_EVERYWHERE = {"tensorflow", "torch", "torchvision"}
 

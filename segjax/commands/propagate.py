@@ -1,0 +1,69 @@
+"""`segjax propagate`: the labels of some frames of a video, carried to their neighbours."""
+
+from __future__ import annotations
+
+import argparse
+
+from segjax.commands import values
+from segjax.commands.start import start_jax
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """The flags."""
+    add = parser.add_argument
+    add("--video", required=True, metavar="PATH", help="a video (frames are numbered from 0), or a folder of frames")
+    add("--labels", required=True, metavar="PATH", help="masks named by the number of their frame, or one mask")
+    add("--label-map", required=True, metavar="NAME", help="JSON file or name of a class table")
+    add("--output", required=True, metavar="DIR", help="folder for images, masks and overlays")
+    add("--checkpoint", default="", metavar="RUN", help="trained video network; default: optical flow alone")
+    add("--steps", type=values.positive_int, default=5, metavar="K", help="frames on either side of a label (5)")
+    add("--mode", default="jp", metavar="MODE", help="jp: carried image (default), lp: real frame, with each mask")
+    add("--flow", default="", metavar="NAME", help="optical flow; default: what the network was trained with, else dis")
+    add("--batch", type=values.positive_int, default=4, metavar="N", help="chains of frames at once (4)")
+    add(
+        "--max-cycle-error",
+        type=values.not_negative,
+        default=1.5,
+        metavar="PX",
+        help="ignore what flow does not bring back",
+    )
+    add(
+        "--max-image-error",
+        type=values.not_negative,
+        default=0.0,
+        metavar="GREY",
+        help="ignore what differs by more (off)",
+    )
+    add("--cut-histogram", type=values.not_negative, default=0.35, metavar="SHARE", help="colours that change in a cut")
+    add(
+        "--cut-residual",
+        type=values.not_negative,
+        default=20.0,
+        metavar="GREY",
+        help="grey levels after motion; 0: off",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Carries labels of single frames through a video; see `segjax.stages.propagate_video`."""
+    start_jax()
+    from segjax.inference.progress import progress_bar
+    from segjax.inference.propagation_report import describe
+    from segjax.stages.propagate_video import propagate_video
+
+    names = ("mode", "flow", "batch", "max_cycle_error", "max_image_error", "cut_histogram", "cut_residual")
+    with progress_bar("propagate", None, unit="frames") as progress:
+        report = propagate_video(
+            arguments.video,
+            arguments.labels,
+            arguments.label_map,
+            arguments.output,
+            steps=arguments.steps,
+            checkpoint=arguments.checkpoint,
+            progress=progress,
+            **{name: getattr(arguments, name) for name in names},
+        )
+    print(f"{report['labels']} labels of {report['frames']} frames; {report['method']} ({report['model']})")
+    for line in [*describe(report), *report["ended"], *report["problems"]]:
+        print(line)
+    print(arguments.output)

@@ -1,0 +1,69 @@
+"""`segjax summary`: parameters, multiply-adds and memory of networks."""
+
+from __future__ import annotations
+
+import argparse
+
+from segjax.commands import values
+from segjax.errors import UserError
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """The flags."""
+    add = parser.add_argument
+    add("--model", metavar="NAME", help="name of a network, for example fastscnn")
+    add("--all", action="store_true", help="one row for each network instead, as a page for docs/")
+    add("--size", required=True, type=values.size, metavar="HxW", help="size of the input image in pixels")
+    add("--num-classes", type=values.positive_int, default=19, metavar="K", help="number of classes (19)")
+    add("--batch", type=values.positive_int, default=1, metavar="N", help="images at once (1)")
+    add("--depth", type=values.positive_int, default=1, metavar="N", help="levels of modules to tell apart (1)")
+    add(
+        "--option",
+        nargs="+",
+        action="extend",
+        type=values.option,
+        default=[],
+        metavar="K=V",
+        help="options of the network",
+    )
+    add("--compile", action="store_true", help="also compile, and report the memory XLA plans on this device")
+    add("--output", metavar="FILE", help="with --all: write the page there instead of printing it")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints parameters, multiply-adds and memory of a network, per module, or of all; nothing is computed."""
+    if arguments.all == bool(arguments.model):
+        raise UserError("segjax summary shows one network (--model=NAME) or all of them (--all); give one of these")
+    if arguments.output and not arguments.all:
+        raise UserError(f"--output={arguments.output} is for the page of --all; redirect the table of one network")
+    if arguments.all:
+        if arguments.option or arguments.compile or arguments.batch != 1 or arguments.depth != 1:
+            raise UserError("--all shows networks with their defaults; leave out --option, --compile, --batch, --depth")
+        _summary_of_all(arguments)
+        return
+
+    from segjax.inference.model_costs import print_summary
+
+    print_summary(
+        arguments.model,
+        size=arguments.size,
+        num_classes=arguments.num_classes,
+        batch=arguments.batch,
+        depth=arguments.depth,
+        options=dict(arguments.option),
+        compile=arguments.compile,
+    )
+
+
+def _summary_of_all(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from segjax import models
+    from segjax.inference.model_costs import model_page
+
+    page = model_page(models.names(), arguments.size, num_classes=arguments.num_classes)
+    if arguments.output:
+        Path(arguments.output).write_text(page)
+        print(arguments.output)
+    else:
+        print(page, end="")

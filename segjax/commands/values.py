@@ -1,0 +1,69 @@
+"""What the values of flags mean: text -> value, or one sentence that says how to write it."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from segjax.errors import UserError
+
+
+def size(text: str) -> tuple[int, int]:
+    """512x1024 -> (512, 1024)."""
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels, for example 512x1024")
+    return int(parts[0]), int(parts[1])
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
+def numbers(text: str) -> list[float]:
+    """0.5,1,2 -> [0.5, 1.0, 2.0]: scales of an image."""
+    try:
+        values = [float(part) for part in text.split(",") if part]
+    except ValueError:
+        raise UserError(f"{text!r} is no number; write for example 0.5 1 2") from None
+    if not values or not all(0 < value <= 16 for value in values):
+        raise UserError(f"{text!r}: a scale is a number above 0 and at most 16")
+    return values
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UserError(f"{text!r} is no share; write a number from 0 to 1")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """A number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UserError(f"{text!r} is no number of at least 0")
+    return value
+
+
+def option(text: str) -> tuple[str, Any]:
+    """output_stride=8 -> ("output_stride", 8)."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--option {text!r} must be written name=value, for example --option output_stride=8")
+    if value.lower() in ("true", "false", "none"):
+        value = value.capitalize()
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
