@@ -121,6 +121,8 @@ def get_config(arg=None):
 
     config.evaluate = dict(kind="evaluate", checkpoint="train", split="test", batch_size=8, worst=8)
     config.evaluate.update(protocol="single", scales=(), flip=False, window=())  # the last three add to the protocol
+    published = arg.preset in ("cityscapes", "kitti") and not arg.images
+    config.evaluate.update(benchmark=arg.preset if published else "", boundary=False)  # scores of a server; of outlines
 
     if arg.preset == "synthetic":
         small_street(config)
@@ -148,7 +150,7 @@ def dataset(arg):
         train, validation = ("train", "validation") if arg.preset == "cityscapes" else ("cv2_train", "cv2_validation")
         return dict(
             name=arg.preset,
-            options=dict(source_dir=arg.data),
+            options=dict(source_dir=arg.data, instances=False),  # instances: for iIoU
             train=train,
             validation=validation,
             test=validation,

@@ -1,7 +1,8 @@
-"""The `segjax` console command: predict, propagate, check_data, datasets, summary, export_weights.
+"""The `segjax` console command: predict, propagate, submit, check_data, datasets, summary, export_weights.
 
 segjax predict --checkpoint=runs/camvid --input=drive.mp4 --output=out --scales 0.75 1 1.25 --flip
 segjax propagate --video=drive.mp4 --labels=masks --label_map=camvid --steps=5 --output=more
+segjax submit --checkpoint=runs/cityscapes --dataset=cityscapes --split=validation --output=cityscapes.zip
 segjax check_data --images=data/images --masks=data/masks --output=check
 segjax summary --model=fastscnn --size=1024x2048
 segjax export_weights --checkpoint=runs/camvid --output=camvid.safetensors
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from segjax import __version__
-from segjax.commands import check_data, datasets, export_weights, predict, propagate, summary
+from segjax.commands import check_data, datasets, export_weights, predict, propagate, submit, summary
 from segjax.errors import UserError, did_you_mean
 
 
@@ -91,6 +92,7 @@ def _canonical(argv: Sequence[str]) -> list[str]:
 COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "predict": (predict.run, predict.describe, "Segment images, folders and videos with a trained network."),
     "propagate": (propagate.run, propagate.describe, "Carry the labels of some frames of a video to their neighbours."),
+    "submit": (submit.run, submit.describe, "Make, check and score an archive for an evaluation server."),
     "check_data": (check_data.run, check_data.describe, "Check a folder of images and masks before training."),
     "export_weights": (export_weights.run, export_weights.describe, "Write a run's weights to a .safetensors file."),
     "datasets": (datasets.run, datasets.describe, "List data sets: classes, splits, where to get them, what is built."),

@@ -2,6 +2,7 @@
 
 from segjax.inference.clips import Frame, Images, Video, open_clips
 from segjax.inference.evaluate import Evaluation, ImageScore, evaluate
+from segjax.inference.extra_scores import ExtraScores, describe_scores, plain_scores
 from segjax.inference.files import FilesReport, predict_files
 from segjax.inference.predict import predict, predictor, tile_starts
 from segjax.inference.protocols import PROTOCOLS, find_protocol
@@ -10,15 +11,18 @@ from segjax.inference.report import class_table, print_scores, worst_sheet, writ
 __all__ = [
     "PROTOCOLS",
     "Evaluation",
+    "ExtraScores",
     "FilesReport",
     "Frame",
     "ImageScore",
     "Images",
     "Video",
     "class_table",
+    "describe_scores",
     "evaluate",
     "find_protocol",
     "open_clips",
+    "plain_scores",
     "predict",
     "predict_files",
     "predictor",

@@ -62,6 +62,7 @@ def evaluate(
     ignore_label: int = 255,
     worst: int = 0,
     sharding: NamedSharding | None = None,
+    observe: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Counts predictions against labels over all batches.
@@ -72,12 +73,13 @@ def evaluate(
     worst: how many of the worst images to keep; everything else is dropped after its batch.
     sharding: how images (b, h, w, 3) lie on the devices of all hosts; None = one device. The height is split only where
         it divides. All hosts return the same Evaluation.
+    observe: called for each image with its record, prediction (h, w) uint8 and label (h, w) uint8, on every host.
     progress: called after each batch with the number of images counted so far.
 
     Device work of a batch overlaps with reading the next. Each image is counted in int32 on the device and summed in
     int64 on the host.
     """
-    spread, score, pick_row = _programs(num_classes, ignore_label, sharding)
+    spread, score, pick_row, maps = _programs(num_classes, ignore_label, sharding)
     matrix = np.zeros((num_classes, num_classes), np.int64)
     images = 0
     heap: list[tuple[float, int, ImageScore]] = []  # negative mIoU on top = the best of the worst
@@ -93,9 +95,13 @@ def evaluate(
     def finish(batch, counted):
         nonlocal images
         matrices, weight, record = parallel.fetch_replicated(counted) if sharding else jax.device_get(counted)
+        if observe:
+            predictions, labels = map(_on_host, maps(batch["prediction"], batch["label"]))
         for row in np.flatnonzero(weight > 0):  # all hosts see the same numbers here, so they take the same branches
             images += 1
             matrix[:] += matrices[row]
+            if observe:
+                observe(int(record[row]), predictions[row], labels[row])
             if worst and matrices[row].any():
                 scores = metrics.iou_scores(matrices[row].astype(np.int64))
                 rank = (-scores["miou"], -int(record[row]))
@@ -136,7 +142,8 @@ def _programs(num_classes: int, ignore_label: int, sharding: NamedSharding | Non
     count = functools.partial(_count_per_image, num_classes=num_classes, ignore_label=ignore_label)
     score = jax.jit(count, out_shardings=replicated)
     pick_row = jax.jit(lambda rows, i: rows[i], out_shardings=replicated)
-    return spread, score, pick_row
+    maps = jax.jit(lambda *maps: tuple(x.astype(jnp.uint8) for x in maps), out_shardings=replicated)
+    return spread, score, pick_row, maps
 
 
 def _count_per_image(prediction, label, weight, record, *, num_classes, ignore_label):
@@ -145,8 +152,8 @@ def _count_per_image(prediction, label, weight, record, *, num_classes, ignore_l
     return jax.vmap(count)(prediction, label), weight, record
 
 
-def _on_host(row: jax.Array) -> np.ndarray:
-    return np.asarray(row.addressable_shards[0].data)
+def _on_host(array: jax.Array) -> np.ndarray:
+    return np.asarray(array.addressable_shards[0].data)
 
 
 def _class_ids(prediction: Array) -> Array:

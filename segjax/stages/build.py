@@ -24,12 +24,18 @@ log = logging.getLogger("segjax")
 
 
 def open_split(
-    dataset: Mapping[str, Any], split: str, *, labelled_only: bool = True, flow: bool = False, all_labels: bool = False
+    dataset: Mapping[str, Any],
+    split: str,
+    *,
+    labelled_only: bool = True,
+    flow: bool = False,
+    instances: bool = False,
+    all_labels: bool = False,
 ) -> Source:
     """The records of one split ("train", "validation" or "test", or a split's own name) of config.dataset.
 
-    labelled_only: leave out the others. flow: read the stored optical flow too. all_labels: and the stored labels of
-    frames that count as unlabelled.
+    labelled_only: leave out the others. flow, instances: read the stored optical flow, the instance maps too.
+    all_labels: and the stored labels of frames that count as unlabelled.
     """
     check_keys(
         dataset,
@@ -45,6 +51,7 @@ def open_split(
         label_map=dataset.get("label_map") or None,
         labelled_only=labelled_only,
         flow=flow,
+        instances=instances,
         all_labels=all_labels,
     )
 

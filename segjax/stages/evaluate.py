@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from segjax import inference, parallel
+from segjax import data, inference, metrics, parallel
 from segjax.errors import UserError
 from segjax.stages import build, scoring
 from segjax.stages.settings import check_keys, plain
@@ -19,6 +19,7 @@ log = logging.getLogger("segjax")
 
 KEYS = {
     "kind", "dataset", "checkpoint", "split", "batch_size", "protocol", "limit", "worst", "mesh", "dtype",
+    "benchmark", "boundary",
 }  # fmt: skip
 VIEWS = ("scales", "flip", "window", "overlap", "average", "multiple", "base_size")  # options of inference.predict
 
@@ -26,7 +27,8 @@ VIEWS = ("scales", "flip", "window", "overlap", "average", "multiple", "base_siz
 def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Writes the class table, confusion matrix and worst images to the stage's folder. Returns the report.
 
-    settings.checkpoint: the name of a stage of this run, or a folder.
+    settings.checkpoint: the name of a stage of this run, or a folder. benchmark: also score by the rule of that server
+    (`segjax.metrics.RULES`). boundary: also score outlines.
     """
     check_keys(settings, {*KEYS, *VIEWS}, where=context.name, required=("checkpoint", "split"))
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
@@ -49,7 +51,9 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         limit=settings.get("limit") or None,
         **views(settings),
     )
-    evaluation = score(scoring.replicate(variables, mesh), worst=settings.get("worst", 0))
+    extra = extra_scores(settings, source, settings.get("dataset") or context.dataset)
+    evaluation = score(scoring.replicate(variables, mesh), worst=settings.get("worst", 0), observe=extra)
+    found = extra.report() if extra else {}
     where = f"{context.dataset['name']} {settings['split']}, {evaluation.images} images"
     title = f"{spec['name']}, step {info['step']}: {where}"
     if jax.process_index() == 0:
@@ -62,6 +66,8 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
             names=lambda record: source.names[record],
             title=title,
         )
+        for name, scores in found.items():
+            log.info("%s: %s", name, ", ".join(inference.describe_scores(scores)))
         log.info("pictures and tables: %s", context.folder)
     return {
         **scoring.headline(evaluation),
@@ -69,7 +75,31 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         "images": evaluation.images,
         "images_per_second": round(evaluation.images / max(evaluation.seconds, 1e-9), 2),
         "checkpoint_step": info["step"],
+        **found,
     }
+
+
+def extra_scores(
+    settings: Mapping[str, Any], source: data.Source, dataset: Mapping[str, Any]
+) -> inference.ExtraScores | None:
+    """What `benchmark` and `boundary` ask for, None for neither. iIoU needs a build with the option instances=True."""
+    rule, boundary = settings.get("benchmark", ""), bool(settings.get("boundary", False))
+    if not (rule or boundary):
+        return None
+    instances = None
+    if rule and metrics.find_rule(rule).sizes:
+        if dataset.get("options", {}).get("instances", False):
+            maps = build.open_split(dataset, settings["split"], instances=True)
+            instances = lambda record: maps[record].instances  # noqa: E731
+        else:
+            log.warning("benchmark %r: no iIoU, which needs --config.dataset.options.instances=True", rule)
+    return inference.ExtraScores(
+        source.class_names,
+        rule=rule,
+        instances=instances,
+        train_id_of=source.label_map.table.ids,
+        boundary=boundary,
+    )
 
 
 def views(settings: Mapping[str, Any]) -> dict[str, Any]:

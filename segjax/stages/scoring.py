@@ -39,9 +39,14 @@ class Scorer:
         )
 
     def __call__(
-        self, variables: Variables, *, worst: int = 0, progress: Callable[[int], None] | None = None
+        self,
+        variables: Variables,
+        *,
+        worst: int = 0,
+        observe: Callable[..., None] | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> inference.Evaluation:
-        """Every process calls it and gets the same result."""
+        """Every process calls it and gets the same result. worst, observe, progress: see `inference.evaluate`."""
         part, parts = parallel.batch_part(self._mesh)
         return inference.evaluate(
             functools.partial(self._predict, variables),
@@ -55,6 +60,7 @@ class Scorer:
             num_classes=self._source.num_classes,
             worst=worst,
             sharding=parallel.batch_sharding(self._mesh, 4, space_axis=1),
+            observe=observe,
             progress=progress,
         )
 

@@ -1,0 +1,125 @@
+"""Folders and archives of many small files: opened by name, written whole or not at all, byte for byte the same."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from segjax.data.image_files import read_bytes
+from segjax.errors import UserError
+
+SUFFIXES = (".zip", ".tgz", ".tar.gz")
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """What lies in a folder or an archive. place: its path. read: path inside of it -> reads the content."""
+
+    place: Path
+    read: Mapping[str, Callable[[], bytes]]
+    packed: bool
+
+
+@contextlib.contextmanager
+def open_files(place: str | os.PathLike) -> Iterator[Files]:
+    """Opens a folder, .zip, .tgz or .tar.gz; hidden files are left out. One thread at a time may read.
+
+    Raises UserError for what is missing, damaged or empty.
+    """
+    place = Path(place).expanduser()
+    with contextlib.ExitStack() as stack:
+        if place.is_dir():
+            paths = (Path(base, name) for base, _, names in os.walk(place) for name in names)
+            found = {path.relative_to(place).as_posix(): (lambda path=path: read_bytes(path)) for path in paths}
+        elif not place.is_file():
+            raise UserError(f"{place} does not exist; give a folder or an archive ({', '.join(SUFFIXES)})")
+        else:
+            try:
+                found = _members(stack, place)
+            except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+                raise UserError(
+                    f"{place} is damaged or no archive ({', '.join(SUFFIXES)}): {error}; write or copy it again"
+                ) from None
+        found = {name: read for name, read in found.items() if not _hidden(name)}
+        if not found:
+            raise UserError(f"{place} holds no file; give a folder or archive that does")
+        yield Files(place, found, packed=not place.is_dir())
+
+
+def _members(stack: contextlib.ExitStack, place: Path) -> dict[str, Callable[[], bytes]]:
+    if zipfile.is_zipfile(place):
+        archive = stack.enter_context(zipfile.ZipFile(place))
+        members = [info for info in archive.infolist() if not info.is_dir()]
+        return {info.filename: (lambda info=info: archive.read(info)) for info in members}
+    temporary = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the stack)
+    plain = stack.enter_context(temporary)  # a compressed tar cannot be read out of order
+    with gzip.open(place) as stream:
+        shutil.copyfileobj(stream, plain, 1 << 20)
+    plain.seek(0)
+    archive = stack.enter_context(tarfile.TarFile(fileobj=plain))
+    members = [info for info in archive.getmembers() if info.isfile()]
+    return {info.name: (lambda info=info: archive.extractfile(info).read()) for info in members}
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "__")) for part in name.split("/"))
+
+
+def write_archive(path: str | os.PathLike, files: Iterable[tuple[str, bytes]]) -> Path:
+    """Writes (path inside, content) pairs one after the other; the archive appears by one rename when it is complete.
+
+    Its bytes depend on the pairs alone. Raises UserError for another ending than .zip, .tgz, .tar.gz, or a full disk.
+    """
+    path = Path(path)
+    if not path.name.endswith(SUFFIXES):
+        raise UserError(f"{path} is no name of an archive; it must end with {' or '.join(SUFFIXES)}")
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (_zip if path.suffix == ".zip" else _tar)(part) as write:
+            for name, data in files:
+                write(name, data)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); free some space or give another place") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def _zip(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+
+        def write(name: str, data: bytes) -> None:
+            info = zipfile.ZipInfo(name, _DATE)
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            archive.writestr(info, data)
+
+        yield write
+
+
+@contextlib.contextmanager
+def _tar(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+    with (
+        open(path, "wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=1) as stream,
+        tarfile.TarFile(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+
+        def write(name: str, data: bytes) -> None:
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o644
+            archive.addfile(info, io.BytesIO(data))
+
+        yield write

@@ -1,0 +1,104 @@
+"""Scores beside the confusion matrix of an evaluation, in constant memory: by the rule of a server, of outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segjax import metrics
+from segjax.errors import UserError
+from segjax.metrics.boundary import BANDS, TOLERANCE, BoundarySums
+
+
+class ExtraScores:
+    """Counts every image that `evaluate(observe=...)` shows, and reports at the end.
+
+    class_names: of the data set. rule: of `segjax.metrics.RULES`, "" = none. instances: record -> instance map uint16
+    (h, w), for the rules' iIoU, None = without. train_id_of: raw id of an instance -> train id.
+    boundary: whether to score outlines too, with `tolerance` and `bands` as in `segjax.metrics.boundary`.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        rule: str = "",
+        instances: Callable[[int], np.ndarray] | None = None,
+        train_id_of: Mapping[int, int] | None = None,
+        boundary: bool = False,
+        tolerance: float = TOLERANCE,
+        bands: Sequence[int] = BANDS,
+    ):
+        k = len(class_names)
+        self._names, self._rule_name, self._boundary = tuple(class_names), rule, boundary
+        self._instances, self._train_id_of = instances, train_id_of
+        self._tolerance, self._bands = tolerance, tuple(bands)
+        self._rule = metrics.find_rule(rule) if rule else None
+        if self._rule is not None:
+            if self._rule.num_classes != k:
+                raise UserError(
+                    f"the rule {rule!r} scores {self._rule.num_classes} classes but the data set has {k}; "
+                    "leave it out or evaluate the data set it is made for"
+                )
+            self._tally = metrics.empty_tally(self._rule)
+        self._outlines = BoundarySums(np.zeros(k), np.zeros(k, np.int64))
+        self._matrices = np.zeros((len(self._bands), k, k), np.int64)
+
+    def __call__(self, record: int, prediction: np.ndarray, label: np.ndarray) -> None:
+        """Counts one image: class ids uint8 (h, w), 255 in the label is ignored."""
+        if self._rule is not None:
+            maps = self._instances(record) if self._instances and self._rule.sizes else None
+            self._tally += metrics.tally(self._rule, prediction, label, instances=maps, train_id_of=self._train_id_of)
+        if self._boundary:
+            k = len(self._names)
+            self._outlines += metrics.boundary_sums(prediction, label, num_classes=k, tolerance=self._tolerance)
+            self._matrices += metrics.trimap_matrices(prediction, label, num_classes=k, bands=self._bands)
+
+    def report(self) -> dict[str, Any]:
+        """Plain numbers for a report: means, and values by class, category and width of the band."""
+        found: dict[str, Any] = {}
+        if self._rule is not None:
+            scores = metrics.official_scores(self._rule, self._tally)
+            found[self._rule_name] = plain_scores(scores, self._names, self._rule.category_names)
+        if self._boundary:
+            f = self._outlines.scores()
+            found["boundary_f"] = {"mean": _mean(f), "classes": _named(self._names, f)}
+            found["trimap_miou"] = _named(map(str, self._bands), metrics.trimap_scores(self._matrices))
+        return found
+
+
+def plain_scores(scores: Mapping[str, Any], classes: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:
+    """What `official_scores` returns with names for JSON; None where there is nothing to score."""
+    return {
+        name: _number(value) if np.ndim(value) == 0
+        else _named(categories if name.startswith("category") else classes, value)
+        for name, value in scores.items()
+    }  # fmt: skip
+
+
+def describe_scores(scores: Mapping[str, Any]) -> list[str]:
+    """The means of `plain_scores`, `boundary_f` or `trimap_miou` in words, in percent."""
+    lines = []
+    for name, value in scores.items():
+        if isinstance(value, Mapping):
+            continue
+        lines.append(f"{name.removeprefix('mean_').replace('_', ' ')} {_percent(value)}")
+    return lines
+
+
+def _named(names, values) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in zip(names, values)}
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else round(float(value), 9)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return _number(np.nanmean(values)) if np.isfinite(values).any() else None
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
