@@ -33,6 +33,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     check_keys(settings, {*KEYS, *VIEWS}, where=context.name, required=("checkpoint", "split"))
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
     source = build.open_split(settings.get("dataset") or context.dataset, settings["split"])
+    extra = extra_scores(settings, source, settings.get("dataset") or context.dataset)
     inside = context.workdir / settings["checkpoint"]
     spec, variables, info = load_for_inference(inside if inside.is_dir() else Path(settings["checkpoint"]))
     if spec["num_classes"] != source.num_classes:
@@ -51,7 +52,6 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         limit=settings.get("limit") or None,
         **views(settings),
     )
-    extra = extra_scores(settings, source, settings.get("dataset") or context.dataset)
     evaluation = score(scoring.replicate(variables, mesh), worst=settings.get("worst", 0), observe=extra)
     found = extra.report() if extra else {}
     where = f"{context.dataset['name']} {settings['split']}, {evaluation.images} images"
