@@ -6,9 +6,11 @@ Everything is checked before the first image is read, except what is inside the 
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,6 +107,13 @@ def folder(about: About, base: Path, *choices: str) -> Path:
 def _whole(archive: Path, size: int) -> bool:
     if size and archive.stat().st_size != size:
         return False
+    if archive.suffix == ".tgz":
+        try:
+            with gzip.open(archive) as stream:
+                while stream.read(1 << 20):
+                    pass
+        except (EOFError, OSError, zlib.error):
+            return False
     return archive.suffix != ".zip" or zipfile.is_zipfile(archive)
 
 

@@ -66,8 +66,9 @@ class Config(tfds.core.BuilderConfig):
         if self.tree not in _TREES:
             raise UserError(f"option tree is {self.tree!r};{did_you_mean(self.tree, _TREES)}")
         if self.tree == "full":
-            stills = trees.root(ABOUT, trees.TreeConfig(source_dir=self.source_dir))
-            folders = [stills, *([self.frames_dir] if self.frames_dir else [])]
+            base = trees.root(ABOUT, trees.TreeConfig(source_dir=self.source_dir))
+            folders = [trees.folder(ABOUT, base, name) for name in full.FOLDERS]
+            folders += [self.frames_dir] if self.frames_dir else []
             return fingerprint(path for folder in folders for path in list_images(folder).values())
         folder = self.find()
         if folder is None:

@@ -34,6 +34,7 @@ ABOUT = About(
   journal={Pattern Recognition Letters}, year={2009}}""",
 )
 SPLITS = ("train", "validation", "test")
+FOLDERS = ("701_StillsRaw_full", "LabeledApproved_full")
 _FRAME = re.compile(r"^(.+)_f?(\d+)$")  # 0001TP_006690, 0006R0_f00930, 0016E5_00390, Seq05VD_f00000
 
 
@@ -55,8 +56,8 @@ def split_of(sequence: str, frame: int) -> str:
 def splits(source_dir: str, frames_dir: str, neighbours: int, *, partial: bool) -> Mapping[str, list[trees.Item]]:
     """Split -> records. With frames_dir the frames within `neighbours` of each still are there too, without label."""
     base = trees.root(ABOUT, trees.TreeConfig(source_dir=source_dir))
-    stills = trees.folder(ABOUT, base, "701_StillsRaw_full")
-    items = trees.pair(stills, trees.folder(ABOUT, base, "LabeledApproved_full"), label_suffix="_L", parse=parse_name)
+    stills, labels = (trees.folder(ABOUT, base, name) for name in FOLDERS)
+    items = trees.pair(stills, labels, label_suffix="_L", parse=parse_name)
     divided = {split: [item for item in items if split_of(item.sequence, item.frame) == split] for split in SPLITS}
     if not frames_dir:
         return divided
