@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,19 +48,38 @@ class ExtraScores:
             self._tally = metrics.empty_tally(self._rule)
         self._outlines = BoundarySums(np.zeros(k), np.zeros(k, np.int64))
         self._matrices = np.zeros((len(self._bands), k, k), np.int64)
+        self._workers = os.cpu_count() or 1
+        self._pool = concurrent.futures.ThreadPoolExecutor(self._workers, thread_name_prefix="scores")
+        self._waiting: collections.deque[concurrent.futures.Future] = collections.deque()
 
     def __call__(self, record: int, prediction: np.ndarray, label: np.ndarray) -> None:
-        """Counts one image: class ids uint8 (h, w), 255 in the label is ignored."""
+        """Counts one image: class ids uint8 (h, w), 255 in the label is ignored. In threads, a few images at a time."""
+        while len(self._waiting) >= 2 * self._workers:
+            self._add(*self._waiting.popleft().result())
+        self._waiting.append(self._pool.submit(self._count, record, prediction, label))
+
+    def _count(self, record: int, prediction: np.ndarray, label: np.ndarray) -> tuple:
+        counted = outlines = matrices = None
         if self._rule is not None:
             maps = self._instances(record) if self._instances and self._rule.sizes else None
-            self._tally += metrics.tally(self._rule, prediction, label, instances=maps, train_id_of=self._train_id_of)
+            counted = metrics.tally(self._rule, prediction, label, instances=maps, train_id_of=self._train_id_of)
         if self._boundary:
             k = len(self._names)
-            self._outlines += metrics.boundary_sums(prediction, label, num_classes=k, tolerance=self._tolerance)
-            self._matrices += metrics.trimap_matrices(prediction, label, num_classes=k, bands=self._bands)
+            outlines = metrics.boundary_sums(prediction, label, num_classes=k, tolerance=self._tolerance)
+            matrices = metrics.trimap_matrices(prediction, label, num_classes=k, bands=self._bands)
+        return counted, outlines, matrices
+
+    def _add(self, counted, outlines, matrices) -> None:
+        if counted is not None:
+            self._tally += counted
+        if outlines is not None:
+            self._outlines += outlines
+            self._matrices += matrices
 
     def report(self) -> dict[str, Any]:
         """Plain numbers for a report: means, and values by class, category and width of the band."""
+        while self._waiting:
+            self._add(*self._waiting.popleft().result())
         found: dict[str, Any] = {}
         if self._rule is not None:
             scores = metrics.official_scores(self._rule, self._tally)
