@@ -90,7 +90,13 @@ def test_rows_on_eight_devices_give_the_same_result(records, axes, height):
     mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=(jax.sharding.AxisType.Auto,) * len(axes))
     spread = NamedSharding(mesh, PartitionSpec(*axes))
     one = evaluate(by_value, batches(records, 8), num_classes=K, worst=3)
-    many = evaluate(jax.jit(by_value), batches(records, 8), num_classes=K, worst=3, sharding=spread)
+    seen = {}
+    watch = lambda record, *maps: seen.setdefault(record, maps)  # noqa: E731
+    many = evaluate(jax.jit(by_value), batches(records, 8), num_classes=K, worst=3, sharding=spread, observe=watch)
+    assert list(seen) == list(range(len(records)))
+    for (image, label), maps in zip(records, seen.values()):
+        np.testing.assert_array_equal(maps, (image[..., 0] % K, label))
+        assert maps[0].dtype == maps[1].dtype == np.uint8
     np.testing.assert_array_equal(one.matrix, many.matrix)
     assert [score.record for score in one.worst] == [score.record for score in many.worst]
     for a, b in zip(one.worst, many.worst):

@@ -31,15 +31,17 @@ def batches():
         yield {"image": data["image"][rows], "label": data["label"][rows], "weight": weight, "record": rows}
 
 
+seen = {}
 result = evaluate(
     jax.jit(lambda images: images[..., 0]),
     batches(),
     num_classes=4,
     worst=4,
     sharding=parallel.batch_sharding(mesh, 4, space_axis=1),
+    observe=lambda record, *maps: seen.setdefault(record, maps),
 )
 np.savez(sys.argv[5], matrix=result.matrix, worst=[w.record for w in result.worst],
-         images=np.stack([w.image for w in result.worst]))
+         images=np.stack([w.image for w in result.worst]), seen=np.stack([seen[record] for record in range(20)]))
 """
 
 
@@ -85,4 +87,5 @@ def test_two_processes(tmp_path, root, axes):
         result = np.load(tmp_path / f"{i}.npz")
         np.testing.assert_array_equal(result["matrix"], want)
         np.testing.assert_array_equal(result["images"], image[result["worst"]])
+        np.testing.assert_array_equal(result["seen"], np.stack([image[..., 0], label], 1))  # every host sees all
         assert set(result["worst"]) <= set(range(12, 20)) and len(result["worst"]) == 4
