@@ -150,7 +150,7 @@ def dataset(arg):
         train, validation = ("train", "validation") if arg.preset == "cityscapes" else ("cv2_train", "cv2_validation")
         return dict(
             name=arg.preset,
-            options=dict(source_dir=arg.data, instances=False),  # instances: for iIoU
+            options=dict(source_dir=arg.data, partial=False, instances=False),  # instances: for iIoU
             train=train,
             validation=validation,
             test=validation,

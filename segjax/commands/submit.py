@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     from segjax.inference.servers import find_server
     from segjax.stages import submit
 
+    output = str(Path(arguments.output).expanduser()) if arguments.output else ""
     server = find_server(arguments.dataset, competition=arguments.competition)
     views = find_protocol(arguments.protocol)
     views |= {"scales": tuple(s for group in arguments.scales for s in group)} if arguments.scales else {}
@@ -60,11 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
     )
     place = arguments.input
     if arguments.checkpoint:
-        place = submit.predict_submission(
-            arguments.checkpoint, server, source, arguments.output, batch=arguments.batch, **views
-        )
-    elif arguments.output:
-        place = submit.pack_submission(place, server, source, arguments.output)
+        place = submit.predict_submission(arguments.checkpoint, server, source, output, batch=arguments.batch, **views)
+    elif output:
+        place = submit.pack_submission(place, server, source, output)
     result = submit.judge(place, server, source, split=arguments.split, labelled=labelled)
     if result.scores is not None:
         _print_scores(result.scores)

@@ -6,6 +6,7 @@
     voc2012     21       same                   background is a class; 255, the outlines of objects, does not count
     bdd100k     19       classes of the truth   (as bdd100k.eval.run does)
 
+KITTI says that its metrics conform with Cityscapes; its instances are weighted by the sizes of Cityscapes too.
 "occur": in the truth or in the prediction of the whole split. A predicted label that is no class is wrong for the class
 it hides, and for no other. Ignored pixels of the truth (255) never count.
 """

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from segjax import inference, metrics
 from segjax.data import Source, TfdsSource, open_source
@@ -82,7 +83,7 @@ def predict_submission(
             f"{_names(source.class_names)}; submit a network that was trained for them"
         )
     parts = output.with_name(output.name + ".parts")
-    settings = {"checkpoint": str(checkpoint), "dataset": server.dataset, "images": len(source), **views}
+    settings = {"weights": _digest(variables), "dataset": server.dataset, "images": len(source), **views}
     _begin(parts, settings)
     decode, done = source.label_map.with_ids().decode, set(_done(parts / "ids", server, source))
     missing = _Records(source, [index for index, name in enumerate(source.names) if name not in done])
@@ -177,6 +178,14 @@ def _done(folder: Path, server: Server, source: Source) -> Iterator[str]:
 
 def _names(classes: Sequence[str]) -> str:
     return f"{', '.join(classes[:3])}, ... ({len(classes)})"
+
+
+def _digest(variables: Any) -> str:
+    """16 hex digits of the weights: a run that has gone on training does not finish what its past began."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _sha256(path: Path) -> str:

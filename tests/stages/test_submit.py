@@ -42,7 +42,12 @@ def network(monkeypatch):
             return -jnp.abs(x[..., :1] % 19 - jnp.arange(19.0) * variables["one"])
 
         classes = LabelMap.open("camvid" if seen == ["camvid"] else "cityscapes")
-        return apply_fn, {"one": jnp.ones(())}, lambda x: x.astype(jnp.float32), classes
+        return (
+            apply_fn,
+            {"one": jnp.ones(()) * (1.5 if seen == ["trained on"] else 1)},
+            lambda x: x.astype(jnp.float32),
+            classes,
+        )
 
     monkeypatch.setattr(submit, "load_network", load)
     monkeypatch.setenv("SEGJAX_CACHE_DIR", "")
@@ -79,7 +84,7 @@ def test_a_test_split_is_checked_and_not_scored(cityscapes, network, tmp_path, c
     assert "IoU" not in printed and "test has 1525 images and these are 1" in printed
 
 
-def test_a_run_that_is_stopped_goes_on(cityscapes, network, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_goes_on(cityscapes, network, tmp_path, monkeypatch, capsys):
     """Stopped after one image, with the next one written by half: neither an archive nor lost work."""
     output = tmp_path / "out/train.zip"
     words = ["submit", *cityscapes[1], "--split=train", "--checkpoint=run", f"--output={output}", "--batch=1"]
@@ -98,7 +103,12 @@ def test_a_run_that_is_stopped_goes_on(cityscapes, network, tmp_path, monkeypatc
     assert len(list((output.parent / "train.zip.parts/ids").iterdir())) == 2
 
     monkeypatch.setattr(PngWriter, "write", lambda self, path, p: (written.append(path.name), write(self, path, p))[1])
-    assert cli.main([*words, "--flip"]) == 2  # other settings would mix two networks' predictions
+    assert cli.main([*words, "--flip"]) == 2
+    assert "was begun with other settings (settings.flip: nothing -> True)" in capsys.readouterr().err
+    network.append("trained on")
+    assert cli.main(words) == 2  # two networks' predictions are not mixed
+    assert "was begun with other settings (settings.weights: " in capsys.readouterr().err
+    network.clear()
     assert cli.main(words) == 0
     assert len(written) == len(set(written)) == 3  # each image once
     assert [path.name for path in output.parent.iterdir()] == ["train.zip"]
