@@ -120,6 +120,24 @@ def test_voc_counts_the_background_and_not_the_outlines():
     assert scores["miou"] == pytest.approx((4 / 7 + 2 / 5) / 2) and np.isnan(scores["iou"][3])
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_iou_by_its_definition(name):
+    """Intersection over union of sets of pixels; 255 is void in the truth and no class in the prediction."""
+    rule, rng = RULES[name], np.random.default_rng(1)
+    k = rule.num_classes
+    truth = rng.choice([*range(k - 1), 255], (3, 9, 11)).astype(np.uint8)
+    guess = np.where(rng.random(truth.shape) < 0.6, truth, rng.choice([*range(k), 255], truth.shape)).astype(np.uint8)
+    guess[0, :, 0], truth[0, :, 0] = k - 1, 0  # the last class is predicted and nowhere true
+    scores = official_scores(rule, sum((tally(rule, g, t) for g, t in zip(guess, truth)), empty_tally(rule)))
+    valid = truth != 255
+    both = np.array([((truth == c) & (guess == c)).sum() for c in range(k)])
+    either = np.array([(((truth == c) | (guess == c)) & valid).sum() for c in range(k)])
+    want = np.where([(truth == c).any() or not rule.truth_only for c in range(k)], both / either, np.nan)
+    np.testing.assert_allclose(scores["iou"], want)
+    assert scores["miou"] == pytest.approx(np.nanmean(want)) and np.isnan(want).sum() == rule.truth_only
+    assert scores["pixel_accuracy"] == pytest.approx((truth == guess)[valid].mean())
+
+
 def test_wrong_sizes_and_names():
     with pytest.raises(ValueError, match="the prediction is"):
         tally(RULES["kitti"], np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8))
