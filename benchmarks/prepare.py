@@ -1,7 +1,7 @@
 """Images per second and peak memory of preparing and reading Cityscapes at its size, on random images.
 
-    python benchmarks/prepare.py                            20 and 60 images of 1024x2048
-    python benchmarks/prepare.py --images 100 --size 512x1024
+    python -m benchmarks.prepare                            20 and 60 images of 1024x2048
+    python -m benchmarks.prepare --images 100 --size 512x1024
 
 The images are drawn and written first, as Cityscapes' tree with instance maps. Then, each in a process of its own: the
 builder prepares them (every file is decoded, checked and stored), a source reads them one by one, and a submission of
