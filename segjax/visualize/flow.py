@@ -1,0 +1,49 @@
+"""Optical flow as colours."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+
+@functools.cache
+def _color_wheel() -> np.ndarray:
+    """The 55 colours of the Middlebury flow wheel, (55, 3) float in 0..255 (Baker et al., IJCV 2011)."""
+    steps = (
+        ("R", 15, "G", 1),
+        ("G", 6, "R", -1),
+        ("G", 4, "B", 1),
+        ("B", 11, "G", -1),
+        ("B", 13, "R", 1),
+        ("R", 6, "B", -1),
+    )
+    wheel, channel = [], {"R": 0, "G": 1, "B": 2}
+    for full, count, moving, direction in steps:
+        ramp = np.floor(255 * np.arange(count) / count)
+        part = np.zeros((count, 3))
+        part[:, channel[full]] = 255
+        part[:, channel[moving]] = ramp if direction > 0 else 255 - ramp
+        wheel.append(part)
+    return np.concatenate(wheel)
+
+
+def flow_to_color(flow: np.ndarray, *, max_motion: float | None = None) -> np.ndarray:
+    """Flow field as colours: hue = direction, saturation = length; white = no motion, black = not finite.
+
+    flow (h, w, 2): u to the right, v down, in pixels. max_motion: length of full saturation, default the longest
+    vector; longer ones are darker.
+    """
+    finite = np.isfinite(flow).all(-1)
+    u, v = np.where(finite[..., None], flow, 0).astype(np.float64).transpose(2, 0, 1)
+    radius = np.hypot(u, v)
+    limit = max_motion or float(radius.max()) or 1.0
+    radius = radius / limit
+    wheel = _color_wheel() / 255
+    position = (np.arctan2(-v, -u) / np.pi + 1) / 2 * (len(wheel) - 1)
+    low = np.floor(position).astype(int)
+    share = (position - low)[..., None]
+    color = (1 - share) * wheel[low] + share * wheel[(low + 1) % len(wheel)]
+    inside = (radius <= 1)[..., None]
+    color = np.where(inside, 1 - radius[..., None] * (1 - color), 0.75 * color)
+    return np.where(finite[..., None], np.floor(255 * color), 0).astype(np.uint8)

@@ -1,0 +1,67 @@
+"""Labels as colours, over their image, and where a prediction is wrong. Labels are train ids (h, w); a palette is uint8
+(k, 3), one RGB colour per class. Ids outside the palette (the ignore label) are void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+VOID = (0, 0, 0)
+WRONG = (214, 39, 60)
+
+
+def colorize(labels: np.ndarray, palette: np.ndarray, *, void: Sequence[int] = VOID) -> np.ndarray:
+    """Colour of each label. labels (h, w) int, palette (k, 3) uint8; returns (h, w, 3) uint8, `void` outside the
+    palette."""
+    palette = np.asarray(palette, np.uint8)
+    table = np.concatenate([palette, np.asarray([void], np.uint8)])
+    labels = np.asarray(labels)
+    return table[np.where((labels >= 0) & (labels < len(palette)), labels, len(palette))]
+
+
+def boundaries(labels: np.ndarray) -> np.ndarray:
+    """Pixels whose right or lower neighbour has another label; labels (h, w), returns bool (h, w)."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:, :-1] |= labels[:, 1:] != labels[:, :-1]
+    edge[:-1] |= labels[1:] != labels[:-1]
+    return edge
+
+
+def overlay(
+    image: np.ndarray, labels: np.ndarray, palette: np.ndarray, *, alpha: float = 0.5, outline: bool = True
+) -> np.ndarray:
+    """The image tinted by its labels, with a line between classes; void pixels keep the image.
+
+    image (h, w, 3) uint8, labels (h, w), alpha: share of the label's colour. The line is as wide as 1/500 of the
+    picture's height.
+    """
+    colors = colorize(labels, palette)
+    mixed = cv2.addWeighted(image, 1 - alpha, colors, alpha, 0)
+    if outline:
+        line = boundaries(labels)
+        width = round(image.shape[0] / 500)
+        if width > 1:
+            line = cv2.dilate(line.astype(np.uint8), np.ones((width, width), np.uint8)).astype(bool)
+        mixed[line] = cv2.addWeighted(colors, 0.6, np.full_like(colors, 255), 0.4, 0)[line]
+    void = (labels < 0) | (labels >= len(palette))
+    mixed[void] = image[void]
+    return mixed
+
+
+def error_map(
+    prediction: np.ndarray, labels: np.ndarray, *, image: np.ndarray | None = None, ignore_label: int = 255
+) -> np.ndarray:
+    """Wrong pixels in red over a pale grey image (or plain grey), void pixels dark. prediction, labels (h, w)."""
+    if image is None:
+        background = np.full((*labels.shape, 3), 225, np.uint8)
+    else:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, axis=-1)
+        background = cv2.addWeighted(grey, 0.4, np.full_like(grey, 255), 0.6, 0)
+    valid = labels != ignore_label
+    picture = np.where(valid[..., None], background, (background * 0.45).astype(np.uint8))
+    wrong = valid & (prediction != labels)
+    picture[wrong] = (0.12 * picture[wrong] + 0.88 * np.asarray(WRONG)).astype(np.uint8)
+    return picture

@@ -1,0 +1,134 @@
+"""Plots: the confusion matrix, and training curves from a log."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def _figure(width: float, height: float, dpi: int):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")  # no pyplot: no global state, any thread
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _pixels(figure) -> np.ndarray:
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def confusion_plot(matrix: np.ndarray, class_names: Sequence[str], *, dpi: int = 110) -> np.ndarray:
+    """Confusion matrix, each row (truth) divided by its sum, with the share in percent in each cell of at least 0.5 %.
+
+    matrix (k, k) counts, row = truth, column = prediction. Classes without a pixel in the truth have an empty row.
+    """
+    k = len(matrix)
+    total = matrix.sum(1, keepdims=True)
+    share = np.divide(matrix, total, out=np.full((k, k), np.nan), where=total > 0)
+    side = 2.6 + 0.42 * k
+    figure = _figure(side, side, dpi)
+    axes = figure.add_subplot()
+    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # square root: small confusions stay visible
+    axes.set_facecolor("#f2f2f2")  # shows where a row is empty
+    names = list(class_names)
+    axes.set_xticks(range(k), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=9)
+    axes.set_yticks(range(k), names, fontsize=9)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("truth")
+    axes.set_title("Share of each true class, percent", fontsize=11, loc="left")
+    axes.set_xticks(np.arange(k + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1)
+    axes.tick_params(which="both", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if k <= 40:
+        for i, j in np.argwhere(share >= 0.005):
+            dark = share[i, j] > 0.35
+            axes.text(
+                j,
+                i,
+                f"{100 * share[i, j]:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if dark else "#2d3138",
+            )
+    return _pixels(figure)
+
+
+PANELS = {"loss": ("loss",), "learning rate": ("lr", "learning_rate"), "mIoU": ("miou",)}
+
+
+def curves(
+    log: str | Path | Sequence[Mapping[str, float]],
+    *,
+    panels: Mapping[str, Sequence[str]] = PANELS,
+    step: str = "step",
+    dpi: int = 110,
+) -> np.ndarray:
+    """Training curves, one panel per kind of number, from a JSON-lines file or a list of records.
+
+    panels: title -> words; a panel shows every key whose last part after "/" holds one of the words. Panels without
+        data are left out.
+    Lines with many points are drawn pale under their running mean. A last line that a killed run left half written is
+    skipped.
+    """
+    records = _read_log(log) if isinstance(log, (str, Path)) else list(log)
+    keys = list(dict.fromkeys(key for record in records for key, v in record.items() if isinstance(v, (int, float))))
+    chosen = {title: [key for key in keys if key != step and _is_about(key, words)] for title, words in panels.items()}
+    chosen = {title: found for title, found in chosen.items() if found}
+    if not chosen:
+        raise ValueError(f"no record has a key for any of the panels {list(panels)}; the keys are {keys}")
+    figure = _figure(5.2 * len(chosen), 3.4, dpi)
+    for i, (title, found) in enumerate(chosen.items()):
+        axes = figure.add_subplot(1, len(chosen), i + 1)
+        for number, key in enumerate(found):
+            points = [(r[step], r[key]) for r in records if key in r and step in r and math.isfinite(r[key])]
+            if not points:
+                continue
+            x, y = np.asarray(points, float).T
+            color = f"C{number}"
+            smooth = _running_mean(y, max(1, len(y) // 40)) if title == "loss" else y
+            if smooth is not y and len(y) > 40:
+                axes.plot(x, y, color=color, alpha=0.22, linewidth=0.8)
+            axes.plot(
+                x, smooth, color=color, linewidth=1.6, label=key, marker="o" if len(y) <= 30 else None, markersize=3
+            )
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_xlabel(step, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(color="#e6e6e6", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(found) > 1:
+            axes.legend(frameon=False, fontsize=8)
+    return _pixels(figure)
+
+
+def _is_about(key: str, words: Sequence[str]) -> bool:
+    last = key.split("/")[-1].lower()
+    return any(word == last or word in last.split("_") for word in words)
+
+
+def _read_log(path: str | Path) -> list[dict]:
+    records = []
+    for line in Path(path).read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return [record for record in records if isinstance(record, dict)]
+
+
+def _running_mean(y: np.ndarray, width: int) -> np.ndarray:
+    if len(y) <= 2 * width:
+        return y
+    kernel = np.ones(2 * width + 1)
+    return np.convolve(y, kernel, "same") / np.convolve(np.ones_like(y), kernel, "same")

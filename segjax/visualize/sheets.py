@@ -1,0 +1,101 @@
+"""Pictures in rows under titles and captions, and the legend of the classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from segjax.visualize.text import shorten, text_cover, write
+
+FAINT = (122, 128, 138)
+PAPER = (255, 255, 255)
+GAP = 8  # pixels between the tiles of a sheet
+
+
+def legend(names: Sequence[str], palette: np.ndarray, *, width: int, size: int = 13) -> np.ndarray:
+    """Swatches with class names, flowing in rows of equal columns; returns (h, width, 3)."""
+    box = round(size * 1.25)
+    cell = max(text_cover(name, size).shape[1] for name in names) + box + 3 * GAP
+    columns = max(1, min(len(names), width // cell))
+    rows = math.ceil(len(names) / columns)
+    columns = math.ceil(len(names) / rows)  # as many in each row as possible
+    cell = width // columns
+    line = box + GAP
+    picture = np.full((rows * line + GAP, width, 3), PAPER, np.uint8)
+    for i, name in enumerate(names):
+        y, x = GAP // 2 + (i // columns) * line, (i % columns) * cell
+        cv2.rectangle(picture, (x, y), (x + box - 1, y + box - 1), tuple(int(v) for v in palette[i]), -1)
+        cv2.rectangle(picture, (x, y), (x + box - 1, y + box - 1), (190, 190, 190), 1)
+        write(picture, name, x + box + GAP // 2 + 2, y + (box - round(size * 1.35)) // 2, size=size)
+    return picture
+
+
+def sheet(
+    rows: Sequence[Sequence[np.ndarray]],
+    *,
+    captions: Sequence[str] = (),
+    titles: Sequence[str] = (),
+    heading: str = "",
+    foot: np.ndarray | None = None,
+    tile_width: int = 480,
+) -> np.ndarray:
+    """Rows of pictures under column titles, a caption over each row, and one picture (a legend, say) across the foot.
+
+    rows: each a list of (h, w, 3) uint8, or None for an empty place; all are resized to tile_width, heights follow.
+    captions: one per row. titles: one per column. foot: (h, w, 3), at most as wide as `sheet_width`.
+    """
+    columns = max(len(row) for row in rows)
+    width = sheet_width(columns, tile_width)
+    size = max(11, min(16, tile_width // 26))
+    line = round(size * 1.35) + GAP // 2
+    parts = [np.full((GAP, width, 3), PAPER, np.uint8)]
+
+    def strip(height):
+        parts.append(np.full((height, width, 3), PAPER, np.uint8))
+        return parts[-1]
+
+    if heading:
+        write(
+            strip(round(line * 1.5)),
+            shorten(heading, width - 2 * GAP, size + 4, True),
+            GAP,
+            0,
+            size=size + 4,
+            bold=True,
+        )
+    if titles:
+        band = strip(line)
+        for i, title in enumerate(titles):
+            write(band, title, GAP + i * (tile_width + GAP), 0, size=size, bold=True)
+    for i, row in enumerate(rows):
+        if i < len(captions):
+            write(strip(line), shorten(captions[i], width - 2 * GAP, size), GAP, 0, size=size, color=FAINT)
+        tiles = [None if tile is None else _to_width(tile, tile_width) for tile in row]
+        height = max(tile.shape[0] for tile in tiles if tile is not None)
+        band = strip(height + GAP)
+        for j, tile in enumerate(tiles):
+            if tile is not None:
+                x = GAP + j * (tile_width + GAP)
+                band[: tile.shape[0], x : x + tile_width] = tile
+    if foot is not None:
+        band = strip(foot.shape[0] + GAP)
+        inner = foot[:, : width - 2 * GAP]
+        band[: inner.shape[0], GAP : GAP + inner.shape[1]] = inner
+    return np.concatenate(parts)
+
+
+def sheet_width(columns: int, tile_width: int) -> int:
+    """Width in pixels of a sheet, borders included."""
+    return columns * (tile_width + GAP) + GAP
+
+
+def _to_width(tile: np.ndarray, width: int) -> np.ndarray:
+    height = max(1, round(tile.shape[0] * width / tile.shape[1]))
+    if tile.shape[1] == width:
+        return tile
+    return cv2.resize(
+        tile, (width, height), interpolation=cv2.INTER_AREA if tile.shape[1] > width else cv2.INTER_LINEAR
+    )
