@@ -1,5 +1,6 @@
-"""The `segjax` console command: predict, propagate, submit, check_data, datasets, summary, export_weights.
+"""The `segjax` console command: predict, demo, propagate, submit, check_data, browse, datasets, ...
 
+segjax browse --config=configs/vplr.py:camvid --output=browse.png
 segjax predict --checkpoint=runs/camvid --input=drive.mp4 --output=out --scales 0.75 1 1.25 --flip
 segjax propagate --video=drive.mp4 --labels=masks --label_map=camvid --steps=5 --output=more
 segjax submit --checkpoint=runs/cityscapes --dataset=cityscapes --split=validation --output=cityscapes.zip
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from segjax import __version__
-from segjax.commands import check_data, datasets, export_weights, predict, propagate, submit, summary
+from segjax.commands import browse, check_data, datasets, export_weights, predict, propagate, submit, summary
 from segjax.errors import UserError, did_you_mean
 
 
@@ -93,6 +94,7 @@ COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "predict": (predict.run, predict.describe, "Segment images, folders and videos with a trained network."),
     "propagate": (propagate.run, propagate.describe, "Carry the labels of some frames of a video to their neighbours."),
     "submit": (submit.run, submit.describe, "Make, check and score an archive for an evaluation server."),
+    "browse": (browse.run, browse.describe, "Show samples of a training after augmentation, on a sheet."),
     "check_data": (check_data.run, check_data.describe, "Check a folder of images and masks before training."),
     "export_weights": (export_weights.run, export_weights.describe, "Write a run's weights to a .safetensors file."),
     "datasets": (datasets.run, datasets.describe, "List data sets: classes, splits, where to get them, what is built."),

@@ -44,6 +44,12 @@ def normalise(images: Array, *, mean: tuple[float, ...], std: tuple[float, ...])
     return (images.astype(jnp.float32) - 255.0 * mean) * (1.0 / (255.0 * std))
 
 
+def denormalise(images: Array, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """What `normalise` was given, rounded to uint8: images (..., 3) -> (..., 3), for people to look at."""
+    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    return jnp.clip(jnp.round(255.0 * (images * std + mean)), 0, 255).astype(jnp.uint8)
+
+
 def grey(planes: Planes) -> Array:
     """Luma of red, green and blue."""
     return _GREY[0] * planes[0] + _GREY[1] * planes[1] + _GREY[2] * planes[2]

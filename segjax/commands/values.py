@@ -23,6 +23,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdigit():
+        raise UserError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
 def numbers(text: str) -> list[float]:
     """0.5,1,2 -> [0.5, 1.0, 2.0]: scales of an image."""
     try:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from segjax.data.classes import IGNORE_LABEL
-from segjax.data.geometry import cut, place, window_size
+from segjax.data.geometry import Span, cut, place, window_size
 from segjax.data.plans import Epoch, EpochPlan
 from segjax.data.random import CROP, generator
 from segjax.data.sources import Record, Source
@@ -161,11 +161,9 @@ def read_crop(
     rng: np.random.Generator,
 ) -> Sample:
     """Draws a crop of a record and cuts its window: image, label, extent and box of one sample, see `train_batches`."""
-    scale = rng.uniform(*scale_range)
-    spans = [
-        place(rng, side=record.image.shape[axis], crop=crop[axis], scale=scale, window=window[axis], centroid=c)
-        for axis, c in enumerate(centroid or (None, None))
-    ]
+    spans = draw_crop(
+        record.image.shape[:2], crop=crop, window=window, scale_range=scale_range, centroid=centroid, rng=rng
+    )
     start = (spans[0].start, spans[1].start)
     extent = [min(side - first, size) for side, first, size in zip(record.image.shape, start, window)]
     return dict(
@@ -174,6 +172,24 @@ def read_crop(
         extent=np.array([0, 0, *extent], np.float32),
         box=np.array([spans[0].low, spans[1].low, spans[0].high, spans[1].high], np.float32),
     )
+
+
+def draw_crop(
+    size: tuple[int, int],
+    *,
+    crop: tuple[int, int],
+    window: tuple[int, int],
+    scale_range: tuple[float, float],
+    centroid: tuple[int, int] | None,
+    rng: np.random.Generator,
+) -> tuple[Span, Span]:
+    """Where a crop and its window lie in an image of a size (h, w): rows, columns."""
+    scale = rng.uniform(*scale_range)
+    rows, columns = (
+        place(rng, side=size[axis], crop=crop[axis], scale=scale, window=window[axis], centroid=c)
+        for axis, c in enumerate(centroid or (None, None))
+    )
+    return rows, columns
 
 
 def labelled(record: Record) -> Record:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from segjax import augment, data, parallel
 from segjax.data.plans import CutPlan
@@ -38,17 +39,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     check_keys(settings, KEYS, where=context.name, required=("batch_size", "crop", "model", "loss", "optimizer"))
     dataset = settings.get("dataset") or context.dataset
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
-    real = build.open_split(dataset, "train")
-    source, extras = open_extras(settings.get("extra", {}), real, context, where=f"{context.name}.extra")
-    table = make_timetable(
-        settings,
-        real,
-        mesh=mesh,
-        seed=context.seed,
-        cache=context.workdir / "centroids",
-        where=context.name,
-        extras=extras,
-    )
+    real, source, extras, table = open_training(settings, context, mesh)
     shares = log_shares(table, real, extras)
 
     dtype, remat = build.compute_dtype(settings.get("dtype", "auto")), settings.get("remat", False)
@@ -93,6 +84,24 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     }
 
 
+def open_training(
+    settings: Mapping[str, Any], context: Any, mesh: Mesh
+) -> tuple[data.Source, data.Source, list[Extra], Timetable]:
+    """(the records of the split, all records that are trained on, those beside the split's, the run as data)."""
+    real = build.open_split(settings.get("dataset") or context.dataset, "train")
+    source, extras = open_extras(settings.get("extra", {}), real, context, where=f"{context.name}.extra")
+    table = make_timetable(
+        settings,
+        real,
+        mesh=mesh,
+        seed=context.seed,
+        cache=context.workdir / "centroids",
+        where=context.name,
+        extras=extras,
+    )
+    return real, source, extras, table
+
+
 def log_shares(table: Timetable, real: data.Source, extras: Sequence[Extra]) -> dict[str, Any]:
     """Tells what the first epoch, and the first one after a cut, are made of. Returns both, by epoch from 0."""
     epochs = [0]
@@ -131,6 +140,14 @@ def open_batches(settings, source, table, mesh, start):
     )  # fmt: skip
 
 
+def make_augment(settings: Mapping[str, Any], *, crop: tuple[int, int], seed: int) -> Callable:
+    """uint8 batch -> (images, labels) as `train.augment` and `train.normalisation` say; see `augment.augment_batch`."""
+    mean, std = build.normalisation(settings.get("normalisation", "imagenet"))
+    given = ("batch", "seed", "crop", "mean", "std", "ignore_label")
+    options = options_of(settings.get("augment", {}), augment.augment_batch, where="train.augment", given=given)
+    return functools.partial(augment.augment_batch, seed=seed, crop=crop, mean=mean, std=std, **options)
+
+
 def make_updates(settings: Mapping[str, Any], params: Any, table: Timetable) -> tuple[Callable, Any]:
     """(schedule, optimizer) of `train.optimizer`."""
     where = "train.optimizer"
@@ -164,15 +181,12 @@ def make_updates(settings: Mapping[str, Any], params: Any, table: Timetable) -> 
 
 def build_step(settings, table, state, model, schedule, optimizer, mesh, seed, bucket: data.Bucket):
     """(step function, abstract arguments) for one shape of batch."""
-    mean, std = build.normalisation(settings.get("normalisation", "imagenet"))
-    given = ("batch", "seed", "crop", "mean", "std", "ignore_label")
-    options = options_of(settings.get("augment", {}), augment.augment_batch, where="train.augment", given=given)
     step = make_train_step(
         model.apply,
         build.loss_terms(settings["loss"], model.loss_weights, loss_names=getattr(model, "loss_names", None)),
         optimizer,
         schedule,
-        functools.partial(augment.augment_batch, seed=seed, crop=bucket.crop, mean=mean, std=std, **options),
+        make_augment(settings, crop=bucket.crop, seed=seed),
         seed=seed,
         accumulate_steps=settings.get("accumulate_steps", 1),
         ema_decay=settings.get("ema_decay", 0.0),

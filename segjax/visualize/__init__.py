@@ -1,12 +1,12 @@
 """Pictures of labels, errors, scores, flow and training curves: numpy in, uint8 RGB (h, w, 3) out."""
 
 from segjax.visualize.flow import flow_to_color
-from segjax.visualize.labels import VOID, WRONG, boundaries, colorize, error_map, overlay
+from segjax.visualize.labels import VOID, WRONG, boundaries, colorize, error_map, hatch, overlay
 from segjax.visualize.plots import PANELS, confusion_plot, curves
 from segjax.visualize.sheets import FAINT, GAP, PAPER, legend, sheet, sheet_width
 from segjax.visualize.text import INK, write
 
 __all__ = [
     "FAINT", "GAP", "INK", "PANELS", "PAPER", "VOID", "WRONG", "boundaries", "colorize", "confusion_plot", "curves",
-    "error_map", "flow_to_color", "legend", "overlay", "sheet", "sheet_width", "write",
+    "error_map", "flow_to_color", "hatch", "legend", "overlay", "sheet", "sheet_width", "write",
 ]  # fmt: skip

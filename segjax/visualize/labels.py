@@ -51,6 +51,16 @@ def overlay(
     return mixed
 
 
+def hatch(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The picture (h, w, 3) with pale oblique lines on dark where mask (h, w): what is not trained on."""
+    h, w = mask.shape
+    step = max(6, round(h / 40))
+    y, x = np.mgrid[:h, :w]
+    lines = (x + y) % step < max(1, step // 4)
+    dark = (0.45 * picture).astype(np.uint8)
+    return np.where(mask[..., None], np.where(lines[..., None], np.uint8(190), dark), picture)
+
+
 def error_map(
     prediction: np.ndarray, labels: np.ndarray, *, image: np.ndarray | None = None, ignore_label: int = 255
 ) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from segjax.visualize.labels import hatch
 from segjax.visualize.text import shorten, text_cover, write
 
 FAINT = (122, 128, 138)
@@ -15,8 +16,10 @@ PAPER = (255, 255, 255)
 GAP = 8  # pixels between the tiles of a sheet
 
 
-def legend(names: Sequence[str], palette: np.ndarray, *, width: int, size: int = 13) -> np.ndarray:
-    """Swatches with class names, flowing in rows of equal columns; returns (h, width, 3)."""
+def legend(names: Sequence[str], palette: np.ndarray, *, width: int, size: int = 13, void: str = "") -> np.ndarray:
+    """Swatches with class names, flowing in rows of equal columns; void: what the hatched swatch after them is called,
+    "" = there is none. Returns (h, width, 3)."""
+    names = [*names, *([void] if void else [])]
     box = round(size * 1.25)
     cell = max(text_cover(name, size).shape[1] for name in names) + box + 3 * GAP
     columns = max(1, min(len(names), width // cell))
@@ -27,7 +30,8 @@ def legend(names: Sequence[str], palette: np.ndarray, *, width: int, size: int =
     picture = np.full((rows * line + GAP, width, 3), PAPER, np.uint8)
     for i, name in enumerate(names):
         y, x = GAP // 2 + (i // columns) * line, (i % columns) * cell
-        cv2.rectangle(picture, (x, y), (x + box - 1, y + box - 1), tuple(int(v) for v in palette[i]), -1)
+        swatch = picture[y : y + box, x : x + box]
+        swatch[:] = hatch(np.zeros_like(swatch), np.ones((box, box), bool)) if i == len(palette) else palette[i]
         cv2.rectangle(picture, (x, y), (x + box - 1, y + box - 1), (190, 190, 190), 1)
         write(picture, name, x + box + GAP // 2 + 2, y + (box - round(size * 1.35)) // 2, size=size)
     return picture
