@@ -2,6 +2,7 @@
 
 segjax browse --config=configs/vplr.py:camvid --output=browse.png
 segjax predict --checkpoint=runs/camvid --input=drive.mp4 --output=out --scales 0.75 1 1.25 --flip
+segjax demo --checkpoint=runs/camvid --input=drive.mp4 --output=demo.mp4
 segjax propagate --video=drive.mp4 --labels=masks --label_map=camvid --steps=5 --output=more
 segjax submit --checkpoint=runs/cityscapes --dataset=cityscapes --split=validation --output=cityscapes.zip
 segjax check_data --images=data/images --masks=data/masks --output=check
@@ -19,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from segjax import __version__
-from segjax.commands import browse, check_data, datasets, export_weights, predict, propagate, submit, summary
+from segjax.commands import browse, check_data, datasets, demo, export_weights, predict, propagate, submit, summary
 from segjax.errors import UserError, did_you_mean
 
 
@@ -92,6 +93,7 @@ def _canonical(argv: Sequence[str]) -> list[str]:
 
 COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "predict": (predict.run, predict.describe, "Segment images, folders and videos with a trained network."),
+    "demo": (demo.run, demo.describe, "Make a video of a trained network, beside the truth where there is one."),
     "propagate": (propagate.run, propagate.describe, "Carry the labels of some frames of a video to their neighbours."),
     "submit": (submit.run, submit.describe, "Make, check and score an archive for an evaluation server."),
     "browse": (browse.run, browse.describe, "Show samples of a training after augmentation, on a sheet."),

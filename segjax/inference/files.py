@@ -6,10 +6,8 @@ import collections
 import contextlib
 import dataclasses
 import os
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ import numpy as np
 from segjax import visualize
 from segjax.errors import UserError, did_you_mean
 from segjax.inference.clips import Clip, Frame
+from segjax.inference.frame_batches import FilledBatches, ahead, predictions, same_size
 from segjax.inference.writers import PngWriter, VideoWriter, write_png
 from segjax.typing import Array
 
@@ -70,7 +69,7 @@ def predict_files(
     problems: list[str] = []
     outputs: dict[Path, None] = {}
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
-    run = _FilledBatches(predict_fn, batch)
+    run = FilledBatches(predict_fn, batch)
     begin = time.perf_counter()
 
     with PngWriter() as pngs:
@@ -80,8 +79,8 @@ def predict_files(
                 if clip.is_video and "overlay" in write:
                     video = stack.enter_context(VideoWriter(output / f"{clip.name}.mp4", fps=clip.fps))
 
-                def save(frames: Sequence[Frame], ids: Array, video=video):
-                    for frame, labels in zip(frames, np.asarray(ids)):
+                def save(frames: Sequence[Frame], ids: np.ndarray, video=video):
+                    for frame, labels in zip(frames, ids):
                         for kind in write:
                             picture = _picture(kind, frame.image, labels, palette, decode, alpha)
                             if kind == "overlay" and video is not None:
@@ -95,15 +94,9 @@ def predict_files(
                             progress(sum(sizes.values()))
 
                 frames = clip.frames(on_error=lambda error: problems.append(str(error)))
-                running = None
-                with contextlib.closing(_ahead(frames, depth=2 * batch)) as read:
-                    for group in same_size(read, batch):
-                        started = group, run(group)
-                        if running:
-                            save(*running)
-                        running = started
-                if running:
-                    save(*running)
+                with contextlib.closing(ahead(frames, depth=2 * batch)) as read:
+                    for group, ids in predictions(run, same_size(read, batch)):
+                        save(group, ids)
     if class_names and outputs:
         width = 120 * min(len(class_names), 8)
         border = ((visualize.GAP, visualize.GAP), (visualize.GAP, 0), (0, 0))
@@ -113,74 +106,9 @@ def predict_files(
     return FilesReport(sum(sizes.values()), seconds, dict(sizes), tuple(problems), tuple(outputs))
 
 
-def same_size(frames: Iterable[Frame], batch: int, *, limit: int = 4) -> Iterator[list[Frame]]:
-    """Groups of up to `batch` frames of one size; at most `limit` * batch frames wait for others of their size."""
-    waiting: dict[tuple[int, int], list[Frame]] = {}  # in the order of their first frame
-    for frame in frames:
-        group = waiting.setdefault(frame.image.shape[:2], [])
-        group.append(frame)
-        if len(group) == batch:
-            yield waiting.pop(frame.image.shape[:2])
-        elif sum(map(len, waiting.values())) >= limit * batch:
-            yield waiting.pop(next(iter(waiting)))
-    yield from waiting.values()
-
-
-class _FilledBatches:
-    """Calls predict_fn with batches of a size it was compiled for, where there is one, by repeating the last frame."""
-
-    def __init__(self, predict_fn: Callable[[Array], Array], batch: int):
-        self._predict_fn, self._batch = predict_fn, batch
-        self._full: set[tuple[int, int]] = set()
-
-    def __call__(self, frames: Sequence[Frame]) -> Array:
-        size = frames[0].image.shape[:2]
-        images = [frame.image for frame in frames]
-        if len(frames) == self._batch:
-            self._full.add(size)
-        elif size in self._full:
-            images += images[-1:] * (self._batch - len(frames))
-        return self._predict_fn(np.stack(images))
-
-
 def _picture(kind, image, labels, palette, decode, alpha) -> np.ndarray:
     if kind == "overlay":
         return visualize.overlay(image, labels, palette, alpha=alpha)
     if kind == "color":
         return visualize.colorize(labels, palette)
     return labels if decode is None else decode(labels)
-
-
-def _ahead(items: Iterable, *, depth: int) -> Iterator:
-    """Runs an iterator in a thread, up to `depth` items ahead; its errors are raised here."""
-    done, stop, box = object(), threading.Event(), queue.Queue(depth)
-
-    def put(item) -> bool:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                box.put(item, timeout=0.1)
-                return True
-        return False
-
-    def work():
-        try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((done, None))
-        except BaseException as error:  # noqa: BLE001 (raised again where the items are used)
-            put((done, error))
-
-    thread = threading.Thread(target=work, name="frames", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = box.get()
-            if error is not None:
-                raise error
-            if item is done:
-                return
-            yield item
-    finally:
-        stop.set()
-        thread.join()

@@ -61,7 +61,7 @@ def open_labelled_video(
     number, two masks are of one frame, or a mask has another size than its frame.
     """
     label_map = LabelMap.open(label_map)
-    masks = _masks(Path(labels).expanduser())
+    masks = find_masks(Path(labels).expanduser())
     source = open_frames(video)
     table, problems = frame_table(source), []
     for name in source.names:
@@ -97,7 +97,8 @@ def open_labelled_video(
     return found
 
 
-def _masks(path: Path) -> dict[int, Path]:
+def find_masks(path: Path) -> dict[int, Path]:
+    """Frame number -> mask, of a folder of masks or one mask; UserError for names without number."""
     if path.is_file():
         files = {path.stem: path}
         if path.suffix.lower() not in IMAGE_SUFFIXES:

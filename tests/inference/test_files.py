@@ -10,7 +10,8 @@ from segjax.data.label_map import LabelMap
 from segjax.errors import UserError
 from segjax.inference import clips as clips_module
 from segjax.inference.clips import Frame, Images, Video, open_clips
-from segjax.inference.files import _ahead, predict_files, same_size
+from segjax.inference.files import predict_files
+from segjax.inference.frame_batches import ahead, same_size
 from segjax.inference.writers import PngWriter, VideoWriter, write_png
 
 CITY = LabelMap(class_table("cityscapes"))
@@ -211,7 +212,7 @@ def test_ahead_passes_errors_on():
         yield 1
         raise ValueError("torn file")
 
-    items = _ahead(source(), depth=2)
+    items = ahead(source(), depth=2)
     assert next(items) == 1
     with pytest.raises(ValueError, match="torn"):
         next(items)

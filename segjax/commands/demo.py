@@ -1,0 +1,69 @@
+"""`segjax demo`: a video with the classes over each frame, beside the truth where there is one."""
+
+from __future__ import annotations
+
+import argparse
+
+from segjax.commands import values
+from segjax.commands.start import start_jax
+from segjax.commands.views import add_views, views
+from segjax.errors import UserError
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """The flags."""
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="DIR", help="a run, a stage or checkpoint of it, or exported weights")
+    add("--input", metavar="PATH", help="a video, or a folder of images in the order of their names")
+    add("--labels", default="", metavar="DIR", help="masks: named as the images, or by the number of a video's frame")
+    add("--label-map", default="", metavar="NAME", help="of the masks; default: that of the network's training set")
+    add("--image-suffix", default="", metavar="END", help="what follows the common name, for example _leftImg8bit")
+    add("--mask-suffix", default="", metavar="END", help="the same for masks, for example _gtFine_labelIds")
+    add("--dataset", metavar="NAME", help="frames of a data set instead of --input")
+    add("--split", default="", metavar="NAME", help="its split, for example demo_video")
+    add("--sequence", default="", metavar="NAME", help="one of the split's videos, for example stuttgart_00 (all)")
+    add("--option", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="its options")
+    add("--data-dir", default="", metavar="DIR", help="where it is built ($SEGJAX_DATA_DIR)")
+    add("--output", default="demo.mp4", metavar="FILE", help="the video (demo.mp4)")
+    add("--fps", type=values.not_negative, metavar="N", help="frames per second (the video's own; 25 for images)")
+    add("--width", type=values.positive_int, default=1024, metavar="N", help="of one picture at most, pixels (1024)")
+    add_views(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the video, frame by frame."""
+    from segjax.inference.clips import open_clips  # numpy and OpenCV only: wrong paths are found before jax is loaded
+
+    if bool(arguments.input) == bool(arguments.dataset):
+        raise UserError("segjax demo shows --input=VIDEO|FOLDER or --dataset=NAME --split=NAME; give one of these")
+    options = dict(fps=arguments.fps, width=arguments.width, **views(arguments))
+    clips = open_clips(arguments.input) if arguments.input else []
+    if len(clips) > 1:
+        raise UserError(f"{arguments.input} holds {len(clips)} videos or both images and videos; give one of them")
+    if arguments.dataset and not arguments.split:
+        raise UserError(f"--dataset={arguments.dataset} needs --split=NAME, the frames to show")
+    start_jax()
+    from segjax.stages.demo import demo_of_clip, demo_of_split
+
+    problems: list[str] = []
+    if clips:
+        names = ("labels", "label_map", "image_suffix", "mask_suffix")
+        given = {name: getattr(arguments, name) for name in names}
+        report, problems = demo_of_clip(arguments.checkpoint, clips[0], arguments.output, **given, **options)
+    else:
+        report = demo_of_split(
+            arguments.checkpoint,
+            arguments.dataset,
+            arguments.output,
+            split=arguments.split,
+            sequence=arguments.sequence,
+            builder_options=dict(arguments.option),
+            data_dir=arguments.data_dir,
+            **options,
+        )
+    rate = report.frames / report.seconds if report.seconds else 0.0
+    truth = f", {report.labelled} with truth" if report.labelled else ""
+    print(f"{report.frames} frames{truth} in {report.seconds:.1f} s, compilation included: {rate:.2f} frames/s")
+    print(report.path)
+    if problems:
+        raise UserError(f"{len(problems)} of the frames could not be read: {problems[0]}; the others were written")

@@ -1,0 +1,187 @@
+"""A video of what a network sees: each frame tinted by its predicted classes, beside the truth where there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segjax import visualize
+from segjax.data import Record, Source
+from segjax.data.label_map import LabelMap
+from segjax.data.sources import read_label
+from segjax.errors import UserError
+from segjax.inference.clips import Clip, Images
+from segjax.inference.frame_batches import FilledBatches, ahead, in_order, predictions
+from segjax.inference.labelled_video import find_masks
+from segjax.inference.writers import VideoWriter
+from segjax.typing import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoFrame:
+    """image uint8 (h, w, 3). truth: train ids (h, w), None where the frame has none."""
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoReport:
+    """path: the video. frames and labelled: how many it has, and how many of them have a truth. seconds: wall time."""
+
+    path: Path
+    frames: int
+    labelled: int
+    seconds: float
+
+
+def write_demo(
+    predict_fn: Callable[[Array], Array],
+    frames: Iterable[DemoFrame],
+    output: str | os.PathLike,
+    *,
+    fps: float,
+    palette: np.ndarray,
+    class_names: Sequence[str],
+    truth: bool = False,
+    batch: int = 1,
+    alpha: float = 0.5,
+    width: int = 1024,
+    progress: Callable[[int], None] | None = None,
+) -> DemoReport:
+    """Writes an mp4 of all frames, in order, under which a legend names the classes.
+
+    predict_fn: images uint8 (b, h, w, 3) -> class ids (b, h, w); up to `batch` frames of one size at once.
+    truth: the right half shows the truth, or the plain image of frames that have none. alpha: share of the class
+    colour. width: of one picture in pixels; larger frames are made smaller. The size of the first frame is the video's;
+    others are fitted into it. Memory does not grow with the number of frames. Raises UserError when there is no frame.
+    """
+    output = Path(output)
+    if output.suffix.lower() != ".mp4":
+        raise UserError(f"--output={output} must be the name of an mp4 file, for example {output.with_suffix('.mp4')}")
+    run, begin, count, labelled = FilledBatches(predict_fn, batch), time.perf_counter(), 0, 0
+    layout: _Layout | None = None
+    with VideoWriter(output, fps=fps) as video, contextlib.closing(ahead(frames, depth=2 * batch)) as read:
+        for group, ids in predictions(run, in_order(read, batch)):
+            for frame, predicted in zip(group, ids):
+                layout = layout or _Layout.of(frame.image.shape[:2], width, truth, class_names, palette)
+                pictures = [visualize.overlay(frame.image, predicted, palette, alpha=alpha)]
+                if truth and frame.truth is not None:
+                    pictures.append(visualize.overlay(frame.image, frame.truth, palette, alpha=alpha))
+                elif truth:
+                    pictures.append(frame.image)
+                video.write(layout.compose(pictures))
+                count, labelled = count + 1, labelled + (frame.truth is not None)
+                if progress:
+                    progress(count)
+    if not count:
+        raise UserError(f"there is no frame to show in {output}; give a video or a folder of images that can be read")
+    return DemoReport(output, count, labelled, time.perf_counter() - begin)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Size (h, w) of one picture, and what lies above and below the pictures of a frame."""
+
+    size: tuple[int, int]
+    head: np.ndarray
+    foot: np.ndarray
+
+    @classmethod
+    def of(
+        cls, frame: tuple[int, int], width: int, truth: bool, class_names: Sequence[str], palette: np.ndarray
+    ) -> _Layout:
+        scale = min(1.0, width / frame[1])
+        # even sides, which video codecs want
+        size = tuple(max(2, 2 * round(side * scale / 2)) for side in frame)
+        whole = size[1] * (1 + truth)
+        text = max(11, min(16, size[1] // 40))
+        head = np.full((2 * text if truth else 0, whole, 3), visualize.PAPER, np.uint8)
+        if truth:
+            for number, title in enumerate(("prediction", "truth")):
+                visualize.write(head, title, number * size[1] + visualize.GAP, text // 4, size=text, bold=True)
+        foot = visualize.legend(class_names, palette, width=whole - whole % 2, size=text)
+        return cls(size, head, foot[: foot.shape[0] // 2 * 2])
+
+    def compose(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """One frame of the video from pictures of any size."""
+        row = np.concatenate([_fit(picture, self.size) for picture in pictures], axis=1)
+        return np.concatenate([self.head, row, self.foot])
+
+
+def _fit(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture in the middle of (h, w), as large as fits, black around it."""
+    scale = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
+    if abs(picture.shape[0] * scale - size[0]) < 1.5 and abs(picture.shape[1] * scale - size[1]) < 1.5:
+        h, w = size
+    else:
+        h, w = (max(1, round(side * scale)) for side in picture.shape[:2])
+    if picture.shape[:2] != (h, w):
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        picture = cv2.resize(picture, (w, h), interpolation=how)
+    if (h, w) == size:
+        return picture
+    canvas = np.zeros((*size, 3), np.uint8)
+    y, x = (size[0] - h) // 2, (size[1] - w) // 2
+    canvas[y : y + h, x : x + w] = picture
+    return canvas
+
+
+def clip_frames(
+    clip: Clip, truths: dict[object, Path], label_map: LabelMap, *, on_error: Callable[[UserError], None]
+) -> Iterator[DemoFrame]:
+    """The frames of a video or a folder, with the truth of those that `find_truths` found one for."""
+    for frame in clip.frames(on_error=on_error):
+        path = truths.get(frame.name if isinstance(clip, Images) else frame.index)
+        truth = None if path is None else read_label(path, label_map, frame.image.shape[:2], frame.name)
+        yield DemoFrame(frame.name, frame.image, truth)
+
+
+def find_truths(
+    clip: Clip, labels: str | os.PathLike, *, image_suffix: str = "", mask_suffix: str = ""
+) -> dict[object, Path]:
+    """Masks of a clip's frames: by name for images, by number (from 0) for a video.
+
+    image_suffix, mask_suffix: what file names add to the common part. Masks in other folders are found by the last part
+    of their name. Raises UserError when no mask belongs to a frame.
+    """
+    from segjax.data.folders import list_images, some
+
+    if not isinstance(clip, Images):
+        numbers = {n: path for n, path in find_masks(Path(labels).expanduser()).items() if n < (len(clip) or math.inf)}
+        if not numbers:
+            raise UserError(f"no mask in {labels} is of one of the {len(clip)} frames of {clip.path}, counted from 0")
+        return dict(numbers)
+    masks = list_images(labels, suffix=mask_suffix)
+    by_stem: dict[str, list[Path]] = {}
+    for key, path in masks.items():
+        by_stem.setdefault(key.rpartition("/")[2], []).append(path)
+    found: dict[object, Path] = {}
+    for name, _ in clip.files:
+        key = name.removesuffix(image_suffix)
+        same = by_stem.get(key.rpartition("/")[2], [])
+        if key in masks or len(same) == 1:
+            found[name] = masks.get(key) or same[0]
+    if not found:
+        names = some([name for name, _ in clip.files])
+        raise UserError(
+            f"no mask in {labels} is called like an image ({names}); give --image-suffix and --mask-suffix, what the "
+            "names add to their common part"
+        )
+    return found
+
+
+def source_frames(source: Source, rows: Sequence[int]) -> Iterator[DemoFrame]:
+    """Some records of a data set, with their labels."""
+    for row in rows:
+        record: Record = source[int(row)]
+        yield DemoFrame(record.name, record.image, record.label)

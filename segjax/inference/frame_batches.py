@@ -1,0 +1,103 @@
+"""Frames through a network: read ahead, put together by size, computed while the ones before are written."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from segjax.typing import Array
+
+
+def same_size(frames: Iterable[Any], batch: int, *, limit: int = 4) -> Iterator[list[Any]]:
+    """Groups of up to `batch` frames of one size; at most `limit` * batch frames wait for others of their size."""
+    waiting: dict[tuple[int, int], list[Any]] = {}  # in the order of their first frame
+    for frame in frames:
+        group = waiting.setdefault(frame.image.shape[:2], [])
+        group.append(frame)
+        if len(group) == batch:
+            yield waiting.pop(frame.image.shape[:2])
+        elif sum(map(len, waiting.values())) >= limit * batch:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
+
+
+def in_order(frames: Iterable[Any], batch: int) -> Iterator[list[Any]]:
+    """Groups of up to `batch` frames of one size that follow each other."""
+    group: list[Any] = []
+    for frame in frames:
+        if group and (len(group) == batch or frame.image.shape != group[0].image.shape):
+            yield group
+            group = []
+        group.append(frame)
+    if group:
+        yield group
+
+
+class FilledBatches:
+    """Calls predict_fn with batches of a size it was compiled for, where there is one, by repeating the last frame."""
+
+    def __init__(self, predict_fn: Callable[[Array], Array], batch: int):
+        self._predict_fn, self._batch = predict_fn, batch
+        self._full: set[tuple[int, int]] = set()
+
+    def __call__(self, frames: Sequence[Any]) -> Array:
+        """The class ids of frames of one size, perhaps followed by some of repeated frames."""
+        size = frames[0].image.shape[:2]
+        images = [frame.image for frame in frames]
+        if len(frames) == self._batch:
+            self._full.add(size)
+        elif size in self._full:
+            images += images[-1:] * (self._batch - len(frames))
+        return self._predict_fn(np.stack(images))
+
+
+def predictions(run: FilledBatches, groups: Iterable[list[Any]]) -> Iterator[tuple[list[Any], np.ndarray]]:
+    """Yields (frames, class ids (n, h, w)) of every group; the next group is started before one is waited for."""
+    running = None
+    for group in groups:
+        started = group, run(group)
+        if running:
+            yield running[0], np.asarray(running[1])[: len(running[0])]
+        running = started
+    if running:
+        yield running[0], np.asarray(running[1])[: len(running[0])]
+
+
+def ahead(items: Iterable, *, depth: int) -> Iterator:
+    """Runs an iterator in a thread, up to `depth` items ahead; its errors are raised here."""
+    done, stop, box = object(), threading.Event(), queue.Queue(depth)
+
+    def put(item) -> bool:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                box.put(item, timeout=0.1)
+                return True
+        return False
+
+    def work():
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((done, None))
+        except BaseException as error:  # noqa: BLE001 (raised again where the items are used)
+            put((done, error))
+
+    thread = threading.Thread(target=work, name="frames", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = box.get()
+            if error is not None:
+                raise error
+            if item is done:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
