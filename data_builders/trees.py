@@ -1,4 +1,4 @@
-"""Published trees of image and label files: finds the folders, pairs the files, checks counts and disk, makes records.
+"""Published trees of image and label files: finds the folders, pairs the files, checks counts and disk.
 
 Everything is checked before the first image is read, except what is inside the files, and each problem is one sentence.
 """
@@ -11,22 +11,15 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from data_builders.about import About
 from segjax.data.folders import fingerprint, list_images, some
-from segjax.data.image_files import decode_image, decode_mask, encode_png, is_plain_rgb, read_bytes
-from segjax.data.label_map import LabelMap
-from segjax.data.sources import check_size
-from segjax.data.threads import ordered_map
 from segjax.errors import UserError
-
-ReadLabel = Callable[[Path], np.ndarray]  # file -> label as its label map wants it
 
 
 class Item(NamedTuple):
@@ -190,12 +183,8 @@ def generators(
     splits: Mapping[str, Sequence[Item]],
     *,
     counted: bool = True,
-    **options: Any,
 ) -> dict[str, Any]:
-    """Returns what `_split_generators` must, after the number of images and the free space have been checked.
-
-    options: of the builder's `_generate_examples`.
-    """
+    """Returns what `_split_generators` must, after the number of images and the free space have been checked."""
     if counted and not builder.builder_config.partial:
         for split, items in splits.items():
             expected = about.images.get(split)
@@ -206,13 +195,14 @@ def generators(
                     "again, or set the option partial=True to use what is there"
                 )
     check_space((item for items in splits.values() for item in items), Path(builder.data_dir_root), about.title)
-    return {split: builder._generate_examples(items, **options) for split, items in splits.items()}
+    return {split: builder._generate_examples(items) for split, items in splits.items()}
 
 
 def check_space(items: Iterable[Item], target: Path, what: str) -> None:
-    """Raises UserError unless the disk of `target` has room for copies of all files."""
+    """Raises UserError unless the disk of `target` has room for copies of all files that are not there yet."""
     needed = sum(path.stat().st_size for x in items for path in (x.image, x.label, x.instances) if path is not None)
     needed = int(needed * 1.05) + 2**20  # the format's own bytes, and the index
+    needed -= sum(path.stat().st_size for path in target.glob("shards/*"))  # of a preparation that was stopped
     place = next(path for path in (target, *target.parents) if path.exists())
     free = shutil.disk_usage(place).free
     if free < needed:
@@ -220,56 +210,3 @@ def check_space(items: Iterable[Item], target: Path, what: str) -> None:
             f"{what} needs {needed / 1e9:.1f} GB in {target}, where {free / 1e9:.1f} GB are free; free space or choose "
             "another place with data_dir or SEGJAX_DATA_DIR"
         )
-
-
-def examples(
-    items: Sequence[Item],
-    label_map: LabelMap,
-    *,
-    read_label: ReadLabel | None = None,
-    instances: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (index, record); files are read and checked in threads, a few at a time.
-
-    read_label: for labels that are no image files. instances: add the feature, published map -> raw id * 1000 + number.
-    """
-
-    def one(numbered: tuple[int, Item]) -> tuple[int, dict[str, Any]]:
-        index, item = numbered
-        data = read_bytes(item.image)
-        image = decode_image(data, str(item.image))
-        size = image.shape[:2]
-        record = {
-            "image": data if is_plain_rgb(data) else encode_png(image),
-            "label": encode_png(_label(item, label_map, size, read_label)),
-            "name": item.name,
-            "sequence": item.sequence,
-            "frame": index if item.frame is None else item.frame,
-            "height": size[0],
-            "width": size[1],
-            "labelled": item.label is not None,
-        }
-        if instances is not None:
-            record["instances"] = encode_png(_instances(item, size, instances))
-        return index, record
-
-    yield from ordered_map(one, enumerate(items))
-
-
-def _label(item: Item, label_map: LabelMap, size: tuple[int, int], read: ReadLabel | None) -> np.ndarray:
-    if item.label is None:
-        return np.zeros(size, np.uint8)
-    if read is not None:
-        mask = read(item.label)
-    else:
-        mask = decode_mask(read_bytes(item.label), str(item.label), coding=label_map.coding)
-    check_size(mask.shape[:2], str(item.label), size, str(item.image))
-    return label_map.raw_ids(mask, str(item.label))
-
-
-def _instances(item: Item, size: tuple[int, int], convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    if item.instances is None:
-        return np.zeros(size, np.uint16)
-    published = decode_mask(read_bytes(item.instances), str(item.instances))
-    check_size(published.shape, str(item.instances), size, str(item.image))
-    return convert(published).astype(np.uint16)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
 
-import tensorflow_datasets as tfds
-
-from data_builders import records, trees
+from data_builders import trees
 from data_builders.about import About
+from data_builders.published import Folders, PublishedBuilder, folder_splits
 from segjax.data.classes import class_table
 from segjax.data.label_map import LabelMap
 from segjax.data.splits import division
@@ -30,28 +28,18 @@ ABOUT = About(
   booktitle={CVPR}, year={2017}}""",
 )
 LABEL_MAP = LabelMap(class_table("ade20k"), name="the label map of ADE20K")
-_FOLDERS = {"train": "training", "validation": "validation"}
+FOLDERS = {
+    "train": Folders("images/training", ("annotations/training",)),
+    "validation": Folders("images/validation", ("annotations/validation",)),
+}
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(PublishedBuilder):
     """Copies the published JPEGs and ids 0..150."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [trees.TreeConfig()]
+    about, label_map = ABOUT, LABEL_MAP
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return records.published_info(self, ABOUT, LABEL_MAP)
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        base = trees.root(ABOUT, self.builder_config)
+    def splits(self, base: Path) -> dict[str, list[trees.Item]]:
+        """training and validation."""
         base = base / "ADEChallengeData2016" if (base / "ADEChallengeData2016").is_dir() else base
-        splits = {
-            split: trees.pair(
-                trees.folder(ABOUT, base, f"images/{name}"), trees.folder(ABOUT, base, f"annotations/{name}")
-            )
-            for split, name in _FOLDERS.items()
-        }
-        return trees.generators(self, ABOUT, splits)
-
-    def _generate_examples(self, items: Sequence[trees.Item]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from trees.examples(items, LABEL_MAP)
+        return folder_splits(ABOUT, base, FOLDERS)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
 
-import tensorflow_datasets as tfds
-
-from data_builders import records, trees
+from data_builders import trees
 from data_builders.about import About
+from data_builders.published import Folders, PublishedBuilder, folder_splits
 from segjax.data.classes import class_table
 from segjax.data.label_map import LabelMap
 from segjax.data.splits import division
@@ -31,36 +29,21 @@ ABOUT = About(
   booktitle={CVPR}, year={2020}}""",
 )
 LABEL_MAP = LabelMap(class_table("bdd100k"), name="the label map of BDD100K")
-_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(PublishedBuilder):
     """Copies the published JPEGs and ids; reads the first release (seg/) and the later one (images/10k)."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [trees.TreeConfig()]
+    about, label_map = ABOUT, LABEL_MAP
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return records.published_info(self, ABOUT, LABEL_MAP)
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        base = trees.root(ABOUT, self.builder_config)
+    def splits(self, base: Path) -> dict[str, list[trees.Item]]:
+        """train, validation, and test where it is there."""
         base = base / "bdd100k" if (base / "bdd100k").is_dir() else base
-        old = (base / "seg").is_dir()
-        splits = {}
-        for split, name in _FOLDERS.items():
-            images = f"seg/images/{name}" if old else f"images/10k/{name}"
-            if split == "test":
-                if (base / images).is_dir():
-                    splits[split] = trees.pair(base / images, None)
-                continue
-            labels = f"seg/labels/{name}" if old else f"labels/sem_seg/masks/{name}"
-            splits[split] = trees.pair(
-                trees.folder(ABOUT, base, images),
-                trees.folder(ABOUT, base, labels),
-                label_suffix=f"_{name}_id" if old else "",
-            )
-        return trees.generators(self, ABOUT, splits)
-
-    def _generate_examples(self, items: Sequence[trees.Item]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from trees.examples(items, LABEL_MAP)
+        if (base / "seg").is_dir():
+            folders = {x: Folders(f"seg/images/{x}", (f"seg/labels/{x}",), f"_{x}_id") for x in ("train", "val")}
+            test = Folders("seg/images/test")
+        else:
+            folders = {x: Folders(f"images/10k/{x}", (f"labels/sem_seg/masks/{x}",)) for x in ("train", "val")}
+            test = Folders("images/10k/test")
+        parts = {"train": folders["train"], "validation": folders["val"], "test": test}
+        return folder_splits(ABOUT, base, parts)

@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from data_builders import records, trees
 from data_builders.camvid import full
 from data_builders.camvid.full import ABOUT, parse_name
+from data_builders.examples import Examples
 from segjax.data.classes import class_table
 from segjax.data.folders import fingerprint, list_images
 from segjax.data.image_files import decode_image, decode_mask, encode_png, read_bytes
@@ -96,8 +97,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         folder = config.find() or _download(dl_manager, Path(self.data_dir_root) / "extracted")
         return {name: self._segnet_examples(folder, published) for name, published in SPLITS.items()}
 
-    def _generate_examples(self, items: Sequence[trees.Item]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from trees.examples(items, full.LABEL_MAP)
+    def _generate_examples(self, items: Sequence[trees.Item]) -> Examples:
+        return Examples(items, full.LABEL_MAP)
 
     def _segnet_examples(self, folder: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         images, masks = (_by_stem(folder / (split + kind)) for kind in ("", "annot"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from data_builders import records, trees
 from data_builders.about import About
+from data_builders.examples import Examples
 from segjax.data.classes import class_table
 from segjax.data.folders import list_images
 from segjax.data.label_map import LabelMap
@@ -126,9 +127,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 splits[split] = _pairs(base, _FOLDERS[split], "gtFine", instances=config.instances)
         return trees.generators(self, ABOUT, splits)
 
-    def _generate_examples(self, items: Sequence[trees.Item]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, items: Sequence[trees.Item]) -> Examples:
         same = (lambda published: published) if self.builder_config.instances else None
-        yield from trees.examples(items, LABEL_MAP, instances=same)
+        return Examples(items, LABEL_MAP, instances=same)
 
 
 def parse_stem(stem: str) -> tuple[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from data_builders import records, trees
 from data_builders.about import About
+from data_builders.examples import Examples
 from segjax.data.classes import class_table
 from segjax.data.label_map import LabelMap
 from segjax.data.splits import division
@@ -81,8 +82,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             splits["test"] = trees.pair(base / "testing" / "image_2", None)
         return trees.generators(self, ABOUT, splits)
 
-    def _generate_examples(self, items: Sequence[trees.Item]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from trees.examples(items, LABEL_MAP, instances=to_thousands if self.builder_config.instances else None)
+    def _generate_examples(self, items: Sequence[trees.Item]) -> Examples:
+        return Examples(items, LABEL_MAP, instances=to_thousands if self.builder_config.instances else None)
 
 
 def to_thousands(published: np.ndarray) -> np.ndarray:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
 
-import tensorflow_datasets as tfds
-
-from data_builders import records, trees
+from data_builders import trees
 from data_builders.about import About
+from data_builders.published import Folders, PublishedBuilder, folder_splits
 from segjax.data.classes import class_table
 from segjax.data.label_map import LabelMap
 from segjax.data.splits import division
@@ -30,29 +28,18 @@ ABOUT = About(
   booktitle={ICCV}, year={2017}}""",
 )
 LABEL_MAP = LabelMap(class_table("mapillary"), name="the label map of Mapillary")
-_FOLDERS = {"train": "training", "validation": "validation", "test": "testing"}
+FOLDERS = {
+    "train": Folders("training/images", ("training/labels", "training/v1.2/labels")),
+    "validation": Folders("validation/images", ("validation/labels", "validation/v1.2/labels")),
+    "test": Folders("testing/images"),
+}
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(PublishedBuilder):
     """Copies the published JPEGs; masks are the palette indices of the published PNGs."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [trees.TreeConfig()]
+    about, label_map = ABOUT, LABEL_MAP
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return records.published_info(self, ABOUT, LABEL_MAP)
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        base = trees.root(ABOUT, self.builder_config)
-        splits = {}
-        for split, name in _FOLDERS.items():
-            if split == "test":
-                if (base / name / "images").is_dir():
-                    splits[split] = trees.pair(base / name / "images", None)
-                continue
-            labels = trees.folder(ABOUT, base, f"{name}/labels", f"{name}/v1.2/labels")  # 1.2 and 2.0 as unpacked
-            splits[split] = trees.pair(trees.folder(ABOUT, base, f"{name}/images"), labels)
-        return trees.generators(self, ABOUT, splits)
-
-    def _generate_examples(self, items: Sequence[trees.Item]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from trees.examples(items, LABEL_MAP)
+    def splits(self, base: Path) -> dict[str, list[trees.Item]]:
+        """training, validation, and testing where it is there; of version 1.2, or 2.0 as unpacked."""
+        return folder_splits(ABOUT, base, FOLDERS)

@@ -7,7 +7,7 @@ VOC's train too, it keeps VOC's mask.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from data_builders import records, trees
 from data_builders.about import About
+from data_builders.examples import Examples
 from segjax.data.classes import class_table
 from segjax.data.folders import some
 from segjax.data.image_files import decode_mask, read_bytes
@@ -85,8 +86,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             splits["sbd"] = _listed(added, trees.folder(ABOUT, sbd, "img"), labels, sbd / "train")
         return trees.generators(self, ABOUT, splits)
 
-    def _generate_examples(self, items: Sequence[trees.Item]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from trees.examples(items, LABEL_MAP, read_label=read_label)
+    def _generate_examples(self, items: Sequence[trees.Item]) -> Examples:
+        return Examples(items, LABEL_MAP, read_label=read_label)
 
 
 def read_label(path: Path) -> np.ndarray:

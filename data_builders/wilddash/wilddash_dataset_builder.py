@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from data_builders import records, trees
+from data_builders import trees
 from data_builders.about import About
+from data_builders.examples import Examples
+from data_builders.published import Folders, PublishedBuilder, folder_splits
 from segjax.data.classes import class_table
 from segjax.data.image_files import decode_mask, read_bytes
 from segjax.data.label_map import LabelMap
@@ -41,28 +41,21 @@ ABOUT = About(
 LABEL_MAP = LabelMap(class_table("wilddash"), name="the label map of WildDash")
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(PublishedBuilder):
     """Copies the published JPEGs; masks become category ids 0..38."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [trees.TreeConfig()]
+    about, label_map = ABOUT, LABEL_MAP
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return records.published_info(self, ABOUT, LABEL_MAP)
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        base = trees.root(ABOUT, self.builder_config)
+    def splits(self, base: Path) -> dict[str, list[trees.Item]]:
+        """train, and test where it is there."""
         public = trees.folder(ABOUT, base, "wd_public_v2p0") if not (base / "panoptic.json").is_file() else base
-        images = trees.folder(ABOUT, public, "images")
-        splits = {"train": trees.pair(images, trees.folder(ABOUT, public, "panoptic"))}
-        if (base / "wd_both_02" / "images").is_dir():
-            splits["test"] = trees.pair(base / "wd_both_02" / "images", None)
-        return trees.generators(self, ABOUT, splits, segments=read_segments(public / "panoptic.json"))
+        labelled = folder_splits(ABOUT, public, {"train": Folders("images", ("panoptic",))})
+        self._segments = read_segments(public / "panoptic.json")
+        return labelled | folder_splits(ABOUT, base, {"test": Folders("wd_both_02/images")})
 
-    def _generate_examples(
-        self, items: Sequence[trees.Item], segments: dict[str, dict[int, int]]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from trees.examples(items, LABEL_MAP, read_label=functools.partial(read_panoptic, segments=segments))
+    def _generate_examples(self, items: Sequence[trees.Item]) -> Examples:
+        read = functools.partial(read_panoptic, segments=self._segments)
+        return Examples(items, LABEL_MAP, read_label=read)
 
 
 def read_segments(path: Path) -> dict[str, dict[int, int]]:

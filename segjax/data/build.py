@@ -14,13 +14,12 @@ import pkgutil
 import shutil
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from segjax.data.spool import spooled
+from segjax.data.prepare import begun, prepare
 from segjax.data.tfds_source import TfdsSource, quiet_tfds, write_index
 from segjax.errors import UserError, did_you_mean
 
@@ -89,18 +88,23 @@ def build_dataset(
 
 
 def _build(name: str, builder_class: Any, config: Any, root: Path, target: Path) -> None:
-    _remove_leftovers(target.parent)
-    print(f"Building data set {name} in {target} (once) ...", file=sys.stderr, flush=True)
+    scratch = target.parent / f".building-{socket.gethostname()}"
+    done, _ = begun(scratch)
+    how = f"going on after {done} records" if done else "once"
+    print(f"Building data set {name} in {target} ({how}) ...", file=sys.stderr, flush=True)
     start = time.monotonic()
-    scratch = Path(tempfile.mkdtemp(prefix=f".building-{socket.gethostname()}-", dir=target.parent))
     try:
         with creating(target):
+            scratch.mkdir(exist_ok=True)
             built = _generate(builder_class, config, scratch, root / "downloads")
             lengths = write_index(built)
             os.chmod(built, 0o755)
             _publish(built, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    except BaseException:
+        if not begun(scratch)[0]:  # what is finished is kept; the next call goes on after it
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    shutil.rmtree(scratch, ignore_errors=True)
     counts = ", ".join(f"{split} {length}" for split, length in lengths.items())
     size = sum(file.stat().st_size for file in target.iterdir()) / 1e6
     print(
@@ -120,19 +124,10 @@ def _build(name: str, builder_class: Any, config: Any, root: Path, target: Path)
 def _generate(builder_class: Any, config: Any, scratch: Path, downloads: Path) -> Path:
     import tensorflow_datasets as tfds
 
-    with quiet_tfds(), spooled(), contextlib.redirect_stdout(io.StringIO()):
+    with quiet_tfds(), contextlib.redirect_stdout(io.StringIO()):
         tfds.display_progress_bar(sys.stderr.isatty())
         builder = builder_class(data_dir=scratch, config=config, file_format="array_record")
-        try:
-            builder.download_and_prepare(download_dir=downloads)
-        except AssertionError as error:  # TFDS: 'Failed to finalize writing of split "x": No examples were yielded.'
-            if "No examples were yielded" not in str(error):
-                raise
-            split = str(error).partition(" of ")[2].partition(":")[0]
-            raise UserError(
-                f"{split} of data set {builder.name} would hold no record; check its source files and builder_options"
-            ) from None
-    return Path(builder.data_dir)
+        return prepare(builder, scratch, downloads=downloads)
 
 
 def _publish(built: Path, target: Path) -> None:
@@ -219,9 +214,3 @@ def _locked(path: Path, what: str) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks: as on Windows
         yield
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Removes what killed builds on this host left; the lock says that none of them is still running."""
-    for leftover in folder.glob(f".building-{socket.gethostname()}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)

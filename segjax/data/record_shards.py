@@ -15,6 +15,7 @@ import numpy as np
 
 from segjax.data.build import creating
 from segjax.data.label_map import LabelMap
+from segjax.data.shard_files import link, make_serializer, shard_name, write_file, write_info, write_records
 from segjax.data.tfds_source import quiet_tfds, write_index
 from segjax.errors import UserError
 
@@ -52,7 +53,7 @@ class RecordShards:
         with creating(self.folder, option="--workdir"):
             note.parent.mkdir(parents=True, exist_ok=True)
             if not note.is_file():
-                _write(note, text.encode())
+                write_file(note, text.encode())
         if note.read_text() != text:
             old, new = json.loads(note.read_text()), json.loads(text)
             keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
@@ -70,26 +71,13 @@ class RecordShards:
 
     def write(self, shard: int, examples: Examples, summary: Mapping[str, Any]) -> None:
         """Writes one shard; summary: plain data to keep with it."""
-        from array_record.python.array_record_module import ArrayRecordWriter
-
-        serializer = self._serializer()
+        serialize = make_serializer(self._features())
         sizes = {}
         with creating(self.folder, option="--workdir"):
             for split in self.splits:
-                path = self._file(shard, split)
-                part = path.with_name(f".{path.name}.part")
-                part.unlink(missing_ok=True)
-                writer = ArrayRecordWriter(str(part), "group_size:1")
-                sizes[split] = 0
-                for example in examples[split]:
-                    data = serializer(example)
-                    sizes[split] += len(data)
-                    writer.write(data)
-                writer.close()
-                _sync(part)
-                os.replace(part, path)
+                sizes[split] = write_records(self._file(shard, split), map(serialize, examples[split]))
             lengths = {split: len(examples[split]) for split in self.splits}
-            _write(self._note(shard), json.dumps({**summary, "lengths": lengths, "bytes": sizes}).encode())
+            write_file(self._note(shard), json.dumps({**summary, "lengths": lengths, "bytes": sizes}).encode())
 
     def finish(self, shards: int, *, extra_files: Mapping[str, Mapping[str, np.ndarray]] | None = None) -> Path:
         """Puts shards 0 .. shards - 1 together and returns the data set's folder, which appears by one rename.
@@ -109,8 +97,7 @@ class RecordShards:
                 if not full:
                     raise UserError(f"split {split!r} of data set {self.name} in {self.folder} would hold no record.")
                 for number, shard in enumerate(full):
-                    name = f"{self.name}-{split}.array_record-{number:05d}-of-{len(full):05d}"
-                    _link(self._file(shard, split), building / name)
+                    link(self._file(shard, split), building / shard_name(self.name, split, number, len(full)))
             self._write_info(building, notes)
             for name, arrays in (extra_files or {}).items():
                 with open(building / name, "wb") as file:
@@ -123,20 +110,8 @@ class RecordShards:
 
     def _write_info(self, folder: Path, notes: Sequence[Mapping[str, Any]]) -> None:
         import tensorflow_datasets as tfds
-        from tensorflow_datasets.core import dataset_info, file_adapters
+        from tensorflow_datasets.core import dataset_info
 
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=folder, dataset_name=self.name, filetype_suffix="array_record", split=None
-        )
-        splits = [
-            tfds.core.SplitInfo(
-                name=split,
-                shard_lengths=[note["lengths"][split] for note in notes if note["lengths"][split]],
-                num_bytes=sum(note["bytes"][split] for note in notes),
-                filename_template=template.replace(split=split),
-            )
-            for split in self.splits
-        ]
         identity = dataset_info.DatasetIdentity(
             name=self.name,
             version=tfds.core.Version("1.0.0"),
@@ -144,6 +119,7 @@ class RecordShards:
             module_name="",
             config_name="default",
         )
+        lengths = {s: [note["lengths"][s] for note in notes if note["lengths"][s]] for s in self.splits}
         with quiet_tfds():
             info = tfds.core.DatasetInfo(
                 builder=identity,
@@ -152,9 +128,8 @@ class RecordShards:
                 disable_shuffling=True,
                 metadata=tfds.core.MetadataDict(label_map=self.label_map.to_dict(), **self.identity),
             )
-            info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
-            info.set_splits(tfds.core.splits.SplitDict(splits))
-            info.write_to_directory(folder)
+            sizes = {split: sum(note["bytes"][split] for note in notes) for split in self.splits}
+            write_info(info, folder, self.name, lengths, sizes)
 
     def _features(self) -> Any:
         import tensorflow_datasets as tfds
@@ -164,41 +139,8 @@ class RecordShards:
         common = importlib.import_module("data_builders.records").features(np.uint16 if wide else np.uint8)
         return tfds.features.FeaturesDict({**common, **{name: kinds[kind] for name, kind in self.extra.items()}})
 
-    def _serializer(self):
-        from tensorflow_datasets.core import example_serializer
-        from tensorflow_datasets.proto import tf_example_pb2
-
-        features = self._features()
-        serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
-
-        def serialize(example: Mapping[str, Any]) -> bytes:
-            data = serializer.serialize_example(features.encode_example(dict(example)))
-            # protobuf writes the features in another order in every process unless it is told not to
-            return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
-
-        return serialize
-
     def _file(self, shard: int, split: str) -> Path:
         return self.folder / "shards" / f"{shard:05d}-{split}.array_record"
 
     def _note(self, shard: int) -> Path:
         return self.folder / "shards" / f"{shard:05d}.json"
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    part.write_bytes(data)
-    _sync(part)
-    os.replace(part, path)
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)

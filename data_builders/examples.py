@@ -1,0 +1,97 @@
+"""From the files of a published tree to its records, in threads, from any record on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data_builders.trees import Item
+from segjax.data.folders import fingerprint
+from segjax.data.image_files import decode_image, decode_mask, encode_png, is_plain_rgb, read_bytes
+from segjax.data.label_map import LabelMap
+from segjax.data.sources import check_size
+from segjax.data.threads import ordered_map
+
+ReadLabel = Callable[[Path], np.ndarray]  # file -> label as its label map wants it
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """The (index, record) of some items; files are read and checked in threads, a few at a time.
+
+    read_label: for labels that are no image files. instances: add the feature, published map -> raw id * 1000 + number.
+    enlarge: labels that are smaller than their image are enlarged to its size (nearest pixel).
+    """
+
+    items: Sequence[Item]
+    label_map: LabelMap
+    read_label: ReadLabel | None = None
+    instances: Callable[[np.ndarray], np.ndarray] | None = None
+    enlarge: bool = False
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        return self.start_at(0)
+
+    def identity(self) -> str:
+        """Changes with the files, their order, and what is read of them."""
+        files = [path for item in self.items for path in (item.image, item.label, item.instances) if path is not None]
+        order = hashlib.sha256("\n".join(item.name for item in self.items).encode()).hexdigest()
+        return f"{order} {fingerprint(set(files))} {self.instances is not None}"
+
+    def start_at(self, position: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The records from a position on."""
+        yield from ordered_map(self._one, enumerate(self.items[position:], start=position))
+
+    def _one(self, numbered: tuple[int, Item]) -> tuple[int, dict[str, Any]]:
+        index, item = numbered
+        data = read_bytes(item.image)
+        image = decode_image(data, str(item.image))
+        size = image.shape[:2]
+        record = {
+            "image": data if is_plain_rgb(data) else encode_png(image),
+            "label": encode_png(self._label(item, size)),
+            "name": item.name,
+            "sequence": item.sequence,
+            "frame": index if item.frame is None else item.frame,
+            "height": size[0],
+            "width": size[1],
+            "labelled": item.label is not None,
+        }
+        if self.instances is not None:
+            record["instances"] = encode_png(_instances(item, size, self.instances))
+        return index, record
+
+    def _label(self, item: Item, size: tuple[int, int]) -> np.ndarray:
+        if item.label is None:
+            return np.zeros(size, np.uint8)
+        if self.read_label is not None:
+            mask = self.read_label(item.label)
+        else:
+            mask = decode_mask(read_bytes(item.label), str(item.label), coding=self.label_map.coding)
+        if self.enlarge and mask.shape[:2] != size and _same_shape(mask.shape[:2], size):
+            mask = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        check_size(mask.shape[:2], str(item.label), size, str(item.image))
+        return self.label_map.raw_ids(mask, str(item.label))
+
+
+def _same_shape(small: tuple[int, int], large: tuple[int, int]) -> bool:
+    """Whether one is the other made smaller, up to 1 %: 480x640 is 968x1296 so."""
+    factors = [side / other for side, other in zip(small, large)]
+    return max(factors) < 1 and abs(factors[0] / factors[1] - 1) < 0.01
+
+
+def _instances(item: Item, size: tuple[int, int], convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    if item.instances is None:
+        return np.zeros(size, np.uint16)
+    published = decode_mask(read_bytes(item.instances), str(item.instances))
+    check_size(published.shape, str(item.instances), size, str(item.image))
+    return convert(published).astype(np.uint16)

@@ -1,0 +1,93 @@
+"""The files of a TFDS data set: records as bytes, array_record files that are whole or not there, the description."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def make_serializer(features: Any) -> Callable[[Mapping[str, Any]], bytes]:
+    """Returns record -> the bytes that TFDS reads; the same bytes in every process."""
+    from tensorflow_datasets.core import example_serializer
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+
+    def serialize(record: Mapping[str, Any]) -> bytes:
+        data = serializer.serialize_example(features.encode_example(dict(record)))
+        # protobuf writes the features in another order in every process unless it is told not to
+        return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
+
+    return serialize
+
+
+def write_records(path: Path, records: Iterable[bytes]) -> int:
+    """Writes one array_record file, which appears by one rename; returns the bytes of its records."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    writer, size = ArrayRecordWriter(str(part), "group_size:1"), 0
+    try:
+        for data in records:
+            size += len(data)
+            writer.write(data)
+    finally:
+        writer.close()
+    sync(part)
+    os.replace(part, path)
+    return size
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a small file, which appears by one rename."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    part.write_bytes(data)
+    sync(part)
+    os.replace(part, path)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file is on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under another name."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
+def shard_name(dataset: str, split: str, number: int, count: int) -> str:
+    """Name of shard `number` of `count`, as TFDS expects it."""
+    return f"{dataset}-{split}.array_record-{number:05d}-of-{count:05d}"
+
+
+def write_info(
+    info: Any, folder: Path, dataset: str, lengths: Mapping[str, Sequence[int]], sizes: Mapping[str, int]
+) -> None:
+    """Writes a DatasetInfo beside its shards. lengths: split -> records of every shard. sizes: split -> bytes."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import file_adapters
+
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=dataset, filetype_suffix="array_record", split=None
+    )
+    splits = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=list(shards),
+            num_bytes=sizes[split],
+            filename_template=template.replace(split=split),
+        )
+        for split, shards in lengths.items()
+    ]
+    info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
+    info.set_splits(tfds.core.splits.SplitDict(splits))
+    info.write_to_directory(folder)
