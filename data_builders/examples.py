@@ -41,11 +41,13 @@ class Examples:
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         return self.start_at(0)
 
-    def identity(self) -> str:
-        """Changes with the files, their order, and what is read of them."""
-        files = [path for item in self.items for path in (item.image, item.label, item.instances) if path is not None]
-        order = hashlib.sha256("\n".join(item.name for item in self.items).encode()).hexdigest()
-        return f"{order} {fingerprint(set(files))} {self.instances is not None}"
+    def identity(self, start: int, stop: int) -> str:
+        """Changes with the files of the records start .. stop - 1, their order, and what is read of them."""
+        items = self.items[start:stop]
+        files = {path for x in items for path in (x.image, x.label, x.instances) if path is not None}
+        names = "\n".join(f"{item.name} {item.label is not None}" for item in items)
+        text = f"{start} {names} {fingerprint(files)} {self.instances is not None}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def start_at(self, position: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """The records from a position on."""

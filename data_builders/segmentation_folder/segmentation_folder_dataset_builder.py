@@ -7,20 +7,18 @@ folders before and writes a label map to start from.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from data_builders import records
+from data_builders import records, trees
+from data_builders.examples import Examples
 from data_builders.segmentation_folder.splits import Item, choose_splits
 from segjax.data.folders import Pairs, fingerprint, list_images, natural_key, pair_files, some, split_frame
-from segjax.data.image_files import decode_image, decode_mask, encode_png, is_plain_rgb, read_bytes
+from segjax.data.image_files import read_bytes
 from segjax.data.label_map import LabelMap
-from segjax.data.sources import check_size
-from segjax.data.threads import ordered_map
 from segjax.errors import UserError, did_you_mean
 
 _UNPAIRED = ("error", "skip", "unlabelled")
@@ -102,13 +100,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
         return {name: self._generate_examples(items) for name, items in splits.items()}
 
-    def _generate_examples(self, items: Sequence[Item]) -> Iterator[tuple[int, dict[str, Any]]]:
-        label_map = self.builder_config.open_label_map()
-        examples = ordered_map(lambda item: _example(item, label_map), items)
-        for index, example in enumerate(examples):
-            if example["frame"] is None:
-                example["frame"] = index
-            yield index, example
+    def _generate_examples(self, items: Sequence[Item]) -> Examples:
+        files = [trees.Item(item.key, item.image, item.mask, *split_frame(item.key)) for item in items]
+        return Examples(files, self.builder_config.open_label_map())
 
 
 def _items(pairs: Pairs, config: Config) -> list[Item]:
@@ -126,25 +120,3 @@ def _items(pairs: Pairs, config: Config) -> list[Item]:
     if not items:
         raise UserError(f"no image in {config.images} has a mask of the same name in {config.masks}; give mask_suffix")
     return items
-
-
-def _example(item: Item, label_map: LabelMap) -> dict[str, Any]:
-    data = read_bytes(item.image)
-    image = decode_image(data, str(item.image))
-    if item.mask is None:
-        raw = np.zeros(image.shape[:2], np.uint8)
-    else:
-        mask = decode_mask(read_bytes(item.mask), str(item.mask), coding=label_map.coding)
-        check_size(mask.shape[:2], str(item.mask), image.shape[:2], str(item.image))
-        raw = label_map.raw_ids(mask, str(item.mask))
-    sequence, frame = split_frame(item.key)
-    return {
-        "image": data if is_plain_rgb(data) else encode_png(image),
-        "label": encode_png(raw),
-        "name": item.key,
-        "sequence": sequence,
-        "frame": frame,
-        "height": image.shape[0],
-        "width": image.shape[1],
-        "labelled": item.mask is not None,
-    }

@@ -11,6 +11,7 @@ from typing import Any
 
 from segjax.data.build import PACKAGE, data_root, dataset_names
 from segjax.data.classes import class_table
+from segjax.data.prepare import begun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Entry:
     summary: str
     about: Any
     built: list[Built]
+    begun: list[Built] = dataclasses.field(default_factory=list)
 
 
 def catalogue(data_dir: str | os.PathLike | None = None) -> list[Entry]:
@@ -39,7 +41,8 @@ def catalogue(data_dir: str | os.PathLike | None = None) -> list[Entry]:
     for name in dataset_names():
         module = importlib.import_module(f"{PACKAGE}.{name}.{name}_dataset_builder")
         summary = module.__doc__.strip().splitlines()[0]
-        entries.append(Entry(name, summary, getattr(module, "ABOUT", None), find_built(root / name)))
+        about, folder = getattr(module, "ABOUT", None), root / name
+        entries.append(Entry(name, summary, about, find_built(folder), find_begun(folder)))
     return entries
 
 
@@ -55,6 +58,12 @@ def find_built(folder: Path) -> list[Built]:
         size = sum(path.stat().st_size for path in info.parent.iterdir())
         found.append(Built(info.parent, size, images))
     return found
+
+
+def find_begun(folder: Path) -> list[Built]:
+    """Returns the preparations that were stopped and would go on; images: of all splits."""
+    found = [(path, *begun(path)) for path in sorted(folder.glob("*/.building-*"))]
+    return [Built(path, size, {"records": records}) for path, records, size in found if records]
 
 
 def describe(entry: Entry) -> str:
@@ -77,6 +86,11 @@ def describe(entry: Entry) -> str:
     for built in entry.built:
         images = ", ".join(f"{split} {count}" for split, count in built.images.items())
         lines.append(f"  built     {images}; {built.size / 1e6:,.0f} MB in {built.folder}")
+    for stopped in entry.begun:
+        count = stopped.images["records"]
+        lines.append(
+            f"  begun     {count} records, {stopped.size / 1e6:,.0f} MB in {stopped.folder}, to be gone on with"
+        )
     if not entry.built:
         lines.append("  built     no")
     return "\n".join(lines)

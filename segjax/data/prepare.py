@@ -25,8 +25,8 @@ SHARD_BYTES = 256 * 2**20  # a file holds at least as much, the last one less
 class Resumable(Protocol):
     """The (key, record) of a split, from any of them on."""
 
-    def identity(self) -> str:
-        """Text that changes with the files or their order."""
+    def identity(self, start: int, stop: int) -> str:
+        """Text that changes with the files of the records start .. stop - 1, or their order."""
 
     def start_at(self, position: int) -> Iterator[tuple[Any, Mapping[str, Any]]]:
         """The records from number `position` on."""
@@ -60,26 +60,23 @@ def prepare(builder: Any, folder: Path, *, downloads: Path) -> Path:
 
 def begun(folder: Path) -> tuple[int, int]:
     """(records, bytes) that a preparation has finished below `folder` and would not write again."""
-    resumable = {path.stem for path in folder.glob("shards/*.json") if json.loads(path.read_text()).get("identity")}
-    notes = [path for path in folder.glob("shards/*-?????.json") if path.stem[:-6] in resumable]
-    found = [json.loads(path.read_text()) for path in notes]
-    return sum(note["records"] for note in found), sum(note["bytes"] for note in found)
+    notes = [json.loads(path.read_text()) for path in folder.glob("shards/*.json")]
+    kept = [note for note in notes if note["identity"]]
+    return sum(note["records"] for note in kept), sum(note["bytes"] for note in kept)
 
 
-def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builder: Any) -> list[dict[str, int]]:
-    """Writes the shards of a split that are missing; returns {"records", "bytes"} of each."""
-    identity = examples.identity() if isinstance(examples, Resumable) else ""
-    state = folder / f"{split}.json"
-    if not identity or not state.is_file() or json.loads(state.read_text())["identity"] != identity:
-        for path in (*folder.glob(f"{split}-?????.*"), *folder.glob(f".{split}-?????.*")):
+def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builder: Any) -> list[dict[str, Any]]:
+    """Writes the shards of a split that are missing; returns {"records", "bytes", "identity"} of each."""
+    resumable = isinstance(examples, Resumable)
+    notes = list(_finished(folder, split, examples)) if resumable else []
+    for path in (*folder.glob(f"{split}-?????.*"), *folder.glob(f".{split}-?????.*")):
+        if "part" in path.suffix or int(path.stem[-5:]) >= len(notes):
             path.unlink()
-        write_file(state, json.dumps({"identity": identity}).encode())
-    notes = list(_finished(folder, split))
     position = sum(note["records"] for note in notes)
-    records = iter(examples.start_at(position) if identity else examples)
+    records = examples.start_at(position) if resumable else iter(examples)
     with contextlib.closing(_counted(records, split, position, examples)) as rest:
         for first in rest:
-            number, count = len(notes), 0
+            count = 0
 
             def shard(first: Any = first) -> Iterator[bytes]:
                 nonlocal count
@@ -91,9 +88,12 @@ def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builde
                     if size >= SHARD_BYTES:
                         return
 
-            size = write_records(_shard(folder, split, number), shard())
-            notes.append({"records": count, "bytes": size})
-            write_file(_note(folder, split, number), json.dumps(notes[-1]).encode())
+            size = write_records(_shard(folder, split, len(notes)), shard())
+            identity = examples.identity(position, position + count) if resumable else ""
+            note = {"records": count, "bytes": size, "identity": identity}
+            write_file(_note(folder, split, len(notes)), json.dumps(note).encode())
+            notes.append(note)
+            position += count
     if not notes:
         raise UserError(
             f'split "{split}" of data set {builder.name} would hold no record; check its source files and '
@@ -102,11 +102,18 @@ def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builde
     return notes
 
 
-def _finished(folder: Path, split: str) -> Iterator[dict[str, int]]:
+def _finished(folder: Path, split: str, examples: Resumable) -> Iterator[dict[str, Any]]:
+    """The notes of the first shards that are there and of the files as they are now."""
+    position = 0
     for number in itertools.count():
-        if not (_note(folder, split, number).is_file() and _shard(folder, split, number).is_file()):
+        path = _note(folder, split, number)
+        if not (path.is_file() and _shard(folder, split, number).is_file()):
             return
-        yield json.loads(_note(folder, split, number).read_text())
+        note = json.loads(path.read_text())
+        if examples.identity(position, position + note["records"]) != note["identity"]:
+            return
+        position += note["records"]
+        yield note
 
 
 def _counted(records: Iterator[Any], split: str, position: int, examples: Any) -> Iterator[Any]:

@@ -181,6 +181,22 @@ def wilddash(root: Path) -> dict[str, np.ndarray]:
     return labels
 
 
+def scannet(root: Path) -> dict[str, np.ndarray]:
+    """Scenes of two frames with lists; the labels of the second scene have half the size of its images."""
+    rng, labels = np.random.default_rng(9), {}
+    frames = root / "scannet_frames_25k"
+    for scene, numbers, part in (("scene0000_00", (0, 100), 1), ("scene0011_00", (0,), 2)):
+        for number in numbers:
+            write(frames / f"{scene}/color/{number:06d}.jpg", image(rng))
+            label = ids(rng, class_table("scannet"), size=(SIZE[0] // part, SIZE[1] // part))
+            labels[f"{scene}_{number:06d}"] = write(frames / f"{scene}/label/{number:06d}.png", label)
+            write(frames / f"{scene}/depth/{number:06d}.png", rng.integers(0, 9000, SIZE).astype(np.uint16))
+    write(root / "scannet_frames_test/scene0707_00/color/000000.jpg", image(rng))
+    (root / "scannetv2_train.txt").write_text("scene0000_00\n")
+    (root / "scannetv2_val.txt").write_text("scene0011_00\n")
+    return labels
+
+
 def camvid_full(root: Path) -> dict[str, np.ndarray]:
     """Stills and colour masks of 32 labels; returns the colours."""
     rng, labels = np.random.default_rng(8), {}

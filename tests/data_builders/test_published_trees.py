@@ -22,7 +22,7 @@ from segjax.errors import UserError
 from tests.data_builders import mini_trees
 
 IMAGES = re.compile("^(leftImg8bit|training/image_2|.*images)/")
-TREES = ("cityscapes", "kitti", "mapillary", "bdd100k", "voc2012", "ade20k", "wilddash")
+TREES = ("cityscapes", "kitti", "mapillary", "bdd100k", "voc2012", "ade20k", "wilddash", "scannet")
 COLORS = ("wilddash", "camvid_full")  # whose masks are colours
 
 
@@ -200,6 +200,7 @@ def faults(name):
         "voc2012": ("SegmentationClass/2007_000032.png", "JPEGImages/2007_000032.jpg", "VOCdevkit"),
         "ade20k": ("annotations/training/*.png", "images/training/*.jpg", "ADEChallengeData2016/images"),
         "wilddash": ("panoptic/*.png", "images/*.jpg", "wd_public_v2p0/panoptic"),
+        "scannet": ("scene0000_00/label/*.png", "scene0000_00/color/*.jpg", "scannet_frames_25k"),
         "camvid_full": ("0001TP_006690_L.png", "0001TP_006690.png", "LabeledApproved_full"),
     }[name]
 
