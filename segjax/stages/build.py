@@ -7,6 +7,7 @@ import inspect
 import logging
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -103,6 +104,12 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def find_run(name: str, context: Any) -> Path:
+    """The folder of a checkpoint: that of a stage of this run called so, or the path itself."""
+    inside = context.workdir / name
+    return inside if inside.is_dir() else Path(name)
+
+
 def first_variables(
     model, settings: Mapping[str, Any], *, seed: int, inputs: tuple[Any, ...] | None = None, where: str = "train.init"
 ) -> Variables:
@@ -110,7 +117,7 @@ def first_variables(
 
     weights: a file (.pth, .safetensors, .npz) or orbax folder, published weights by name, or "imagenet" for those of
         the network's trunk; source: whose tensor names they have, where the weights do not tell.
-    checkpoint: a run of ours, or what `segjax export_weights` made of one.
+    checkpoint: a run of ours, what `segjax export_weights` made of one, or an earlier stage (see `run_init`).
     scope: "all", or "backbone" for the trunk only.
     skip: regular expressions of tensors that keep their fresh values.
     inputs: what the network is called with, by default images.
@@ -135,6 +142,12 @@ def first_variables(
         variables, report = weights.load(loaded, variables, skip=skip, only=only)
         log.info("checkpoint %s, step %s: %s", settings["checkpoint"], info["step"], _summary(report))
     return variables
+
+
+def run_init(init: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """The settings of `train.init`, with the folder of the stage that `checkpoint` names."""
+    init = plain(init)
+    return {**init, "checkpoint": str(find_run(init["checkpoint"], context))} if init.get("checkpoint") else init
 
 
 def _scope(model, variables: Variables, scope: str) -> str:

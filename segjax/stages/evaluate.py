@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,14 +31,14 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """
     check_keys(settings, {*KEYS, *VIEWS}, where=context.name, required=("checkpoint", "split"))
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
-    source = build.open_split(settings.get("dataset") or context.dataset, settings["split"])
-    extra = extra_scores(settings, source, settings.get("dataset") or context.dataset)
-    inside = context.workdir / settings["checkpoint"]
-    spec, variables, info = load_for_inference(inside if inside.is_dir() else Path(settings["checkpoint"]))
+    dataset = settings.get("dataset") or context.dataset
+    source = build.open_split(dataset, settings["split"])
+    extra = extra_scores(settings, source, dataset)
+    spec, variables, info = load_for_inference(build.find_run(settings["checkpoint"], context))
     if spec["num_classes"] != source.num_classes:
         raise UserError(
             f"the network in {settings['checkpoint']} knows {spec['num_classes']} classes but the dataset "
-            f"{context.dataset['name']} has {source.num_classes}; evaluate it on the data set it was trained for."
+            f"{dataset['name']} has {source.num_classes}; evaluate it on the data set it was trained for."
         )
     dtype = build.compute_dtype(settings.get("dtype", "auto"))
     model = build.create_model({**spec, "options": {**spec["options"], "dtype": dtype}})
@@ -54,7 +53,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     )
     evaluation = score(scoring.replicate(variables, mesh), worst=settings.get("worst", 0), observe=extra)
     found = extra.report() if extra else {}
-    where = f"{context.dataset['name']} {settings['split']}, {evaluation.images} images"
+    where = f"{dataset['name']} {settings['split']}, {evaluation.images} images"
     title = f"{spec['name']}, step {info['step']}: {where}"
     if jax.process_index() == 0:
         inference.print_scores(evaluation.matrix, source.class_names, title=title)

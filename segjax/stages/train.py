@@ -46,7 +46,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     spec = build.model_spec(settings["model"], num_classes=source.num_classes, dtype=dtype, remat=remat)
     spec = build.with_source_options(spec, settings.get("init", {}))
     model = build.create_model(spec)
-    variables = build.first_variables(model, settings.get("init", {}), seed=context.seed)
+    variables = build.first_variables(model, build.run_init(settings.get("init", {}), context), seed=context.seed)
     schedule, optimizer = make_updates(settings["optimizer"], variables["params"], table)
     state = place(variables, optimizer, ema=settings.get("ema_decay", 0.0) > 0, mesh=mesh)
     steps = CompiledSteps(

@@ -1,0 +1,158 @@
+"""Pre-training on a large data set, then fine-tuning: Mapillary Vistas -> Cityscapes -> CamVid or KITTI, as in VPLR
+(Zhu et al., CVPR 2019, section 4.1: Mapillary instead of ImageNet weights gives +1.7 mIoU on Cityscapes).
+
+    python main.py --config=configs/transfer.py:data=DIR                                the start of the Cityscapes numbers
+    python main.py --config=configs/transfer.py:mapillary+cityscapes+camvid,data=DIR    and of the CamVid numbers
+    python main.py --config=configs/transfer.py:mapillary19+cityscapes+kitti,data=DIR
+    python main.py --config=configs/transfer.py:cityscapes+kitti,data=DIR,start=RUN    goes on from a finished run
+    python main.py --config=configs/transfer.py:bdd100k+cityscapes,net=r50,data=DIR
+
+data: folder with the published files in DIR/mapillary, DIR/cityscapes and so on; without it $SEGJAX_MAPILLARY, ...
+A stage for each data set, called by its name, the last one "train"; each is evaluated, as evaluate_NAME and "evaluate".
+A stage starts from the weights of the one before. Where the classes are others, the classifier starts fresh: 65 -> 19
+-> 11. mapillary19 maps Mapillary's labels to Cityscapes' 19 classes and keeps it.
+Hours on 8 V100 (VPLR's release): Cityscapes 9 to 14; expected: Mapillary above 50 training mIoU.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+# Epochs, crop, lr, scales, tile: VPLR's release for Mapillary and KITTI, the paper for Cityscapes and CamVid.
+TASKS = {
+    #              epochs  crop  lr     scales      tile
+    "mapillary": (175, 896, 0.02, (0.5, 2.0), 1024),
+    "mapillary19": (175, 896, 0.02, (0.5, 2.0), 1024),
+    "bdd100k": (180, 720, 0.02, (0.5, 2.0), 1024),  # of no paper: Cityscapes' at the height of its images
+    "cityscapes": (180, 800, 0.002, (0.5, 2.0), 1024),
+    "camvid": (120, 640, 0.002, (0.5, 2.0), 0),
+    "kitti": (90, 368, 0.001, (1.0, 2.0), 300),
+}
+SPLITS = {"kitti": ("cv2_train", "cv2_validation", "cv2_validation"), "camvid": ("train", "validation", "test")}
+NETS = {
+    "wrn38": "deeplabv3plus_wrn38",  # of the submissions
+    "srnx50": "deeplabv3plus_srnx50",
+    "rnx50": "deeplabv3plus_rnx50",
+    "r50": "deeplabv3plus_r50",
+    "r18": "deeplabv3plus_r18",
+    "fastscnn": "fastscnn",  # has no ImageNet weights
+}
+
+SHIPPED = ("",)
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(arg, chain="mapillary+cityscapes", net="wrn38", data="", start="", batch=16, debug=False)
+    tasks = arg.chain.split("+")
+    for task in tasks:
+        common.pick("data set", task, TASKS)
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"the chain {arg.chain} names a data set twice; each stage needs its own.")
+    net = NETS[common.pick("net", "fastscnn" if arg.debug else arg.net, NETS)]
+
+    config = ConfigDict()
+    config.seed = 0
+    config.dataset = dataset(tasks[-1], arg)
+    stages = []
+    for number, task in enumerate(tasks):
+        last = number == len(tasks) - 1
+        name, evaluate = ("train", "evaluate") if last else (task, f"evaluate_{task}")
+        config[name] = train(task, net, arg)
+        if number:
+            config[name].init.update(weights="", checkpoint=stages[-2])
+        config[evaluate] = evaluation(task, arg, checkpoint=name)
+        stages += [name, evaluate]
+    config.stages = tuple(stages)
+    return debug(config, tasks) if arg.debug else config
+
+
+def dataset(task, arg):
+    name = task.removesuffix("19")
+    training, validation, test = SPLITS.get(name, ("train", "validation", "validation"))
+    options = dict(source_dir=f"{arg.data}/{name}" if arg.data else "")
+    if name == "camvid":
+        options["config"] = "full"  # 720x960
+    return dict(
+        name=name,
+        options=options,
+        label_map="mapillary_to_cityscapes" if task == "mapillary19" else "",
+        train=training,
+        validation=validation,
+        test=test,
+        data_dir="",
+    )
+
+
+def train(task, net, arg):
+    epochs, crop, lr, scales, tile = TASKS[task]
+    stage = ConfigDict(dict(kind="train", dataset=dataset(task, arg)))
+    stage.total_epochs = epochs
+    stage.batch_size = arg.batch
+    stage.crop = dict(size=(crop, crop), scale_range=scales, schedule="constant")
+    stage.sampler = dict(kind="class_uniform", tile=tile)
+
+    stage.augment = dict(flip=True, color_jitter=dict(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25))
+    stage.augment.blur = dict(sigma=(0.15, 1.3), probability=1.0)
+    stage.normalisation = "imagenet"
+
+    stage.model = dict(name=net, options={})
+    weights = "" if arg.start or net == "fastscnn" else "imagenet"
+    stage.init = dict(weights=weights, source="", checkpoint=arg.start, scope="all", skip=())
+    stage.dtype = "auto"
+    stage.remat = False
+
+    stage.loss = dict(main=dict(name="relaxed_cross_entropy", on="heads", weight=1.0, options={}))
+    if task.startswith("mapillary"):
+        # weighted by each image's histogram; the release adds up the 2 images of a device
+        options = dict(upper_bound=6.0, weight_mode="image_mean")
+        stage.loss.main = dict(name="cross_entropy", on="heads", weight=2.0, options=options)
+
+    stage.optimizer = dict(
+        name="sgd",
+        lr=lr,
+        options=dict(momentum=0.9, weight_decay=1e-4),
+        schedule=dict(kind="poly", power=1.0, per="epoch"),
+        lr_rules=((".*", 1.0),),
+        decay_rules=((".*", 1.0),),
+    )
+    stage.accumulate_steps = 1
+    stage.ema_decay = 0.0
+
+    stage.mesh = dict(data=-1, space=1)
+    stage.loader = dict(num_workers=0, num_threads=16, cache_bytes=2**30)
+    stage.log_steps = 10
+    stage.checkpoint_epochs = 5
+    stage.eval_epochs = max(epochs // 5, 1)
+    stage.eval_limit = 100
+    stage.keep = 2
+    return stage
+
+
+def evaluation(task, arg, *, checkpoint):
+    stage = dict(kind="evaluate", dataset=dataset(task, arg), checkpoint=checkpoint, split="test")
+    stage.update(batch_size=1, worst=8, protocol="single", scales=(), flip=False, window=())
+    if task == "cityscapes":
+        stage.update(flip=True, window=(1024, 1024))
+    if task.startswith("mapillary"):
+        stage.update(window=(1536, 1536))  # images of up to 12 megapixels
+    if task == "kitti":
+        stage["protocol"] = "kitti_multi"
+    return ConfigDict(stage)
+
+
+def debug(config, tasks):
+    """Small streets, whose labels are Cityscapes' 19 classes or the 39 of ROB 2018, so that classifiers change."""
+    common.shrink(config)
+    for number, task in enumerate(tasks):
+        name, evaluate = ("train", "evaluate") if number == len(tasks) - 1 else (task, f"evaluate_{task}")
+        street = {**config.dataset.to_dict(), "label_map": "rob_cityscapes" if task in ("mapillary", "camvid") else ""}
+        config[name].dataset = ConfigDict(street)
+        config[evaluate].dataset = ConfigDict(street)
+    return config
+
+
+def sweep(add):
+    """What pre-training gives: Table 1 of the paper."""
+    add("cityscapes")
+    add("mapillary+cityscapes")
+    add("mapillary19+cityscapes")
