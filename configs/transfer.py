@@ -1,10 +1,10 @@
 """Pre-training on a large data set, then fine-tuning: Mapillary Vistas -> Cityscapes -> CamVid or KITTI, as in VPLR
 (Zhu et al., CVPR 2019, section 4.1: Mapillary instead of ImageNet weights gives +1.7 mIoU on Cityscapes).
 
-    python main.py --config=configs/transfer.py:data=DIR                                the start of the Cityscapes numbers
-    python main.py --config=configs/transfer.py:mapillary+cityscapes+camvid,data=DIR    and of the CamVid numbers
+    python main.py --config=configs/transfer.py:data=DIR                              where Cityscapes' numbers begin
+    python main.py --config=configs/transfer.py:mapillary+cityscapes+camvid,data=DIR  CamVid's numbers
     python main.py --config=configs/transfer.py:mapillary19+cityscapes+kitti,data=DIR
-    python main.py --config=configs/transfer.py:cityscapes+kitti,data=DIR,start=RUN    goes on from a finished run
+    python main.py --config=configs/transfer.py:cityscapes+kitti,data=DIR,start=RUN   goes on from a finished run
     python main.py --config=configs/transfer.py:bdd100k+cityscapes,net=r50,data=DIR
 
 data: folder with the published files in DIR/mapillary, DIR/cityscapes and so on; without it $SEGJAX_MAPILLARY, ...
@@ -145,7 +145,7 @@ def debug(config, tasks):
     common.shrink(config)
     for number, task in enumerate(tasks):
         name, evaluate = ("train", "evaluate") if number == len(tasks) - 1 else (task, f"evaluate_{task}")
-        street = {**config.dataset.to_dict(), "label_map": "rob_cityscapes" if task in ("mapillary", "camvid") else ""}
+        street = {**config.dataset.to_dict(), "label_map": "rob_bdd100k" if task in ("mapillary", "camvid") else ""}
         config[name].dataset = ConfigDict(street)
         config[evaluate].dataset = ConfigDict(street)
     return config

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from data_builders import records, trees
+from data_builders.about import About
 from data_builders.examples import Examples
 from data_builders.segmentation_folder.splits import Item, choose_splits
 from segjax.data.folders import Pairs, fingerprint, list_images, natural_key, pair_files, some, split_frame
@@ -21,6 +22,15 @@ from segjax.data.image_files import read_bytes
 from segjax.data.label_map import LabelMap
 from segjax.errors import UserError, did_you_mean
 
+ABOUT = About(
+    name="segmentation_folder",
+    title="Your own images and masks",
+    homepage="",
+    licence="yours",
+    classes="",
+    size="any",
+    disk="as much as your files",
+)
 _UNPAIRED = ("error", "skip", "unlabelled")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_builders import records
+from data_builders.about import About
 from data_builders.synthetic_street.generator import SPLITS, Settings, encode_png, frames, round_flow
 from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label
 from segjax.data.label_map import LabelMap
@@ -22,6 +23,16 @@ from segjax.data.label_map import LabelMap
 _NAMES = zip(CLASSES["cityscapes"].names, CLASSES["cityscapes"].palette.tolist())
 _CLASSES = tuple(Label(k, name, k, tuple(color)) for k, (name, color) in enumerate(_NAMES))
 _VOID = Label(IGNORE_LABEL, "unlabelled", IGNORE_LABEL, (0, 0, 0))
+ABOUT = About(
+    name="synthetic_street",
+    title="Synthetic street",
+    homepage="",
+    licence="Apache-2.0",
+    classes="cityscapes",
+    size="128x256, with config=large 256x512",
+    disk="133 MB; drawn in a minute",
+    images={"train": 630, "validation": 135, "test": 135},
+)
 LABEL_MAP = LabelMap(ClassTable((*_CLASSES, _VOID)), name="the label map of synthetic_street")  # masks hold train ids
 
 

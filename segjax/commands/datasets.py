@@ -21,4 +21,6 @@ def run(arguments: argparse.Namespace) -> None:
     for name in arguments.names:
         if name not in entries:
             raise UserError(f"there is no data set {name!r}.{did_you_mean(name, entries)}")
-    print("\n\n".join(describe(entries[name]) for name in arguments.names or entries))
+    print(
+        "\n\n".join(describe(entries[name], all_classes=bool(arguments.names)) for name in arguments.names or entries)
+    )

@@ -6,11 +6,12 @@ import dataclasses
 import importlib
 import json
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from segjax.data.build import PACKAGE, data_root, dataset_names
-from segjax.data.classes import class_table
+from segjax.data.classes import CLASSES, class_table
 from segjax.data.prepare import begun
 
 
@@ -25,7 +26,7 @@ class Built:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A data set that can be built. about: what its builder says of the published files, None when it makes its own."""
+    """A data set that can be built. about: what its builder says of the published files."""
 
     name: str
     summary: str
@@ -41,7 +42,7 @@ def catalogue(data_dir: str | os.PathLike | None = None) -> list[Entry]:
     for name in dataset_names():
         module = importlib.import_module(f"{PACKAGE}.{name}.{name}_dataset_builder")
         summary = module.__doc__.strip().splitlines()[0]
-        about, folder = getattr(module, "ABOUT", None), root / name
+        about, folder = module.ABOUT, root / name
         entries.append(Entry(name, summary, about, find_built(folder), find_begun(folder)))
     return entries
 
@@ -66,23 +67,35 @@ def find_begun(folder: Path) -> list[Built]:
     return [Built(path, size, {"records": records}) for path, records, size in found if records]
 
 
-def describe(entry: Entry) -> str:
-    """Returns all that is known of a data set, one thing per line."""
+def _classes(name: str, every: bool) -> str:
+    table = class_table(name)
+    if every:
+        return textwrap.fill(f"{table.num_classes}: {', '.join(table.names)}", 110, subsequent_indent=" " * 12)
+    return f"{table.num_classes}: {', '.join(table.names[:8])}{' ...' if table.num_classes > 8 else ''}"
+
+
+def describe(entry: Entry, *, all_classes: bool = False) -> str:
+    """Returns all that is known of a data set, one thing per line; all_classes: every name, not the first 8."""
     lines = [f"{entry.name}: {entry.summary}"]
     about = entry.about
-    if about is not None:
-        table = class_table(about.classes)
-        images = ", ".join(f"{split} {count}" for split, count in about.images.items())
-        lines += [
-            f"  classes   {table.num_classes}: {', '.join(table.names[:8])}{' ...' if table.num_classes > 8 else ''}",
-            f"  splits    {images}",
-            f"  size      {about.size}, {about.disk}",
-            f"  from      {about.homepage}",
-            f"  licence   {about.licence}",
-            f"  download  {', '.join(about.archives)}; folder in source_dir or ${about.variable}; {about.readme}",
-        ]
-        if about.divisions:
-            lines.insert(3, f"  also      {', '.join(about.divisions)}")
+    told = {
+        "classes": _classes(about.classes, all_classes) if about.classes else "as the option label_map says",
+        "maps": ", ".join(
+            name for name in CLASSES if name == f"rob_{entry.name}" or name.startswith(f"{entry.name}_to_")
+        ),
+        "splits": ", ".join(f"{split} {count}" for split, count in about.images.items()),
+        "also": ", ".join(about.divisions),
+        "size": f"{about.size}; {about.disk}",
+        "from": about.homepage,
+        "licence": about.licence,
+    }
+    lines += [f"  {name:<9} {text}" for name, text in told.items() if text]
+    if about.archives:
+        lines.append(
+            f"  download  {', '.join(about.archives)}; folder in source_dir or ${about.variable}; {about.readme}"
+        )
+    else:
+        lines.append(f"  download  nothing; {about.readme}")
     for built in entry.built:
         images = ", ".join(f"{split} {count}" for split, count in built.images.items())
         lines.append(f"  built     {images}; {built.size / 1e6:,.0f} MB in {built.folder}")

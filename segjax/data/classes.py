@@ -8,7 +8,7 @@ from segjax.data.tables.bdd100k import BDD100K
 from segjax.data.tables.camvid import CAMVID, CAMVID_32
 from segjax.data.tables.cityscapes import CITYSCAPES
 from segjax.data.tables.mapillary import MAPILLARY, MAPILLARY_TO_CITYSCAPES
-from segjax.data.tables.rob import ROB_CITYSCAPES, ROB_SCANNET, ROB_WILDDASH
+from segjax.data.tables.rob import ROB_BDD100K, ROB_CITYSCAPES, ROB_SCANNET, ROB_WILDDASH
 from segjax.data.tables.scannet import SCANNET
 from segjax.data.tables.voc2012 import VOC2012
 from segjax.data.tables.wilddash import WILDDASH
@@ -31,6 +31,7 @@ CLASSES: dict[str, ClassTable] = {
     "scannet": SCANNET,
     "rob_cityscapes": ROB_CITYSCAPES,  # 39 classes: Cityscapes' and ScanNet's
     "rob_kitti": ROB_CITYSCAPES,
+    "rob_bdd100k": ROB_BDD100K,  # and the synthetic street, whose masks hold train ids too
     "rob_wilddash": ROB_WILDDASH,
     "rob_scannet": ROB_SCANNET,
 }

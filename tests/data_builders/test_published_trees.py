@@ -360,11 +360,11 @@ def test_a_complete_build_outlives_its_published_files(published, tmp_path, monk
 
 def test_every_data_set_is_documented(root):
     for entry in catalogue("/nowhere"):
-        if entry.about is not None:
-            text = (root / entry.about.readme).read_text()
-            assert all(archive in text for archive in entry.about.archives), entry.name
-            assert entry.about.licence.split(" ")[0] in text and entry.about.homepage in text
-            assert json.dumps(dict(entry.about.divisions))
+        text = (root / entry.about.readme).read_text()
+        assert all(archive in text for archive in entry.about.archives), entry.name
+        assert entry.about.licence.split(" ")[0] in text and entry.about.homepage in text
+        assert bool(entry.about.citation) == bool(entry.about.homepage)
+        assert json.dumps(dict(entry.about.divisions))
 
 
 def test_catalogue_lists_what_is_built(published, data_dir, capsys):

@@ -12,6 +12,8 @@ from segjax.data.joined import Joined
 from segjax.errors import UserError
 from tests.data_builders import mini_trees
 
+DRIVING = ("cityscapes", "kitti", "bdd100k", "wilddash")
+
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
@@ -75,7 +77,9 @@ def test_wrong_lists_and_sizes_are_named(published, tmp_path):
 
 
 def test_the_challenge_has_39_classes(published, tmp_path):
-    names = {name: class_table(f"rob_{name}").names for name in ("cityscapes", "kitti", "wilddash", "scannet")}
+    names = {
+        name: class_table(f"rob_{name}").names for name in ("cityscapes", "kitti", "bdd100k", "wilddash", "scannet")
+    }
     expected = class_table("cityscapes").names + class_table("scannet").names
     assert set(names.values()) == {expected} and len(expected) == 39
     folder, labels = published

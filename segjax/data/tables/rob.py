@@ -8,6 +8,7 @@ are not among its 20 classes and stay ignored.
 from collections.abc import Iterable
 
 from segjax.data.class_table import IGNORE_LABEL, ClassTable, Label
+from segjax.data.tables.bdd100k import BDD100K
 from segjax.data.tables.cityscapes import CITYSCAPES
 from segjax.data.tables.scannet import SCANNET
 from segjax.data.tables.wilddash import WILDDASH
@@ -26,5 +27,6 @@ def _absent(labels: Iterable[Label]) -> list[Label]:
 
 
 ROB_CITYSCAPES = ClassTable((*CITYSCAPES.labels, *_absent(_shifted(SCANNET.classes))))  # and KITTI
+ROB_BDD100K = ClassTable((*BDD100K.labels, *_absent(_shifted(SCANNET.classes))))
 ROB_WILDDASH = ClassTable((*WILDDASH.labels, *_absent(_shifted(SCANNET.classes))))
 ROB_SCANNET = ClassTable((*_absent(CITYSCAPES.classes), *_shifted(SCANNET.labels)))
