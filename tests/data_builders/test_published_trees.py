@@ -186,6 +186,24 @@ def test_camvid_in_full_size_with_the_videos_frames(published, data_dir, tmp_pat
     assert video.index.labelled.sum() == 3
 
 
+@pytest.mark.parametrize("shift", [0, 2, -1])
+def test_frames_of_camvid_that_are_numbered_otherwise_are_refused(published, data_dir, tmp_path, shift):
+    folder, _ = published["camvid_full"]
+    rng = np.random.default_rng(0)
+    for frame in range(6686, 6695):
+        picture = mini_trees.image(rng)
+        if frame == 6690 + shift:
+            picture = read_image(folder / "701_StillsRaw_full/0001TP_006690.png")
+        mini_trees.write(tmp_path / f"0001TP_{frame:06d}.png", picture)
+    options = {"config": "full", "frames_dir": str(tmp_path), "neighbours": 2}
+    if not shift:
+        assert len(opened("camvid", "train", folder, data_dir, labelled_only=False, **options)) > 5
+        return
+    where = "2 after" if shift > 0 else "1 before"
+    with pytest.raises(UserError, match=f"video 0001TP look like the frames {where} their numbers"):
+        opened("camvid", "train", folder, data_dir, **options)
+
+
 def faults(name):
     """name of the fault -> (what to do to the tree, what the message says)."""
 
