@@ -9,6 +9,9 @@ from segjax.commands.start import start_jax
 from segjax.commands.views import add_views, views
 from segjax.errors import UserError
 
+OF_FILES = ("labels", "label_map", "image_suffix", "mask_suffix")
+OF_SPLITS = ("split", "sequence", "option", "data_dir")
+
 
 def describe(parser: argparse.ArgumentParser) -> None:
     """The flags."""
@@ -36,6 +39,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     if bool(arguments.input) == bool(arguments.dataset):
         raise UserError("segjax demo shows --input=VIDEO|FOLDER or --dataset=NAME --split=NAME; give one of these")
+    for flag in OF_SPLITS if arguments.input else OF_FILES:
+        if getattr(arguments, flag):
+            here, there = ("--dataset", "--input") if arguments.input else ("--input", "--dataset")
+            raise UserError(f"--{flag.replace('_', '-')} goes with {here}, not with {there}; leave one of them out")
     options = dict(fps=arguments.fps, width=arguments.width, **views(arguments))
     clips = open_clips(arguments.input) if arguments.input else []
     if len(clips) > 1:
@@ -47,8 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     problems: list[str] = []
     if clips:
-        names = ("labels", "label_map", "image_suffix", "mask_suffix")
-        given = {name: getattr(arguments, name) for name in names}
+        given = {name: getattr(arguments, name) for name in OF_FILES}
         report, problems = demo_of_clip(arguments.checkpoint, clips[0], arguments.output, **given, **options)
     else:
         report = demo_of_split(
