@@ -28,7 +28,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
     settings.checkpoint: the name of a stage of this run, or a folder.
     """
-    check_keys(settings, {*KEYS, *VIEWS}, where=context.name, required=("checkpoint", "split"))
+    check(settings, where=context.name)
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
     source = build.open_split(settings.get("dataset") or context.dataset, settings["split"])
     inside = context.workdir / settings["checkpoint"]
@@ -70,6 +70,14 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         "images_per_second": round(evaluation.images / max(evaluation.seconds, 1e-9), 2),
         "checkpoint_step": info["step"],
     }
+
+
+def check(settings: Mapping[str, Any], *, where: str) -> None:
+    """Raises UserError for keys and names that are not known; reads no data."""
+    check_keys(settings, {*KEYS, *VIEWS}, where=where, required=("checkpoint", "split"))
+    check_keys(settings.get("mesh", {}), ("data", "space"), where=f"{where}.mesh")
+    build.compute_dtype(settings.get("dtype", "auto"))
+    views(settings)
 
 
 def views(settings: Mapping[str, Any]) -> dict[str, Any]:
