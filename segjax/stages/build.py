@@ -194,6 +194,7 @@ def loss_terms(
                     on=head,
                     align_corners=term.get("align_corners", False),
                     resize=(own or term["name"]) not in losses.AT_LOGIT_SIZE,
+                    count_of_labels=(own or term["name"]) not in losses.COUNT_OF_LOGITS,
                 )
             )
     if not terms:
