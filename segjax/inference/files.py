@@ -28,7 +28,7 @@ class FilesReport:
     """What `predict_files` did.
 
     images: frames predicted. seconds: wall time, the first compilation included. sizes: (h, w) -> frames.
-    problems: inputs that could not be read, one sentence each. outputs: what was written, one folder or video each.
+    problems: inputs that could not be predicted, one sentence each. outputs: what was written, one folder or video each.
     """
 
     images: int
@@ -59,7 +59,8 @@ def predict_files(
         `decode` (to the raw ids of the data set); "color" -> color/NAME.png. A legend.png names the colours.
     palette: uint8 (k, 3). alpha: share of the class colour in overlays. progress: called with the frames done so far.
 
-    Reading, device work and writing overlap. Inputs that cannot be read are listed in the report; the rest is written.
+    Reading, device work and writing overlap. Inputs that cannot be read, or that the network cannot take, are listed in
+    the report; the rest is written.
     """
     for kind in write:
         if kind not in KINDS:
@@ -98,7 +99,11 @@ def predict_files(
                 running = None
                 with contextlib.closing(_ahead(frames, depth=2 * batch)) as read:
                     for group in same_size(read, batch):
-                        started = group, run(group)
+                        try:
+                            started = group, run(group)
+                        except UserError as error:  # this network cannot take images of this size
+                            problems += [f"{frame.name}: {error}" for frame in group]
+                            continue
                         if running:
                             save(*running)
                         running = started
