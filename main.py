@@ -13,7 +13,10 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe; configs/vplr.py by default.", lock_config=True)
+# New keys are let in: a recipe does not name every option there is, and the stages know which ones there are.
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The recipe; configs/vplr.py by default.", lock_config=False, accept_new_attributes=True
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written; runs/<recipe> by default.")
 STAGE = flags.DEFINE_string("stage", None, "Run this stage only.")
 PLATFORM = flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "Stop unless jax runs on this platform.")
@@ -51,7 +54,8 @@ def main(argv: list[str]) -> None:
         )
         setup_logging(process_index=jax.process_index())
         recipe = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
-        run_recipe(CONFIG.value, workdir=WORKDIR.value or f"runs/{recipe}", only=STAGE.value)
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        run_recipe(CONFIG.value, workdir=WORKDIR.value or f"runs/{recipe}", only=STAGE.value, overrides=overrides)
     except UserError as error:
         _fail(str(error))
     except Interrupted as stop:

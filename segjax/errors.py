@@ -11,8 +11,13 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """Returns " Did you mean 'x'?" for the nearest option, or a list of all options, to append to a sentence."""
+    """Returns " Did you mean 'x'?" for the nearest option, or a list of all options, to append to a sentence.
+
+    Without any option, says that there is none.
+    """
     options = sorted(map(str, options))
+    if not options:
+        return " There is nothing to choose from; leave it out."
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.6)
     near = near or [option for option in options if len(str(name)) > 2 and str(name) in option][:1]
     if near:

@@ -1,6 +1,6 @@
 """Host side, numpy only: class tables, label maps, sources, epoch plans, batches."""
 
-from segjax.data.build import build_dataset, dataset_names, open_source
+from segjax.data.build import build_dataset, dataset_names, dataset_options, open_source
 from segjax.data.cache import CachedSource
 from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_table
 from segjax.data.geometry import window_size
@@ -29,6 +29,7 @@ __all__ = [
     "build_dataset",
     "class_table",
     "dataset_names",
+    "dataset_options",
     "eval_batches",
     "open_source",
     "train_batches",

@@ -66,6 +66,11 @@ def dataset_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
 
 
+def dataset_options(name: str) -> set[str]:
+    """Names of the builder_options that a data set takes. Raises UserError for an unknown name."""
+    return _known_options(_builder_class(name).BUILDER_CONFIGS[0])
+
+
 def build_dataset(
     name: str, *, data_dir: str | os.PathLike | None = None, builder_options: Mapping[str, Any] | None = None
 ) -> Path:
@@ -141,15 +146,13 @@ def _publish(built: Path, target: Path) -> None:
 
 def _configure(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """Imports a builder and makes its configuration, whose name is a hash of all options and of the source files."""
-    if name not in dataset_names():
-        raise UserError(f"there is no data set {name!r}.{did_you_mean(name, dataset_names())}")
-    builder_class = importlib.import_module(f"{PACKAGE}.{name}.{name}_dataset_builder").Builder
+    builder_class = _builder_class(name)
     presets = {config.name: config for config in builder_class.BUILDER_CONFIGS}
     preset = options.pop("config", None)
     if preset is not None and preset not in presets:
         raise UserError(f"data set {name} has no config {preset!r}.{did_you_mean(preset, presets)}")
     base = presets[preset] if preset else next(iter(presets.values()))
-    known = {field.name for field in dataclasses.fields(base)} - _INHERITED
+    known = _known_options(base)
     for key in options:
         if key not in known:
             raise UserError(f"data set {name} has no option {key!r}.{did_you_mean(key, known | {'config'})}")
@@ -161,6 +164,16 @@ def _configure(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
     if hasattr(config, "fingerprint"):
         config_name += "-" + _digest(config.fingerprint())
     return builder_class, dataclasses.replace(config, name=config_name)
+
+
+def _builder_class(name: str) -> Any:
+    if name not in dataset_names():
+        raise UserError(f"there is no data set {name!r}.{did_you_mean(name, dataset_names())}")
+    return importlib.import_module(f"{PACKAGE}.{name}.{name}_dataset_builder").Builder
+
+
+def _known_options(config: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(config)} - _INHERITED
 
 
 def _digest(text: str) -> str:

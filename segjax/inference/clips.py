@@ -71,7 +71,11 @@ class Video:
 
     def frames(self, *, on_error: Callable[[UserError], None]) -> Iterator[Frame]:
         """Yields the frames; a video that stops early is passed to on_error after its last good frame."""
-        capture = _open_video(self.path)
+        try:
+            capture = _open_video(self.path)
+        except UserError as error:
+            on_error(error)
+            return
         try:
             index = 0
             while True:
@@ -95,7 +99,8 @@ def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = N
     """Finds what to predict: one image, one video, or all images and videos under a folder.
 
     Images of a folder are one clip, in natural order (2 before 10); every video is a clip of its own. exclude: a folder
-    to leave out, where the results go. Raises UserError when there is nothing, or a video cannot be opened.
+    to leave out, where the results go. Raises UserError when there is nothing, or the one video cannot be opened; those
+    of a folder tell when their frames are asked for.
     """
     path = Path(path).expanduser()
     if path.is_file():
@@ -113,7 +118,7 @@ def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = N
     files = _walk(path, None if exclude is None else Path(exclude).expanduser().resolve())
     images = [(name, file) for name, file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     clips: list[Clip] = [Images(tuple(images))] if images else []
-    clips += [_video(name, file) for name, file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    clips += [_video(name, file, strict=False) for name, file in files if file.suffix.lower() in VIDEO_SUFFIXES]
     if not clips:
         raise UserError(
             f"folder {path} holds no image ({' '.join(IMAGE_SUFFIXES)}) and no video ({' '.join(VIDEO_SUFFIXES)})"
@@ -144,8 +149,13 @@ def _walk(root: Path, exclude: Path | None) -> list[tuple[str, Path]]:
     return sorted(names, key=lambda item: natural_key(item[0]))
 
 
-def _video(name: str, path: Path) -> Video:
-    capture = _open_video(path)
+def _video(name: str, path: Path, *, strict: bool = True) -> Video:
+    try:
+        capture = _open_video(path)
+    except UserError:
+        if strict:
+            raise
+        return Video(name, path, 25.0, 0)
     fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
     # Some containers have no frame rate or count; 25 only sets the speed of what is written.

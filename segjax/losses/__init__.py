@@ -17,9 +17,12 @@ LOSSES = {
 
 # these take logits at their own resolution; the labels come down to them
 AT_LOGIT_SIZE = ("soft_target_cross_entropy", "presence_cross_entropy")
+# how many pixels these are a mean over depends on the logits; for the others on the labels only
+COUNT_OF_LOGITS = ("ohem_cross_entropy",)
 
 __all__ = [
     "AT_LOGIT_SIZE",
+    "COUNT_OF_LOGITS",
     "LOSSES",
     "boundary_aware_cross_entropy",
     "cross_entropy",

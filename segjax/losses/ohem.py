@@ -38,6 +38,8 @@ def ohem_cross_entropy(
         p < max(threshold, the next one after min_kept), where the last valid pixel stands for those that are missing.
     class_weights, upper_bound, weight_mode: see `cross_entropy`; HRNet's is "pixel_mean".
 
+    With gradient accumulation the pixels are chosen within each micro-batch: which are the hardest of the whole batch
+    is known after its last one only.
     Whatever the devices the batch lies on, the result is the same; finding the bound costs them scalars only.
     Raises UserError for settings that do not fit.
     """

@@ -38,12 +38,7 @@ def open_split(
     labelled_only: leave out the others. flow, instances: read the stored optical flow, the instance maps too.
     all_labels: and the stored labels of frames that count as unlabelled.
     """
-    check_keys(
-        dataset,
-        {"name", "options", "train", "validation", "test", "data_dir", "label_map"},
-        where="dataset",
-        required=["name"],
-    )
+    check_dataset(dataset, where="dataset")
     return open_source(
         dataset["name"],
         dataset.get(split, split),
@@ -55,6 +50,12 @@ def open_split(
         instances=instances,
         all_labels=all_labels,
     )
+
+
+def check_dataset(dataset: Mapping[str, Any], *, where: str) -> None:
+    """Raises UserError for keys of config.dataset that are not known."""
+    known = {"name", "options", "train", "validation", "test", "data_dir", "label_map"}
+    check_keys(dataset, known, where=where, required=["name"])
 
 
 def compute_dtype(name: str) -> str:
@@ -99,6 +100,9 @@ def with_source_options(spec: Mapping[str, Any], init: Mapping[str, Any]) -> dic
     return {**spec, "options": {**added, **spec["options"]}}
 
 
+INIT_KEYS = ("weights", "source", "checkpoint", "scope", "skip")
+
+
 def as_tuple(value: Any) -> Any:
     """Lists, which is what JSON makes of tuples, as tuples; a linen module must be hashable."""
     return tuple(value) if isinstance(value, list) else value
@@ -122,7 +126,7 @@ def first_variables(
     skip: regular expressions of tensors that keep their fresh values.
     inputs: what the network is called with, by default images.
     """
-    check_keys(settings, {"weights", "source", "checkpoint", "scope", "skip"}, where=where)
+    check_keys(settings, INIT_KEYS, where=where)
     init = jax.jit(functools.partial(model.init, train=False))
     variables = init(jax.random.key(seed), *(inputs or (jnp.zeros((1, 64, 64, 3), jnp.float32),)))
     only = _scope(model, variables, settings.get("scope") or "all")
@@ -210,6 +214,7 @@ def loss_terms(
                     on=head,
                     align_corners=term.get("align_corners", False),
                     resize=(own or term["name"]) not in losses.AT_LOGIT_SIZE,
+                    count_of_labels=(own or term["name"]) not in losses.COUNT_OF_LOGITS,
                 )
             )
     if not terms:

@@ -29,7 +29,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     settings.checkpoint: the name of a stage of this run, or a folder. benchmark: also score by the rule of that server
     (`segjax.metrics.RULES`). boundary: also score outlines.
     """
-    check_keys(settings, {*KEYS, *VIEWS}, where=context.name, required=("checkpoint", "split"))
+    check(settings, where=context.name)
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
     dataset = settings.get("dataset") or context.dataset
     source = build.open_split(dataset, settings["split"])
@@ -76,6 +76,16 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         "checkpoint_step": info["step"],
         **found,
     }
+
+
+def check(settings: Mapping[str, Any], *, where: str) -> None:
+    """Raises UserError for keys and names that are not known; reads no data."""
+    check_keys(settings, {*KEYS, *VIEWS}, where=where, required=("checkpoint", "split"))
+    check_keys(settings.get("mesh", {}), ("data", "space"), where=f"{where}.mesh")
+    build.compute_dtype(settings.get("dtype", "auto"))
+    if settings.get("benchmark"):
+        metrics.find_rule(settings["benchmark"])
+    views(settings)
 
 
 def extra_scores(

@@ -50,14 +50,8 @@ def open_extras(
     """(all records, the real ones first; the extras) of `train.extra`; without any, the real source and none."""
     if not settings:
         return real, []
-    settings = plain(settings)
-    single = any(not isinstance(value, Mapping) for value in settings.values())
-    named = {settings.get("stage", "extra"): settings} if single else settings
     extras, first = [], len(real)
-    for name, one in named.items():
-        here = where if single else f"{where}.{name}"
-        kind = _KINDS[0] if "stage" in one else _KINDS[1]
-        check_keys(one, kind | _COMMON, where=here, required=["mode", "steps"] if "stage" in one else ["split"])
+    for name, here, one in check_extras(settings, where=where):
         if "stage" in one:
             inside = context.workdir / one["stage"] / "dataset"
             source = open_propagated(
@@ -69,6 +63,22 @@ def open_extras(
         extras.append(Extra(name, source, first, one.get("in_epoch", "stage" in one), classes))
         first += len(source)
     return Joined([real, *(extra.source for extra in extras)]), extras
+
+
+def check_extras(settings: Mapping[str, Any], *, where: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, config key, settings) of each; UserError for keys that are not known or missing. Reads no data."""
+    settings = plain(settings)
+    if not settings:
+        return []
+    single = any(not isinstance(value, Mapping) for value in settings.values())
+    found = []
+    for name, one in ({settings.get("stage", "extra"): settings} if single else settings).items():
+        here, known, required = (where if single else f"{where}.{name}"), _KINDS[1], ["split"]
+        if "stage" in one:
+            known, required = _KINDS[0], ["mode", "steps"]
+        check_keys(one, known | _COMMON, where=here, required=required)
+        found.append((name, here, one))
+    return found
 
 
 def make_plan(

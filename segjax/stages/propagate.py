@@ -66,14 +66,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     use, evenly spread, 0 = all. shard_frames: labelled frames per file; a killed run repeats at most one of them.
     The others are described at `Propagator`, `carry`, `find_chains` and `open_propagated`.
     """
-    check_keys(settings, {"kind", "dataset", *DEFAULTS}, where=context.name)
-    options = {**DEFAULTS, **{key: value for key, value in plain(settings).items() if key in DEFAULTS}}
-    choose(METHODS, options["method"], where=f"{context.name}.method")
-    choose(dict.fromkeys(RGB_WARPS), options["rgb_warp"], where=f"{context.name}.rgb_warp")
-    for mode in options["modes"]:
-        choose(dict.fromkeys(MODES), mode, where=f"{context.name}.modes")
-    if not options["modes"]:
-        raise UserError(f"config key {context.name}.modes is empty; name {' or '.join(MODES)}.")
+    options = check(settings, where=context.name)
     dataset = settings.get("dataset") or context.dataset
     network = open_video_network(options["checkpoint"], options["method"], workdir=context.workdir)
     flow, flow_options = flow_of(options["flow"], network)
@@ -152,6 +145,19 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         total, result["frames_per_second"], 1 / warp,
     )  # fmt: skip
     return result
+
+
+def check(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """All options. Raises UserError for keys and names that are not known; reads no data."""
+    check_keys(settings, {"kind", "dataset", *DEFAULTS}, where=where)
+    options = {**DEFAULTS, **{key: value for key, value in plain(settings).items() if key in DEFAULTS}}
+    choose(METHODS, options["method"], where=f"{where}.method")
+    choose(dict.fromkeys(RGB_WARPS), options["rgb_warp"], where=f"{where}.rgb_warp")
+    for mode in options["modes"]:
+        choose(dict.fromkeys(MODES), mode, where=f"{where}.modes")
+    if not options["modes"]:
+        raise UserError(f"config key {where}.modes is empty; name {' or '.join(MODES)}.")
+    return options
 
 
 def chain_groups(source: data.Source, options: Mapping[str, Any], *, needs_before: bool) -> list[list[Chain]]:

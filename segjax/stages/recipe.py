@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,8 @@ import jax
 
 from segjax.errors import UserError, did_you_mean
 from segjax.stages import evaluate, propagate, train, train_video
+from segjax.stages.build import check_dataset
+from segjax.stages.choices import check_choices, give_way
 from segjax.stages.settings import check_keys, choose, config_hash, plain
 
 log = logging.getLogger("segjax")
@@ -26,6 +28,13 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "train_video": train_video.run,
     "propagate": propagate.run,
     "evaluate": evaluate.run,
+}
+# check(settings, where=...) reads no data, so that a mistake in the last stage is found before the first one runs
+CHECKS: dict[str, Callable[..., None]] = {
+    "train": train.check,
+    "train_video": train_video.check,
+    "propagate": propagate.check,
+    "evaluate": evaluate.check,
 }
 
 _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
@@ -42,18 +51,21 @@ class Context:
     dataset: Mapping[str, Any]
 
 
-def run_recipe(config: Any, *, workdir: str | Path, only: str | None = None) -> dict[str, Any]:
+def run_recipe(
+    config: Any, *, workdir: str | Path, only: str | None = None, overrides: Collection[str] = ()
+) -> dict[str, Any]:
     """Runs config.stages below `workdir` and returns the reports by stage; `only` runs a single one, again if asked.
 
+    overrides: the keys of `config` that were set by hand; what the recipe says otherwise gives way, see `give_way`.
     Raises UserError for a config that is wrong, or that is not the one a finished stage was run with.
     """
     workdir = Path(workdir).resolve()
     stages = tuple(config.stages)
     if only is not None and only not in stages:
         raise UserError(f"--stage={only} is not a stage of this recipe.{did_you_mean(only, stages)}")
-    check_keys(config, {"seed", "stages", "dataset", *stages}, where="config", required=("seed", "dataset", *stages))
-    for name in stages:
-        choose(STAGES, config[name].get("kind", ""), where=f"{name}.kind")
+    give_way(config, overrides)
+    check_recipe(config)
+    check_inputs(config, workdir)
     _make(workdir)
 
     reports = {}
@@ -92,6 +104,38 @@ def run_recipe(config: Any, *, workdir: str | Path, only: str | None = None) -> 
         _write_json(context.folder / "report.json", reports[name])
         _write_json(workdir / "report.json", reports)
     return reports
+
+
+def check_recipe(config: Any) -> None:
+    """Raises UserError for keys, names and options that no stage knows, and for keys that are missing."""
+    stages = tuple(config.stages)
+    check_keys(config, {"seed", "stages", "dataset", *stages}, where="config", required=("seed", "dataset", *stages))
+    check_dataset(config.dataset, where="dataset")
+    for name in stages:
+        settings = config[name]
+        kind = settings.get("kind", "")
+        choose(STAGES, kind, where=f"{name}.kind")
+        check_choices(settings, where=name)
+        if kind in CHECKS:
+            CHECKS[kind](settings, where=name)
+
+
+def check_inputs(config: Any, workdir: Path) -> None:
+    """Raises UserError for a stage that wants to read what no stage before it writes, and what is no path either."""
+    for position, name in enumerate(config.stages):
+        stage, before = config[name], config.stages[:position]
+        inputs = {
+            "checkpoint": stage.get("checkpoint"),
+            "init.checkpoint": stage.get("init", {}).get("checkpoint"),
+            "extra.stage": stage.get("extra", {}).get("stage"),
+        }
+        for key, value in inputs.items():
+            known = not value or value in before or (workdir / value).exists() or Path(value).expanduser().exists()
+            if not known:
+                raise UserError(
+                    f"config key {name}.{key}={value!r} is no path, and no stage before {name!r}."
+                    f"{did_you_mean(value, before)}"
+                )
 
 
 def versions() -> dict[str, str]:

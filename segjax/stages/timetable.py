@@ -12,10 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import data, parallel
+from segjax.errors import UserError
 from segjax.stages.extras import Extra, make_plan
-from segjax.stages.settings import options_of, plain
+from segjax.stages.settings import choose, options_of, plain
 from segjax.training import durations
-from segjax.training.crop_schedule import crop_schedule
+from segjax.training.crop_schedule import KINDS, crop_schedule
 from segjax.training.loop import Events
 
 
@@ -81,11 +82,8 @@ def make_timetable(
     """
     sampler = settings.get("sampler", {"kind": "uniform"})
     plan = make_plan(sampler, source, extras, seed=seed, cache=cache, where=where)
-    crop = plain(settings["crop"])
-    scale_range = tuple(crop.pop("scale_range", (1.0, 1.0)))
-    kind, size, batch = crop.pop("schedule", "constant"), tuple(crop.pop("size")), settings["batch_size"]
-    given = ("kind", "epochs", "crop", "batch", "batch_divisor")
-    options = options_of(crop, crop_schedule, where=f"{where}.crop", given=given)
+    kind, size, scale_range, options = read_crop(settings["crop"], where=f"{where}.crop")
+    batch = settings["batch_size"]
     divisor = parallel.axis_size(mesh, "data") * settings.get("accumulate_steps", 1)
 
     def timeline_of(epochs: int, total_steps: int | None = None) -> data.Timeline:
@@ -112,3 +110,17 @@ def make_timetable(
     }
     sizes = np.concatenate([np.asarray(s.sizes) for s in (source, *(extra.source for extra in extras))])
     return Timetable(plan, timeline, Events(**every), scale_range, sizes)
+
+
+def read_crop(
+    settings: Mapping[str, Any], *, where: str
+) -> tuple[str, tuple[int, int], tuple[float, float], dict[str, Any]]:
+    """(schedule, size, scale range, other options of `crop_schedule`) of `crop`."""
+    crop = plain(settings)
+    if "size" not in crop:
+        raise UserError(f"config key {where}.size is missing.")
+    kind, size = crop.pop("schedule", "constant"), tuple(crop.pop("size"))
+    choose(dict.fromkeys(KINDS), kind, where=f"{where}.schedule")
+    scale_range = tuple(crop.pop("scale_range", (1.0, 1.0)))
+    given = ("kind", "epochs", "crop", "batch", "batch_divisor")
+    return kind, size, scale_range, options_of(crop, crop_schedule, where=where, given=given)

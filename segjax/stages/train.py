@@ -11,14 +11,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from segjax import augment, data, parallel
+from segjax import augment, data, models, parallel
 from segjax.data.plans import CutPlan
 from segjax.data.shares import describe_shares, epoch_shares
 from segjax.stages import build, scoring
-from segjax.stages.extras import Extra, open_extras, parts_of
-from segjax.stages.settings import check_keys, options_of, plain
+from segjax.stages.extras import Extra, check_extras, open_extras, parts_of
+from segjax.stages.settings import check_keys, choose, options_of, plain
 from segjax.stages.timetable import Timetable, make_timetable
-from segjax.stages.training_run import compilable, place, run_steps
+from segjax.stages.training_run import OPTIMIZER_KEYS, check_training, compilable, place, run_steps
 from segjax.training import durations
 from segjax.training.buckets import CompiledSteps
 from segjax.training.optimizer import make_optimizer
@@ -36,7 +36,7 @@ KEYS = {
 
 def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Trains to the end of the schedule, from the newest checkpoint where there is one. Returns the report."""
-    check_keys(settings, KEYS, where=context.name, required=("batch_size", "crop", "model", "loss", "optimizer"))
+    check(settings, where=context.name)
     dataset = settings.get("dataset") or context.dataset
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
     real, source, extras, table = open_training(settings, context, mesh)
@@ -82,6 +82,18 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         **told,
         **({} if not told["history"] else {"validation": told["history"][-1]}),
     }
+
+
+def check(settings: Mapping[str, Any], *, where: str) -> None:
+    """Raises UserError for settings that no training could be run with; reads no data."""
+    check_keys(settings, KEYS, where=where, required=("batch_size", "crop", "model", "loss", "optimizer"))
+    check_training(settings, where=where)
+    choose(models.MODELS, settings["model"].get("name", ""), where=f"{where}.model.name")
+    check_extras(settings.get("extra", {}), where=f"{where}.extra")
+    build.normalisation(settings.get("normalisation", "imagenet"))
+    build.loss_terms(settings["loss"], {"logits": 1.0})
+    augment_options(settings, where=where)
+    loader_options(settings, where=where)
 
 
 def open_training(
@@ -131,8 +143,7 @@ def make_scorer(settings, dataset, model, mesh) -> scoring.Scorer | None:
 
 def open_batches(settings, source, table, mesh, start):
     """(step, this process's rows) from step `start` on."""
-    given = ("source", "plan", "timeline", "start_step", "end_step", "scale_range", "process_index", "process_count")
-    options = options_of(settings.get("loader", {}), data.train_batches, where="train.loader", given=given)
+    options = loader_options(settings, where="train")
     part, parts = parallel.batch_part(mesh)
     return data.train_batches(
         source, table.plan, table.timeline,
@@ -143,17 +154,26 @@ def open_batches(settings, source, table, mesh, start):
 def make_augment(settings: Mapping[str, Any], *, crop: tuple[int, int], seed: int) -> Callable:
     """uint8 batch -> (images, labels) as `train.augment` and `train.normalisation` say; see `augment.augment_batch`."""
     mean, std = build.normalisation(settings.get("normalisation", "imagenet"))
-    given = ("batch", "seed", "crop", "mean", "std", "ignore_label")
-    options = options_of(settings.get("augment", {}), augment.augment_batch, where="train.augment", given=given)
+    options = augment_options(settings, where="train")
     return functools.partial(augment.augment_batch, seed=seed, crop=crop, mean=mean, std=std, **options)
+
+
+def loader_options(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """`loader` as options of `data.train_batches`."""
+    given = ("source", "plan", "timeline", "start_step", "end_step", "scale_range", "process_index", "process_count")
+    return options_of(settings.get("loader", {}), data.train_batches, where=f"{where}.loader", given=given)
+
+
+def augment_options(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """`augment` as options of `augment.augment_batch`."""
+    given = ("batch", "seed", "crop", "mean", "std", "ignore_label")
+    return options_of(settings.get("augment", {}), augment.augment_batch, where=f"{where}.augment", given=given)
 
 
 def make_updates(settings: Mapping[str, Any], params: Any, table: Timetable) -> tuple[Callable, Any]:
     """(schedule, optimizer) of `train.optimizer`."""
     where = "train.optimizer"
-    check_keys(
-        settings, {"name", "lr", "options", "schedule", "lr_rules", "decay_rules"}, where=where, required=["name", "lr"]
-    )
+    check_keys(settings, OPTIMIZER_KEYS, where=where, required=["name", "lr"])
     curve = plain(settings.get("schedule", {"kind": "constant"}))
     warmup = durations.resolve_steps(
         curve, "warmup", steps_per_epoch=table.steps_per_epoch, total_steps=table.total_steps, default=0, where=where

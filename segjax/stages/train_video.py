@@ -24,9 +24,9 @@ from segjax.inference.writers import write_png
 from segjax.stages import build
 from segjax.stages.motion import find_checkpoint, open_flow
 from segjax.stages.settings import check_keys, choose, config_hash, options_of, plain
-from segjax.stages.timetable import make_timetable
+from segjax.stages.timetable import make_timetable, read_crop
 from segjax.stages.train import make_updates
-from segjax.stages.training_run import compilable, place, run_steps
+from segjax.stages.training_run import check_training, compilable, place, run_steps
 from segjax.training import durations
 from segjax.training.buckets import CompiledSteps
 from segjax.training.checkpoints import load_for_inference
@@ -52,18 +52,14 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     flow: {name, options, on, cache_bytes, measure (triples to measure its statistics on), mean, std (instead of that)}.
     loss: weights of `video_step.TERMS`. features: of perceptual and style, {model, init, layers, normalisation}.
     """
-    check_keys(settings, KEYS, where=context.name, required=("batch_size", "crop", "model", "optimizer"))
-    flow_settings = plain(settings.get("flow", {"name": "dis"}))
-    check_keys(flow_settings, FLOW_KEYS, where=f"{context.name}.flow", required=("name",))
-    weights = plain(settings.get("loss", RELEASED))
-    check_keys(weights, TERMS, where=f"{context.name}.loss")
+    check(settings, where=context.name)
+    flow_settings, weights = plain(settings.get("flow", {"name": "dis"})), plain(settings.get("loss", RELEASED))
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
     if parallel.axis_size(mesh, "space") > 1:
         raise UserError(f"config key {context.name}.mesh: a video network splits the batch only; set space=1.")
 
     triplets, held_out = (open_triplets(settings, context, held_out=part) for part in (False, True))
-    name = choose(models.VIDEO_MODELS, settings["model"].get("name"), where=f"{context.name}.model.name")
-    frames = name.keywords["frames"]
+    frames = models.VIDEO_MODELS[settings["model"]["name"]].keywords["frames"]
     clips = make_clips(settings, triplets, frames)
     init = initial(settings, context)
     statistics = flow_statistics(flow_settings, clips, triplets, context, init)
@@ -75,8 +71,6 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     table = make_timetable(
         settings, triplets, mesh=mesh, seed=context.seed, cache=context.folder, where=context.name
     )  # fmt: skip
-    if table.scale_range != (1.0, 1.0):
-        raise UserError(f"config key {context.name}.crop.scale_range: frames keep their scale; leave it out.")
     schedule, optimizer = make_updates(settings["optimizer"], variables["params"], table)
     state = place(variables, optimizer, ema=settings.get("ema_decay", 0.0) > 0, mesh=mesh)
     features, frozen = open_features(settings, weights, context, mesh)
@@ -121,6 +115,18 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     if held_out is not None:
         report["validation"] = scorer.final(state, context.folder / "sheet.png")
     return report
+
+
+def check(settings: Mapping[str, Any], *, where: str) -> None:
+    """Raises UserError for settings that no training could be run with; reads no data."""
+    check_keys(settings, KEYS, where=where, required=("batch_size", "crop", "model", "optimizer"))
+    check_training(settings, where=where)
+    check_keys(settings.get("flow", {"name": "dis"}), FLOW_KEYS, where=f"{where}.flow", required=("name",))
+    check_keys(settings.get("loss", {}), TERMS, where=f"{where}.loss")
+    loader_options(settings, where=where)
+    if read_crop(settings["crop"], where=f"{where}.crop")[2] != (1.0, 1.0):
+        raise UserError(f"config key {where}.crop.scale_range: frames keep their scale; leave it out.")
+    choose(models.VIDEO_MODELS, settings["model"].get("name"), where=f"{where}.model.name")
 
 
 def open_triplets(settings: Mapping[str, Any], context: Any, *, held_out: bool) -> Triplets | None:
@@ -228,14 +234,19 @@ def batch_spec(bucket: data.Bucket, *, frames: int) -> dict[str, tuple[tuple[int
 
 def open_batches(settings, triplets, clips, table, mesh, start):
     """(step, this process's rows) from step `start` on."""
-    loader = {key: value for key, value in plain(settings.get("loader", {})).items() if key != "cache_bytes"}
-    given = ("triplets", "clips", "plan", "timeline", "start_step", "process_index", "process_count")
-    options = options_of(loader, train_triplets, where="train_video.loader", given=given)
+    options = loader_options(settings, where="train_video")
     part, parts = parallel.batch_part(mesh)
     return train_triplets(
         triplets, clips, table.plan, table.timeline,
         start_step=start, process_index=part, process_count=parts, **options,
     )  # fmt: skip
+
+
+def loader_options(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """`loader` as options of `train_triplets`; cache_bytes is of the frames, see `open_triplets`."""
+    loader = {key: value for key, value in plain(settings.get("loader", {})).items() if key != "cache_bytes"}
+    given = ("triplets", "clips", "plan", "timeline", "start_step", "process_index", "process_count")
+    return options_of(loader, train_triplets, where=f"{where}.loader", given=given)
 
 
 def open_features(settings, weights, context, mesh):

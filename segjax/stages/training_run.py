@@ -12,8 +12,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import parallel
-from segjax.stages.settings import differences
-from segjax.stages.timetable import Timetable
+from segjax.stages import build
+from segjax.stages.settings import check_keys, differences
+from segjax.stages.timetable import Timetable, read_crop
+from segjax.training import durations
 from segjax.training.buckets import CompiledSteps
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.logging import TrainingLog
@@ -25,7 +27,19 @@ from segjax.typing import Variables
 
 log = logging.getLogger("segjax")
 
+OPTIMIZER_KEYS = ("name", "lr", "options", "schedule", "lr_rules", "decay_rules")
 Specs = Mapping[str, tuple[tuple[int, ...], Any]]  # array -> (shape, dtype)
+
+
+def check_training(settings: Mapping[str, Any], *, where: str) -> None:
+    """Raises UserError for what is wrong in the settings that all training stages have; reads nothing."""
+    read_crop(settings["crop"], where=f"{where}.crop")
+    check_keys(settings["optimizer"], OPTIMIZER_KEYS, where=f"{where}.optimizer", required=("name", "lr"))
+    check_keys(settings.get("mesh", {}), ("data", "space"), where=f"{where}.mesh")
+    check_keys(settings.get("init", {}), build.INIT_KEYS, where=f"{where}.init")
+    build.compute_dtype(settings.get("dtype", "auto"))
+    for name in ("total", "checkpoint", "eval"):
+        durations.find_duration(settings, name, where=where)
 
 
 def run_steps(

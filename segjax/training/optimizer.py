@@ -21,7 +21,8 @@ from segjax.parallel.rules import Rules, match_rules
 from segjax.typing import Array
 
 _ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
-_OPTIONS = {"sgd": {"momentum": 0.9, "nesterov": False}, "adam": _ADAM, "amsgrad": _ADAM, "adamw": _ADAM}
+_DEFAULTS = {"sgd": {"momentum": 0.9, "nesterov": False}, "adam": _ADAM, "amsgrad": _ADAM, "adamw": _ADAM}
+OPTIONS = {name: (*own, "weight_decay", "clip_norm") for name, own in _DEFAULTS.items()}  # that each optimizer takes
 
 
 def make_optimizer(
@@ -51,14 +52,14 @@ def make_optimizer(
     State: {"count": () int32, moment name: nested dict of the trained parameters}, all float32.
     Raises UserError for unknown names, options the optimizer does not take, bad rules, and when everything is frozen.
     """
-    if name not in _OPTIONS:
-        raise UserError(f"optimizer.name={name!r} is not known.{did_you_mean(name, _OPTIONS)}")
+    if name not in _DEFAULTS:
+        raise UserError(f"optimizer.name={name!r} is not known.{did_you_mean(name, _DEFAULTS)}")
     given = dict(momentum=momentum, nesterov=nesterov, b1=b1, b2=b2, eps=eps)
     given = {key: value for key, value in given.items() if value is not None}
     for key in given:
-        if key not in _OPTIONS[name]:
+        if key not in _DEFAULTS[name]:
             raise UserError(f"optimizer option {key} means nothing to {name!r}; remove it.")
-    options = {**_OPTIONS[name], **given}
+    options = {**_DEFAULTS[name], **given}
     _check(name, options, weight_decay, clip_norm)
 
     rates = _multipliers(params, lr_rules, what="optimizer.lr_rules")

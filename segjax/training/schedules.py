@@ -121,6 +121,8 @@ _KINDS: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
     "scl_poly": (scl_poly, ("power", "restart_epoch", "restart_power", "rescale")),
 }
 
+OPTIONS = {kind: takes for kind, (_, takes) in _KINDS.items()}  # that each schedule takes, beside those of all
+
 
 def _checked_starts(epoch_starts: Sequence[int]) -> np.ndarray:
     starts = np.asarray(epoch_starts)

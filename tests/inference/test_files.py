@@ -240,3 +240,20 @@ def test_header_without_a_rate_gets_a_default(video, monkeypatch):
     (clip,) = open_clips(video)
     assert clip.fps == 25 and len(clip) == 0
     assert len(list(clip.frames(on_error=pytest.fail))) == 30
+
+
+def test_one_bad_input_of_a_folder_does_not_cost_the_others(tmp_path, video):
+    """A damaged video, and an image that the network refuses."""
+    save(tmp_path / "a.png")
+    save(tmp_path / "tiny.png", size=(1, 1))
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+
+    def network(images):
+        if images.shape[1] < 3:
+            raise UserError("images of 1x1 pixels are too small")
+        return by_brightness(images)
+
+    report = predict_files(network, open_clips(tmp_path), tmp_path / "out", palette=CITY.palette)
+    assert report.images == 31 and (tmp_path / "out/overlay/a.png").is_file() and (tmp_path / "out/drive.mp4").is_file()
+    assert len(report.problems) == 2
+    assert "tiny: images of 1x1" in report.problems[0] and "broken.mp4 cannot be opened" in report.problems[1]
