@@ -25,6 +25,7 @@ from segjax.models.deeplabv3plus import (
     deeplabv3plus_srnx101,
     deeplabv3plus_wrn38,
 )
+from segjax.models.deeplabv3plus_mmseg import deeplabv3plus_r50_mmseg, deeplabv3plus_r101_mmseg
 from segjax.models.encnet import encnet_r50, encnet_r101
 from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
@@ -48,7 +49,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv3plus_mobilenet_v2": deeplabv3plus_mobilenet_v2,
     "deeplabv3plus_r18": deeplabv3plus_r18,
     "deeplabv3plus_r50": deeplabv3plus_r50,
+    "deeplabv3plus_r50_mmseg": deeplabv3plus_r50_mmseg,
     "deeplabv3plus_r101": deeplabv3plus_r101,
+    "deeplabv3plus_r101_mmseg": deeplabv3plus_r101_mmseg,
     "deeplabv3plus_rnx50": deeplabv3plus_rnx50,
     "deeplabv3plus_srnx50": deeplabv3plus_srnx50,
     "deeplabv3plus_srnx101": deeplabv3plus_srnx101,

@@ -47,7 +47,7 @@ def load(
     """
     table = find_source(source)
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
-    where = "The weights" if isinstance(path_or_dict, Mapping) else str(path_or_dict)
+    where = "The dict of weights" if isinstance(path_or_dict, Mapping) else str(path_or_dict)
     tensors = _tensors(path_or_dict, table)
     targets = names.leaves(variables)
     tensors = {n: v for n, v in tensors.items() if not re.search(names.IGNORED, n)}
@@ -146,8 +146,10 @@ def _remedy(source: Any, tensors: Mapping[str, Any], targets: Mapping[str, Any])
 
 
 def _would_fill(table: Source, tensors: Mapping[str, Any], targets: Mapping[str, Any]) -> bool:
+    """Whether that family explains the file: it fills what the plain names leave open, or drops what they leave over."""
     place = table.place(tensors, targets)
     needed = {name for name in targets if re.search(place.fills, name)}
-    if not needed or needed <= set(tensors):
+    renamed = set(_renamed(tensors, table, place, targets, "the file"))
+    if not needed or not needed <= renamed:
         return False
-    return needed <= set(_renamed(tensors, table, place, targets, "the file"))
+    return not needed <= set(tensors) or (renamed <= set(targets) and not set(tensors) <= set(targets))

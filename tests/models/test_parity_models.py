@@ -96,7 +96,19 @@ ROWS = [
     Row("swiftnet_r18", "swiftnet_r18", (2e-5, 5e-5, 1e-3), {}, unused=r"img_(mean|std)$"),
     Row("swiftnet_r18_pyramid", "swiftnet_r18_pyramid", (1e-5, 5e-5, 4e-2), {}, unused=r"img_(mean|std)$"),
 ]
-by_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{row.folder}")
+# Compared once with a build of the published layers in PyTorch; of these only the fixture is kept
+MMSEG = [
+    Row("pspnet_r50", "pspnet_r50_mmseg", (1e-5, 0, 0), dict(form="mmseg")),
+    Row("pspnet_r50", "pspnet_r50_mmseg_b_769", (1e-5, 0, 0), dict(form="mmseg_b", align_corners=True)),
+    Row("deeplabv3plus_r50_mmseg", "deeplabv3plus_r50_mmseg", (1e-5, 0, 0), {}),
+    Row(
+        "deeplabv3plus_r101_mmseg",
+        "deeplabv3plus_r101_mmseg_d16",
+        (1e-5, 0, 0),
+        dict(output_stride=16, multi_grid=(1, 2, 4), align_corners=True),
+    ),
+]
+by_row = pytest.mark.parametrize("row", ROWS + MMSEG, ids=lambda row: f"{row.name}-{row.folder}")
 by_row_at_length = pytest.mark.parametrize(
     "row",
     [pytest.param(row, marks=() if row.quick else pytest.mark.slow) for row in ROWS],
