@@ -47,7 +47,7 @@ def load(
     """
     table = find_source(source)
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
-    where = "The dict of weights" if isinstance(path_or_dict, Mapping) else str(path_or_dict)
+    where = "The weights" if isinstance(path_or_dict, Mapping) else str(path_or_dict)
     tensors = _tensors(path_or_dict, table)
     targets = names.leaves(variables)
     tensors = {n: v for n, v in tensors.items() if not re.search(names.IGNORED, n)}
@@ -89,7 +89,7 @@ def load(
         if only and not matched:
             found["unfilled"] = sorted(scope)
         if text := problems(found):
-            raise UserError(f"{where} does not fit the network: {text}; {_remedy(source, stripped, targets)}.")
+            raise UserError(f"{where} cannot fill the network: {text}; {_remedy(source, stripped, targets)}.")
         if counts:
             heads = list(dict.fromkeys(m.name.rsplit(".", 1)[0] for m in mismatches))
             log.info(
@@ -146,7 +146,7 @@ def _remedy(source: Any, tensors: Mapping[str, Any], targets: Mapping[str, Any])
 
 
 def _would_fill(table: Source, tensors: Mapping[str, Any], targets: Mapping[str, Any]) -> bool:
-    """Whether that family explains the file: it fills what the plain names leave open, or drops what they leave over."""
+    """Whether that family explains the file: fills what the plain names leave open, or drops what they leave over."""
     place = table.place(tensors, targets)
     needed = {name for name in targets if re.search(place.fills, name)}
     renamed = set(_renamed(tensors, table, place, targets, "the file"))
