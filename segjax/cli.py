@@ -305,7 +305,7 @@ def _describe_summary(parser: argparse.ArgumentParser) -> None:
     add("--size", required=True, type=_size, metavar="HxW", help="size of the input image in pixels")
     add("--num-classes", type=_positive_int, default=19, metavar="K", help="number of classes (19)")
     add("--batch", type=_positive_int, default=1, metavar="N", help="images at once (1)")
-    add("--depth", type=_positive_int, default=1, metavar="N", help="levels of modules to tell apart (1)")
+    add("--depth", type=_positive_int, metavar="N", help="levels of modules to tell apart (default: stages)")
     add("--option", nargs="+", action="extend", type=_option, default=[], metavar="K=V", help="options of the network")
     add("--compile", action="store_true", help="also compile, and report the memory XLA plans on this device")
     add("--output", metavar="FILE", help="with --all: write the page there instead of printing it")
@@ -318,7 +318,7 @@ def summary(arguments: argparse.Namespace) -> None:
     if arguments.output and not arguments.all:
         raise UserError(f"--output={arguments.output} is for the page of --all; redirect the table of one network")
     if arguments.all:
-        if arguments.option or arguments.compile or arguments.batch != 1 or arguments.depth != 1:
+        if arguments.option or arguments.compile or arguments.batch != 1 or arguments.depth:
             raise UserError("--all shows networks with their defaults; leave out --option, --compile, --batch, --depth")
         _summary_of_all(arguments)
         return

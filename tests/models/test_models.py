@@ -4,6 +4,7 @@ Shapes and types are looked at by abstract evaluation, which takes less than sec
 quickly, are run as well; all others are with `-m slow`.
 """
 
+import sys
 from functools import cache, partial
 
 import jax
@@ -14,7 +15,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segjax import models
+from segjax import models, ops
 from segjax.errors import UserError
 from segjax.training.state import TrainState
 from segjax.training.step import LossTerm, make_train_step
@@ -126,6 +127,25 @@ def test_common_options_exist(name):
     known = models.options(name)
     assert not set(wanted) - set(known)
     assert all(known[key] == value for key, value in wanted.items() if value is not None)
+
+
+@pytest.mark.parametrize("name", ["deeplabv3plus_r18", "deeplabv3plus_r50_mmseg", "hrnet_w18_ocr", "pspnet_r50"])
+def test_align_corners_reaches_every_resize_of_a_map(name, monkeypatch):
+    """Weights that were trained with the other value need all of them changed. One pixel has no corners."""
+    asked = []
+
+    def resize(x, size, *, align_corners=False, **rest):
+        if x.shape[1:3] not in ((1, 1), tuple(size)):
+            asked.append(align_corners)
+        return ops.resize(x, size, align_corners=align_corners, **rest)
+
+    for module in [m for key, m in sys.modules.items() if key.startswith("segjax.models.") and hasattr(m, "resize")]:
+        monkeypatch.setattr(module, "resize", resize)
+    for value in (True, False):
+        asked.clear()
+        network = models.create(name, 5, align_corners=value)
+        jax.eval_shape(partial(network.init_with_output, train=False), jax.random.key(0), shaped(1, 65, 97, 3))
+        assert asked and set(asked) == {value}
 
 
 @every
