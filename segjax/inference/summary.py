@@ -108,6 +108,8 @@ def _running_module(name_stack: str, params: Any) -> str:
     names, node = [], params
     for name in name_stack.split("/"):
         name = name[name.rfind("(") + 1 :].rstrip(")")  # jvp(Net), transpose(jvp(Net))
+        if isinstance(node, Mapping) and name not in node:
+            name = name.rpartition(".")[0]  # backbone.stages: a method of the module other than __call__
         if isinstance(node, Mapping) and isinstance(node.get(name), Mapping):
             names, node = [*names, name], node[name]
     return ".".join(names)
