@@ -1,7 +1,7 @@
 """What a network costs: parameters, multiply-adds and activations per module, read from its jaxpr without running it.
 
-Multiply-adds are counted where an activation meets something made of a `kernel` leaf, so the count does not depend on
-how a convolution is lowered: a depthwise one as nine shifted products counts as the convolution it stands for.
+Multiply-adds are counted where an activation meets something made of a `kernel` leaf. The count does not depend on how
+the backend at hand is given a convolution: those of `ops` are traced as textbook ones.
 Products with constants (resizing) and BatchNorm, which folds into the convolution, are not counted, as is usual.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 from jax.extend import core
 from rich.table import Table
 
+from segjax.ops import textbook_convolutions
 from segjax.typing import Array, Variables
 
 PRODUCTS = ("conv_general_dilated", "dot_general", "mul")
@@ -53,7 +54,8 @@ def module_costs(
     depth: how many parts of the module's dotted name to tell apart; None for the stages of trunk and decoder. A loop
         of unknown length counts once.
     """
-    closed = jax.make_jaxpr(apply_fn)(variables, images)
+    with textbook_convolutions():
+        closed = jax.make_jaxpr(apply_fn)(variables, images)
     leaves = [path for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
     inputs = [_Kernels({_module(path)} if path[-1].key == "kernel" else ()) for path in leaves]
     inputs += [ACTIVATION] * (len(closed.jaxpr.invars) - len(inputs))
