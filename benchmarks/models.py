@@ -146,19 +146,16 @@ def measure(name: str, args: argparse.Namespace, peak: float) -> dict:
     return row
 
 
-def show(rows: list[dict]) -> None:
+def show(rows: list[dict], markdown: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
-    table.add_column("network")
     columns = ["G mult.-adds"]
     kinds = [what for what in ("inference", "training") if f"{what}_s" in rows[0]]
     for what in kinds:
         columns += [f"{what}, ms", "MFU, %", "compile, s"]
         columns += ["PyTorch, ms", "ours / theirs"] if any(f"{what}_torch_s" in row for row in rows) else []
-    for column in columns:
-        table.add_column(column, justify="right")
+    lines = []
     for row in rows:
         cells = [f"{row['gmac']:.2f}"]
         for what in kinds:
@@ -167,7 +164,16 @@ def show(rows: list[dict]) -> None:
             if any(f"{what}_torch_s" in other for other in rows):
                 known = f"{what}_torch_s" in row
                 cells += [f"{1e3 * row[f'{what}_torch_s']:.1f}", f"{row[f'{what}_ratio']:.2f}"] if known else ["", ""]
-        table.add_row(row["model"], *cells)
+        lines.append([row["model"], *cells])
+    if markdown:
+        for line in (["network", *columns], ["---"] * (1 + len(columns)), *lines):
+            print(f"| {' | '.join(line)} |")
+        return
+    table = Table()
+    for column in ["network", *columns]:
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for line in lines:
+        table.add_row(*line)
     Console(width=Console(width=1000).measure(table).maximum).print(table)
 
 
@@ -183,6 +189,7 @@ def main() -> None:
     parser.add_argument("--remat", action="store_true")
     parser.add_argument("--peak-tflops", type=float, help="of the device for that type; default: of a matrix product")
     parser.add_argument("--torch-python", help="python that has torch: time PyTorch's networks in turns")
+    parser.add_argument("--markdown", action="store_true", help="print the table as docs/speed.md has it")
     parser.add_argument("--json", help="append the rows to this file, one JSON object a line")
     args = parser.parse_args()
     reuse_freed_memory()
@@ -198,7 +205,7 @@ def main() -> None:
             with open(args.json, "a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
         print(f"{name}: done", flush=True)
-    show(rows)
+    show(rows, args.markdown)
     for row in rows:
         if "torch" in row:
             print(f"{row['model']}: {row['torch']}")

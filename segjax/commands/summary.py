@@ -16,7 +16,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--size", required=True, type=values.size, metavar="HxW", help="size of the input image in pixels")
     add("--num-classes", type=values.positive_int, default=19, metavar="K", help="number of classes (19)")
     add("--batch", type=values.positive_int, default=1, metavar="N", help="images at once (1)")
-    add("--depth", type=values.positive_int, default=1, metavar="N", help="levels of modules to tell apart (1)")
+    add("--depth", type=values.positive_int, metavar="N", help="levels of modules to tell apart (default: stages)")
     add(
         "--option",
         nargs="+",
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.output and not arguments.all:
         raise UserError(f"--output={arguments.output} is for the page of --all; redirect the table of one network")
     if arguments.all:
-        if arguments.option or arguments.compile or arguments.batch != 1 or arguments.depth != 1:
+        if arguments.option or arguments.compile or arguments.batch != 1 or arguments.depth:
             raise UserError("--all shows networks with their defaults; leave out --option, --compile, --batch, --depth")
         _summary_of_all(arguments)
         return

@@ -27,7 +27,7 @@ class FilesReport:
     """What `predict_files` did.
 
     images: frames predicted. seconds: wall time, the first compilation included. sizes: (h, w) -> frames.
-    problems: inputs that could not be predicted, one sentence each. outputs: what was written, one folder or video each.
+    problems: inputs that could not be predicted, one sentence each. outputs: the folders and videos written.
     """
 
     images: int

@@ -19,6 +19,7 @@ class Published(NamedTuple):
     """Figures that others measured on the published network, to hold ours against.
 
     size: (h, w) of the one image. multiply_adds: of its convolutions. within: relative, of the rounding of the figure.
+    aux: the auxiliary head was counted too.
     """
 
     name: str
@@ -27,12 +28,33 @@ class Published(NamedTuple):
     multiply_adds: float
     within: float
     source: str
+    num_classes: int = 19
+    aux: bool = False
+
+    def ours(self) -> Cost:
+        """What we count for the same."""
+        model = models.create(self.name, self.num_classes)
+        images = jax.ShapeDtypeStruct((1, *self.size, 3), jnp.float32)
+        variables = abstract_variables(model, images)
+        if self.aux:
+            costs = module_costs(forward(model), variables, images)
+        else:
+            costs = _inference_costs(self.name, self.num_classes, {}, variables, images, 1)
+        total = Cost()
+        for cost in costs.values():
+            total += cost
+        return total
 
 
+_TORCHVISION = ("torchvision's table of weights", 21, True)
 PUBLISHED = (
     Published("fastscnn", (1024, 2048), 1_138_051, 6.71e9, 2e-3, "Tramac/Fast-SCNN-pytorch, run"),
     Published("swiftnet_r18", (1024, 1024), 11_797_071, 51.8e9, 2e-3, "orsic/swiftnet, run"),
     Published("swiftnet_r18_pyramid", (1024, 1024), 12_056_275, 64.1e9, 2e-3, "orsic/swiftnet, run"),
+    Published("deeplabv3_r50", (520, 520), 42_004_074, 178.722e9, 1e-5, *_TORCHVISION),
+    Published("deeplabv3_r101", (520, 520), 60_996_202, 258.743e9, 1e-5, *_TORCHVISION),
+    Published("fcn_r50", (520, 520), 35_322_218, 152.717e9, 1e-5, *_TORCHVISION),
+    Published("fcn_r101", (520, 520), 54_314_346, 232.738e9, 1e-5, *_TORCHVISION),
 )
 
 
@@ -60,7 +82,7 @@ def training(model: Any) -> Callable[..., Any]:
 
 
 def model_costs(
-    name: str, size: tuple[int, int], *, num_classes: int = 19, batch: int = 1, depth: int = 1, **options: Any
+    name: str, size: tuple[int, int], *, num_classes: int = 19, batch: int = 1, depth: int | None = 1, **options: Any
 ) -> dict[str, Cost]:
     """Cost of each module of a network by name, with what training keeps. depth: see `module_costs`."""
     model = models.create(name, num_classes, **options)
@@ -90,13 +112,14 @@ def print_summary(
     size: tuple[int, int],
     num_classes: int,
     batch: int = 1,
-    depth: int = 1,
+    depth: int | None = None,
     options: Mapping[str, Any] | None = None,
     compile: bool = False,
 ) -> None:
     """Prints what a network of `segjax.models` costs for images (batch, *size, 3); the command `segjax summary`.
 
-    depth: levels of modules to tell apart. options: of the network. compile: also ask XLA what it plans.
+    depth: levels of modules to tell apart, None for the stages of trunk and decoder. options: of the network.
+    compile: also ask XLA what it plans.
     Raises UserError for an unknown network or option, or a backend that does not tell.
     """
     options = dict(options or {})
@@ -157,7 +180,7 @@ def model_page(names: Sequence[str], size: tuple[int, int], *, num_classes: int 
         "and activations are not counted. Kept to train: what the backward pass keeps of the forward pass, auxiliary "
         "heads included, and the same with `remat=True`. Loss weights: as published.",
         "",
-        "Module by module: `segjax summary --model=NAME --size=HxW --depth=2`.",
+        "Stage by stage: `segjax summary --model=NAME --size=HxW`; module by module: with `--depth=3`.",
         "",
         "| network | parameters, M | multiply-adds, G | kept to train, GiB | with remat, GiB | loss weights |",
         "|---|---|---|---|---|---|",
@@ -167,15 +190,16 @@ def model_page(names: Sequence[str], size: tuple[int, int], *, num_classes: int 
         "",
         "## Against the figures of others",
         "",
-        "Their convention is ours: a multiplication and the addition after it count once, convolutions only.",
+        "Their convention is ours: a multiplication and the addition after it count once, convolutions only. "
+        "torchvision (which calls them GFLOPS) counts 21 classes and the auxiliary head, and so does that row of ours. "
+        "The papers of the Ladder DenseNets add one operation for each value that enters a batch norm.",
         "",
         "| network | size | their G | ours | source |",
         "|---|---|---|---|---|",
     ]
     for published in PUBLISHED:
         if published.name in names:
-            total = sum(c.multiply_adds for c in model_costs(published.name, published.size).values())
-            figures = f"{published.multiply_adds / 1e9:g} | {total / 1e9:.2f}"
+            figures = f"{published.multiply_adds / 1e9:g} | {published.ours().multiply_adds / 1e9:.3f}"
             lines.append(
                 f"| `{published.name}` | {'x'.join(map(str, published.size))} | {figures} | {published.source} |"
             )

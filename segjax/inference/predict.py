@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from segjax import ops
+from segjax.errors import UserError
 from segjax.inference.check import check_finite
 from segjax.typing import Array, Variables
 
@@ -70,19 +71,19 @@ def predict(
 
     Returns logits, or probabilities, (b, h, w, k) float32. Everything but apply_fn and images is static under jit; each
     image size compiles once. Source: Zhu et al., CVPR 2019 (VPLR), sliding evaluation, with a count map that is right.
-    Raises UserError for images that are not finite, unless they are being traced.
+    Raises UserError for impossible settings, and for images that are not finite, unless they are being traced.
     """
     scales = tuple(float(s) for s in scales)
     if not scales or min(scales) <= 0:
-        raise ValueError(f"scales must hold at least one number above 0, got {scales}")
+        raise UserError(f"scales={scales} must hold at least one number, all above 0.")
     if not 0 <= overlap < 1:
-        raise ValueError(f"overlap must lie in [0, 1), got {overlap}")
+        raise UserError(f"overlap={overlap} must be 0 or more and below 1.")
     if window is not None and (len(window) != 2 or min(window) < 1):
-        raise ValueError(f"window must be two positive numbers (height, width), got {window}")
+        raise UserError(f"window={window} must be two positive numbers (height, width).")
     if images.ndim != 4:
-        raise ValueError(f"images must be (b, h, w, c), got {images.shape}")
+        raise UserError(f"images of shape {images.shape} are no batch; give (batch, height, width, 3).")
     if average not in ("logits", "probabilities"):
-        raise ValueError(f"average must be 'logits' or 'probabilities', got {average!r}")
+        raise UserError(f"average={average!r} must be 'logits' or 'probabilities'.")
     check_finite(images)
 
     full_size = tuple(images.shape[1:3])

@@ -1,7 +1,7 @@
 """What a network costs: parameters, multiply-adds and activations per module, read from its jaxpr without running it.
 
-Multiply-adds are counted where an activation meets something made of a `kernel` leaf, so the count does not depend on
-how a convolution is lowered: a depthwise one as nine shifted products counts as the convolution it stands for.
+Multiply-adds are counted where an activation meets something made of a `kernel` leaf. The count does not depend on how
+the backend at hand is given a convolution: those of `ops` are traced as textbook ones.
 Products with constants (resizing) and BatchNorm, which folds into the convolution, are not counted, as is usual.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,10 +18,12 @@ import numpy as np
 from jax.extend import core
 from rich.table import Table
 
+from segjax.ops import textbook_convolutions
 from segjax.typing import Array, Variables
 
 PRODUCTS = ("conv_general_dilated", "dot_general", "mul")
 OTHER = "(products of activations)"
+STAGE = re.compile(r".*?\b(layer|stage|transition|denseblock|mod|bottleneck)\d+")  # as the published trunks call them
 
 
 @dataclasses.dataclass
@@ -43,14 +46,16 @@ class Cost:
 
 
 def module_costs(
-    apply_fn: Callable[[Variables, Array], Any], variables: Variables, images: Array, *, depth: int = 2
+    apply_fn: Callable[[Variables, Array], Any], variables: Variables, images: Array, *, depth: int | None = 2
 ) -> dict[str, Cost]:
     """Cost of each module, in the order the modules run.
 
     apply_fn: (variables, images) -> anything, in inference mode. variables, images: arrays or shapes (jax.eval_shape).
-    depth: how many parts of the module's dotted name to tell apart. A loop of unknown length counts once.
+    depth: how many parts of the module's dotted name to tell apart; None for the stages of trunk and decoder. A loop
+        of unknown length counts once.
     """
-    closed = jax.make_jaxpr(apply_fn)(variables, images)
+    with textbook_convolutions():
+        closed = jax.make_jaxpr(apply_fn)(variables, images)
     leaves = [path for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
     inputs = [_Kernels({_module(path)} if path[-1].key == "kernel" else ()) for path in leaves]
     inputs += [ACTIVATION] * (len(closed.jaxpr.invars) - len(inputs))
@@ -65,7 +70,9 @@ def module_costs(
     return costs
 
 
-def saved_for_backward(apply_fn: Callable[..., Any], params: Any, *others: Any, depth: int = 2) -> dict[str, int]:
+def saved_for_backward(
+    apply_fn: Callable[..., Any], params: Any, *others: Any, depth: int | None = 2
+) -> dict[str, int]:
     """Bytes of each module that the backward pass keeps from the forward pass; remat shows here.
 
     apply_fn: (params, *others) -> arrays, in training mode. params, others: arrays or shapes.
@@ -86,7 +93,7 @@ def saved_for_backward(apply_fn: Callable[..., Any], params: Any, *others: Any, 
             moving |= {id(var) for var in eqn.outvars}
         before = [owner[id(var)] for var in sources if id(var) in owner]
         name = _running_module(str(eqn.source_info.name_stack), params)
-        if len(name.split(".")) < depth or not name:
+        if len(name.split(".")) < (depth or 2) or not name:
             name = next((other for other in before if other.startswith(name)), name)
         owner |= {id(var): name for var in eqn.outvars}
     kept = {id(var): var.aval for var in closed.jaxpr.outvars if not isinstance(var, core.Literal)}
@@ -103,6 +110,8 @@ def _running_module(name_stack: str, params: Any) -> str:
     names, node = [], params
     for name in name_stack.split("/"):
         name = name[name.rfind("(") + 1 :].rstrip(")")  # jvp(Net), transpose(jvp(Net))
+        if isinstance(node, Mapping) and name not in node:
+            name = name.rpartition(".")[0]  # backbone.stages: a method of the module other than __call__
         if isinstance(node, Mapping) and isinstance(node.get(name), Mapping):
             names, node = [*names, name], node[name]
     return ".".join(names)
@@ -246,7 +255,14 @@ def _module(path) -> str:
     return ".".join(str(entry.key) for entry in path[1:-1])
 
 
-def _group(name: str, depth: int) -> str:
+def _group(name: str, depth: int | None) -> str:
+    """The first `depth` parts of a dotted name; with None, all up to its stage, or two, without trailing numbers."""
+    if depth is None:
+        if stage := STAGE.match(name):
+            return stage[0]
+        parts = name.split(".")
+        named = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts))
+        depth = min(2, named)
     return ".".join(name.split(".")[:depth]) or "(top)"
 
 

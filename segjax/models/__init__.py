@@ -10,6 +10,7 @@ import flax.linen as nn
 
 from segjax.errors import UserError, did_you_mean
 from segjax.models.bisenet import bisenet_r18, bisenet_r18_coincheung
+from segjax.models.checks import check_options
 from segjax.models.deeplabv2 import deeplabv2_r101
 from segjax.models.deeplabv3 import deeplabv3_r50, deeplabv3_r101
 from segjax.models.deeplabv3plus import (
@@ -25,6 +26,7 @@ from segjax.models.deeplabv3plus import (
     deeplabv3plus_srnx101,
     deeplabv3plus_wrn38,
 )
+from segjax.models.deeplabv3plus_mmseg import deeplabv3plus_r50_mmseg, deeplabv3plus_r101_mmseg
 from segjax.models.encnet import encnet_r50, encnet_r101
 from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
@@ -48,7 +50,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv3plus_mobilenet_v2": deeplabv3plus_mobilenet_v2,
     "deeplabv3plus_r18": deeplabv3plus_r18,
     "deeplabv3plus_r50": deeplabv3plus_r50,
+    "deeplabv3plus_r50_mmseg": deeplabv3plus_r50_mmseg,
     "deeplabv3plus_r101": deeplabv3plus_r101,
+    "deeplabv3plus_r101_mmseg": deeplabv3plus_r101_mmseg,
     "deeplabv3plus_rnx50": deeplabv3plus_rnx50,
     "deeplabv3plus_srnx50": deeplabv3plus_srnx50,
     "deeplabv3plus_srnx101": deeplabv3plus_srnx101,
@@ -87,12 +91,13 @@ def create(name: str, num_classes: int, **options_: object) -> nn.Module:
 
     Common options: dtype ("float32" | "bfloat16", of the computation; parameters, statistics and logits stay float32),
     bn_momentum (weight of the new batch), bn_eps, remat (recompute activations in the backward pass).
-    Raises UserError for an unknown name or option.
+    Raises UserError for an unknown name or option, or an impossible value.
     """
     known = options(name)
     for key in options_:
         if key not in known:
             raise UserError(f"model {name!r} has no option {key!r}.{did_you_mean(key, known)}")
+    check_options(MODELS[name], name, {"num_classes": num_classes, **options_})
     return MODELS[name](num_classes=num_classes, **options_)
 
 
@@ -127,4 +132,5 @@ def _create(table, kind: str, name: str, options_: dict[str, object], fixed: tup
     for key in options_:
         if key not in known:
             raise UserError(f"{kind} {name!r} has no option {key!r}.{did_you_mean(key, known)}")
+    check_options(table[name], name, options_)
     return table[name](**options_)

@@ -1,11 +1,70 @@
-"""Images that no network can take are refused by name, before a shape error deep inside the network."""
+"""Images and options that no network can take are refused by name, before a shape error deep inside the network."""
 
 from __future__ import annotations
+
+import inspect
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 
 from segjax.errors import UserError
 from segjax.typing import Array
+
+FLOATS = ("float32", "bfloat16", "float16", "float64")
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "bool": (lambda v: isinstance(v, bool), "True or False"),
+    "int": (lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool), "a whole number"),
+    "float": (lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool), "a number"),
+    "tuple[int, ...]": (lambda v: _all(v, numbers.Integral), "whole numbers, such as (6, 12)"),
+    "tuple[float, ...]": (lambda v: _all(v, numbers.Real), "numbers, such as (0.5, 0.75)"),
+}
+
+
+def check_options(build: Callable[..., Any], name: str, options: Mapping[str, Any]) -> None:
+    """Raises UserError for a value that is not of the type the parameters of `build` are annotated with, or not in the
+    range of its kind: counts and sizes from 1, rates of dropout below 1, momenta up to 1. name: of the network.
+
+    What only the network can judge (a depth, a trunk) it refuses itself.
+    """
+    for key, value in options.items():
+        parameter = inspect.signature(build).parameters[key]
+        kind, _, optional = str(parameter.annotation).partition(" | ")
+        if value is None and optional == "None":
+            continue
+        fits, wanted = KINDS.get(kind, (lambda v: True, ""))
+        if fits(value):
+            fits, wanted = _range(key, kind, parameter.default)
+        if not fits(value):
+            raise UserError(f"{key}={value!r} of {name} must be {wanted}.")
+
+
+def _range(key: str, kind: str, default: Any) -> tuple[Callable[[Any], bool], str]:
+    if key == "dtype":
+        return lambda v: _dtype_name(v) in FLOATS, f"one of {', '.join(FLOATS)}"
+    if key.endswith("dropout") and kind == "float":
+        return lambda v: 0 <= v < 1, "0 or more and below 1"
+    if key.endswith("momentum"):
+        return lambda v: 0 < v <= 1, "above 0 and at most 1: the weight of the new batch"
+    if key.endswith("eps"):
+        return lambda v: v > 0, "above 0"
+    if kind == "int" and default != 0:
+        return lambda v: v >= 1, "1 or more"
+    if kind == "int":
+        return lambda v: v >= 0, "0 or more"
+    return lambda v: True, ""
+
+
+def _all(value: Any, kind: type) -> bool:
+    return isinstance(value, (tuple, list)) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
+
+
+def _dtype_name(value: Any) -> str:
+    try:
+        return jnp.dtype(value).name
+    except TypeError:
+        return ""
 
 
 def check_images(images: Array, *, smallest: int = 1) -> None:

@@ -192,6 +192,8 @@ class DeepLabV3Plus(nn.Module):
             raise UserError(f"trunk_dropout={self.trunk_dropout}: {self.trunk} has no dropout; leave it ().")
         if self.output_stride not in RATES:
             raise UserError(f"output_stride={self.output_stride} is not possible; choose 8, 16 or 32.")
+        if self.rates is not None and min(self.rates, default=0) < 1:
+            raise UserError(f"rates={self.rates} must be dilations of 1 or more.")
         if not self.skip_strides or list(self.skip_strides) != sorted(self.skip_strides, reverse=True):
             raise UserError(
                 f"skip_strides={self.skip_strides} must name strides from coarse to fine, such as (16, 8, 4)."

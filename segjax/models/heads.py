@@ -13,12 +13,15 @@ from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
 
+MMSEG_NAMES = ("convs.0.conv", "convs.0.bn", "conv_seg")  # of FCNHead in mmsegmentation
+
 
 class FCNHead(nn.Module):
     """3x3 convolution, BN, ReLU, dropout, 1x1 convolution (Long et al., CVPR 2015, as torchvision has it).
 
     channels: between the two; None for a quarter of the input's.
     drop: constructor of the dropout layer.
+    names: of the convolutions and the norm.
     """
 
     num_classes: int
@@ -26,13 +29,15 @@ class FCNHead(nn.Module):
     norm: ModuleDef
     drop: ModuleDef
     channels: int | None = None
+    names: tuple[str, str, str] = ("0", "1", "4")
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(b, h, w, c) -> (b, h, w, num_classes)."""
-        x = self.conv(self.channels or x.shape[-1] // 4, 3, name="0")(x)
-        x = self.drop(name="3")(relu(self.norm(name="1")(x)))
-        return self.conv(self.num_classes, 1, use_bias=True, name="4")(x)
+        first, norm, last = self.names
+        x = self.conv(self.channels or x.shape[-1] // 4, 3, name=first)(x)
+        x = self.drop(name="3")(relu(self.norm(name=norm)(x)))
+        return self.conv(self.num_classes, 1, use_bias=True, name=last)(x)
 
 
 def upsample_logits(logits: Array, size: tuple[int, int], *, align_corners: bool) -> Array:

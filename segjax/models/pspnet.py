@@ -1,8 +1,10 @@
-"""PSPNet (Zhao et al., CVPR 2017) on a dilated deep-stem ResNet, in its two PyTorch forms.
+"""PSPNet (Zhao et al., CVPR 2017) on a dilated ResNet, in its PyTorch forms.
 
 semseg (hszhao/semseg, the authors'): every block of layer3 and layer4 dilated, whole channels dropped, auxiliary loss
 0.4; sizes are 8 n + 1, others are padded with zeros (the mean colour) at the bottom and right.
 encoding (PyTorch-Encoding, GluonCV): torchvision's dilation rule, elementwise dropout, auxiliary loss 0.2, any size.
+mmseg (mmsegmentation's R-50-D8, R-101-D8): as encoding, but a deep stem of half the width, align_corners=False, whole
+channels dropped, auxiliary loss 0.4; mmseg_b (R-50b-D8, R-101b-D8): the same with torchvision's stem.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError, did_you_mean
-from segjax.models.backbones.resnet import DEEP_STEM, SEMSEG_STEM, DilationRule, ResNet
+from segjax.models.backbones.resnet import DEEP_STEM, MMSEG_STEM, SEMSEG_STEM, STEM, DilationRule, ResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import FCNHead, upsample_logits
+from segjax.models.heads import MMSEG_NAMES, FCNHead, upsample_logits
 from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
 from segjax.ops import adaptive_avg_pool, resize
 from segjax.typing import Array, SegOutput
@@ -30,7 +32,7 @@ class Form(NamedTuple):
     """Tensor names of a published network, and where it differs otherwise.
 
     trunk: prefix, None for none. levels: prefix of convolution and norm of each bin size.
-    block: convolution, norm and classifier after the pyramid.
+    block: convolution, norm and classifier after the pyramid. aux_names: of the layers of the auxiliary head.
     """
 
     trunk: str | None
@@ -43,6 +45,9 @@ class Form(NamedTuple):
     aux_weight: float
     drop_channels: bool
     one_more_than_8n: bool
+    align_corners: bool = True
+    deep_stem_width: int = 64
+    aux_names: tuple[str, str, str] = ("0", "1", "4")
 
 
 FORMS = {
@@ -57,7 +62,15 @@ FORMS = {
         block=("head.conv5.1", "head.conv5.2", "head.conv5.5"), aux="auxlayer.conv5", aux_weight=0.2,
         drop_channels=False, one_more_than_8n=False,
     ),
+    "mmseg": Form(
+        trunk="backbone", stem=MMSEG_STEM, dilation_rule="torchvision", pyramid="decode_head.psp_modules",
+        levels=tuple((f"{i}.1.conv", f"{i}.1.bn") for i in range(4)),
+        block=("decode_head.bottleneck.conv", "decode_head.bottleneck.bn", "decode_head.conv_seg"),
+        aux="auxiliary_head", aux_weight=0.4, drop_channels=True, one_more_than_8n=False, align_corners=False,
+        deep_stem_width=32, aux_names=MMSEG_NAMES,
+    ),
 }  # fmt: skip
+FORMS["mmseg_b"] = FORMS["mmseg"]._replace(stem=STEM)
 
 
 class PyramidPooling(nn.Module):
@@ -69,6 +82,7 @@ class PyramidPooling(nn.Module):
     levels: tuple[tuple[str, str], ...]
     conv: ModuleDef
     norm: ModuleDef
+    align_corners: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -78,7 +92,7 @@ class PyramidPooling(nn.Module):
             y = self.conv(x.shape[-1] // 4, 1, name=conv)(adaptive_avg_pool(x, bins))
             alone = y.shape[:3] == (1, 1, 1)
             y = relu((partial(self.norm, train=False) if alone else self.norm)(name=norm)(y))
-            maps.append(resize(y, x.shape[1:3], align_corners=True))
+            maps.append(resize(y, x.shape[1:3], align_corners=self.align_corners))
         return jnp.concatenate(maps, -1)
 
 
@@ -86,17 +100,19 @@ class PSPNet(nn.Module):
     """PSPNet. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
 
     depth: of the ResNet, 50 or 101.
-    form: "semseg" or "encoding", see above.
+    form: a key of FORMS, see above.
     output_stride: 8 as published, 16 or 32.
     dropout: before both classifiers.
+    align_corners: of all upsampling; None for that of the form. mmsegmentation's weights for crops of 769 have True.
     """
 
     num_classes: int
     depth: int = 101
-    form: Literal["semseg", "encoding"] = "semseg"
+    form: Literal["semseg", "encoding", "mmseg", "mmseg_b"] = "semseg"
     aux: bool = True
     output_stride: int = 8
     dropout: float = 0.1
+    align_corners: bool | None = None
     dtype: str = "float32"
     bn_momentum: float = 0.1
     bn_eps: float = 1e-5
@@ -107,6 +123,7 @@ class PSPNet(nn.Module):
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
         check_images(images)
         form = self._form()
+        align_corners = form.align_corners if self.align_corners is None else self.align_corners
         dtype = jnp.dtype(self.dtype)
         conv = partial(Conv, dtype=dtype)
         norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
@@ -118,27 +135,28 @@ class PSPNet(nn.Module):
         size = images.shape[1:3]
         trunk = ResNet(
             self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, form.dilation_rule,
-            form.stem, remat=self.remat, name=form.trunk,
+            form.stem, deep_stem_width=form.deep_stem_width, remat=self.remat, name=form.trunk,
         )  # fmt: skip
         if form.trunk is None:
             nn.share_scope(self, trunk)
         maps = trunk.stages(images.astype(dtype))
-        x = PyramidPooling(form.levels, conv, norm, name=form.pyramid)(maps["layer4"])
+        x = PyramidPooling(form.levels, conv, norm, align_corners, name=form.pyramid)(maps["layer4"])
         features = maps | {"stem": maps["layer0"], "ppm": x}
         x = relu(norm(name=form.block[1])(conv(512, 3, name=form.block[0])(x)))
         x = conv(self.num_classes, 1, use_bias=True, name=form.block[2])(drop(name="drop")(x))
 
         def full_size(y: Array) -> Array:
-            return upsample_logits(y, size, align_corners=True)[:, :h, :w]
+            return upsample_logits(y, size, align_corners=align_corners)[:, :h, :w]
 
         aux = {}
         if self.aux:
-            aux["aux"] = full_size(FCNHead(self.num_classes, conv, norm, drop, name=form.aux)(maps["layer3"]))
+            head = FCNHead(self.num_classes, conv, norm, drop, names=form.aux_names, name=form.aux)
+            aux["aux"] = full_size(head(maps["layer3"]))
         return SegOutput(full_size(x), aux, features)
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (hszhao/semseg 0.4, PyTorch-Encoding 0.2)."""
+        """Published weight of the loss on each output (hszhao/semseg and mmsegmentation 0.4, PyTorch-Encoding 0.2)."""
         return {"logits": 1.0, "aux": self._form().aux_weight} if self.aux else {"logits": 1.0}
 
     def _form(self) -> Form:

@@ -1,7 +1,7 @@
 """Pure functions of arrays: resize, warp, pooling, convolution and batch normalisation, all with PyTorch semantics."""
 
 from segjax.ops.batch_norm import batch_moments, batch_norm, normalise
-from segjax.ops.conv import conv2d, conv_transpose2d
+from segjax.ops.conv import conv2d, conv_transpose2d, textbook_convolutions
 from segjax.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 from segjax.ops.resize import resize
 from segjax.ops.warp import bilinear_warp, grid_sample
@@ -18,4 +18,5 @@ __all__ = [
     "max_pool",
     "normalise",
     "resize",
+    "textbook_convolutions",
 ]

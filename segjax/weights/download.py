@@ -26,13 +26,15 @@ def cache_dir() -> Path:
 def fetch(url: str, sha256: str) -> Path:
     """Path of the file at url in the cache, downloaded if it is not there.
 
-    sha256: the hash, or its first digits (PyTorch's file names carry eight).
+    sha256: the hash, or its first digits (PyTorch's file names carry eight); "" where it is not known: then a line in
+        the log says so and gives the one the file has.
     The file appears under its name when it is complete and has that hash. Raises UserError without network, for a
     missing, truncated or other file, with what to download and where to put it.
     """
     path = cache_dir() / url.rsplit("/", 1)[1]
     if path.is_file():
-        _check(_hash(path), sha256, f"the file {path}", "delete it, and it is downloaded again")
+        if sha256:
+            _check(_hash(path), sha256, f"the file {path}", "delete it, and it is downloaded again")
         return path
     log.info("downloading %s to %s", url, path)
     remedy = f"download it by other means and save it as {path}"
@@ -45,8 +47,11 @@ def fetch(url: str, sha256: str) -> Path:
             "written."
         ) from None
     try:
-        _check(_download(url, part), sha256, f"what {url} gives", remedy)
+        found = _download(url, part)
+        _check(found, sha256, f"what {url} gives", remedy)
         part.replace(path)
+        if not sha256:
+            log.warning("the hash of %s is not known beforehand, so it was not checked; its sha256 is %s", path, found)
     except urllib.error.HTTPError as error:
         raise UserError(f"cannot download {url}: the server answers {error.code} {error.reason}; {remedy}.") from None
     except (OSError, http.client.HTTPException) as error:  # URLError and TimeoutError are OSErrors

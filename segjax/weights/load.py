@@ -39,14 +39,14 @@ def load(
     variables: of the network; leaves may be jax.ShapeDtypeStruct. Their dtype is kept; the argument is not changed.
     source: family of files whose names differ, a key of SOURCES ("torchvision_resnet", "efficientnet_lite").
     skip: regular expressions (re.search) on PyTorch names: leaves that keep their values, tensors not needed.
-    strict: every leaf must be filled or skipped, every tensor used or skipped, every shape equal; what is not is
-        collected and raised as one UserError. One thing is allowed: classifiers of another number of classes keep
-        their values, and a line in the log says so. With strict=False the rest keeps its values, and only the report
-        tells.
+    strict: every leaf must be filled or skipped, every tensor used or skipped, every shape equal, every value finite;
+        what is not is collected and raised as one UserError. One thing is allowed: classifiers of another number of
+        classes keep their values, and a line in the log says so. With strict=False the rest keeps its values, and only
+        the report tells.
     only: regular expression of the leaves that matter (a trunk); nothing is filled, missed or expected elsewhere.
     """
     table = find_source(source)
-    skip = (skip,) if isinstance(skip, str) else tuple(skip)
+    skip = _checked((skip,) if isinstance(skip, str) else tuple(skip))
     where = "The weights" if isinstance(path_or_dict, Mapping) else str(path_or_dict)
     tensors = _tensors(path_or_dict, table)
     targets = names.leaves(variables)
@@ -57,7 +57,7 @@ def load(
     scope = {name for name in targets if re.search(only, name)}
 
     flat = flax.traverse_util.flatten_dict(dict(variables))
-    matched, missing, replaced, mismatches = [], [], [], []
+    matched, missing, replaced, mismatches, damaged = [], [], [], [], []
     for name, path in targets.items():
         leaf = flat[path]
         if name not in scope:
@@ -74,6 +74,8 @@ def load(
             here = names.to_torch(path[-1], np.empty(leaf.shape, np.bool_)).shape
             mismatches.append(Mismatch(name, path[-1], tuple(np.shape(tensors[name])), here))
             continue
+        if not _is_finite(value):
+            damaged.append(name)
         flat[path] = jnp.asarray(value, leaf.dtype)
         matched.append(name)
     unexpected = [] if only else [n for n in tensors if n not in targets and not _skipped(n, skip)]
@@ -84,12 +86,13 @@ def load(
             "unfilled": [n for n in missing if re.search(place.fills, n) and not _skipped(n, skip)],
             "unexpected": unexpected,
             "shapes": [] if counts else mismatches,
+            "damaged": damaged,
             "unused": [rule for rule in skip if not any(re.search(rule, n) for n in (*targets, *tensors))],
         }
         if only and not matched:
             found["unfilled"] = sorted(scope)
         if text := problems(found):
-            raise UserError(f"{where} does not fit the network: {text}; {_remedy(source, stripped, targets)}.")
+            raise UserError(f"{where} cannot fill the network: {text}; {_remedy(source, stripped, targets)}.")
         if counts:
             heads = list(dict.fromkeys(m.name.rsplit(".", 1)[0] for m in mismatches))
             log.info(
@@ -114,7 +117,10 @@ def _tensors(path_or_dict: str | Path | Mapping[str, Any], table: Source) -> dic
         return read(path_or_dict, also=table.also)
     if isinstance(path_or_dict.get("params"), Mapping):
         return names.to_state_dict(path_or_dict)
-    return {name: np.asarray(value) for name, value in path_or_dict.items()}
+    tensors = {name: np.asarray(value) for name, value in path_or_dict.items()}
+    if others := [name for name, value in tensors.items() if value.dtype.kind in "OSUcMm"]:
+        raise UserError(f"{examples(others)} of the weights: {tensors[others[0]].dtype} is no type of real numbers.")
+    return tensors
 
 
 def _renamed(
@@ -132,6 +138,20 @@ def _renamed(
     return renamed
 
 
+def _checked(rules: tuple[str, ...]) -> tuple[str, ...]:
+    for rule in rules:
+        try:
+            re.compile(rule)
+        except re.error as error:
+            raise UserError(f"skip={rule!r} is no regular expression: {error}.") from None
+    return rules
+
+
+def _is_finite(value: np.ndarray) -> bool:
+    """Whether all values are finite. Types of ml_dtypes (bfloat16) are none of numpy's kinds."""
+    return value.dtype.kind in "iub" or bool(np.isfinite(value).all())
+
+
 def _skipped(name: str, skip: Sequence[str]) -> bool:
     return any(re.search(rule, name) for rule in skip)
 
@@ -146,8 +166,10 @@ def _remedy(source: Any, tensors: Mapping[str, Any], targets: Mapping[str, Any])
 
 
 def _would_fill(table: Source, tensors: Mapping[str, Any], targets: Mapping[str, Any]) -> bool:
+    """Whether that family explains the file: fills what the plain names leave open, or drops what they leave over."""
     place = table.place(tensors, targets)
     needed = {name for name in targets if re.search(place.fills, name)}
-    if not needed or needed <= set(tensors):
+    renamed = set(_renamed(tensors, table, place, targets, "the file"))
+    if not needed or not needed <= renamed:
         return False
-    return needed <= set(_renamed(tensors, table, place, targets, "the file"))
+    return not needed <= set(tensors) or (renamed <= set(targets) and not set(tensors) <= set(targets))

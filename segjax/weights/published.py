@@ -18,15 +18,24 @@ PACKAGES = {
 }  # fmt: skip
 
 _TORCHVISION = "https://download.pytorch.org/models/"
+_TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download/"
 _CADENE = "http://data.lip6.fr/cadene/pretrainedmodels/"
+_OPENMMLAB = "https://download.openmmlab.com/"
 
 
 def _published(source: str, site: str, **files: str) -> dict[str, tuple[str, str, str]]:
-    # the file names end in the first digits of the sha256
+    # the publishers' tools end the file names in the first digits of the sha256
     return {name: (source, site + file, file.removesuffix(".pth").rsplit("-", 1)[1]) for name, file in files.items()}
 
 
-# name -> (source, URL, first digits of the sha256); _v2: torchvision's later training recipe
+def _mmseg(head: str, **files: str) -> dict[str, tuple[str, str, str]]:
+    # .../HEAD/RECIPE/RECIPE_DATE_TIME-SHA256.pth
+    folders = {name: f"{file.rsplit('_', 2)[0]}/{file}" for name, file in files.items()}
+    return _published(f"mmseg_{head}", f"{_OPENMMLAB}mmsegmentation/v0.5/{head}/", **folders)
+
+
+# name -> (source, URL, first digits of the sha256, "" where nobody has published it); _v2: torchvision's later training
+# recipe; _a1, _racm, _ra: timm's
 PUBLISHED: dict[str, tuple[str, str, str]] = {
     **_published(
         "torchvision_resnet", _TORCHVISION,
@@ -50,6 +59,37 @@ PUBLISHED: dict[str, tuple[str, str, str]] = {
         "cadene_se_resnext", _CADENE,
         se_resnext50_32x4d="se_resnext50_32x4d-a260b3a4.pth", se_resnext101_32x4d="se_resnext101_32x4d-3b2fe3d8.pth",
     ),
+    **_published(
+        "timm_resnet", _TIMM,
+        resnet50_a1="v0.1-rsb-weights/resnet50_a1_0-14fe96d1.pth",
+        resnet101_a1="v0.1-rsb-weights/resnet101_a1_0-cdcb52a9.pth",
+        resnext50_32x4d_ra="v0.1-weights/resnext50_32x4d_ra-d733960d.pth",
+    ),
+    **_published(
+        "timm_seresnext", _TIMM, seresnext50_32x4d_racm="v0.1-weights/seresnext50_32x4d_racm-a304a460.pth"
+    ),
+    **_mmseg(
+        "pspnet",
+        pspnet_r50_mmseg_cityscapes="pspnet_r50-d8_512x1024_40k_cityscapes_20200605_003338-2966598c.pth",
+        pspnet_r101_mmseg_cityscapes="pspnet_r101-d8_512x1024_80k_cityscapes_20200606_112211-e1e1100f.pth",
+    ),
+    **_mmseg(
+        "deeplabv3plus",
+        deeplabv3plus_r50_mmseg_cityscapes=
+        "deeplabv3plus_r50-d8_512x1024_80k_cityscapes_20200606_114049-f9fb496d.pth",
+        deeplabv3plus_r101_mmseg_cityscapes=
+        "deeplabv3plus_r101-d8_512x1024_80k_cityscapes_20200606_114143-068fcfe9.pth",
+    ),
+    "resnet50_v1c": ("mmseg_resnet", f"{_OPENMMLAB}pretrain/third_party/resnet50_v1c-2cccc1ad.pth", ""),
+    "resnet101_v1c": ("mmseg_resnet", f"{_OPENMMLAB}pretrain/third_party/resnet101_v1c-e67eebb6.pth", ""),
+    "bisenet_r18_coincheung_cityscapes": (
+        "coincheung", "https://github.com/CoinCheung/BiSeNet/releases/download/0.0.0/model_final_v1_city_new.pth", ""
+    ),
+    "deeplabv2_r101_voc": (
+        "kazuto1011",
+        "https://github.com/kazuto1011/deeplab-pytorch/releases/download/v1.0/deeplabv2_resnet101_msc-vocaug-20000.pth",
+        "",
+    ),
 }  # fmt: skip
 
 # parameters of a trunk, which tell it from all others -> its ImageNet weights
@@ -60,6 +100,8 @@ TRUNKS: dict[int, str] = {
     21_315_136: "resnet34",  # the same pyramid
     23_508_032: "resnet50",
     42_500_160: "resnet101",
+    23_527_264: "resnet50_v1c",
+    42_519_392: "resnet101_v1c",
     22_979_904: "resnext50_32x4d",
     25_510_896: "se_resnext50_32x4d",
     46_906_416: "se_resnext101_32x4d",

@@ -72,6 +72,7 @@ def problems(found: Mapping[str, Sequence[object]]) -> str:
         "unfilled": "{n} leaf name{s} of the network not in the file ({examples})",
         "unexpected": "{n} tensor{s} of the file with no place in the network ({examples})",
         "shapes": "{n} tensor{s} of another shape ({examples})",
+        "damaged": "{n} tensor{s} with values that are nan or infinite ({examples})",
         "unused": "{n} skip rule{s} matching nothing ({examples})",
     }
     return "; ".join(

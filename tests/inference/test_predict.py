@@ -165,7 +165,7 @@ def test_bfloat16_logits_are_averaged_in_float32():
     ],
 )
 def test_wrong_options_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         predict(context_net, random_images(8, 8), **options)
 
 

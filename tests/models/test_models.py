@@ -4,6 +4,7 @@ Shapes and types are looked at by abstract evaluation, which takes less than sec
 quickly, are run as well; all others are with `-m slow`.
 """
 
+import sys
 from functools import cache, partial
 
 import jax
@@ -14,7 +15,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segjax import models
+from segjax import models, ops
 from segjax.errors import UserError
 from segjax.training.state import TrainState
 from segjax.training.step import LossTerm, make_train_step
@@ -128,6 +129,25 @@ def test_common_options_exist(name):
     assert all(known[key] == value for key, value in wanted.items() if value is not None)
 
 
+@pytest.mark.parametrize("name", ["deeplabv3plus_r18", "deeplabv3plus_r50_mmseg", "hrnet_w18_ocr", "pspnet_r50"])
+def test_align_corners_reaches_every_resize_of_a_map(name, monkeypatch):
+    """Weights that were trained with the other value need all of them changed. One pixel has no corners."""
+    asked = []
+
+    def resize(x, size, *, align_corners=False, **rest):
+        if x.shape[1:3] not in ((1, 1), tuple(size)):
+            asked.append(align_corners)
+        return ops.resize(x, size, align_corners=align_corners, **rest)
+
+    for module in [m for key, m in sys.modules.items() if key.startswith("segjax.models.") and hasattr(m, "resize")]:
+        monkeypatch.setattr(module, "resize", resize)
+    for value in (True, False):
+        asked.clear()
+        network = models.create(name, 5, align_corners=value)
+        jax.eval_shape(partial(network.init_with_output, train=False), jax.random.key(0), shaped(1, 65, 97, 3))
+        assert asked and set(asked) == {value}
+
+
 @every
 def test_images_that_are_none_are_refused(name):
     module = models.create(name, 5)
@@ -218,3 +238,34 @@ def test_unknown_names_and_options_are_named_with_a_suggestion():
     for name in models.names():
         with pytest.raises(UserError, match="no option 'bn_momentm'.*Did you mean 'bn_momentum'"):
             models.create(name, 5, bn_momentm=0.1)
+
+
+@pytest.mark.parametrize(
+    "name, options, text",
+    [
+        ("fastscnn", {"num_classes": 0}, "num_classes=0 of fastscnn must be 1 or more"),
+        ("fastscnn", {"num_classes": 2.5}, "num_classes=2.5 .* must be a whole number"),
+        ("fastscnn", {"num_classes": "19"}, "num_classes='19' .* must be a whole number"),
+        ("fastscnn", {"dtype": "float99"}, "dtype='float99' .* one of float32, bfloat16"),
+        ("fastscnn", {"dtype": "int8"}, "dtype='int8' .* one of float32"),
+        ("fastscnn", {"dropout": 1.0}, "dropout=1.0 .* 0 or more and below 1"),
+        ("fastscnn", {"dropout": "x"}, "dropout='x' .* a number"),
+        ("swiftnet_r18", {"spp_momentum": 3}, "spp_momentum=3 .* above 0 and at most 1"),
+        ("fastscnn", {"bn_eps": 0.0}, "bn_eps=0.0 .* above 0"),
+        ("fastscnn", {"remat": "yes"}, "remat='yes' .* True or False"),
+        ("fastscnn", {"stem_padding": -1}, "stem_padding=-1 .* 0 or more"),
+        ("pspnet_r50", {"align_corners": 1}, "align_corners=1 .* True or False"),
+        ("deeplabv3plus_r50", {"rates": 6}, r"rates=6 .* whole numbers, such as \(6, 12\)"),
+        ("encnet_r50", {"codewords": 0}, "codewords=0 .* 1 or more"),
+        ("hrnet_w48_ocr", {"ocr_channels": True}, "ocr_channels=True .* a whole number"),
+    ],
+)
+def test_impossible_values_of_options_are_named(name, options, text):
+    with pytest.raises(UserError, match=text):
+        models.create(name, **{"num_classes": 5, **options})
+
+
+def test_values_that_jax_and_numpy_make_are_taken():
+    models.create(
+        "pspnet_r50", np.int64(5), dtype=jnp.bfloat16, bn_momentum=1, align_corners=None, dropout=np.float32(0)
+    )

@@ -96,7 +96,23 @@ ROWS = [
     Row("swiftnet_r18", "swiftnet_r18", (2e-5, 5e-5, 1e-3), {}, unused=r"img_(mean|std)$"),
     Row("swiftnet_r18_pyramid", "swiftnet_r18_pyramid", (1e-5, 5e-5, 4e-2), {}, unused=r"img_(mean|std)$"),
 ]
-by_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{row.folder}")
+# Compared once with a build of the published layers in PyTorch, in evaluation and training; the fixture is kept
+MMSEG = [
+    Row("pspnet_r50", "pspnet_r50_mmseg", (1e-5, 0, 0), dict(form="mmseg"), quick=True),
+    Row("pspnet_r50", "pspnet_r50_mmseg_b_769", (1e-5, 0, 0), dict(form="mmseg_b", align_corners=True)),
+    Row("deeplabv3plus_r50_mmseg", "deeplabv3plus_r50_mmseg", (1e-5, 0, 0), {}, quick=True),
+    Row(
+        "deeplabv3plus_r101_mmseg",
+        "deeplabv3plus_r101_mmseg_d16",
+        (1e-5, 0, 0),
+        dict(output_stride=16, multi_grid=(1, 2, 4), align_corners=True),
+    ),
+]
+by_fixture = pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=() if row in ROWS or row.quick else pytest.mark.slow) for row in ROWS + MMSEG],
+    ids=lambda row: f"{row.name}-{row.folder}",
+)
 by_row_at_length = pytest.mark.parametrize(
     "row",
     [pytest.param(row, marks=() if row.quick else pytest.mark.slow) for row in ROWS],
@@ -132,6 +148,6 @@ def test_train_step_equals_the_published_network_in_float64(row, parity):
     )  # fmt: skip
 
 
-@by_row
+@by_fixture
 def test_eval_outputs_equal_the_stored_numbers(row):
     check_fixture(build(row), FIXTURES / f"parity_{row.folder}.npz", row.tolerances[0], heads=row.heads)

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from segjax.ops import conv2d
 
 KINDS = {"depthwise": (5, 5, 5), "dense": (6, 7, 1), "wide": (64, 65, 1), "stem": (3, 8, 1), "grouped": (6, 4, 2)}
+KINDS["bundles"] = (144, 48, 6)  # of two groups each
 
 
 def xla(x, kernel, stride, padding, dilation, groups):

@@ -76,6 +76,13 @@ def test_what_is_not_the_file_is_not_kept(site, cache, name, sha256, text):
     assert list(cache.iterdir()) == []
 
 
+def test_a_file_whose_hash_nobody_knows_is_taken_and_its_hash_told(site, cache, caplog):
+    with caplog.at_level("WARNING", logger="segjax"):
+        assert fetch(f"{site}net.pth", "").read_bytes() == BODY
+    assert f"net.pth is not known beforehand, so it was not checked; its sha256 is {SHA256}" in caplog.text
+    assert fetch(f"{site}net.pth", "") == cache / "net.pth" and len(caplog.records) == 1
+
+
 def test_without_network_the_sentence_says_what_to_do(cache):
     with pytest.raises(UserError, match="cannot download http://127.0.0.1:9/net.pth: .*refused") as error:
         fetch("http://127.0.0.1:9/net.pth", SHA256)
@@ -109,13 +116,20 @@ def test_the_table_of_published_weights():
     assert len(published.PUBLISHED) >= 18
     for name, (source, url, sha256) in published.PUBLISHED.items():
         assert source in weights.SOURCES, name
-        assert len(sha256) == 8 and int(sha256, 16) >= 0 and url.endswith(f"-{sha256}.pth")
+        if sha256:  # as the publisher's file name has it
+            assert len(sha256) == 8 and int(sha256, 16) >= 0 and url.endswith(f"-{sha256}.pth")
+    assert sum(not sha256 for _, _, sha256 in published.PUBLISHED.values()) <= 4
+    assert published.PUBLISHED["pspnet_r50_mmseg_cityscapes"][1].endswith(
+        "/pspnet/pspnet_r50-d8_512x1024_40k_cityscapes/"
+        "pspnet_r50-d8_512x1024_40k_cityscapes_20200605_003338-2966598c.pth"
+    )
     assert set(published.TRUNKS.values()) <= set(published.PUBLISHED) | set(published.PACKAGES)
     assert {source for _, source in published.BY_HAND.values()} <= set(weights.SOURCES)
 
 
 def test_a_trunk_is_known_by_its_parameters():
     assert weights.imagenet(11_176_512) == "resnet18"
+    assert weights.imagenet(23_527_264) == "resnet50_v1c"
     with pytest.raises(UserError, match="fetch wider_resnet38.pth.tar .* source='nvidia_wider_resnet38'"):
         weights.imagenet(105_062_720)
     with pytest.raises(UserError, match="no ImageNet weights are known for a trunk of 1,234 parameters"):

@@ -258,3 +258,21 @@ def test_every_efficientnet_tensor_is_used_or_named_as_ignored():
     tensors = [n for n in weights.read(path) if "num_batches_tracked" not in n]
     ignored = [n for n in tensors if n.startswith(("_conv_head", "_bn1", "_fc"))]
     assert len(report.matched) == len(tensors) - len(ignored) and len(ignored) == 7
+
+
+def test_damaged_values_are_named_and_kept_only_where_strict_is_false():
+    source = state_dict()
+    source["fc.bias"][1] = np.nan
+    source["dw.weight"][0] = np.inf
+    with pytest.raises(UserError, match=r"2 tensors with values that are nan or infinite \(dw.weight, fc.bias\)"):
+        weights.load(source, variables())
+    assert np.isnan(weights.load(source, variables(), strict=False)[0]["params"]["fc"]["bias"][1])
+    half = {name: value.astype(ml_dtypes.bfloat16) for name, value in state_dict().items()}
+    assert not weights.load(half, variables())[1].missing
+
+
+def test_what_is_no_number_or_no_rule_is_named():
+    with pytest.raises(UserError, match="fc.bias of the weights: <U1 is no type of real numbers"):
+        weights.load(state_dict() | {"fc.bias": np.array(["a"])}, variables())
+    with pytest.raises(UserError, match=r"skip='\(' is no regular expression"):
+        weights.load(state_dict(), variables(), skip="(")

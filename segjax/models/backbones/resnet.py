@@ -30,15 +30,17 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 
 STEM = ("conv1", "bn1")
 DEEP_STEM = ("conv1.0", "conv1.1", "conv1.3", "conv1.4", "conv1.6", "bn1")  # PyTorch-Encoding, Tramac
+MMSEG_STEM = ("stem.0", "stem.1", "stem.3", "stem.4", "stem.6", "stem.7")  # of half the width, see ResNet
 VPLR_STEM = ("layer0.0", "layer0.1")
 SEMSEG_STEM = ("layer0.0", "layer0.1", "layer0.3", "layer0.4", "layer0.6", "layer0.7")
 
 
-def stage_plan(depth: int, output_stride: int, rule: DilationRule) -> Plan:
+def stage_plan(depth: int, output_stride: int, rule: DilationRule, multi_grid: tuple[int, ...] = ()) -> Plan:
     """Of each of the four stages: its stride to the image, the stride of its first block, the dilation of each block.
 
     rule: "torchvision" (`replace_stride_with_dilation`; PyTorch-Encoding, GluonCV): the first block of a stage keeps
         the dilation of the stage before; "all_blocks" (VPLR, hszhao/semseg, DeepLabV2): all have the new dilation.
+    multi_grid: dilations of the blocks of the last stage, whatever the rule.
     Raises UserError for a depth or stride that does not exist.
     """
     if depth not in BLOCKS:
@@ -53,6 +55,10 @@ def stage_plan(depth: int, output_stride: int, rule: DilationRule) -> Plan:
         stride *= step
         first = before if rule == "torchvision" else dilation
         plan.append((stride, step, (first,) + (dilation,) * (count - 1)))
+    if multi_grid:
+        if len(multi_grid) != BLOCKS[depth][-1] or min(multi_grid) < 1:
+            raise UserError(f"multi_grid={multi_grid} must give {BLOCKS[depth][-1]} dilations of 1 or more.")
+        plan[-1] = (*plan[-1][:2], tuple(multi_grid))
     return plan
 
 
@@ -134,9 +140,9 @@ class ResNet(nn.Module):
     depth: 18, 34, 50 or 101.
     conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
     output_stride: 8, 16 or 32.
-    dilation_rule: see `stage_plan`.
+    dilation_rule, multi_grid: see `stage_plan`.
     stem_names: of convolution and norm in turn. Two make the 7x7 stem of 64 channels; six the deep stem, 3x3
-        convolutions to 64, 64 and 128 channels.
+        convolutions to 64, 64 and 128 channels. deep_stem_width: of the first two of these, half of the third.
     groups, group_width, squeeze_excite: of the bottlenecks; 32, 4 make a ResNeXt 32x4d.
     pool_padding, pool_ceil: of the 3x3 stride-2 max pooling (Cadene's SE-ResNeXt trunks: 0 and True).
     remat: recompute each block in the backward pass.
@@ -153,6 +159,8 @@ class ResNet(nn.Module):
     squeeze_excite: bool = False
     pool_padding: int = 1
     pool_ceil: bool = False
+    deep_stem_width: int = 64
+    multi_grid: tuple[int, ...] = ()
     remat: bool = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
@@ -168,8 +176,8 @@ class ResNet(nn.Module):
         """
         plan, block = self._plan(), self._block()
         x = images
-        deep = len(self.stem_names) == 6
-        for i, width in enumerate((64, 64, 128) if deep else (64,)):
+        deep, first = len(self.stem_names) == 6, self.deep_stem_width
+        for i, width in enumerate((first, first, 2 * first) if deep else (64,)):
             conv, norm = self.stem_names[2 * i : 2 * i + 2]
             x = self.conv(width, 3 if deep else 7, 2 if i == 0 else 1, name=conv)(x)
             x = relu(self.norm(name=norm)(x))
@@ -186,7 +194,7 @@ class ResNet(nn.Module):
         return maps
 
     def _plan(self) -> Plan:
-        return stage_plan(self.depth, self.output_stride, self.dilation_rule)
+        return stage_plan(self.depth, self.output_stride, self.dilation_rule, self.multi_grid)
 
     def _block(self) -> ModuleDef:
         kind = BasicBlock if self.depth < 50 else Bottleneck

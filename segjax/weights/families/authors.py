@@ -35,7 +35,9 @@ SOURCES: dict[str, Source] = {
         places=DEEP_RESNET,
     ),
     # zhanghang1989/PyTorch-Encoding; the ImageNet classifier's fc may be left in
-    "encoding_encnet": Source(rename=(ENCODING_AUX,), ignore=r"^pretrained\.fc\.|^auxlayer\."),
+    "encoding_encnet": Source(
+        rename=(ENCODING_AUX,), ignore=r"^pretrained\.fc\.|^auxlayer\.", options={"square_scale": False}
+    ),
     "encoding_deeplabv3": Source(
         rename=(ENCODING_AUX, (r"^(head\.aspp\.b[123])\.([01])\.", r"\1.block.\2.")),
         ignore=r"^pretrained\.fc\.|^auxlayer\.",

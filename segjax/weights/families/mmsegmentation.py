@@ -1,17 +1,26 @@
 """OpenMMLab mmsegmentation (https://github.com/open-mmlab/mmsegmentation): networks are backbone + decode_head.
 
-The heads are other networks than ours (DeepLabV3+ has norms inside its separable convolutions), and so is the stem of
-its ResNetV1c (32, 32 and 64 channels); the plain ResNet is torchvision's.
+Their layers are those of form="mmseg" of PSPNet and of the networks `deeplabv3plus_*_mmseg`, which carry these names;
+where a model's name says R-50b or R-101b, its trunk is torchvision's (form="mmseg_b", deep_stem=False). Weights for
+crops of 769 pixels were trained with align_corners=True: an option that the file does not tell.
 """
 
 from __future__ import annotations
 
-from segjax.weights.families.trunks import RESNET
-from segjax.weights.source import Source
+from segjax.weights.families.trunks import RESNET, STAGES
+from segjax.weights.source import Source, under
 
 HEADS = r"^(decode_head|auxiliary_head)\."
+AUX = r"^auxiliary_head\."
 
 SOURCES: dict[str, Source] = {
-    # the ResNet (conv1, bn1) of any checkpoint, whatever the head
-    "mmseg_resnet": Source(rename=((r"^backbone\.", ""),), ignore=rf"{HEADS}|^fc\.", places=RESNET),
+    # the trunk of any checkpoint, whatever the head, and the ImageNet files resnet50_v1c, resnet101_v1c: ResNetV1c goes
+    # into the networks of this origin, the plain ResNet into all
+    "mmseg_resnet": Source(
+        rename=((r"^backbone\.", ""),),
+        ignore=rf"{HEADS}|^fc\.",
+        places=(*RESNET, *under("backbone.", leaves=rf"stem\.|{STAGES}")),
+    ),
+    "mmseg_pspnet": Source(ignore=AUX, options={"form": "mmseg"}),
+    "mmseg_deeplabv3plus": Source(ignore=AUX),
 }

@@ -1,0 +1,156 @@
+"""DeepLabV3+ (Chen et al., ECCV 2018) as OpenMMLab mmsegmentation has it, with its tensor names.
+
+It differs from VPLR's form (deeplabv3plus.py) in nearly every layer of the head: depthwise separable convolutions with
+norm and ReLU in both halves, 512 channels, the pyramid fused by a dense 3x3 convolution, align_corners=False, whole
+channels dropped before the classifier, an auxiliary head on layer3. The trunk is ResNetV1c: a deep stem of half the
+usual width, torchvision's dilation rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.errors import UserError
+from segjax.models.backbones.resnet import MMSEG_STEM, STEM, ResNet
+from segjax.models.checks import check_images
+from segjax.models.heads import MMSEG_NAMES, FCNHead, upsample_logits
+from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
+from segjax.ops import resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+CHANNELS = 512  # of every branch of the pyramid and of the decoder
+SKIP_CHANNELS = 48
+RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
+
+
+class ConvNormReLU(nn.Module):
+    """Convolution, batch norm, ReLU (mmcv's ConvModule)."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+    kernel_size: int = 1
+    dilation: int = 1
+    groups: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, features)."""
+        x = self.conv(self.features, self.kernel_size, dilation=self.dilation, groups=self.groups, name="conv")(x)
+        return relu(self.norm(name="bn")(x))
+
+
+class SeparableUnit(nn.Module):
+    """Depthwise 3x3 and pointwise convolution, norm and ReLU after each."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h, w, features)."""
+        unit, c = partial(ConvNormReLU, conv=self.conv, norm=self.norm), x.shape[-1]
+        x = unit(c, kernel_size=3, dilation=self.dilation, groups=c, name="depthwise_conv")(x)
+        return unit(self.features, name="pointwise_conv")(x)
+
+
+class SeparableHead(nn.Module):
+    """Pyramid of separable dilated convolutions, fused, joined with a projection of layer1 and refined twice.
+
+    The image branch has one value per channel and image: with one image its norm uses, and does not update, the running
+    statistics (PyTorch raises an error), since its own variance is 0.
+    """
+
+    num_classes: int
+    rates: tuple[int, ...]
+    align_corners: bool
+    conv: ModuleDef
+    norm: ModuleDef
+    drop: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: Array, skip: Array) -> tuple[Array, Array]:
+        """x (b, h, w, c), skip (b, h', w', c') -> logits (b, h', w', num_classes), fused pyramid (b, h, w, 512)."""
+        unit = partial(ConvNormReLU, conv=self.conv, norm=self.norm)
+        separable = partial(SeparableUnit, CHANNELS, self.conv, self.norm)
+        image_norm = partial(self.norm, train=False) if x.shape[0] == 1 else self.norm
+        pool = unit(CHANNELS, norm=image_norm, name="image_pool.1")(x.mean((1, 2), keepdims=True))
+        maps = [jnp.broadcast_to(pool, (*x.shape[:3], CHANNELS)), unit(CHANNELS, name="aspp_modules.0")(x)]
+        maps += [separable(dilation=rate, name=f"aspp_modules.{i}")(x) for i, rate in enumerate(self.rates, start=1)]
+        fused = unit(CHANNELS, kernel_size=3, name="bottleneck")(jnp.concatenate(maps, -1))
+
+        skip = unit(SKIP_CHANNELS, name="c1_bottleneck")(skip)
+        y = jnp.concatenate([resize(fused, skip.shape[1:3], align_corners=self.align_corners), skip], -1)
+        for i in range(2):
+            y = separable(name=f"sep_bottleneck.{i}")(y)
+        init = nn.initializers.normal(0.01)
+        y = self.conv(self.num_classes, 1, use_bias=True, kernel_init=init, name="conv_seg")(self.drop(name="drop")(y))
+        return y, fused
+
+
+class MMSegDeepLabV3Plus(nn.Module):
+    """DeepLabV3+. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+
+    depth: of the ResNet, 50 or 101.
+    deep_stem: ResNetV1c (R-50-D8, R-101-D8) or, where False, torchvision's stem (R-50b-D8, R-101b-D8).
+    output_stride: 8, or 16 with halved dilations. multi_grid: dilations of layer4's blocks; R-101-D16-MG124 has
+        output_stride=16, multi_grid=(1, 2, 4).
+    align_corners: of all upsampling; the published weights for crops of 769 have True.
+    dropout: of whole channels before both classifiers.
+    """
+
+    num_classes: int
+    depth: int = 50
+    deep_stem: bool = True
+    aux: bool = True
+    output_stride: int = 8
+    multi_grid: tuple[int, ...] = ()
+    align_corners: bool = False
+    dropout: float = 0.1
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        check_images(images)
+        if self.output_stride not in RATES:
+            raise UserError(f"output_stride={self.output_stride} is not possible with DeepLabV3+; choose 8 or 16.")
+        dtype = jnp.dtype(self.dtype)
+        conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_out)
+        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        drop = partial(Dropout, self.dropout, train=train, channels=True)
+        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=self.align_corners)
+        trunk = ResNet(
+            self.depth, conv, norm, self.output_stride, stem_names=MMSEG_STEM if self.deep_stem else STEM,
+            deep_stem_width=32, multi_grid=tuple(self.multi_grid), remat=self.remat, name="backbone",
+        )  # fmt: skip
+        maps = trunk.stages(images.astype(dtype))
+        head = SeparableHead(
+            self.num_classes, RATES[self.output_stride], self.align_corners, conv, norm, drop, name="decode_head"
+        )
+        logits, fused = head(maps["layer4"], maps["layer1"])
+        aux = {}
+        if self.aux:
+            quarter = FCNHead(self.num_classes, conv, norm, drop, names=MMSEG_NAMES, name="auxiliary_head")
+            aux["aux"] = upsample(quarter(maps["layer3"]))
+        return SegOutput(upsample(logits), aux, maps | {"aspp": fused})
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Published weight of the loss on each output (mmsegmentation's configurations)."""
+        return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
+
+
+deeplabv3plus_r50_mmseg = partial(MMSegDeepLabV3Plus, depth=50)
+deeplabv3plus_r101_mmseg = partial(MMSegDeepLabV3Plus, depth=101)

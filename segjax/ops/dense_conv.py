@@ -1,0 +1,104 @@
+"""Lowerings of convolutions over all channels; segjax/ops/conv.py chooses among them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from segjax.ops.conv_geometry import Pads, output_size, pad
+from segjax.ops.fence import fenced
+from segjax.ops.varying import like_argument
+from segjax.typing import Array
+
+
+def xla(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int = 1) -> Array:
+    """XLA's convolution."""
+    return lax.conv_general_dilated(
+        x, kernel, stride, pads, rhs_dilation=dilation, feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+
+
+def pointwise(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
+    """One matrix product over all pixels: XLA's own 1x1 convolution needs six times as long for the kernel gradient."""
+    if stride != (1, 1):
+        x = x[:, :: stride[0], :: stride[1]]
+    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+@partial(fenced, static_argnums=(1, 2, 3))
+def _patches(x: Array, kernel: tuple[int, int], stride, pads: Pads) -> Array:
+    """Windows of x as rows of a matrix (b * ho * wo, kh * kw * c), for a few channels and no dilation.
+
+    kw * c values of a window lie next to each other in a row of x, so that they are copied together.
+    """
+    (b, _, _, c), (kh, kw), (sh, sw) = x.shape, kernel, stride
+    ho, wo = output_size(x, kernel, stride, pads, (1, 1))
+    pieces = -(-kw // sw)
+    rows, columns = (ho - 1) * sh + kh, (wo + pieces - 1) * sw
+    (top, _), (left, _) = pads
+    x = pad(x, (top, rows - x.shape[1] - top), (left, columns - x.shape[2] - left))
+    x = x.reshape(b, rows, columns * c)
+    x = jnp.stack([x[:, i : i + (ho - 1) * sh + 1 : sh] for i in range(kh)], 2)
+    x = x.reshape(b, ho, kh, -1, sw * c)
+    x = jnp.concatenate([x[:, :, :, i : i + wo, : (kw - i * sw) * c] for i in range(pieces)], -1)
+    return x.transpose(0, 1, 3, 2, 4).reshape(b * ho * wo, -1)
+
+
+@partial(fenced, static_argnums=(2, 3, 4, 5))
+def _dense_dk(x: Array, dy: Array, kernel: tuple[int, int], stride, pads: Pads, dilation) -> Array:
+    """One matrix product of shifted x with dy for each tap."""
+    c, (_, ho, wo, d) = x.shape[-1], dy.shape
+    (top, bottom), (left, right) = pads
+    x = pad(x, (top, max(bottom, 0)), (left, max(right, 0)))
+    dy = dy.reshape(-1, d)
+    products = []
+    for i in range(0, kernel[0] * dilation[0], dilation[0]):
+        for j in range(0, kernel[1] * dilation[1], dilation[1]):
+            view = x[:, i : i + (ho - 1) * stride[0] + 1 : stride[0], j : j + (wo - 1) * stride[1] + 1 : stride[1]]
+            products.append(view.reshape(-1, c).T @ dy)
+    return jnp.stack(products).reshape(*kernel, c, d)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def windows(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
+    """Windows copied, then one product, for the output and the kernel gradient: a few channels, dilation (1, 1)."""
+    size = output_size(x, kernel.shape[:2], stride, pads, dilation)
+    y = _patches(x, kernel.shape[:2], stride, pads) @ kernel.reshape(-1, kernel.shape[-1])
+    return y.reshape(x.shape[0], *size, -1)
+
+
+def _windows_forward(x, kernel, stride, pads, dilation):
+    return windows(x, kernel, stride, pads, dilation), (x, kernel)
+
+
+def _windows_backward(stride, pads, dilation, saved, dy):
+    x, kernel = saved
+    dx = jax.vjp(lambda x: xla(x, kernel, stride, pads, dilation), x)[1](dy)[0]
+    dk = _patches(x, kernel.shape[:2], stride, pads).T @ dy.reshape(-1, kernel.shape[-1])
+    return dx, like_argument(dk.reshape(kernel.shape), kernel)
+
+
+windows.defvjp(_windows_forward, _windows_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def taps(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
+    """XLA's convolution, whose kernel gradient is one product for each tap."""
+    return xla(x, kernel, stride, pads, dilation)
+
+
+def _taps_forward(x, kernel, stride, pads, dilation):
+    return taps(x, kernel, stride, pads, dilation), (x, kernel)
+
+
+def _taps_backward(stride, pads, dilation, saved, dy):
+    x, kernel = saved
+    dx = jax.vjp(lambda x: xla(x, kernel, stride, pads, dilation), x)[1](dy)[0]
+    return dx, like_argument(_dense_dk(x, dy, kernel.shape[:2], stride, pads, dilation), kernel)
+
+
+taps.defvjp(_taps_forward, _taps_backward)
