@@ -128,6 +128,8 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
         if stage.kind == "train_video":
             stage.model.options.update(width=0.1, levels=3)
             stage.flow.measure = 2
+        if stage.kind in ("train_video", "propagate") and not keep_data:
+            stage.update(split="train", frame_step=0, **({"eval_split": "validation"} if "eval_split" in stage else {}))
         if stage.kind == "evaluate":
             stage.update(batch_size=2, protocol="single")  # the others enlarge the images
             if stage.window:

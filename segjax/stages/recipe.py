@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from segjax.errors import UserError, did_you_mean
-from segjax.stages import evaluate, propagate, train, train_video
+from segjax.stages import compare, evaluate, propagate, train, train_video
 from segjax.stages.settings import check_keys, choose, config_hash, plain
 
 log = logging.getLogger("segjax")
@@ -26,7 +26,9 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "train_video": train_video.run,
     "propagate": propagate.run,
     "evaluate": evaluate.run,
+    "compare": compare.run,
 }
+QUICK = {"compare"}  # these only read what other stages wrote, and run every time
 
 _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -45,6 +47,7 @@ class Context:
 def run_recipe(config: Any, *, workdir: str | Path, only: str | None = None) -> dict[str, Any]:
     """Runs config.stages below `workdir` and returns the reports by stage; `only` runs a single one, again if asked.
 
+    A stage may have a `seed` of its own, so that one run can hold several trainings that differ by it.
     Raises UserError for a config that is wrong, or that is not the one a finished stage was run with.
     """
     workdir = Path(workdir).resolve()
@@ -56,16 +59,19 @@ def run_recipe(config: Any, *, workdir: str | Path, only: str | None = None) -> 
         choose(STAGES, config[name].get("kind", ""), where=f"{name}.kind")
     _make(workdir)
 
-    reports = {}
+    reports, kinds = {}, set()
     for name in stages:
         stage = config[name]
         digest = config_hash({"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(stage)})
-        context = Context(name, workdir, workdir / name, config.seed, config.dataset)
+        settings, seed = {k: v for k, v in stage.items() if k != "seed"}, stage.get("seed", config.seed)
+        context = Context(name, workdir, workdir / name, seed, config.dataset)
         done = _read_report(context.folder / "report.json")
         if only not in (None, name):
             if done:
                 reports[name] = done
             continue
+        if done and stage.kind in QUICK:
+            done = None
         if done and done["config"] == digest:
             log.info("stage %s is done (%s)", name, context.folder / "report.json")
             reports[name] = done
@@ -78,7 +84,10 @@ def run_recipe(config: Any, *, workdir: str | Path, only: str | None = None) -> 
         _make(context.folder)
         log.info("stage %s: %s", name, context.folder)
         start = time.perf_counter()
-        result = STAGES[stage.kind](stage, context)
+        if stage.kind in kinds:
+            jax.clear_caches()  # the compiled programs of dozens of trainings would fill the memory
+        kinds.add(stage.kind)
+        result = STAGES[stage.kind](settings, context)
         reports[name] = {
             "stage": name,
             "kind": stage.kind,
