@@ -209,7 +209,7 @@ def with_propagation(config, method, k, arg):
     split, held_out, step = frames_of(config, k, arg)
     if method != "flow":
         config.stages = ("train_video", *config.stages)
-        video = common.train_video_street() if small else common.train_video((256, 256), epochs=400, batch=128)
+        video = common.train_video_small() if small else common.train_video((256, 256), epochs=400, batch=128)
         video["model"]["name"] = "sdcnet2d_recon" if method == "reconstruction" else "sdcnet2d"
         video.update(split=split, eval_split=held_out, frame_step=step)
         config.train_video = video

@@ -12,7 +12,8 @@ stage writes compare/table.md, table.csv, classes.csv and curves.png: mean and s
 k: how far labels are carried, +-k. rows: METHOD_MODE; METHOD is reconstruction, prediction, flow; MODE is jp (the
 carried image) or lp (the real frame). relaxed: the rows that are also trained with label relaxation, as is the
 baseline. seeds: how many. every: keep one of so many labels, 0 or 1 = all. accumulated: show all frames within k.
-steps: of each training, the same for all; 0: as many as the preset has without carried frames. Results: propagation.md.
+steps: of each training, the same for all; 0: as many as the preset has without carried frames. frames: as in vplr.py.
+Results: docs/propagation.md.
 """
 
 from ml_collections import ConfigDict
@@ -20,12 +21,12 @@ from ml_collections import ConfigDict
 from configs import common, vplr
 
 MODES = ("jp", "lp")
-#            every  steps  k      batch
+#            every  steps  k       batch  net
 PRESETS = {
-    "synthetic": (4, 400, "1+3", 8),
-    "camvid": (10, 200, "1+3", 8),
-    "cityscapes": (0, 0, "1+3", 16),
-    "kitti": (0, 0, "1+3", 16),
+    "synthetic": (4, 400, "1+3", 8, "fastscnn"),
+    "camvid": (10, 150, "1+4", 4, "efficientnet"),
+    "cityscapes": (0, 0, "1+3", 16, "rnx50"),
+    "kitti": (0, 0, "1+3", 16, "rnx50"),
 }
 ROWS = "prediction_lp+prediction_jp+reconstruction_jp+flow_jp"  # table 2, and figure 5b
 SHIPPED = ("rows=reconstruction_jp,k=1,seeds=1", "camvid,net=efficientnet,rows=flow_lp,relaxed=,k=1,seeds=1")
@@ -44,26 +45,31 @@ def get_config(arg=None):
         every=-1,
         steps=-1,
         batch=0,
+        frames="",
         accumulated=False,
         debug=False,
     )
-    every, steps, k, batch = PRESETS[common.pick("preset", arg.preset, PRESETS)]
+    every, steps, k, batch, net = PRESETS[common.pick("preset", arg.preset, PRESETS)]
     every, steps = (old if new < 0 else new for new, old in ((arg.every, every), (arg.steps, steps)))
     places = sorted({read_number("k", text) for text in (arg.k or k).split("+")})
     rows, relaxed = (read_rows(name, arg[name]) for name in ("rows", "relaxed"))
     if arg.seeds < 1:
         raise ValueError(f"recipe option seeds={arg.seeds} must be 1 or more.")
     rows += [row for row in relaxed if row not in rows]
-    base = dict(preset=arg.preset, net=arg.net, data=arg.data, batch=arg.batch or batch)
+    base = dict(preset=arg.preset, net=arg.net or net, data=arg.data, batch=arg.batch or batch)
 
     config = recipe(base)
+    if arg.preset == "camvid" and not arg.frames:
+        camvid_video(config)
+    if every > 1:
+        config.dataset.train = f"{config.dataset.train}::{every}"  # all frames stay, one of `every` labels
     first = config.copy_and_resolve_references()
     for name in first.stages:
         del config[name]
     config.stages = ()
-    fewer_labels(config.dataset, every, video=arg.preset == "camvid")
     for method in dict.fromkeys(method for method, _ in rows):
-        add_propagation(config, base, method, [mode for m, mode in rows if m == method], places)
+        found = recipe(base, propagate=method, k=max(places), frames=arg.frames)
+        add_propagation(config, found, method, [mode for m, mode in rows if m == method], every)
     cells = []
     for loss in ("plain", "relaxed") if relaxed else ("plain",):
         suffix = ", relaxed" if loss == "relaxed" else ""
@@ -92,24 +98,32 @@ def recipe(options, **more):
     return vplr.get_config(",".join(f"{name}={value}" for name, value in words.items()))
 
 
-def fewer_labels(dataset, every, *, video):
-    """All frames stay, one of `every` labels. CamVid: its one contiguous video is cut into a part to train on and one
-    to score on."""
-    if video:
-        dataset.update(train="validation[:60]", validation="validation[60:]", test="validation[60:]")
-    if every > 1:
-        dataset.train = f"{dataset.train}::{every}"
+def camvid_video(config):
+    """The one contiguous video of the small tree, cut into a part to train on and one to score on; minutes on a CPU."""
+    config.dataset.update(train="validation[:60]", validation="validation[60:]", test="validation[60:]")
+    config.train.crop.size = (256, 320)
 
 
-def add_propagation(config, base, method, modes, places):
-    """Stages for a way of carrying labels, which all trainings share."""
-    found = recipe(base, propagate=method)
+def add_propagation(config, found, method, modes, every):
+    """The stages of the recipe `found` that carry labels, which all trainings share."""
+    if config.dataset.train.startswith("validation"):
+        if "train_video" in found:
+            video = common.train_video_small((160, 224), steps=600, eval_limit=10)
+            found.train_video = dict(video, model=found.train_video.model)
+            found.train_video.model.options = video["model"]["options"]
+        split, held_out, step = config.dataset.train, config.dataset.validation, 0
+    else:
+        config.dataset.options = found.dataset.options  # where the frames are
+        split, step = found.propagate.split, found.propagate.frame_step
+        held_out = found.get("train_video", {}).get("eval_split")
+        if split == "train_sequence" and every > 1:
+            split = f"{split}::{every}"
     if "train_video" in found:
-        found.train_video.update(split=config.dataset.train, eval_split=config.dataset.validation)
+        found.train_video.update(split=split, eval_split=held_out, frame_step=step)
         config[f"train_video_{method}"] = found.train_video
         found.propagate.checkpoint = f"train_video_{method}"
         config.stages = (*config.stages, f"train_video_{method}")
-    found.propagate.update(modes=tuple(dict.fromkeys(modes)), steps=max(places))
+    found.propagate.update(modes=tuple(dict.fromkeys(modes)), split=split, frame_step=step)
     config[f"propagate_{method}"] = found.propagate
     config.stages = (*config.stages, f"propagate_{method}")
 

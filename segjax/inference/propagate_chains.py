@@ -15,7 +15,7 @@ import numpy as np
 from segjax import parallel
 from segjax.data.chains import CUT, Chain
 from segjax.data.flow import RecordFlow
-from segjax.data.scene_cuts import flow_residual, histogram_distance
+from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL, flow_residual, histogram_distance
 from segjax.data.sources import Record
 from segjax.errors import UserError, did_you_mean
 from segjax.inference.propagation import METHODS, Ignored, PredictMotion, first_state, make_step
@@ -46,8 +46,7 @@ class Propagator:
     "reconstruction" and "prediction". batch: chains at once on the devices of this process.
     cut_histogram, cut_residual: a change of scene between two frames ends a chain: where their colour histograms differ
     by more (share of the pixels), or where a frame differs by more grey levels in the mean from its neighbour that
-    flow moves onto it (methods that look at this flow). 0 = off. Measured: neighbours at 3 to 15 Hz differ by up to
-    0.11 and 9.4, frames of different streets by 0.1 to 0.75 and 12 to 60.
+    flow moves onto it (methods that look at this flow). 0 = off.
     options: those of `propagation.carry`. flow_bytes: memory for flow fields that later chains may need again.
     """
 
@@ -59,8 +58,8 @@ class Propagator:
         predict_motion: PredictMotion | None = None,
         variables: Any = (),
         batch: int = 8,
-        cut_histogram: float = 0.35,
-        cut_residual: float = 20.0,
+        cut_histogram: float = CUT_HISTOGRAM,
+        cut_residual: float = CUT_RESIDUAL,
         flow_bytes: int = 2**30,
         **options: Any,
     ):

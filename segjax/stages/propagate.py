@@ -20,6 +20,7 @@ from segjax.data.image_files import encode_png
 from segjax.data.label_map import LabelMap
 from segjax.data.propagated import MODES, PROVENANCE, provenance_file, with_ignored
 from segjax.data.record_shards import RecordShards
+from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL
 from segjax.data.sources import Record
 from segjax.data.threads import ordered_map
 from segjax.data.video import FrameIndex
@@ -48,8 +49,8 @@ DEFAULTS = dict(
     ignore_out_of_view=True,
     max_cycle_error=0.0,
     max_image_error=0.0,
-    cut_histogram=0.35,
-    cut_residual=20.0,
+    cut_histogram=CUT_HISTOGRAM,
+    cut_residual=CUT_RESIDUAL,
     batch_size=8,
     shard_frames=16,
     limit=0,
