@@ -96,7 +96,7 @@ def train_video(crop: tuple[int, int], *, epochs: float, batch: int, width: floa
 def train_video_small(crop: tuple[int, int] = (96, 128), *, steps: int = 400, eval_limit: int = 24) -> dict:
     """Minutes on 2 cores: a quarter of the parameters, 4 halvings, colours in front. The defaults suit the street.
 
-    There the released weights of the loss give 27.28 dB in 300 steps where these give 27.41 in 400 (optical flow 26.93).
+    There the released weights of the loss give 27.28 dB in 300 steps where these give 27.41 in 400 (flow 26.93).
     """
     stage = train_video(crop, epochs=1, batch=4, width=0.5, levels=4)
     for key in ("total_epochs", "checkpoint_epochs", "eval_epochs"):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from segjax import parallel
-from segjax.data.chains import CUT, Chain
+from segjax.data.chains import CUT, INPUTS, Chain
 from segjax.data.flow import RecordFlow
 from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL, flow_residual, histogram_distance
 from segjax.data.sources import Record
@@ -47,6 +47,7 @@ class Propagator:
     cut_histogram, cut_residual: a change of scene between two frames ends a chain: where their colour histograms differ
     by more (share of the pixels), or where a frame differs by more grey levels in the mean from its neighbour that
     flow moves onto it (methods that look at this flow). 0 = off.
+    inputs: the real frames that a network looks at, see `Chain.inputs`.
     options: those of `propagation.carry`. flow_bytes: memory for flow fields that later chains may need again.
     """
 
@@ -61,16 +62,19 @@ class Propagator:
         cut_histogram: float = CUT_HISTOGRAM,
         cut_residual: float = CUT_RESIDUAL,
         flow_bytes: int = 2**30,
+        inputs: str = "published",
         **options: Any,
     ):
         if method not in METHODS:
             raise UserError(f"propagation method {method!r} is not known.{did_you_mean(method, METHODS)}")
         if method in ("reconstruction", "prediction") and predict_motion is None:
             raise UserError(f"method {method!r} needs the checkpoint of a video network; or use method 'flow'.")
+        if inputs not in INPUTS:
+            raise UserError(f"inputs={inputs!r} is not known.{did_you_mean(inputs, INPUTS)}")
         needs_flow = method != "copy" or options.get("max_cycle_error", 0) > 0
         if needs_flow and flow is None:
             raise UserError(f"method {method!r} needs optical flow; name a provider, for example 'dis'.")
-        self.method, self.options = method, options
+        self.method, self.inputs, self.options = method, inputs, options
         self.cut_histogram, self.cut_residual = cut_histogram, cut_residual
         devices = jax.local_devices()
         parts = next(n for n in range(min(len(devices), batch), 0, -1) if batch % n == 0)
@@ -149,7 +153,7 @@ class Propagator:
         steps = []
         for step in range(1, max(len(chain.records) for chain in chains) + 1):
             # a chain that has ended repeats its last step, which nobody looks at
-            inputs = [chain.inputs(min(step, len(chain.records))) for chain in rows]
+            inputs = [chain.inputs(min(step, len(chain.records)), self.inputs) for chain in rows]
             with self._time("flow"):
                 frames = [[place[i] for i in looks_at] for place in inputs]
                 flows = [self._flows(list(zip(f[1:], f)), records) for f in self._prefetch(frames, records)]

@@ -45,6 +45,7 @@ DEFAULTS = dict(
     directions=(1, -1),
     frame_step=0,
     modes=MODES,
+    inputs="published",
     rgb_warp="bilinear",
     ignore_out_of_view=True,
     max_cycle_error=0.0,
@@ -88,6 +89,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         batch=options["batch_size"],
         cut_histogram=options["cut_histogram"],
         cut_residual=options["cut_residual"],
+        inputs=options["inputs"],
         **{name: options[name] for name in CARRY},
     )
     groups = chain_groups(source, options, needs_before=propagator.needs_before)
