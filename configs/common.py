@@ -109,6 +109,27 @@ def train_video_small(crop: tuple[int, int] = (96, 128), *, steps: int = 400, ev
     return stage
 
 
+def finetune_video(stage: ConfigDict) -> ConfigDict:
+    """A second, shorter stage for the network of a stage "train_video" called so: features of a network count, too.
+
+    As SDC-Net (Reda et al., ECCV 2018) did with those of VGG16; the weights of the terms are ours, as theirs are not
+    released.
+    """
+    fine = stage.copy_and_resolve_references()
+    fine.init.checkpoint = "train_video"
+    fine.loss = dict(color=0.2, smooth=0.1, perceptual=0.06, style=36.0)
+    fine.features = dict(
+        model=dict(name="deeplabv3plus_efficientnet_lite0", options={}),
+        init=dict(weights="efficientnet_lite0", source="efficientnet_lite"),
+        layers=("stride4",),
+        normalisation="efficientnet_lite",
+    )
+    fine.optimizer.lr = 0.1 * stage.optimizer.lr
+    for key in [key for key in fine if key.startswith(("total_", "checkpoint_", "eval_")) and key != "eval_limit"]:
+        fine[key] = fine[key] if key == "eval_split" else max(fine[key] // 4, 1)
+    return fine
+
+
 def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
     """Any recipe in a minute: tiny synthetic street, 64-pixel crops, 3 steps per training stage; CI runs this."""
     if not keep_data:

@@ -14,8 +14,9 @@
 
 Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. With propagate=METHOD (reconstruction,
 prediction, flow) and a data set that has the frames around its labels: train_video -> propagate -> train -> evaluate;
-k=3 carries them to t - 3 and t + 3. Frames: Cityscapes' leftImg8bit_sequence is in data; CamVid's (720x960) and KITTI's
-multi-view extension are in a folder of their own, frames=DIR. The ablations: vplr_ablation.py. Results: README.md.
+k=3 carries them to t - 3 and t + 3; finetune adds a stage that trains the video network on features, too. Frames:
+Cityscapes' leftImg8bit_sequence is in data; CamVid's (720x960) and KITTI's multi-view extension are in a folder of
+their own, frames=DIR. The ablations: vplr_ablation.py. Results: README.md.
 """
 
 from ml_collections import ConfigDict
@@ -74,14 +75,17 @@ def get_config(arg=None):
         submission=False,
         propagate="",
         k=0,
+        finetune=False,
         frames="",
         debug=False,
     )
     common.pick("preset", arg.preset, PRESETS)
     if arg.submission:
         arg.update(net=arg.net or "wrn38", propagate=arg.propagate or "reconstruction", k=arg.k or 3)
-    if (arg.k or arg.frames) and not arg.propagate:
-        raise ValueError("the options k and frames are for propagate=METHOD, which is not given.")
+    if (arg.k or arg.frames or arg.finetune) and not arg.propagate:
+        raise ValueError("the options k, frames and finetune are for propagate=METHOD, which is not given.")
+    if arg.finetune and arg.propagate == "flow":
+        raise ValueError("finetune is for a video network, and propagate=flow has none.")
     for name in ("released", "submission"):
         if arg[name] and arg.preset != "cityscapes":
             raise ValueError(f"the option {name} belongs to the preset cityscapes; write cityscapes,{name}.")
@@ -214,6 +218,10 @@ def with_propagation(config, method, k, arg):
         video.update(split=split, eval_split=held_out, frame_step=step)
         config.train_video = video
     checkpoint = "" if method == "flow" else "train_video"
+    if arg.finetune:
+        checkpoint = "finetune_video"
+        config.finetune_video = common.finetune_video(config.train_video)
+        config.stages = ("train_video", checkpoint, *config.stages[1:])
     config.propagate = dict(kind="propagate", split=split, method=method, checkpoint=checkpoint, flow="", steps=k)
     config.propagate.update(modes=("jp",), rgb_warp="bilinear", max_cycle_error=0.0, max_image_error=0.0)
     config.propagate.frame_step = step
