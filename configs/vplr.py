@@ -55,10 +55,11 @@ SHIPPED = (
     "cityscapes",
     "cityscapes,released",
     "kitti",
-    "camvid,propagate=reconstruction",
+    "camvid,net=fastscnn,propagate=reconstruction",
     "cityscapes,submission",
-    "kitti,propagate=flow",
+    "kitti,net=fastscnn,propagate=flow",
 )
+SLOW = ("cityscapes,submission",)  # debug runs that take more than a minute
 
 
 def get_config(arg=None):

@@ -50,7 +50,12 @@ def test_plain_data_only(recipe, arg):
     assert config.stages and all(name in config for name in config.stages)
 
 
-@pytest.mark.parametrize("recipe, arg", SHIPPED)
+def marked(recipe: str, arg: str):
+    slow = arg in getattr(common.load(ROOT / "configs" / f"{recipe}.py"), "SLOW", ())
+    return pytest.param(recipe, arg, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize("recipe, arg", [marked(*pair) for pair in SHIPPED])
 def test_debug_run(recipe, arg, tmp_path, street_dir):
     """Trains 3 steps and evaluates, as a user would start it."""
     command = [sys.executable, "main.py", f"--config=configs/{recipe}.py:{arg + ',' if arg else ''}debug"]
