@@ -73,7 +73,8 @@ def quality(args) -> None:
     for checkpoint in args.checkpoint:
         network = open_video_network(checkpoint)
         methods[f"{network.method} ({Path(checkpoint).name})"] = (network.method, "", checkpoint)
-    results = {name: score(part, source.num_classes, args, *how) for name, how in methods.items()}
+    stores: dict = {}  # flow of the same kind is computed once
+    results = {name: score(part, source.num_classes, args, stores, *how) for name, how in methods.items()}
     title = f"{args.dataset} {args.split}, {len(part.names)} frames" + (f" after {args.skip}" if args.skip else "")
     text = markdown(results, args.steps, title)
     print(text)
@@ -85,12 +86,15 @@ def quality(args) -> None:
         write_png(folder / "quality.png", plot(results, args.steps, title))
 
 
-def score(part: Part, num_classes: int, args, method: str, flow: str, checkpoint: str) -> dict:
+def score(part: Part, num_classes: int, args, stores: dict, method: str, flow: str, checkpoint: str) -> dict:
     """signed step -> mIoU over all labelled pixels, mIoU over those that are kept, their share; and the seconds."""
     network = open_video_network(checkpoint, method)
     name, options = flow_of(flow, network)
+    key = json.dumps([name, options], sort_keys=True)
+    if key not in stores:
+        stores[key] = FlowStore(open_flow(name, options, index=FrameIndex(part.source)), 2**31)
     moves = dict(
-        flow=FlowStore(open_flow(name, options, index=FrameIndex(part.source)), 2**31), predict_motion=network.predict,
+        flow=stores[key], predict_motion=network.predict,
         variables=network.variables, batch=args.batch, cut_histogram=0.0, cut_residual=0.0,
         inputs=args.inputs,
     )  # fmt: skip
