@@ -346,13 +346,15 @@ def line_plot(
     x_label: str = "",
     y_label: str = "",
     level: float | None = None,
+    level_name: str = "",
     dpi: int = 120,
 ) -> np.ndarray:
-    """Lines with points and error bars; lines of one name share an entry of the legend. level: a dotted line at y."""
+    """Lines with points and error bars; lines of one name share an entry of the legend. level, level_name: a dotted line
+    at y. Returns uint8 (h, w, 3)."""
     figure = _figure(7, 4.2, dpi)
     axes = figure.add_subplot()
     if level is not None:
-        axes.axhline(level, color="#2d3138", linewidth=1, linestyle=":")
+        axes.axhline(level, color="#2d3138", linewidth=1, linestyle=":", label=level_name or None)
     named = set()
     for number, line in enumerate(lines):
         axes.errorbar(
@@ -374,7 +376,7 @@ def line_plot(
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(named) > 1:
+    if len(named) > 1 or level_name:
         axes.legend(frameon=False, fontsize=9)
     return _pixels(figure)
 

@@ -86,7 +86,8 @@ def class_markdown(cells: Sequence[Cell]) -> str:
     for series in dict.fromkeys(cell.series for cell in cells):
         row = [cell for cell in cells if cell.series == series]
         chosen += [row[0], max(row, key=lambda cell: cell.mean)]
-    chosen = list({(cell.miou, cell.iou and cell.at): cell for cell in reversed(chosen)}.values())[::-1]
+    once = {(cell.at, cell.miou): cell for cell in reversed(chosen)}  # several series start at the same runs
+    chosen = list(once.values())[::-1]
     lines = ["| | at | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
     for cell in chosen:
         values = (cell.class_iou(name) for name in names)
@@ -118,6 +119,9 @@ def classes_csv(cells: Sequence[Cell]) -> str:
 
 def plot(cells: Sequence[Cell], *, title: str, axis: str, baseline: str = ""):
     """mIoU in percent against the axis, one line per series with error bars; uint8 (h, w, 3)."""
+    level = next((100 * cell.mean for cell in cells if cell.series == baseline), None)
+    others = [cell for cell in cells if not baseline or cell.series.removesuffix(RELAXED) != baseline]
+    cells = others or cells  # the other series start at the baseline's runs
     names = list(dict.fromkeys(cell.series for cell in cells))
     colours = list(dict.fromkeys(name.removesuffix(RELAXED) for name in names))
     lines = []
@@ -133,8 +137,9 @@ def plot(cells: Sequence[Cell], *, title: str, axis: str, baseline: str = ""):
                 dashed=not name.endswith(RELAXED),
             )
         )
-    level = next((100 * cell.mean for cell in cells if cell.series == baseline), None)
-    return visualize.line_plot(lines, title=title, x_label=axis, y_label="mIoU, percent", level=level)
+    return visualize.line_plot(
+        lines, title=title, x_label=axis, y_label="mIoU, percent", level=level, level_name=baseline
+    )
 
 
 def _text(cell: Cell) -> str:
