@@ -349,8 +349,8 @@ def line_plot(
     level_name: str = "",
     dpi: int = 120,
 ) -> np.ndarray:
-    """Lines with points and error bars; those of one name share an entry of the legend. level, level_name: a dotted line
-    at y. Returns uint8 (h, w, 3)."""
+    """Lines with points and error bars; those of one name share an entry of the legend. level, level_name: a dotted
+    line at y. Returns uint8 (h, w, 3)."""
     figure = _figure(7, 4.2, dpi)
     axes = figure.add_subplot()
     if level is not None:
