@@ -26,9 +26,9 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from segjax import metrics  # noqa: E402
+from segjax import metrics, visualize  # noqa: E402
 from segjax.data import open_source  # noqa: E402
-from segjax.data.chains import find_chains  # noqa: E402
+from segjax.data.chains import INPUTS, find_chains  # noqa: E402
 from segjax.data.threads import ordered_map  # noqa: E402
 from segjax.data.video import FrameIndex  # noqa: E402
 from segjax.inference.propagate_chains import FlowStore, Propagator  # noqa: E402
@@ -73,7 +73,8 @@ def quality(args) -> None:
     for checkpoint in args.checkpoint:
         network = open_video_network(checkpoint)
         methods[f"{network.method} ({Path(checkpoint).name})"] = (network.method, "", checkpoint)
-    results = {name: score(part, source.num_classes, args, *how) for name, how in methods.items()}
+    stores: dict = {}  # flow of the same kind is computed once
+    results = {name: score(part, source.num_classes, args, stores, *how) for name, how in methods.items()}
     title = f"{args.dataset} {args.split}, {len(part.names)} frames" + (f" after {args.skip}" if args.skip else "")
     text = markdown(results, args.steps, title)
     print(text)
@@ -85,13 +86,17 @@ def quality(args) -> None:
         write_png(folder / "quality.png", plot(results, args.steps, title))
 
 
-def score(part: Part, num_classes: int, args, method: str, flow: str, checkpoint: str) -> dict:
+def score(part: Part, num_classes: int, args, stores: dict, method: str, flow: str, checkpoint: str) -> dict:
     """signed step -> mIoU over all labelled pixels, mIoU over those that are kept, their share; and the seconds."""
     network = open_video_network(checkpoint, method)
     name, options = flow_of(flow, network)
+    key = json.dumps([name, options], sort_keys=True)
+    if key not in stores:
+        stores[key] = FlowStore(open_flow(name, options, index=FrameIndex(part.source)), 2**31)
     moves = dict(
-        flow=FlowStore(open_flow(name, options, index=FrameIndex(part.source)), 2**31), predict_motion=network.predict,
+        flow=stores[key], predict_motion=network.predict,
         variables=network.variables, batch=args.batch, cut_histogram=0.0, cut_residual=0.0,
+        inputs=args.inputs,
     )  # fmt: skip
     run = Propagator(method, max_cycle_error=args.max_cycle_error if method != "copy" else 0.0, **moves)
     repeat = Propagator(method, ignore_out_of_view=False, **moves)
@@ -138,27 +143,16 @@ def markdown(results: dict, steps: int, title: str) -> str:
 
 
 def plot(results: dict, steps: int, title: str) -> np.ndarray:
-    """mIoU against the signed step, one line per method; uint8 (h, w, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    """mIoU against the signed step, one colour per method; uint8 (h, w, 3)."""
+    lines = []
     for number, (name, found) in enumerate(results.items()):
-        for side in (1, -1):
+        for side in (-1, 1):
             points = [(step, 100 * value) for step, value in found["miou"].items() if step * side > 0]
             if points:
-                axes.plot(*zip(*points), color=f"C{number}", marker="o", label=name if side > 0 else None)
-    axes.set_xlabel("frames from the label")
-    axes.set_ylabel("mIoU of the carried label, percent")
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.set_xticks([k for k in range(-steps, steps + 1) if k])
-    axes.grid(color="#e6e6e6")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+                lines.append(visualize.Line(name, *zip(*points), color=number))
+    return visualize.line_plot(
+        lines, title=title, x_label="frames from the label", y_label="mIoU of the carried label, percent"
+    )
 
 
 def warp(args) -> None:
@@ -222,6 +216,7 @@ def main() -> None:
     add("--steps", type=int, default=5)
     add("--batch", type=int, default=8)
     add("--max-cycle-error", type=float, default=0.0)
+    add("--inputs", default="published", choices=INPUTS, help="real frames that a network looks at")
     add("--output", default="")
     add = commands.add_parser("warp").add_argument
     add("--turns", type=int, default=11)

@@ -8,12 +8,15 @@
                                                                      add --cpu_devices=NUMBER OF CORES
     python main.py --config=configs/vplr.py:cityscapes,data=DIR            the paper's numbers; accelerators
     python main.py --config=configs/vplr.py:cityscapes,released,data=DIR   those of the published scripts
+    python main.py --config=configs/vplr.py:cityscapes,submission,data=DIR  WRN38, labels carried to +-3, all scales
     python main.py --config=configs/vplr.py:kitti,data=DIR --config.train.init.checkpoint=RUN   fine-tunes on KITTI
     python main.py --config=configs/vplr.py:own,images=DIR,masks=DIR,label_map=FILE   your own images and masks
 
 Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. With propagate=METHOD (reconstruction,
-prediction, flow) and a data set that has the frames around its labels: train_video -> propagate -> train -> evaluate.
-Results: README.md.
+prediction, flow) and a data set that has the frames around its labels: train_video -> propagate -> train -> evaluate;
+k=3 carries them to t - 3 and t + 3; finetune adds a stage that trains the video network on features, too. Frames:
+Cityscapes' leftImg8bit_sequence is in data; CamVid's (720x960) and KITTI's multi-view extension are in a folder of
+their own, frames=DIR. The ablations: vplr_ablation.py. Results: README.md.
 """
 
 from ml_collections import ConfigDict
@@ -52,7 +55,11 @@ SHIPPED = (
     "cityscapes",
     "cityscapes,released",
     "kitti",
+    "camvid,net=fastscnn,propagate=reconstruction",
+    "cityscapes,submission",
+    "kitti,net=fastscnn,propagate=flow",
 )
+SLOW = ("cityscapes,submission",)  # debug runs that take more than a minute
 
 
 def get_config(arg=None):
@@ -66,12 +73,23 @@ def get_config(arg=None):
         label_map="",
         batch=0,
         released=False,
+        submission=False,
         propagate="",
+        k=0,
+        finetune=False,
+        frames="",
         debug=False,
     )
     common.pick("preset", arg.preset, PRESETS)
-    if arg.released and arg.preset != "cityscapes":
-        raise ValueError("the option released belongs to the preset cityscapes; write cityscapes,released.")
+    if arg.submission:
+        arg.update(net=arg.net or "wrn38", propagate=arg.propagate or "reconstruction", k=arg.k or 3)
+    if (arg.k or arg.frames or arg.finetune) and not arg.propagate:
+        raise ValueError("the options k, frames and finetune are for propagate=METHOD, which is not given.")
+    if arg.finetune and arg.propagate == "flow":
+        raise ValueError("finetune is for a video network, and propagate=flow has none.")
+    for name in ("released", "submission"):
+        if arg[name] and arg.preset != "cityscapes":
+            raise ValueError(f"the option {name} belongs to the preset cityscapes; write cityscapes,{name}.")
     epochs, crop, default_net = PRESETS[arg.preset]
     net = NETS[common.pick("net", arg.net, NETS)] if arg.net else default_net
     light = net in ("fastscnn", "deeplabv3plus_efficientnet_lite0")  # trained in minutes on a CPU
@@ -136,8 +154,11 @@ def get_config(arg=None):
         finetune_on_kitti(config)
     if arg.released:
         as_released(config.train)
+    if arg.submission:
+        config.train.remat = True  # 800 x 800 of WRN38 at stride 8
+        config.evaluate.update(protocol="cityscapes_multi", flip=False, window=())  # the protocol has both
     if arg.propagate:
-        with_propagation(config, common.pick("propagate", arg.propagate, METHODS))
+        with_propagation(config, common.pick("propagate", arg.propagate, METHODS), arg.k or 1, arg)
     return common.shrink(config, keep_data=bool(arg.images or arg.data)) if arg.debug else config
 
 
@@ -188,21 +209,47 @@ def small_street(config):
     train.checkpoint_epochs = 10
 
 
-def with_propagation(config, method):
-    """The labels of t also at t - 1 and t + 1, on images carried along with them (joint propagation, JP)."""
+def with_propagation(config, method, k, arg):
+    """The labels of t also at t - k and t + k, on images carried along with them (joint propagation, JP)."""
     small = config.dataset.name == "synthetic_street"
     config.stages = ("propagate", "train", "evaluate")
+    split, held_out, step = frames_of(config, k, arg)
     if method != "flow":
         config.stages = ("train_video", *config.stages)
-        video = common.train_video_street() if small else common.train_video((256, 256), epochs=400, batch=128)
+        video = common.train_video_small() if small else common.train_video((256, 256), epochs=400, batch=128)
         video["model"]["name"] = "sdcnet2d_recon" if method == "reconstruction" else "sdcnet2d"
+        video.update(split=split, eval_split=held_out, frame_step=step)
         config.train_video = video
     checkpoint = "" if method == "flow" else "train_video"
-    config.propagate = dict(kind="propagate", split="train", method=method, checkpoint=checkpoint, flow="", steps=1)
+    if arg.finetune:
+        checkpoint = "finetune_video"
+        config.finetune_video = common.finetune_video(config.train_video)
+        config.stages = ("train_video", checkpoint, *config.stages[1:])
+    config.propagate = dict(kind="propagate", split=split, method=method, checkpoint=checkpoint, flow="", steps=k)
     config.propagate.update(modes=("jp",), rgb_warp="bilinear", max_cycle_error=0.0, max_image_error=0.0)
-    config.train.extra = dict(stage="propagate", mode="jp", steps=(1,))
-    for unit in ("total", "checkpoint", "eval"):  # epochs are three times as long
-        config.train[f"{unit}_epochs"] = max(config.train[f"{unit}_epochs"] // 3, 1)
+    config.propagate.frame_step = step
+    config.train.extra = dict(stage="propagate", mode="jp", steps=(k,))
+    if small:  # as many steps as without; the paper keeps the epochs, which are three times as long
+        for unit in ("total", "checkpoint", "eval"):
+            config.train[f"{unit}_epochs"] = max(config.train[f"{unit}_epochs"] // 3, 1)
+
+
+def frames_of(config, k, arg):
+    """(split with the frames around the labels, the same of validation, distance of neighbours, 0 = find it)."""
+    dataset = config.dataset
+    if dataset.name == "cityscapes":
+        dataset.options.update(parts=("fine", "sequence"), neighbours=max(k, 3))
+        return "train_sequence", "validation_sequence", 1
+    if dataset.name == "camvid":  # the small tree has one still per second; the videos are as large as the original
+        dataset.options.update(config="full", source_dir=arg.data, frames_dir=arg.frames, neighbours=max(k, 3))
+        config.train.crop.size = tuple(2 * side for side in config.train.crop.size)
+        return "train", "validation", 1
+    if dataset.name == "kitti":
+        dataset.options.update(frames_dir=arg.frames, neighbours=max(k, 3))
+        return "train", "validation", 1
+    if dataset.name == "segmentation_folder":
+        raise ValueError("propagate=METHOD needs a data set of videos; for your own ones there is `segjax propagate`.")
+    return "train", "validation", 0
 
 
 def as_released(train):

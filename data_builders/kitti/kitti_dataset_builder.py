@@ -13,8 +13,10 @@ from data_builders import records, trees
 from data_builders.about import About
 from data_builders.examples import Examples
 from segjax.data.classes import class_table
+from segjax.data.folders import fingerprint, list_images
 from segjax.data.label_map import LabelMap
 from segjax.data.splits import division
+from segjax.errors import UserError
 
 # Validation images of the three splits released with VPLR; the other 179 train.
 RELEASED = {
@@ -29,9 +31,9 @@ TEN_FOLD = {f"fold{fold}": tuple(range(fold, 200, 10)) for fold in range(10)}
 def _divisions() -> dict[str, dict]:
     divisions = {}
     for name, numbers in {**RELEASED, **TEN_FOLD}.items():
-        names = tuple(f"{number:06d}_10" for number in numbers)
-        divisions[f"{name}_train"] = division("train", names=names, others=True)
-        divisions[f"{name}_validation"] = division("train", names=names)
+        starts = tuple(f"{number:06d}_" for number in numbers)  # with the frames around, where there are any
+        divisions[f"{name}_train"] = division("train", starts=starts, others=True)
+        divisions[f"{name}_validation"] = division("train", starts=starts)
     return divisions
 
 
@@ -56,9 +58,17 @@ LABEL_MAP = LabelMap(class_table("kitti"), name="the label map of KITTI")
 
 @dataclasses.dataclass(eq=False)
 class Config(trees.TreeConfig):
-    """instances: store the instance maps, which iIoU needs."""
+    """instances: store the instance maps, which iIoU needs. frames_dir: training/image_2 of the scene flow benchmark's
+    multi-view extension; its frames up to `neighbours` before and after a labelled one become records without label."""
 
     instances: bool = False
+    frames_dir: str = ""
+    neighbours: int = 3
+
+    def fingerprint(self) -> str:
+        """Changes with the frames, of which any number may be there."""
+        own = super().fingerprint()
+        return own + fingerprint(list_images(self.frames_dir).values()) if self.frames_dir else own
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -77,13 +87,24 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         maps = (trees.folder(ABOUT, base, f"{top}instance"), "") if config.instances else None
         images = trees.folder(ABOUT, base, f"{top}image_2")
         labels = trees.folder(ABOUT, base, f"{top}semantic")
-        splits = {"train": trees.pair(images, labels, instances=maps)}
+        splits = {"train": trees.pair(images, labels, instances=maps, parse=parse_stem)}
+        if config.frames_dir:
+            frames = {parse_stem(path.stem): path for path in list_images(config.frames_dir).values()}
+            splits["train"] = trees.with_neighbours(splits["train"], frames, config.neighbours, partial=config.partial)
         if (base / "testing" / "image_2").is_dir():
-            splits["test"] = trees.pair(base / "testing" / "image_2", None)
-        return trees.generators(self, ABOUT, splits)
+            splits["test"] = trees.pair(base / "testing" / "image_2", None, parse=parse_stem)
+        return trees.generators(self, ABOUT, splits, counted=not config.frames_dir)
 
     def _generate_examples(self, items: Sequence[trees.Item]) -> Examples:
         return Examples(items, LABEL_MAP, instances=to_thousands if self.builder_config.instances else None)
+
+
+def parse_stem(stem: str) -> tuple[str, int]:
+    """Name of a frame -> (sequence, frame number): 000031_10 -> ("000031", 10)."""
+    sequence, _, frame = stem.rpartition("_")
+    if not (sequence.isdecimal() and frame.isdecimal()):
+        raise UserError(f"{stem!r} is not the name of a KITTI frame such as 000031_10; remove the file")
+    return sequence, int(frame)
 
 
 def to_thousands(published: np.ndarray) -> np.ndarray:

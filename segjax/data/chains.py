@@ -24,6 +24,9 @@ class FrameTable(Protocol):
     labelled: np.ndarray
 
 
+INPUTS = ("published", "near")  # see `Chain.inputs`
+
+
 @dataclasses.dataclass(frozen=True)
 class Chain:
     """A labelled frame t and the frames its label is carried to, in one direction.
@@ -43,14 +46,16 @@ class Chain:
         """The first `steps` steps only."""
         return dataclasses.replace(self, records=self.records[:steps], end=end)
 
-    def inputs(self, step: int) -> tuple[int | None, int, int]:
+    def inputs(self, step: int, kind: str = "published") -> tuple[int | None, int, int]:
         """Records of the three real frames of a step, numbered from 1: before, source place, target.
 
-        Step 1: t - 1, t, t + 1; later ones: t, t + p - 1, t + p (published; the first gap grows).
+        Step 1: t - 1, t, t + 1. Later ones "published": t, t + p - 1, t + p, so that the first gap grows; "near":
+        t + p - 2, t + p - 1, t + p, as far apart as in the triples that a network was trained on.
         """
         if step == 1:
             return self.before, self.record, self.records[0]
-        return self.record, self.records[step - 2], self.records[step - 1]
+        before = self.record if step == 2 or kind == "published" else self.records[step - 3]
+        return before, self.records[step - 2], self.records[step - 1]
 
 
 # why a chain ends, as it is counted and listed

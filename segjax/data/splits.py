@@ -4,9 +4,10 @@
     train[:10%]              a slice, as TFDS writes it
     cv2_train                a division that the data set's metadata names
     train@100,seed=3         100 labelled images; those of 50 images and the same seed are among them
+    train::10                every 10th label, counted along the split; all frames stay, those without one as unlabelled
     cv0_train+train_extra    one after the other
 
-Nothing is copied: a split is a list of rows of the stored ones.
+Nothing is copied: a split is a list of rows of the stored ones, and of which of them keep their label.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import numpy as np
 from segjax.errors import UserError, did_you_mean
 
 _FEW = re.compile(r"^(?P<of>[^@]+)@(?P<count>\d+)(,seed=(?P<seed>\d+))?$")
+_EVERY = re.compile(r"^(?P<of>.+)::(?P<step>\d+)$")
 Rows = list[tuple[str, np.ndarray]]
+Parts = list[tuple[str, np.ndarray, np.ndarray]]
 
 
 class Names(Protocol):
@@ -46,19 +49,20 @@ def resolve(
     known: tuple[str, ...],
     divisions: Mapping[str, Mapping[str, Any]],
     index: Callable[[str], Names],
-) -> Rows:
-    """Returns the (stored split, rows int64) that a split is made of, in order.
+) -> Parts:
+    """Returns the (stored split, rows int64, labelled bool) that a split is made of, in order.
 
     name: of the data set. stored: reads a stored split or a slice of one. known: names of the stored splits.
     divisions: name -> what `division` returns. index: stored split -> names and labels.
     Raises UserError for an unknown name, with the nearest one, and for more images than there are.
     """
 
-    def one(text: str) -> Rows:
+    def rows(text: str) -> Rows:
         if (few := _FEW.match(text)) is not None:
-            return _few(one(few["of"]), int(few["count"]), int(few["seed"] or 0), text, index)
+            return _few(rows(few["of"]), int(few["count"]), int(few["seed"] or 0), text, index)
         if text in divisions:
-            return _divide(every(divisions[text]["of"]), divisions[text], index)
+            parts = [part for piece in divisions[text]["of"].split("+") for part in rows(piece.strip())]
+            return _divide(parts, divisions[text], index)
         base = text.partition("[")[0]
         if base in divisions:
             raise UserError(f"split {text!r} slices {base!r}, which is no stored split; write {base}@N for N images")
@@ -66,10 +70,28 @@ def resolve(
             raise UserError(f"data set {name} has no split {base!r}.{did_you_mean(base, (*known, *divisions))}")
         return stored(text)
 
-    def every(text: str) -> Rows:
-        return [part for piece in text.split("+") for part in one(piece.strip())]
+    def one(text: str) -> Parts:
+        every = _EVERY.match(text)
+        found = rows(every["of"] if every else text)
+        labelled = [index(split).labelled[numbers] for split, numbers in found]
+        if every:
+            labelled = _every(labelled, int(every["step"]), text)
+        return [(*part, flags) for part, flags in zip(found, labelled)]
 
-    return every(text)
+    return [part for piece in text.split("+") for part in one(piece.strip())]
+
+
+def _every(labelled: list[np.ndarray], step: int, text: str) -> list[np.ndarray]:
+    """Keeps the middle one of every `step` labels, so that the frames around it lie on both sides."""
+    total = sum(int(flags.sum()) for flags in labelled)
+    if not 0 < step <= total:
+        raise UserError(f"split {text!r} wants every {step}th label of {total}; write a number from 1 to {total}")
+    kept, before = [], 0
+    for flags in labelled:
+        number = before + np.cumsum(flags) - 1
+        kept.append(flags & (number % step == step // 2))
+        before += int(flags.sum())
+    return kept
 
 
 def _divide(rows: Rows, rule: Mapping[str, Any], index: Callable[[str], Names]) -> Rows:

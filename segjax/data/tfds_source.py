@@ -17,7 +17,7 @@ from segjax.data.class_table import ClassTable
 from segjax.data.image_files import decode_image, decode_mask
 from segjax.data.label_map import LabelMap
 from segjax.data.sources import LabelledClasses, Record, check_size
-from segjax.data.splits import resolve
+from segjax.data.splits import Parts, resolve
 from segjax.errors import UserError
 
 
@@ -43,7 +43,8 @@ class TfdsSource(LabelledClasses):
     """One split of a built data set.
 
     directory: the folder that holds dataset_info.json. split: its name, or an expression such as "train+validation",
-    "train[:10%]" or "train@100" (`segjax.data.splits`). labelled_only: leave out the frames that have no label.
+    "train[:10%]", "train@100" or "train::4" (`segjax.data.splits`).
+    labelled_only: leave out the frames that have no label.
     flow: read the optical flow of each record too. instances: read the instance map too. all_labels: read what is
     stored as the label of unlabelled records too; for evaluation, a training must not see it.
     label_map: None = that of the data set's own metadata; or another map of the same raw ids, for example
@@ -71,16 +72,17 @@ class TfdsSource(LabelledClasses):
         own = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
         self.label_map = own if label_map is None else _same_ids(LabelMap.open(label_map), own, builder.name)
         parts = _resolve(self.directory, builder, split)
-        index = _concatenate([_load_index(self.directory, builder, name).take(rows) for name, rows in parts])
+        index = _concatenate([_load_index(self.directory, builder, name).take(rows) for name, rows, _ in parts])
+        index = dataclasses.replace(index, labelled=np.concatenate([labelled for *_, labelled in parts]))
         kept = np.flatnonzero(index.labelled) if labelled_only else np.arange(len(index.names))
         if not len(kept):
             total = len(index.names)
             why = f"{total} records but none is labelled; open it with labelled_only=False" if total else "no record"
             raise UserError(f"split {split!r} of data set {builder.name} in {self.directory} holds {why}")
         self.index = index.take(kept)
-        self._parts = [name for name, _ in parts]
-        self._part = np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts])[kept]
-        self._rows = np.concatenate([rows for _, rows in parts])[kept]
+        self._parts = [name for name, *_ in parts]
+        self._part = np.repeat(np.arange(len(parts)), [len(rows) for _, rows, _ in parts])[kept]
+        self._rows = np.concatenate([rows for _, rows, _ in parts])[kept]
         self._readers: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -98,7 +100,7 @@ class TfdsSource(LabelledClasses):
         name = example["name"].decode()
         file = f"{name} ({self.split}, {self.directory})"
         image, label = decode_image(example["image"], file), None
-        if example["labelled"] or self.all_labels:
+        if self.index.labelled[index] or self.all_labels:
             mask = decode_mask(example["label"], f"the mask of {file}")
             check_size(mask.shape, f"the mask of {file}", image.shape[:2], file)
             label = self.label_map.encode(mask, f"the mask of {file}")
@@ -107,7 +109,7 @@ class TfdsSource(LabelledClasses):
             record.flow = np.asarray(example["flow"], np.float32)
             if "flow_valid" in example:
                 record.flow_valid = decode_mask(example["flow_valid"], f"the visibility of {file}") > 0
-        if self.instances and example["labelled"]:
+        if self.instances and self.index.labelled[index]:
             record.instances = decode_mask(example["instances"], f"the instances of {file}")
         return record
 
@@ -197,7 +199,7 @@ def _concatenate(indices: list[Index]) -> Index:
     return Index(**{name: np.concatenate([getattr(index, name) for index in indices]) for name in fields})
 
 
-def _resolve(directory: Path, builder: Any, split: str) -> list[tuple[str, np.ndarray]]:
+def _resolve(directory: Path, builder: Any, split: str) -> Parts:
     import tensorflow_datasets as tfds
 
     def stored(text: str) -> list[tuple[str, np.ndarray]]:

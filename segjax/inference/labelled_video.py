@@ -103,6 +103,8 @@ def find_masks(path: Path) -> dict[int, Path]:
         files = {path.stem: path}
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise UserError(f"{path} is no mask; known types are {', '.join(IMAGE_SUFFIXES)}.")
+    elif not path.is_dir():
+        raise UserError(f"{path} does not exist; give the folder of the masks, or one mask.")
     else:
         files = list_images(path)
     masks: dict[int, Path] = {}

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from segjax import parallel
-from segjax.data.chains import CUT, Chain
+from segjax.data.chains import CUT, INPUTS, Chain
 from segjax.data.flow import RecordFlow
-from segjax.data.scene_cuts import flow_residual, histogram_distance
+from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL, flow_residual, histogram_distance
 from segjax.data.sources import Record
 from segjax.errors import UserError, did_you_mean
 from segjax.inference.propagation import METHODS, Ignored, PredictMotion, first_state, make_step
@@ -46,8 +46,8 @@ class Propagator:
     "reconstruction" and "prediction". batch: chains at once on the devices of this process.
     cut_histogram, cut_residual: a change of scene between two frames ends a chain: where their colour histograms differ
     by more (share of the pixels), or where a frame differs by more grey levels in the mean from its neighbour that
-    flow moves onto it (methods that look at this flow). 0 = off. Measured: neighbours at 3 to 15 Hz differ by up to
-    0.11 and 9.4, frames of different streets by 0.1 to 0.75 and 12 to 60.
+    flow moves onto it (methods that look at this flow). 0 = off.
+    inputs: the real frames that a network looks at, see `Chain.inputs`.
     options: those of `propagation.carry`. flow_bytes: memory for flow fields that later chains may need again.
     """
 
@@ -59,19 +59,22 @@ class Propagator:
         predict_motion: PredictMotion | None = None,
         variables: Any = (),
         batch: int = 8,
-        cut_histogram: float = 0.35,
-        cut_residual: float = 20.0,
+        cut_histogram: float = CUT_HISTOGRAM,
+        cut_residual: float = CUT_RESIDUAL,
         flow_bytes: int = 2**30,
+        inputs: str = "published",
         **options: Any,
     ):
         if method not in METHODS:
             raise UserError(f"propagation method {method!r} is not known.{did_you_mean(method, METHODS)}")
         if method in ("reconstruction", "prediction") and predict_motion is None:
             raise UserError(f"method {method!r} needs the checkpoint of a video network; or use method 'flow'.")
+        if inputs not in INPUTS:
+            raise UserError(f"inputs={inputs!r} is not known.{did_you_mean(inputs, INPUTS)}")
         needs_flow = method != "copy" or options.get("max_cycle_error", 0) > 0
         if needs_flow and flow is None:
             raise UserError(f"method {method!r} needs optical flow; name a provider, for example 'dis'.")
-        self.method, self.options = method, options
+        self.method, self.inputs, self.options = method, inputs, options
         self.cut_histogram, self.cut_residual = cut_histogram, cut_residual
         devices = jax.local_devices()
         parts = next(n for n in range(min(len(devices), batch), 0, -1) if batch % n == 0)
@@ -150,7 +153,7 @@ class Propagator:
         steps = []
         for step in range(1, max(len(chain.records) for chain in chains) + 1):
             # a chain that has ended repeats its last step, which nobody looks at
-            inputs = [chain.inputs(min(step, len(chain.records))) for chain in rows]
+            inputs = [chain.inputs(min(step, len(chain.records)), self.inputs) for chain in rows]
             with self._time("flow"):
                 frames = [[place[i] for i in looks_at] for place in inputs]
                 flows = [self._flows(list(zip(f[1:], f)), records) for f in self._prefetch(frames, records)]

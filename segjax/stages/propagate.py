@@ -20,6 +20,7 @@ from segjax.data.image_files import encode_png
 from segjax.data.label_map import LabelMap
 from segjax.data.propagated import MODES, PROVENANCE, provenance_file, with_ignored
 from segjax.data.record_shards import RecordShards
+from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL
 from segjax.data.sources import Record
 from segjax.data.threads import ordered_map
 from segjax.data.video import FrameIndex
@@ -44,12 +45,13 @@ DEFAULTS = dict(
     directions=(1, -1),
     frame_step=0,
     modes=MODES,
+    inputs="published",
     rgb_warp="bilinear",
     ignore_out_of_view=True,
     max_cycle_error=0.0,
     max_image_error=0.0,
-    cut_histogram=0.35,
-    cut_residual=20.0,
+    cut_histogram=CUT_HISTOGRAM,
+    cut_residual=CUT_RESIDUAL,
     batch_size=8,
     shard_frames=16,
     limit=0,
@@ -80,6 +82,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         batch=options["batch_size"],
         cut_histogram=options["cut_histogram"],
         cut_residual=options["cut_residual"],
+        inputs=options["inputs"],
         **{name: options[name] for name in CARRY},
     )
     groups = chain_groups(source, options, needs_before=propagator.needs_before)

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from segjax.errors import UserError, did_you_mean
-from segjax.stages import evaluate, propagate, train, train_video
+from segjax.stages import compare, evaluate, propagate, train, train_video
 from segjax.stages.build import check_dataset
 from segjax.stages.choices import check_choices, give_way
 from segjax.stages.settings import check_keys, choose, config_hash, plain
@@ -28,6 +28,7 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "train_video": train_video.run,
     "propagate": propagate.run,
     "evaluate": evaluate.run,
+    "compare": compare.run,
 }
 # check(settings, where=...) reads no data, so that a mistake in the last stage is found before the first one runs
 CHECKS: dict[str, Callable[..., None]] = {
@@ -36,6 +37,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "propagate": propagate.check,
     "evaluate": evaluate.check,
 }
+QUICK = {"compare"}  # these only read what other stages wrote, and run every time
 
 _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -57,6 +59,7 @@ def run_recipe(
     """Runs config.stages below `workdir` and returns the reports by stage; `only` runs a single one, again if asked.
 
     overrides: the keys of `config` that were set by hand; what the recipe says otherwise gives way, see `give_way`.
+    A stage may have a `seed` of its own, so that one run can hold several trainings that differ by it.
     Raises UserError for a config that is wrong, or that is not the one a finished stage was run with.
     """
     workdir = Path(workdir).resolve()
@@ -68,16 +71,19 @@ def run_recipe(
     check_inputs(config, workdir)
     _make(workdir)
 
-    reports = {}
+    reports, kinds = {}, set()
     for name in stages:
         stage = config[name]
         digest = config_hash({"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(stage)})
-        context = Context(name, workdir, workdir / name, config.seed, config.dataset)
+        settings, seed = _without_seed(stage), stage.get("seed", config.seed)
+        context = Context(name, workdir, workdir / name, seed, config.dataset)
         done = _read_report(context.folder / "report.json")
         if only not in (None, name):
             if done:
                 reports[name] = done
             continue
+        if done and stage.kind in QUICK:
+            done = None
         if done and done["config"] == digest:
             log.info("stage %s is done (%s)", name, context.folder / "report.json")
             reports[name] = done
@@ -90,7 +96,10 @@ def run_recipe(
         _make(context.folder)
         log.info("stage %s: %s", name, context.folder)
         start = time.perf_counter()
-        result = STAGES[stage.kind](stage, context)
+        if stage.kind in kinds:
+            jax.clear_caches()  # the compiled programs of dozens of trainings would fill the memory
+        kinds.add(stage.kind)
+        result = STAGES[stage.kind](settings, context)
         reports[name] = {
             "stage": name,
             "kind": stage.kind,
@@ -112,12 +121,16 @@ def check_recipe(config: Any) -> None:
     check_keys(config, {"seed", "stages", "dataset", *stages}, where="config", required=("seed", "dataset", *stages))
     check_dataset(config.dataset, where="dataset")
     for name in stages:
-        settings = config[name]
+        settings = _without_seed(config[name])
         kind = settings.get("kind", "")
         choose(STAGES, kind, where=f"{name}.kind")
         check_choices(settings, where=name)
         if kind in CHECKS:
             CHECKS[kind](settings, where=name)
+
+
+def _without_seed(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stage.items() if key != "seed"}
 
 
 def check_inputs(config: Any, workdir: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from segjax import augment, data, models, parallel
 from segjax.data.flow import RecordFlow, Remembered
+from segjax.data.scene_cuts import CUT_HISTOGRAM
 from segjax.data.triplets import Clips, Triplets, eval_triplets, measure_flow, train_triplets
 from segjax.data.video import FrameIndex, open_frames
 from segjax.errors import UserError, did_you_mean
@@ -158,7 +159,7 @@ def make_clips(settings: Mapping[str, Any], triplets: Triplets, frames: int) -> 
         flow_of(settings, triplets),
         frames=frames,
         reverse=settings.get("reverse", 0.5),
-        cut_histogram=settings.get("cut_histogram", 0.6),
+        cut_histogram=settings.get("cut_histogram", CUT_HISTOGRAM),
         flow_on=flow.get("on", "frame"),
     )
 

@@ -1,7 +1,8 @@
-"""Plots: the confusion matrix, and training curves from a log."""
+"""Plots: the confusion matrix, training curves from a log, lines with error bars."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -109,6 +110,61 @@ def curves(
         axes.spines[["top", "right"]].set_visible(False)
         if len(found) > 1:
             axes.legend(frameon=False, fontsize=8)
+    return _pixels(figure)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of `line_plot`: y over x, error: half the length of the bar at each point, () for none; color: number of
+    the colour, None counts the lines."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    error: Sequence[float] = ()
+    color: int | None = None
+    dashed: bool = False
+
+
+def line_plot(
+    lines: Sequence[Line],
+    *,
+    title: str = "",
+    x_label: str = "",
+    y_label: str = "",
+    level: float | None = None,
+    level_name: str = "",
+    dpi: int = 120,
+) -> np.ndarray:
+    """Lines with points and error bars; those of one name share an entry of the legend. level, level_name: a dotted
+    line at y. Returns uint8 (h, w, 3)."""
+    figure = _figure(7, 4.2, dpi)
+    axes = figure.add_subplot()
+    if level is not None:
+        axes.axhline(level, color="#2d3138", linewidth=1, linestyle=":", label=level_name or None)
+    named = set()
+    for number, line in enumerate(lines):
+        axes.errorbar(
+            line.x,
+            line.y,
+            yerr=line.error if len(line.error) and any(line.error) else None,
+            color=f"C{number if line.color is None else line.color}",
+            linestyle="--" if line.dashed else "-",
+            linewidth=1.6,
+            marker="o",
+            markersize=4,
+            capsize=3,
+            label=None if line.name in named else line.name,
+        )
+        named.add(line.name)
+    axes.set_xticks(sorted({x for line in lines for x in line.x}))
+    axes.set_xlabel(x_label, fontsize=10)
+    axes.set_ylabel(y_label, fontsize=10)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(named) > 1 or level_name:
+        axes.legend(frameon=False, fontsize=9)
     return _pixels(figure)
 
 

@@ -22,6 +22,7 @@ def test_the_three_frames_of_every_step_are_those_published():
     chain = by_place(find_chains(Table((9,), every=8, first=4), steps=3, needs_before=True))
     assert [chain[4, 1].inputs(p) for p in (1, 2, 3)] == [(3, 4, 5), (4, 5, 6), (4, 6, 7)]
     assert [chain[4, -1].inputs(p) for p in (1, 2, 3)] == [(5, 4, 3), (4, 3, 2), (4, 2, 1)]
+    assert [chain[4, -1].inputs(p, "near") for p in (1, 2, 3)] == [(5, 4, 3), (4, 3, 2), (3, 2, 1)]
 
 
 def test_a_network_that_looks_back_needs_the_frame_before():

@@ -30,7 +30,7 @@ def stored(text):
 
 def names(text):
     parts = resolve(text, name="toy", stored=stored, known=("train", "val"), divisions=DIVISIONS, index=index)
-    return [NAMES[split][row] for split, rows in parts for row in rows]
+    return [NAMES[split][row] for split, rows, _ in parts for row in rows]
 
 
 def test_names():
@@ -52,9 +52,24 @@ def test_few_shot_subsets_are_labelled_nested_and_differ_by_seed():
     assert all(names(f"b_only@1,seed={seed}")[0][0] in "be" for seed in range(4))
 
 
+def labels(text):
+    parts = resolve(text, name="toy", stored=stored, known=("train", "val"), divisions=DIVISIONS, index=index)
+    return [NAMES[split][row] for split, rows, labelled in parts for row in rows[labelled]]
+
+
+def test_every_nth_label_is_kept_and_all_frames():
+    assert labels("train") == ["a_1", "a_2", "b_1", "b_2", "c_2"]
+    assert labels("train::1") == labels("train")
+    assert names("train::2") == NAMES["train"] and labels("train::2") == ["a_2", "b_2"]
+    assert labels("all::3") == ["a_2", "c_2"] and labels("all::7") == ["b_2"]
+    assert labels("train[:4]::4+val") == ["b_1", "d_1", "e_1"]
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
+        ("train::6", "every 6th label of 5; write a number from 1 to 5"),
+        ("train::0", "every 0th label of 5"),
         ("trian", "no split 'trian'. Did you mean 'train'"),
         ("picke", "no split 'picke'. Did you mean 'picked'"),
         ("all[:2]", "'all', which is no stored split; write all@N"),

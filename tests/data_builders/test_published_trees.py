@@ -156,6 +156,18 @@ def test_kitti_splits_and_instances(published, data_dir):
         np.testing.assert_array_equal(record.instances, np.where(raw >= 24, raw * 1000 + 2, raw))
 
 
+def test_kitti_with_the_frames_around(published, data_dir, tmp_path):
+    rng = np.random.default_rng(0)
+    for number, frame in ((0, 9), (0, 10), (0, 11), (1, 8), (1, 9), (1, 11), (2, 9), (2, 11), (5, 9), (5, 11)):
+        mini_trees.write(tmp_path / f"{number:06d}_{frame:02d}.png", mini_trees.image(rng))
+    options = {"frames_dir": str(tmp_path), "neighbours": 1, "labelled_only": False}
+    train = opened("kitti", "cv0_train", published["kitti"][0], data_dir, **options)
+    assert train.names == [f"{number:06d}_{frame:02d}" for number in (0, 2) for frame in (9, 10, 11)]
+    assert train.index.labelled.tolist() == [False, True, False] * 2 and train.find("000002", 11) == 5
+    held_out = opened("kitti", "cv0_validation", published["kitti"][0], data_dir, **options)
+    assert set(held_out.index.sequences) == {"000001", "000005"}
+
+
 def test_kitti_split_tables():
     from data_builders.kitti.kitti_dataset_builder import RELEASED, TEN_FOLD
 

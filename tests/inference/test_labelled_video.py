@@ -113,6 +113,11 @@ def test_masks_that_do_not_fit(folder, name, content, said):
         opened(folder, "frames")
 
 
+def test_labels_that_are_not_there(folder):
+    with pytest.raises(UserError, match="nowhere does not exist; give the folder of the masks"):
+        open_labelled_video(folder / "frames", folder / "nowhere", MAP)
+
+
 def test_frames_without_numbers_and_several_videos(film):
     for number in range(3):
         write_png(film / f"frames/drive_{number:04d}.png", frame(number))

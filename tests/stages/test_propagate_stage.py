@@ -106,6 +106,20 @@ def test_a_finished_stage_is_skipped_and_other_settings_are_refused(done, street
         (workdir / "propagate/kept.json").rename(workdir / "propagate/report.json")
 
 
+def test_a_part_of_the_labels(street_dir, tmp_path):
+    """train::2 keeps every second label; the frames that lose theirs are there, and nobody can read it."""
+    few = open_source("synthetic_street", "train::2", data_dir=street_dir, builder_options=STREET, labelled_only=False)
+    every = open_source("synthetic_street", "train", data_dir=street_dir, builder_options=STREET, labelled_only=False)
+    assert few.names == every.names
+    kept = np.flatnonzero(few.index.labelled)
+    assert kept.tolist() == np.flatnonzero(every.index.labelled)[1::2].tolist()
+    assert [i for i in range(len(few)) if few[i].label is not None] == kept.tolist()
+    report = run_recipe(config(street_dir, split="train::2", steps=1), workdir=tmp_path)["propagate"]
+    jp = open_source(report["dataset"], "jp")
+    sources = {jp._reader("jp")[i]["source_name"].decode() for i in range(len(jp))}
+    assert sources == {few.names[i] for i in kept}
+
+
 def test_kill_9_and_the_same_bytes(done, street_dir, tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'tests/stages'); import test_propagate_stage as t\n"
