@@ -7,6 +7,6 @@ from segjax.visualize.sheets import FAINT, GAP, PAPER, legend, sheet, sheet_widt
 from segjax.visualize.text import INK, write
 
 __all__ = [
-    "FAINT", "GAP", "INK", "Line", "PANELS", "PAPER", "VOID", "WRONG", "boundaries", "colorize", "confusion_plot", "curves",
-    "error_map", "flow_to_color", "hatch", "legend", "line_plot", "overlay", "sheet", "sheet_width", "write",
+    "FAINT", "GAP", "INK", "Line", "PANELS", "PAPER", "VOID", "WRONG", "boundaries", "colorize", "confusion_plot",
+    "curves", "error_map", "flow_to_color", "hatch", "legend", "line_plot", "overlay", "sheet", "sheet_width", "write",
 ]  # fmt: skip
