@@ -21,7 +21,7 @@ def config(stages=("a0", "a1", "b0", "b1"), **seeds):
     cells = (dict(series="base", at=0, stages=("a0", "a1")), dict(series="more", at=2, stages=("b0", "b1")))
     config = ConfigDict(dict(seed=7, stages=(*stages, "compare"), dataset=dict(name="synthetic_street")))
     for name in stages:
-        config[name] = dict(kind="evaluate", checkpoint=name, split="test", **({"seed": seeds[name]} if seeds else {}))
+        config[name] = dict(kind="evaluate", checkpoint="", split="test", **({"seed": seeds[name]} if seeds else {}))
     config.compare = dict(kind="compare", title="all", axis="k", baseline="base", cells=cells)
     return config
 
