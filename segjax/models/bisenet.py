@@ -15,10 +15,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.resnet import ResNet
+from segjax.models.blocks import ConvNormReLU
 from segjax.models.checks import check_images
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in, relu
+from segjax.models.heads import find_form
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, relu
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -88,22 +89,6 @@ COINCHEUNG = Form(
 FORMS = {"authors": AUTHORS, "coincheung": COINCHEUNG}
 
 
-class ConvBnRelu(nn.Module):
-    """Convolution, batch norm, ReLU."""
-
-    features: int
-    conv: ModuleDef
-    norm: ModuleDef
-    kernel_size: int = 3
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
-        x = self.conv(self.features, self.kernel_size, self.stride, name="conv")(x)
-        return relu(self.norm(name="bn")(x))
-
-
 class AttentionRefinement(nn.Module):
     """3x3 convolution to 128 channels, each scaled by a sigmoid of the image's means."""
 
@@ -115,7 +100,7 @@ class AttentionRefinement(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(b, h, w, c) -> (b, h, w, 128)."""
-        x = ConvBnRelu(128, self.conv, self.norm, name=self.form.arm_conv)(x)
+        x = ConvNormReLU(128, self.conv, self.norm, name=self.form.arm_conv)(x)
         conv, norm = self.form.arm_attention
         means = self.conv(128, 1, name=conv)(x.mean((1, 2), keepdims=True))
         return x * jax.nn.sigmoid(self.image_norm(name=norm)(means))
@@ -154,10 +139,9 @@ class BiSeNet(nn.Module):
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
         check_images(images)
         form, dtype = self._form(), jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_in)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        conv, norm = conv_and_norm(self, train, kaiming_fan_in)
         image_norm = partial(norm, train=False) if images.shape[0] == 1 else norm
-        block = partial(nn.remat(ConvBnRelu) if self.remat else ConvBnRelu, conv=conv, norm=norm)
+        block = partial(nn.remat(ConvNormReLU) if self.remat else ConvNormReLU, conv=conv, norm=norm)
 
         size = images.shape[1:3]
         short = [(0, -n % form.multiple) for n in size]
@@ -172,7 +156,7 @@ class BiSeNet(nn.Module):
 
         maps = ResNet(self.depth, conv, norm, remat=self.remat, name=form.trunk)(x)
         y = maps[32].mean((1, 2), keepdims=True)
-        y = ConvBnRelu(128, conv, image_norm, kernel_size=1, name=form.context)(y)
+        y = ConvNormReLU(128, conv, image_norm, kernel_size=1, name=form.context)(y)
         context = {}
         for stride, below, arm, refine in zip((32, 16), (maps[16], spatial), form.arms, form.refines):
             # the first y is one pixel: it fills the map whatever the method
@@ -200,9 +184,7 @@ class BiSeNet(nn.Module):
         return SegOutput(full.pop("logits"), full, features | low)
 
     def _form(self) -> Form:
-        if self.form not in FORMS:
-            raise UserError(f"form={self.form!r} of BiSeNet does not exist.{did_you_mean(self.form, FORMS)}")
-        return FORMS[self.form]
+        return find_form("BiSeNet", self.form, FORMS)
 
     @staticmethod
     def _grow(x: Array, size: tuple[int, int], form: Form) -> Array:

@@ -19,7 +19,7 @@ from segjax.errors import UserError
 from segjax.models.backbones.resnet_caffe import CaffeResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import upsample_logits
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -93,10 +93,7 @@ class DeepLabV2(nn.Module):
         self._check()
         check_images(images, smallest=max(1, *(int(-(-1 // s)) for s in self.scales)) if self.scales else 1)
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_in)
-        norm = partial(
-            BatchNorm, train=train and not self.frozen_bn, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype
-        )
+        conv, norm = conv_and_norm(self, train and not self.frozen_bn, kaiming_fan_in)
         drop = partial(Dropout, self.dropout, train=train)
         base = SingleScale(self.num_classes, self.depth, self.rates, conv, norm, drop, self.remat, name="base")
 

@@ -16,11 +16,11 @@ from typing import Literal, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.errors import UserError, did_you_mean
+from segjax.errors import UserError
 from segjax.models.backbones.resnet import DEEP_STEM, STEM, ResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import FCNHead, upsample_logits
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
+from segjax.models.heads import FCNHead, find_form, upsample_logits
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
@@ -119,8 +119,7 @@ class DeepLabV3(nn.Module):
         if self.output_stride not in RATES:
             raise UserError(f"output_stride={self.output_stride} is not possible with DeepLabV3; choose 8 or 16.")
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, train=train)
         upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=form.align_corners)
 
@@ -148,9 +147,7 @@ class DeepLabV3(nn.Module):
         return {"logits": 1.0, "aux": self._form().aux_weight} if self.aux else {"logits": 1.0}
 
     def _form(self) -> Form:
-        if self.form not in FORMS:
-            raise UserError(f"form={self.form!r} of DeepLabV3 does not exist.{did_you_mean(self.form, FORMS)}")
-        return FORMS[self.form]
+        return find_form("DeepLabV3", self.form, FORMS)
 
 
 deeplabv3_r50 = partial(DeepLabV3, depth=50)

@@ -25,7 +25,7 @@ from segjax.models.backbones.resnet import (
 )
 from segjax.models.backbones.wide_resnet import WideResNet38
 from segjax.models.checks import check_images
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_in, kaiming_fan_out, relu, torch_default
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, kaiming_fan_out, relu, torch_default
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -130,15 +130,14 @@ class DeepLabV3Plus(nn.Module):
         check_images(images, smallest=3 if self.trunk.startswith("se_resnext") else 1)
         self._check()
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_in)
+        conv, norm = conv_and_norm(self, train, kaiming_fan_in)
         # VPLR initialises only the last layers so on WideResNet38
         inner = partial(conv, kernel_init=torch_default) if self.trunk == "wide_resnet38" else conv
         inner3x3 = partial(SeparableConv, conv=inner) if self.separable else partial(inner, kernel_size=3)
         conv3x3 = partial(SeparableConv, conv=conv) if self.separable else partial(conv, kernel_size=3)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
 
         trunk = TRUNKS[self.trunk](
-            conv=partial(Conv, dtype=dtype, kernel_init=kaiming_fan_out), norm=norm,
+            conv=partial(conv, kernel_init=kaiming_fan_out), norm=norm,
             output_stride=self.output_stride, remat=self.remat, **self._pool(),
             **({"dropout": tuple(self.trunk_dropout), "train": train} if self.trunk_dropout else {}),
         )  # fmt: skip

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import MMSEG_STEM, STEM, ResNet
+from segjax.models.blocks import ConvNormReLU, SeparableConv
 from segjax.models.checks import check_images
 from segjax.models.heads import MMSEG_NAMES, FCNHead, upsample_logits
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -26,40 +27,8 @@ ModuleDef = Callable[..., nn.Module]
 
 CHANNELS = 512  # of every branch of the pyramid and of the decoder
 SKIP_CHANNELS = 48
+SEPARABLE = ("depthwise_conv.conv", "depthwise_conv.bn", "pointwise_conv.conv", "pointwise_conv.bn")
 RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
-
-
-class ConvNormReLU(nn.Module):
-    """Convolution, batch norm, ReLU (mmcv's ConvModule)."""
-
-    features: int
-    conv: ModuleDef
-    norm: ModuleDef
-    kernel_size: int = 1
-    dilation: int = 1
-    groups: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, features)."""
-        x = self.conv(self.features, self.kernel_size, dilation=self.dilation, groups=self.groups, name="conv")(x)
-        return relu(self.norm(name="bn")(x))
-
-
-class SeparableUnit(nn.Module):
-    """Depthwise 3x3 and pointwise convolution, norm and ReLU after each."""
-
-    features: int
-    conv: ModuleDef
-    norm: ModuleDef
-    dilation: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, features)."""
-        unit, c = partial(ConvNormReLU, conv=self.conv, norm=self.norm), x.shape[-1]
-        x = unit(c, kernel_size=3, dilation=self.dilation, groups=c, name="depthwise_conv")(x)
-        return unit(self.features, name="pointwise_conv")(x)
 
 
 class SeparableHead(nn.Module):
@@ -79,8 +48,8 @@ class SeparableHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array, skip: Array) -> tuple[Array, Array]:
         """x (b, h, w, c), skip (b, h', w', c') -> logits (b, h', w', num_classes), fused pyramid (b, h, w, 512)."""
-        unit = partial(ConvNormReLU, conv=self.conv, norm=self.norm)
-        separable = partial(SeparableUnit, CHANNELS, self.conv, self.norm)
+        unit = partial(ConvNormReLU, conv=self.conv, norm=self.norm, kernel_size=1)
+        separable = partial(SeparableConv, CHANNELS, self.conv, self.norm, names=SEPARABLE)
         image_norm = partial(self.norm, train=False) if x.shape[0] == 1 else self.norm
         pool = unit(CHANNELS, norm=image_norm, name="image_pool.1")(x.mean((1, 2), keepdims=True))
         maps = [jnp.broadcast_to(pool, (*x.shape[:3], CHANNELS)), unit(CHANNELS, name="aspp_modules.0")(x)]
@@ -127,8 +96,7 @@ class MMSegDeepLabV3Plus(nn.Module):
         if self.output_stride not in RATES:
             raise UserError(f"output_stride={self.output_stride} is not possible with DeepLabV3+; choose 8 or 16.")
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_out)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        conv, norm = conv_and_norm(self, train, kaiming_fan_out)
         drop = partial(Dropout, self.dropout, train=train, channels=True)
         upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=self.align_corners)
         trunk = ResNet(

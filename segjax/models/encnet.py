@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, upsample_logits
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu, torch_default
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu, torch_default
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -128,8 +128,7 @@ class EncNet(nn.Module):
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
         check_images(images)
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, self.dropout, train=train)
         upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=True)
 

@@ -12,30 +12,14 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.models.blocks import SeparableConv, pyramid
 from segjax.models.checks import check_images
-from segjax.models.layers import BatchNorm, Conv, Dropout, relu
-from segjax.ops import adaptive_avg_pool, resize
+from segjax.models.heads import upsample_logits
+from segjax.models.layers import Dropout, conv_and_norm, relu
+from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
-
-
-class SeparableConv(nn.Module):
-    """Depthwise 3x3, BN, ReLU, pointwise, BN, ReLU."""
-
-    features: int
-    conv: ModuleDef
-    norm: ModuleDef
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
-        c = x.shape[-1]
-        x = self.conv(c, 3, self.stride, groups=c, name="conv.0")(x)
-        x = relu(self.norm(name="conv.1")(x))
-        x = self.conv(self.features, 1, name="conv.3")(x)
-        return relu(self.norm(name="conv.4")(x))
 
 
 class InvertedResidual(nn.Module):
@@ -70,13 +54,13 @@ class PyramidPooling(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(b, h, w, c) -> (b, h, w, features)."""
-        levels = [x]
-        for i, bins in enumerate((1, 2, 3, 6), start=1):
-            y = self.conv(x.shape[-1] // 4, 1, name=f"conv{i}.conv.0")(adaptive_avg_pool(x, bins))
-            y = relu(self.norm(name=f"conv{i}.conv.1")(y))
-            levels.append(resize(y, x.shape[1:3], align_corners=True))
-        x = self.conv(self.features, 1, name="out.conv.0")(jnp.concatenate(levels, -1))
-        return relu(self.norm(name="out.conv.1")(x))
+
+        def project(i: int, means: Array) -> Array:
+            y = self.conv(x.shape[-1] // 4, 1, name=f"conv{i + 1}.conv.0")(means)
+            return relu(self.norm(name=f"conv{i + 1}.conv.1")(y))
+
+        y = self.conv(self.features, 1, name="out.conv.0")(jnp.concatenate(pyramid(x, (1, 2, 3, 6), project), -1))
+        return relu(self.norm(name="out.conv.1")(y))
 
 
 class FeatureFusion(nn.Module):
@@ -123,8 +107,7 @@ class FastSCNN(nn.Module):
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
         check_images(images, smallest=3 - 2 * self.stem_padding)
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, self.dropout, train=train)
         remat = nn.remat if self.remat else lambda block: block
         separable = partial(remat(SeparableConv), conv=conv, norm=norm)
@@ -151,18 +134,15 @@ class FastSCNN(nn.Module):
         x = drop(name="classifier.conv.0")(x)
         x = conv(self.num_classes, 1, use_bias=True, name="classifier.conv.1")(x)
 
+        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=True)
         aux = {}
         if self.aux:
             y = conv(self.aux_channels, 3, name="auxlayer.0")(high)
             y = drop(name="auxlayer.3")(relu(norm(name="auxlayer.1")(y)))
-            aux["aux"] = self._full_size(conv(self.num_classes, 1, use_bias=True, name="auxlayer.4")(y), images)
-        return SegOutput(self._full_size(x, images), aux, features)
+            aux["aux"] = upsample(conv(self.num_classes, 1, use_bias=True, name="auxlayer.4")(y))
+        return SegOutput(upsample(x), aux, features)
 
     @property
     def loss_weights(self) -> dict[str, float]:
         """Published weight of the loss on each output (Tramac/Fast-SCNN-pytorch)."""
         return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
-
-    def _full_size(self, logits: Array, images: Array) -> Array:
-        wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        return resize(wide, images.shape[1:3], align_corners=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, upsample_logits
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out
 from segjax.typing import Array, SegOutput
 
 
@@ -36,8 +36,7 @@ class FCN(nn.Module):
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
         check_images(images)
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        conv, norm = conv_and_norm(self, train)
         trunk = ResNet(
             self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, remat=self.remat,
             name="backbone",

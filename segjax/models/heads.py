@@ -1,19 +1,29 @@
-"""What the classifiers of several networks share: the FCN head and the last upsampling."""
+"""What several networks share: the FCN head, the last upsampling, and the look-up of their published forms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.errors import UserError, did_you_mean
 from segjax.models.layers import relu
 from segjax.ops import resize
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
+Form = TypeVar("Form")
 
 MMSEG_NAMES = ("convs.0.conv", "convs.0.bn", "conv_seg")  # of FCNHead in mmsegmentation
+
+
+def find_form(network: str, form: str, forms: Mapping[str, Form]) -> Form:
+    """forms[form], or a UserError that names the network and the nearest form."""
+    if form not in forms:
+        raise UserError(f"form={form!r} of {network} does not exist.{did_you_mean(form, forms)}")
+    return forms[form]
 
 
 class FCNHead(nn.Module):

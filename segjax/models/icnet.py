@@ -18,13 +18,13 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.resnet import DEEP_STEM, ResNet
+from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import upsample_logits
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
+from segjax.models.heads import find_form, upsample_logits
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.models.pspnet import BINS, PyramidPooling
-from segjax.ops import adaptive_avg_pool, resize
+from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
@@ -74,10 +74,9 @@ class ICNet(nn.Module):
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
         check_images(images)
-        self._check_form()
+        find_form("ICNet", self.form, LOSS_WEIGHTS)
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        conv, norm = conv_and_norm(self, train)
         trunk = ResNet(
             self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, 8, stem_names=DEEP_STEM, remat=self.remat,
             name="pretrained",
@@ -93,11 +92,7 @@ class ICNet(nn.Module):
         else:
             medium = trunk.stages(self._shrunk(images, 2).astype(dtype))["layer2"]
             maps = trunk.stages(self._shrunk(images, 4).astype(dtype))
-            coarse = sum(
-                resize(adaptive_avg_pool(maps["layer4"], bins), maps["layer4"].shape[1:3], align_corners=True)
-                for bins in BINS
-            )
-            coarse = maps["layer4"] + coarse
+            coarse = maps["layer4"] + sum(pyramid(maps["layer4"], BINS, lambda i, means: means)[1:])
         features = maps | {"sub1": fine, "ppm": coarse}
 
         fusion = partial(CascadeFusion, self.num_classes, self.aux, conv, norm)
@@ -137,13 +132,8 @@ class ICNet(nn.Module):
     @property
     def loss_weights(self) -> dict[str, float]:
         """Published weight of the loss on each output (Tramac's ICNetLoss, GluonCV's ICNetLoss)."""
-        self._check_form()
-        full, at8, at16 = LOSS_WEIGHTS[self.form]
+        full, at8, at16 = find_form("ICNet", self.form, LOSS_WEIGHTS)
         return {"logits": full, "aux8": at8, "aux16": at16} if self.aux else {"logits": full}
-
-    def _check_form(self) -> None:
-        if self.form not in LOSS_WEIGHTS:
-            raise UserError(f"form={self.form!r} of ICNet does not exist.{did_you_mean(self.form, LOSS_WEIGHTS)}")
 
 
 icnet_r50 = partial(ICNet, depth=50)

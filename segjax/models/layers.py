@@ -1,9 +1,8 @@
 """Layers with PyTorch semantics and tensor names: what every network of this package is made of.
 
-A network builds `conv`, `norm` and `act` once, with `functools.partial`, and hands them to its blocks:
+A network builds `conv` and `norm` once, with `conv_and_norm`, and hands them to its blocks:
 
-    conv = partial(Conv, dtype=dtype, kernel_init=kaiming_fan_out)
-    norm = partial(BatchNorm, train=train, momentum=bn_momentum, eps=bn_eps, dtype=dtype)
+    conv, norm = conv_and_norm(self, train, kaiming_fan_out)
 
 A submodule's name is the PyTorch name (dots included, `name="layer1.0"`), so that the path of a leaf joined with "." is
 the name of the published tensor, once kernel/scale -> weight, mean -> running_mean, var -> running_var.
@@ -15,6 +14,7 @@ models/trunks.py lists all that are known. A network with another one has a clas
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -42,6 +42,18 @@ def relu(x: Array) -> Array:
 def relu6(x: Array) -> Array:
     """min(max(x, 0), 6)."""
     return nn.relu6(x)
+
+
+def conv_and_norm(
+    network: nn.Module, train: bool, kernel_init: Initializer | None = None
+) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:
+    """The constructors of the layers of a network, with its options dtype, bn_momentum and bn_eps bound.
+
+    kernel_init: None for PyTorch's default.
+    """
+    dtype = jnp.dtype(network.dtype)
+    norm = partial(BatchNorm, train=train, momentum=network.bn_momentum, eps=network.bn_eps, dtype=dtype)
+    return partial(Conv, dtype=dtype, kernel_init=kernel_init or torch_default), norm
 
 
 class Conv(nn.Module):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from segjax.models.backbones.hrnet import HRNet
 from segjax.models.checks import check_images
 from segjax.models.heads import upsample_logits
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -89,8 +89,7 @@ class HRNetOCR(nn.Module):
         """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
         check_images(images)
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        conv, norm = conv_and_norm(self, train)
         trunk = HRNet(self.width, partial(conv, kernel_init=kaiming_fan_out), norm, self.align_corners, self.remat)
         nn.share_scope(self, trunk)
         maps = trunk.stages(images.astype(dtype))

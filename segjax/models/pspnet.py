@@ -16,12 +16,11 @@ from typing import Literal, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.resnet import DEEP_STEM, MMSEG_STEM, SEMSEG_STEM, STEM, DilationRule, ResNet
+from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import MMSEG_NAMES, FCNHead, upsample_logits
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
-from segjax.ops import adaptive_avg_pool, resize
+from segjax.models.heads import MMSEG_NAMES, FCNHead, find_form, upsample_logits
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
@@ -87,13 +86,14 @@ class PyramidPooling(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(b, h, w, c) -> (b, h, w, 2 c)."""
-        maps = [x]
-        for bins, (conv, norm) in zip(BINS, self.levels):
-            y = self.conv(x.shape[-1] // 4, 1, name=conv)(adaptive_avg_pool(x, bins))
+
+        def project(i: int, means: Array) -> Array:
+            conv, norm = self.levels[i]
+            y = self.conv(x.shape[-1] // 4, 1, name=conv)(means)
             alone = y.shape[:3] == (1, 1, 1)
-            y = relu((partial(self.norm, train=False) if alone else self.norm)(name=norm)(y))
-            maps.append(resize(y, x.shape[1:3], align_corners=self.align_corners))
-        return jnp.concatenate(maps, -1)
+            return relu((partial(self.norm, train=False) if alone else self.norm)(name=norm)(y))
+
+        return jnp.concatenate(pyramid(x, BINS, project, align_corners=self.align_corners), -1)
 
 
 class PSPNet(nn.Module):
@@ -125,8 +125,7 @@ class PSPNet(nn.Module):
         form = self._form()
         align_corners = form.align_corners if self.align_corners is None else self.align_corners
         dtype = jnp.dtype(self.dtype)
-        conv = partial(Conv, dtype=dtype)
-        norm = partial(BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=dtype)
+        conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, self.dropout, train=train, channels=form.drop_channels)
 
         h, w = images.shape[1:3]
@@ -160,9 +159,7 @@ class PSPNet(nn.Module):
         return {"logits": 1.0, "aux": self._form().aux_weight} if self.aux else {"logits": 1.0}
 
     def _form(self) -> Form:
-        if self.form not in FORMS:
-            raise UserError(f"form={self.form!r} of PSPNet does not exist.{did_you_mean(self.form, FORMS)}")
-        return FORMS[self.form]
+        return find_form("PSPNet", self.form, FORMS)
 
 
 pspnet_r50 = partial(PSPNet, depth=50)

@@ -17,9 +17,11 @@ from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.backbones.resnet_pyramid import PyramidResNet
+from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
-from segjax.models.layers import BatchNorm, Conv, Dropout, kaiming_fan_out, relu
-from segjax.ops import adaptive_avg_pool, resize
+from segjax.models.heads import upsample_logits
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
+from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
@@ -60,11 +62,10 @@ class PyramidPooling(nn.Module):
         unit = partial(Unit, conv=self.conv, norm=self.norm, kernel_size=1)
         x = unit(self.features, name="spp_bn")(x)
         h, w = x.shape[1:3]
-        levels = [x]
-        for i, rows in enumerate(POOL_ROWS):
-            y = adaptive_avg_pool(x, (rows, max(1, round(rows * w / h))))
-            y = unit(self.features // len(POOL_ROWS), name=f"spp{i}")(y)
-            levels.append(resize(y, (h, w)))
+        grids = [(rows, max(1, round(rows * w / h))) for rows in POOL_ROWS]
+        levels = pyramid(
+            x, grids, lambda i, means: unit(self.features // len(POOL_ROWS), name=f"spp{i}")(means), align_corners=False
+        )
         return unit(self.features, name="spp_fuse")(jnp.concatenate(levels, -1))
 
 
@@ -99,7 +100,7 @@ class SwiftNet(nn.Module):
         if self.trunk not in TRUNKS:
             raise UserError(f"trunk={self.trunk!r} does not exist.{did_you_mean(self.trunk, TRUNKS)}")
         dtype = jnp.dtype(self.dtype)
-        conv, norm = _layers(self, train)
+        conv, norm = conv_and_norm(self, train, kaiming_fan_out)
         maps = TRUNKS[self.trunk](conv=conv, norm=norm, remat=self.remat, name="backbone")(images.astype(dtype))
         spp_norm = partial(norm, momentum=self.spp_momentum)
         x = PyramidPooling(self.features, conv, spp_norm, name="backbone.spp.spp")(maps[32])
@@ -144,7 +145,7 @@ class SwiftNetPyramid(nn.Module):
         check_images(images)
         if self.scales < 1:
             raise UserError(f"scales={self.scales} must be 1 or more.")
-        conv, norm = _layers(self, train)
+        conv, norm = conv_and_norm(self, train, kaiming_fan_out)
         pads = [(0, 0 if self._fits(n) else -n % 2 ** (self.scales - 1)) for n in images.shape[1:3]]
         x = jnp.pad(images, ((0, 0), *pads, (0, 0)))
         trunk = PyramidResNet(self.depth, conv, norm, self.remat, name="backbone")
@@ -180,12 +181,6 @@ class SwiftNetPyramid(nn.Module):
         return n >= 2 ** (self.scales - 1) and all(sides[i - 1][s] == sides[i][s - 1] for i, s in pairs)
 
 
-def _layers(network: SwiftNet | SwiftNetPyramid, train: bool) -> tuple[ModuleDef, ModuleDef]:
-    dtype = jnp.dtype(network.dtype)
-    norm = partial(BatchNorm, train=train, momentum=network.bn_momentum, eps=network.bn_eps, dtype=dtype)
-    return partial(Conv, dtype=dtype, kernel_init=kaiming_fan_out), norm
-
-
 def _add(x: Array, skip: Array) -> Array:
     """x upsampled to the size of skip, plus skip."""
     return resize(x, skip.shape[1:3]) + skip
@@ -196,7 +191,7 @@ def _classify(network, x: Array, images: Array, conv: ModuleDef, norm: ModuleDef
     x = relu(norm(name="logits.norm")(x))
     x = Dropout(network.dropout, train=train, name="drop")(x)
     x = conv(network.num_classes, 1, use_bias=True, name="logits.conv")(x)
-    return resize(x.astype(jnp.promote_types(x.dtype, jnp.float32)), images.shape[1:3])
+    return upsample_logits(x, images.shape[1:3], align_corners=False)
 
 
 swiftnet_r18 = partial(SwiftNet, trunk="resnet18")

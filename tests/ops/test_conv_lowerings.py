@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.ops import conv2d
+from segjax.ops.conv import LOWERINGS, choose
 
 KINDS = {"depthwise": (5, 5, 5), "dense": (6, 7, 1), "wide": (64, 65, 1), "stem": (3, 8, 1), "grouped": (6, 4, 2)}
 KINDS["bundles"] = (144, 48, 6)  # of two groups each
@@ -56,6 +57,25 @@ def test_equals_xla(kind, size, kernel, stride, dilation, padding, seed):
     for a, b, name in zip(ours, expected, ("output", "input gradient", "kernel gradient")):
         assert a.shape == b.shape and a.dtype == b.dtype
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "kernel, groups, dilation, expected",
+    [
+        ((3, 3, 1, 96), 96, 1, "depthwise"),
+        ((3, 3, 4, 128), 32, 1, "bundles"),
+        ((1, 1, 64, 256), 1, 1, "pointwise"),
+        ((7, 7, 3, 64), 1, 1, "windows"),
+        ((3, 3, 3, 64), 1, 2, "xla"),
+        ((3, 3, 64, 64), 1, 1, "xla"),
+        ((3, 3, 256, 256), 1, 6, "taps"),
+    ],
+)
+def test_the_lowering_is_chosen_by_shape_on_cpu_and_is_that_of_xla_elsewhere(kernel, groups, dilation, expected):
+    x, pads = (2, 16, 16, kernel[2] * groups), ((0, 0), (0, 0))
+    assert choose(x, kernel, pads, (dilation, dilation), groups, "cpu") == expected
+    assert choose(x, kernel, pads, (dilation, dilation), groups, "gpu") == "xla"
+    assert expected in LOWERINGS
 
 
 @pytest.mark.parametrize("size", [(8, 9), (9, 12), (7, 7)])
