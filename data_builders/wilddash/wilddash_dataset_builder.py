@@ -1,17 +1,20 @@
 """WildDash 2: 4256 dash-cam images of hard scenes from all over the world, Cityscapes' ids and five more.
 
 The published masks are COCO panoptic PNGs: the colour of a pixel is the number of its segment (r + 256 g + 65536 b),
-and panoptic.json says which category a segment has.
+and panoptic.json says which category a segment has. release=1 is the one of the Robust Vision Challenge 2018.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from data_builders import trees
 from data_builders.about import About
@@ -30,7 +33,7 @@ ABOUT = About(
     classes="wilddash",
     size="1080x1920",
     disk="3 GB",
-    archives={"wd_public_v2p0.zip": 0, "wd_both_02.zip": 0},
+    archives={"wd_public_v2p0.zip": 0, "wd_both_02.zip": 0, "wd_val_01.zip": 0, "wd_both_01.zip": 0},
     images={"train": 4256, "test": 812},
     citation="""@inproceedings{Zendel2022WildDash2,
   title={Unifying Panoptic Segmentation for Autonomous Driving},
@@ -41,21 +44,47 @@ ABOUT = About(
 LABEL_MAP = LabelMap(class_table("wilddash"), name="the label map of WildDash")
 
 
-class Builder(PublishedBuilder):
-    """Copies the published JPEGs; masks become category ids 0..38."""
+@dataclasses.dataclass(eq=False)
+class Config(trees.TreeConfig):
+    """release: 2, or 1 for the images of the Robust Vision Challenge 2018 (validation and test)."""
 
+    release: int = 2
+
+
+class Builder(PublishedBuilder):
+    """Copies the published images; masks become category ids 0..38."""
+
+    BUILDER_CONFIGS = [Config()]
     about, label_map = ABOUT, LABEL_MAP
 
     def splits(self, base: Path) -> dict[str, list[trees.Item]]:
-        """train, and test where it is there."""
+        """train (release 1: validation), and test where it is there."""
+        if self.builder_config.release not in (1, 2):
+            raise UserError(f"option release is {self.builder_config.release!r}; WildDash has the releases 1 and 2")
+        if self.builder_config.release == 1:
+            return _first_release(base)
         public = trees.folder(ABOUT, base, "wd_public_v2p0") if not (base / "panoptic.json").is_file() else base
         labelled = folder_splits(ABOUT, public, {"train": Folders("images", ("panoptic",))})
         self._segments = read_segments(public / "panoptic.json")
         return labelled | folder_splits(ABOUT, base, {"test": Folders("wd_both_02/images")})
 
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        splits = self.splits(trees.root(ABOUT, self.builder_config))
+        return trees.generators(self, ABOUT, splits, counted=self.builder_config.release == 2)
+
     def _generate_examples(self, items: Sequence[trees.Item]) -> Examples:
+        if self.builder_config.release == 1:
+            return Examples(items, LABEL_MAP)
         read = functools.partial(read_panoptic, segments=self._segments)
         return Examples(items, LABEL_MAP, read_label=read)
+
+
+def _first_release(base: Path) -> dict[str, list[trees.Item]]:
+    """NAME_100000.png and NAME_100000_labelIds.png, the ids of Cityscapes, in one folder."""
+    folder = trees.folder(ABOUT, base, "wd_val_01")
+    items = trees.pair(folder, folder, image_suffix="_100000", label_suffix="_100000_labelIds")
+    splits = {"validation": [item._replace(name=item.image.stem) for item in items]}
+    return splits | folder_splits(ABOUT, base, {"test": Folders("wd_both_01")})
 
 
 def read_segments(path: Path) -> dict[str, dict[int, int]]:

@@ -181,6 +181,20 @@ def wilddash(root: Path) -> dict[str, np.ndarray]:
     return labels
 
 
+def wilddash_1(root: Path) -> dict[str, np.ndarray]:
+    """The first release: all files of an image in one folder."""
+    rng, labels = np.random.default_rng(10), {}
+    for name in ("cn0000_100000", "de0001_100000"):
+        write(root / f"wd_val_01/{name}.png", image(rng))
+        label = ids(rng, class_table("cityscapes"))
+        label[label == 255] = 0
+        labels[name] = write(root / f"wd_val_01/{name}_labelIds.png", label)
+        write(root / f"wd_val_01/{name}_labelColors.png", image(rng))
+        write(root / f"wd_val_01/{name}_instanceIds.png", label.astype(np.uint16) * 1000)
+    write(root / "wd_both_01/ad0000_100000.png", image(rng))
+    return labels
+
+
 def scannet(root: Path) -> dict[str, np.ndarray]:
     """Scenes of two frames with lists; the labels of the second scene have half the size of its images."""
     rng, labels = np.random.default_rng(9), {}

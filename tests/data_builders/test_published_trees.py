@@ -91,6 +91,20 @@ def test_old_layouts(tmp_path):
     check_labels(opened("mapillary", "trainval", tmp_path / "vistas", tmp_path / "data"), labels, "mapillary")
 
 
+def test_the_first_release_of_wilddash(tmp_path):
+    labels = mini_trees.wilddash_1(tmp_path / "wd")
+    source = opened("wilddash", "validation", tmp_path / "wd", tmp_path / "data", release=1)
+    assert source.names == ["cn0000_100000", "de0001_100000"]
+    check_labels(source, labels, "cityscapes")
+    np.testing.assert_array_equal(source[1].image, read_image(tmp_path / "wd/wd_val_01/de0001_100000.png"))
+    assert len(opened("wilddash", "test", tmp_path / "wd", tmp_path / "data", release=1, labelled_only=False)) == 1
+    (tmp_path / "wd/wd_val_01/de0001_100000_labelIds.png").unlink()
+    with pytest.raises(UserError, match="1 of 2 images in .*wd_val_01 have no file NAME_100000_labelIds.png"):
+        opened("wilddash", "validation", tmp_path / "wd", tmp_path / "data", release=1)
+    with pytest.raises(UserError, match="option release is 3"):
+        opened("wilddash", "validation", tmp_path / "wd", tmp_path / "data", release=3)
+
+
 def test_voc_with_and_without_sbd(published, data_dir):
     folder, labels = published["voc2012"]
     with pytest.raises(UserError, match="no split 'train_aug'"):
