@@ -2,7 +2,7 @@
 
 On GPU and TPU it is XLA's convolution. On CPU that is slow outside its fast path, above all in its gradients, so that
 other ways are taken there, chosen by shape in `choose`. `python -m benchmarks.convolutions` measures all of them on the
-shapes of the networks here; docs/speed.md holds what it said.
+shapes of the networks here; docs/speed.md holds what was found.
 """
 
 from __future__ import annotations
