@@ -27,7 +27,7 @@ class FilesReport:
     """What `predict_files` did.
 
     images: frames predicted. seconds: wall time, the first compilation included. sizes: (h, w) -> frames.
-    problems: inputs that could not be read, one sentence each. outputs: what was written, one folder or video each.
+    problems: inputs that could not be predicted, one sentence each. outputs: what was written, folders and videos.
     """
 
     images: int
@@ -58,7 +58,8 @@ def predict_files(
         `decode` (to the raw ids of the data set); "color" -> color/NAME.png. A legend.png names the colours.
     palette: uint8 (k, 3). alpha: share of the class colour in overlays. progress: called with the frames done so far.
 
-    Reading, device work and writing overlap. Inputs that cannot be read are listed in the report; the rest is written.
+    Reading, device work and writing overlap. Inputs that cannot be read, or that the network cannot take, are listed in
+    the report; the rest is written.
     """
     for kind in write:
         if kind not in KINDS:
@@ -70,6 +71,10 @@ def predict_files(
     outputs: dict[Path, None] = {}
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     run = FilledBatches(predict_fn, batch)
+
+    def refused(frames: Sequence[Frame], error: UserError) -> None:  # this network cannot take images of this size
+        problems.extend(f"{frame.name}: {error}" for frame in frames)
+
     begin = time.perf_counter()
 
     with PngWriter() as pngs:
@@ -95,7 +100,7 @@ def predict_files(
 
                 frames = clip.frames(on_error=lambda error: problems.append(str(error)))
                 with contextlib.closing(ahead(frames, depth=2 * batch)) as read:
-                    for group, ids in predictions(run, same_size(read, batch)):
+                    for group, ids in predictions(run, same_size(read, batch), on_error=refused):
                         save(group, ids)
     if class_names and outputs:
         width = 120 * min(len(class_names), 8)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from segjax.errors import UserError
 from segjax.typing import Array
 
 
@@ -56,11 +57,25 @@ class FilledBatches:
         return self._predict_fn(np.stack(images))
 
 
-def predictions(run: FilledBatches, groups: Iterable[list[Any]]) -> Iterator[tuple[list[Any], np.ndarray]]:
-    """Yields (frames, class ids (n, h, w)) of every group; the next group is started before one is waited for."""
+def predictions(
+    run: FilledBatches,
+    groups: Iterable[list[Any]],
+    *,
+    on_error: Callable[[list[Any], UserError], None] | None = None,
+) -> Iterator[tuple[list[Any], np.ndarray]]:
+    """Yields (frames, class ids (n, h, w)) of every group; the next group is started before one is waited for.
+
+    on_error: called with frames that the network cannot take, which are left out; by default the error is raised.
+    """
     running = None
     for group in groups:
-        started = group, run(group)
+        try:
+            started = group, run(group)
+        except UserError as error:
+            if on_error is None:
+                raise
+            on_error(group, error)
+            continue
         if running:
             yield running[0], np.asarray(running[1])[: len(running[0])]
         running = started
