@@ -27,7 +27,7 @@ class FilesReport:
     """What `predict_files` did.
 
     images: frames predicted. seconds: wall time, the first compilation included. sizes: (h, w) -> frames.
-    problems: inputs that could not be predicted, one sentence each. outputs: the folders and videos written.
+    problems: inputs that could not be predicted, one sentence each. outputs: what was written, folders and videos.
     """
 
     images: int
@@ -72,7 +72,7 @@ def predict_files(
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     run = FilledBatches(predict_fn, batch)
 
-    def cannot(frames: Sequence[Frame], error: UserError) -> None:
+    def refused(frames: Sequence[Frame], error: UserError) -> None:  # this network cannot take images of this size
         problems.extend(f"{frame.name}: {error}" for frame in frames)
 
     begin = time.perf_counter()
@@ -100,7 +100,7 @@ def predict_files(
 
                 frames = clip.frames(on_error=lambda error: problems.append(str(error)))
                 with contextlib.closing(ahead(frames, depth=2 * batch)) as read:
-                    for group, ids in predictions(run, same_size(read, batch), on_error=cannot):
+                    for group, ids in predictions(run, same_size(read, batch), on_error=refused):
                         save(group, ids)
     if class_names and outputs:
         width = 120 * min(len(class_names), 8)

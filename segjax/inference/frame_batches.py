@@ -65,7 +65,7 @@ def predictions(
 ) -> Iterator[tuple[list[Any], np.ndarray]]:
     """Yields (frames, class ids (n, h, w)) of every group; the next group is started before one is waited for.
 
-    on_error: told the groups that the network cannot take, which are left out; without it their error is raised.
+    on_error: called with frames that the network cannot take, which are left out; by default the error is raised.
     """
     running = None
     for group in groups:
