@@ -5,6 +5,7 @@ Stages that are done are skipped, an interrupted one goes on where it stopped. E
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from pathlib import Path
@@ -72,13 +73,19 @@ def parse_flags(argv: list[str]) -> list[str]:
         CONFIG.value.keys()  # a recipe that cannot be read is only now an error
         return rest
     except Exception as error:  # noqa: BLE001 (absl, ml_collections and the recipe itself raise many kinds here)
-        _fail(_sentence(error))
+        recipe = re.search(r"Failed loading config file.*No such file .*: '(.+)'", str(error), flags=re.DOTALL)
+        known = difflib.get_close_matches(recipe[1], map(str, Path("configs").glob("*.py")), n=1) if recipe else ()
+        hint = f"; did you mean {known[0]}?" if known else "; recipes lie in configs/"
+        _fail(f"there is no recipe {recipe[1]}{hint}" if recipe else _sentence(error))
 
 
 def _sentence(error: Exception) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, (KeyError, AttributeError)):
-        text = "unknown config key " + text.replace("'", "")
+        text = "unknown config key " + text.replace("'", "").replace("\n", ". ")
+        text += (
+            "" if "mean" in text else "; a section the recipe lacks is given whole, as --config.a=\"{'b': 1}\" is"
+        )
     raised = re.findall(r"^\s*(?:[\w.]+)Error: (.+)$", text, flags=re.MULTILINE)  # a recipe's error inside absl's
     lines = [line.strip(" '\"\\") for line in (raised[-1] if raised else text).replace("\\n", "\n").splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("Pass --help"))[:400]

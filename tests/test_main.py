@@ -38,7 +38,10 @@ WRONG = {
     "config key": (["--config.train.optmizer.lr=1"], "Did you mean \"optimizer\""),
     "recipe option": (["--config=configs/vplr.py:nett=r50"], "did you mean 'net'"),
     "preset": (["--config=configs/vplr.py:camvd"], "did you mean 'camvid'"),
-    "recipe": (["--config=configs/vpl.py"], "configs/vpl.py"),
+    "recipe": (["--config=configs/vpl.py"], "there is no recipe configs/vpl.py; did you mean configs/vplr.py?"),
+    "new section": (["--config.train.extra.split=x"], "a section the recipe lacks is given whole"),
+    "later stage": (["--config.evaluate.protocol=sngle"], "Did you mean 'single'"),
+    "input of a stage": (["--config.evaluate.checkpoint=trian"], "Did you mean 'train'"),
     "type": (["--config.train.batch_size=many"], "train.batch_size=many"),
     "flag": (["--wrkdir=x"], "workdir"),
     "stage": ([DEBUG, "--stage=trian"], "Did you mean 'train'"),
@@ -59,6 +62,17 @@ WRONG = {
 def test_one_sentence(case, tmp_path, street_dir):
     flags, words = WRONG[case]
     assert words.lower() in error_of(main(tmp_path, street_dir, *flags)).lower()
+
+
+def test_the_command_line_goes_before_the_recipe(tmp_path, street_dir):
+    """Options of the sampler, the optimizer and the length that the recipe names give way, and a new one is taken."""
+    sampler = ["--config.train.sampler.kind=uniform", "--config.train.optimizer.name=adamw"]
+    flags = [*sampler, "--config.train.total_epochs=1", "--config.train.model.options.aux=True"]
+    run = main(tmp_path, street_dir, DEBUG, *flags, "--stage=train")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "train.sampler.tile=64 of the recipe gives way to --config.train.sampler.kind=uniform" in run.stdout
+    assert "train.optimizer.options.momentum=0.9 of the recipe gives way" in run.stdout
+    assert "train.total_steps=3 of the recipe gives way to --config.train.total_epochs" in run.stdout
 
 
 def test_the_cpu_can_be_cut_into_devices(tmp_path, street_dir):
