@@ -12,8 +12,8 @@ stage writes compare/table.md, table.csv, classes.csv and curves.png: mean and s
 k: how far labels are carried, +-k. rows: METHOD_MODE; METHOD is reconstruction, prediction, flow; MODE is jp (the
 carried image) or lp (the real frame). relaxed: the rows that are also trained with label relaxation, as is the
 baseline. seeds: how many. every: keep one of so many labels, 0 or 1 = all. accumulated: show all frames within k.
-steps: of each training, the same for all; 0: as many as the preset has without carried frames. frames: as in vplr.py.
-Results: docs/propagation.md.
+steps: of each training, the same for all; 0: as many as the preset has without carried frames. crop: HEIGHTxWIDTH.
+The others are those of vplr.py. Results: docs/propagation.md.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,8 @@ PRESETS = {
     "kitti": (0, 0, "1+3", 16, "rnx50"),
 }
 ROWS = "prediction_lp+prediction_jp+reconstruction_jp+flow_jp"  # table 2, and figure 5b
-SHIPPED = ("rows=reconstruction_jp,k=1,seeds=1", "camvid,net=efficientnet,rows=flow_lp,relaxed=,k=1,seeds=1")
+SHIPPED = ("rows=reconstruction_jp,k=1,seeds=1", "camvid,net=fastscnn,rows=flow_lp,relaxed=,k=1,seeds=1")
+SLOW = SHIPPED[:1]  # debug runs that take more than a minute
 
 
 def get_config(arg=None):
@@ -45,6 +46,7 @@ def get_config(arg=None):
         every=-1,
         steps=-1,
         batch=0,
+        crop="",
         frames="",
         accumulated=False,
         debug=False,
@@ -61,6 +63,8 @@ def get_config(arg=None):
     config = recipe(base)
     if arg.preset == "camvid" and not arg.frames:
         camvid_video(config)
+    if arg.crop:
+        config.train.crop.size = tuple(read_number("crop", text) for text in arg.crop.split("x"))
     if every > 1:
         config.dataset.train = f"{config.dataset.train}::{every}"  # all frames stay, one of `every` labels
     first = config.copy_and_resolve_references()
@@ -88,7 +92,10 @@ def get_config(arg=None):
     config.compare.title = (
         f"{config.dataset.name} {config.dataset.train}, scores on {config.dataset[first.evaluate.split]}"
     )
-    config.stages = (*config.stages, "compare")
+    runs = [name for name in config.stages if "seed" in config[name] or name.startswith("evaluate")]
+    shared = [name for name in config.stages if name not in runs]
+    runs = [name for seed in range(arg.seeds) for name in runs if name.endswith(f"_seed{seed}")]  # all of a seed first
+    config.stages = (*shared, *runs, "compare")
     return common.shrink(config) if arg.debug else config
 
 

@@ -124,6 +124,7 @@ def test_grid_of_the_ablation():
         ("k=0", "holds '0'"),
         ("rows=recon_jp", "did you mean"),
         ("rows=flow_xp", "unknown mode"),
+        ("crop=64xa", "crop holds 'a'"),
         ("seeds=0", "must be 1 or more"),
         ("own", "unknown preset"),
     ],
