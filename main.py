@@ -32,7 +32,6 @@ def main(argv: list[str]) -> None:
     from segjax.ops.host_memory import reuse_freed_memory
 
     reuse_freed_memory()  # before jax starts its threads
-
     import jax
 
     from segjax import parallel
@@ -83,9 +82,7 @@ def _sentence(error: Exception) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, (KeyError, AttributeError)):
         text = "unknown config key " + text.replace("'", "").replace("\n", ". ")
-        text += (
-            "" if "mean" in text else "; a section the recipe lacks is given whole, as --config.a=\"{'b': 1}\" is"
-        )
+        text += "" if "mean" in text else "; a section the recipe lacks is given whole, as --config.a=\"{'b': 1}\" is"
     raised = re.findall(r"^\s*(?:[\w.]+)Error: (.+)$", text, flags=re.MULTILINE)  # a recipe's error inside absl's
     lines = [line.strip(" '\"\\") for line in (raised[-1] if raised else text).replace("\\n", "\n").splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("Pass --help"))[:400]
