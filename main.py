@@ -32,7 +32,6 @@ def main(argv: list[str]) -> None:
     from segjax.ops.host_memory import reuse_freed_memory
 
     reuse_freed_memory()  # before jax starts its threads
-
     import jax
 
     from segjax import parallel

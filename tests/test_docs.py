@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from configs import common
 from segjax import cli
+from tests.config_tools import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,19 +58,16 @@ def test_command_lines(code):
 def check_main(words: list[str]) -> None:
     import main  # noqa: F401 (defines the flags)
 
-    config = None
+    recipe, keys = "configs/vplr.py", []
     for word in words:
         name, _, value = word.removeprefix("--").partition("=")
         if name.startswith("config."):
-            node = config
-            for key in name.split(".")[1:]:
-                assert key in node, word
-                node = node[key]
+            keys.append(word)
             continue
         assert name in flags.FLAGS, word
         if name == "config":
-            path, _, arg = value.partition(":")
-            config = common.load(ROOT / path).get_config(arg or None)
+            recipe = value
+    assert read_config(recipe, *keys).stages
 
 
 def test_links_lead_somewhere():

@@ -3,30 +3,21 @@
 from pathlib import Path
 
 import pytest
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from configs import common
 from segjax.errors import UserError, did_you_mean
 from segjax.stages import build
-from segjax.stages.choices import check_choices, find_choices, give_way
-from segjax.stages.recipe import check_inputs, check_recipe
+from segjax.stages.choices import check_choices, find_choices
+from segjax.stages.recipe import check_inputs
+from tests.config_tools import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common"))
 
 
 def read(*words: str, recipe: str = "configs/vplr.py"):
-    """The config of a command line, as main.py reads it and the stages get it."""
-    values = flags.FlagValues()
-    argv = ["main.py", f"--config={ROOT / recipe}", *words]
-    config_flags.DEFINE_config_file(
-        "config", flag_values=values, lock_config=False, accept_new_attributes=True, sys_argv=argv
-    )
-    values(argv)
-    give_way(values.config, config_flags.get_override_values(values["config"]))
-    check_recipe(values.config)
-    return values.config
+    return read_config(recipe, *words)
 
 
 NAMES = {

@@ -56,9 +56,12 @@ def test_same_loss_gradients_and_statistics_as_one_device(one_device, axes):
 def test_fastscnn_on_8_devices():
     """The gradient of a deep network in float32 is only as exact as float32: its parity tolerance is 6e-3."""
     options = {"name": "fastscnn", "loss": "relaxed_cross_entropy"}
-    (gradient, *rest), (wanted, *wanted_rest) = run({"data": 8}, **options), run({"data": 1}, **options)
-    assert_close(rest, wanted_rest, 1e-5)
-    assert_close([gradient], [wanted], 1e-3)
+    got, wanted = run({"data": 8}, **options), run({"data": 1}, **options)
+    # the norm of the gradient can differ as much as the gradient itself does: 3e-5 of it with jax 0.12
+    norm, wanted_norm = (result[2].pop("grad_norm") for result in (got, wanted))
+    assert abs(norm - wanted_norm) <= 1e-3 * wanted_norm
+    assert_close(got[1:], wanted[1:], 1e-5)
+    assert_close(got[:1], wanted[:1], 1e-3)
 
 
 def test_two_processes_with_two_devices_each(one_device, tmp_path):
