@@ -34,11 +34,10 @@ def describe(parser: argparse.ArgumentParser) -> None:
         metavar="GREY",
         help="ignore what differs by more (off)",
     )
-    add("--cut-histogram", type=values.not_negative, default=0.35, metavar="SHARE", help="colours that change in a cut")
+    add("--cut-histogram", type=values.not_negative, metavar="SHARE", help="colours that change in a cut; 0: off")
     add(
         "--cut-residual",
         type=values.not_negative,
-        default=20.0,
         metavar="GREY",
         help="grey levels after motion; 0: off",
     )
@@ -61,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
             steps=arguments.steps,
             checkpoint=arguments.checkpoint,
             progress=progress,
-            **{name: getattr(arguments, name) for name in names},
+            **{name: value for name in names if (value := getattr(arguments, name)) is not None},
         )
     print(f"{report['labels']} labels of {report['frames']} frames; {report['method']} ({report['model']})")
     for line in [*describe(report), *report["ended"], *report["problems"]]:
