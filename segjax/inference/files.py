@@ -28,7 +28,7 @@ class FilesReport:
     """What `predict_files` did.
 
     images: frames predicted. seconds: wall time, the first compilation included. sizes: (h, w) -> frames.
-    problems: inputs that could not be predicted, one sentence each. outputs: what was written, one folder or video each.
+    problems: inputs that could not be predicted, a sentence each. outputs: what was written, one folder or video each.
     """
 
     images: int
@@ -102,7 +102,7 @@ def predict_files(
                         try:
                             started = group, run(group)
                         except UserError as error:  # this network cannot take images of this size
-                            problems += [f"{frame.name}: {error}" for frame in group]
+                            problems.extend(f"{frame.name}: {error}" for frame in group)
                             continue
                         if running:
                             save(*running)
