@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     import jax
 
     from segjax import parallel
-    from segjax.errors import UserError
+    from segjax.errors import UserError, explain
     from segjax.stages import run_recipe
     from segjax.training.interrupt import Interrupted
     from segjax.training.logging import setup_logging
@@ -56,8 +56,8 @@ def main(argv: list[str]) -> None:
         recipe = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
         run_recipe(CONFIG.value, workdir=WORKDIR.value or f"runs/{recipe}", only=STAGE.value, overrides=overrides)
-    except UserError as error:
-        _fail(str(error))
+    except (UserError, OSError, KeyboardInterrupt) as error:
+        _fail(*explain(error))
     except Interrupted as stop:
         print(f"main.py: {stop}; the same command goes on from there", file=sys.stderr)
         sys.exit(stop.exit_code)
@@ -88,9 +88,9 @@ def _sentence(error: Exception) -> str:
     return " ".join(line for line in lines if line and not line.startswith("Pass --help"))[:400]
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str, code: int = 2) -> None:
     print(f"main.py: error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

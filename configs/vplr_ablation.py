@@ -143,7 +143,7 @@ def add_runs(config, first, name, loss, extra, steps, seeds):
         train, evaluate = stages.train, stages.evaluate
         train.seed = seed
         if loss == "plain":
-            train.loss.main.update(name="cross_entropy", options=ConfigDict())
+            train.loss.main.name, train.loss.main.options = "cross_entropy", ConfigDict()
         if extra:
             train.extra = extra
         equal_work(train, steps, copies=1 + 2 * len(extra.get("steps", ())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -23,3 +24,17 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Choose one of: {', '.join(options)}."
+
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR}
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """(sentence, exit code) of an error that a user or the disk can cause, ctrl-C included; raises any other again."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on with what is not done yet", 130
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        return f"{error.filename or 'a file'} cannot be read or written: {error.strerror}; what is done is kept.", 2
+    if isinstance(error, UserError):
+        return str(error), 2
+    raise error

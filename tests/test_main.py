@@ -1,7 +1,9 @@
 """What main.py says when something is wrong: one sentence, exit code 2, no traceback, nothing lost."""
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+from segjax.errors import UserError, explain
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,6 +77,35 @@ def test_the_command_line_goes_before_the_recipe(tmp_path, street_dir):
     assert "train.sampler.tile=64 of the recipe gives way to --config.train.sampler.kind=uniform" in run.stdout
     assert "train.optimizer.options.momentum=0.9 of the recipe gives way" in run.stdout
     assert "train.total_steps=3 of the recipe gives way to --config.train.total_epochs" in run.stdout
+
+
+def test_ctrl_c_before_training_is_one_sentence(tmp_path, street_dir):
+    """While the data is read and the step is compiled; in training it saves first (test_faults.py)."""
+    environment = {
+        **os.environ,
+        "SEGJAX_DATA_DIR": str(street_dir),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_COMPILATION_CACHE": "0",
+    }
+    command = [sys.executable, "-u", "main.py", f"--workdir={tmp_path}", DEBUG]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert any("stage train:" in line for line in run.stdout)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=300)
+    assert run.returncode == 130 and "Traceback" not in errors
+    assert "main.py: error: interrupted" in errors
+
+
+def test_the_disk_and_the_user_are_told_and_bugs_are_not():
+    assert explain(UserError("no")) == ("no", 2)
+    sentence, code = explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/report.json"))
+    assert code == 2 and sentence.startswith("/runs/report.json cannot be read or written: No space left")
+    assert explain(KeyboardInterrupt())[1] == 130
+    for bug in (ValueError("x"), FileNotFoundError(errno.ENOENT, "missing", "x")):
+        with pytest.raises(type(bug)):
+            explain(bug)
 
 
 def test_the_cpu_can_be_cut_into_devices(tmp_path, street_dir):
