@@ -87,7 +87,9 @@ def test_ctrl_c_before_training_is_one_sentence(tmp_path, street_dir):
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_COMPILATION_CACHE": "0",
     }
-    command = [sys.executable, "-u", "main.py", f"--workdir={tmp_path}", DEBUG]
+    # seconds of compiling, and no early end where the test gets little of the CPU
+    large = ["--config.train.crop.size=(512,1024)", "--config.train.total_steps=1000"]
+    command = [sys.executable, "-u", "main.py", f"--workdir={tmp_path}", DEBUG, *large]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:

@@ -56,8 +56,8 @@ def test_same_loss_gradients_and_statistics_as_one_device(one_device, axes):
 def test_fastscnn_on_8_devices():
     """The gradient of a deep network in float32 is only as exact as float32: its parity tolerance is 6e-3.
 
-    With every array in float64 the gradients of this step on 1 and 8 devices differ by 1e-14 of their norm, the loss and
-    the norm by 1e-16: it is the order of the sums.
+    With every array in float64 the gradients of this step on 1 and 8 devices differ by 1e-14 of their norm, the loss
+    and the norm by 1e-16: it is the order of the sums.
     """
     options = {"name": "fastscnn", "loss": "relaxed_cross_entropy"}
     got, wanted = run({"data": 8}, **options), run({"data": 1}, **options)
