@@ -36,7 +36,7 @@ def error_of(run: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
-DEBUG = "--config=configs/vplr.py:debug"
+DEBUG = "--config=configs/vplr.py:propagate=none,debug"
 
 WRONG = {
     "config key": (["--config.train.optmizer.lr=1"], "Did you mean \"optimizer\""),

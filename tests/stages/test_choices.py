@@ -61,7 +61,7 @@ def test_losses_and_durations_give_way():
 
 
 def test_another_data_set_takes_no_options_of_the_first():
-    config = read("--config.dataset.name=camvid", recipe="configs/vplr.py:debug")
+    config = read("--config.dataset.name=camvid", recipe="configs/vplr.py:propagate=none,debug")
     assert config.dataset.options.to_dict() == {}
 
 

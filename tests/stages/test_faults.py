@@ -27,7 +27,7 @@ def command(workdir: Path, *extra: str) -> list[str]:
     return [
         sys.executable,
         "main.py",
-        "--config=configs/vplr.py:debug",
+        "--config=configs/vplr.py:propagate=none,debug",
         f"--workdir={workdir}",
         "--stage=train",
         *(f"--config.{key}={value}" for key, value in overrides.items()),

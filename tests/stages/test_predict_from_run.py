@@ -22,7 +22,8 @@ def test_a_run_predicts_images(tmp_path, street_dir):
             [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
         )
 
-    run = start("main.py", "--config=configs/vplr.py:debug", f"--workdir={tmp_path / 'run'}", "--stage=train")
+    recipe = "--config=configs/vplr.py:propagate=none,debug"
+    run = start("main.py", recipe, f"--workdir={tmp_path / 'run'}", "--stage=train")
     assert run.returncode == 0, run.stderr[-2000:]
     options = dict(height=64, width=128, train=2, validation=1, test=1, frames=6)
     image = open_source("synthetic_street", "test", data_dir=street_dir, builder_options=options)[0].image
