@@ -43,7 +43,7 @@ WRONG = {
     "recipe option": (["--config=configs/vplr.py:nett=r50"], "did you mean 'net'"),
     "preset": (["--config=configs/vplr.py:camvd"], "did you mean 'camvid'"),
     "recipe": (["--config=configs/vpl.py"], "there is no recipe configs/vpl.py; did you mean configs/vplr.py?"),
-    "new section": (["--config.train.extra.split=x"], "a section the recipe lacks is given whole"),
+    "new section": ([DEBUG, "--config.train.extra.split=x"], "a section the recipe lacks is given whole"),
     "later stage": (["--config.evaluate.protocol=sngle"], "Did you mean 'single'"),
     "input of a stage": (["--config.evaluate.checkpoint=trian"], "Did you mean 'train'"),
     "type": (["--config.train.batch_size=many"], "train.batch_size=many"),
