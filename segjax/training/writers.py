@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import logging
 import math
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,9 +40,8 @@ def open_writers(folder: str | Path, *, start_step: int) -> list[Writer]:
         return []
     folder = Path(folder)
     writers: list[Writer] = [JsonLines(folder / "metrics.jsonl", start_step=start_step)]
-    module = _tensorboard_module()
-    if module is not None:
-        writers.append(TensorBoard(folder / "events", start_step=start_step, module=module))
+    if _has_tensorboard():
+        writers.append(TensorBoard(folder / "events", start_step=start_step))
     return writers
 
 
@@ -90,26 +91,65 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Event files for `tensorboard --logdir`; names are kind/name."""
+    """Event files for `tensorboard --logdir`; names are kind/name. A full disk ends them, with a warning.
 
-    def __init__(self, folder: str | Path, *, start_step: int = 0, module: Any = None):
-        module = module or _tensorboard_module()
-        # TensorBoard hides what earlier files hold from purge_step on
-        purge = start_step + 1 if Path(folder).is_dir() else None
-        self._writer = module.SummaryWriter(str(folder), purge_step=purge, flush_secs=30)
+    Events are written here and now: the thread that tensorboardX's own writer has for it dies of the first error, and
+    then its queue fills up and the training waits for it forever.
+    """
+
+    FLUSH_SECONDS = 30.0
+
+    def __init__(self, folder: str | Path, *, start_step: int = 0):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        self.path, self._file, self._flushed = Path(folder), None, time.monotonic()
+        goes_on = self.path.is_dir()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._file = EventsWriter(str(self.path / "events"))
+        except OSError as error:
+            self._give_up(error)
+        if goes_on:  # TensorBoard hides what earlier files hold from this step on
+            self._add(step=start_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Adds one scalar per value."""
+        from tensorboardX.summary import scalar
+
         for name, value in values.items():
-            self._writer.add_scalar(f"{kind}/{name}", float(value), int(step))
+            self._add(step=int(step), summary=scalar(f"{kind}/{name}", float(value)))
+        if time.monotonic() - self._flushed > self.FLUSH_SECONDS:
+            self.flush()
 
     def flush(self) -> None:
-        """Writes out what is queued."""
-        self._writer.flush()
+        """Everything written so far is on disk afterwards."""
+        self._flushed = time.monotonic()
+        if self._file is not None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                self._give_up(error)
 
     def close(self) -> None:
-        """Writes out what is queued and closes the file."""
-        self._writer.close()
+        """Writes out what is left and closes the file."""
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _add(self, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        if self._file is not None:
+            try:
+                self._file.write_event(Event(wall_time=time.time(), **content))
+            except OSError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        log.warning("no more events in %s: %s", self.path, error.strerror or error)
+        self._file = None
 
 
 def read_entries(path: str | Path, kind: str | None = None) -> list[dict[str, Any]]:
@@ -140,10 +180,8 @@ def _number(value: float) -> float | int | None:
 
 
 @functools.cache
-def _tensorboard_module() -> Any | None:
-    try:
-        import tensorboardX
-    except ImportError:
+def _has_tensorboard() -> bool:
+    if importlib.util.find_spec("tensorboardX") is None:
         log.warning("tensorboardX is not installed: numbers go to metrics.jsonl only (pip install tensorboardX)")
-        return None
-    return tensorboardX
+        return False
+    return True

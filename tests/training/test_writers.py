@@ -1,7 +1,6 @@
 import json
 import logging
 import struct
-import sys
 
 import jax
 import pytest
@@ -74,17 +73,19 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     assert "no more metrics" in caplog.text
 
 
-def scalars(folder):
-    """(step, tag, value) of all event files, read from the records themselves: length, crc, proto, crc."""
-    found = []
+def events(folder):
+    """All events, read from the records themselves: length, crc, proto, crc."""
     for path in sorted(folder.iterdir()):
         data, place = path.read_bytes(), 0
         while place < len(data):
             (length,) = struct.unpack_from("<Q", data, place)
-            event = Event.FromString(data[place + 12 : place + 12 + length])
-            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            yield Event.FromString(data[place + 12 : place + 12 + length])
             place += 16 + length
-    return found
+
+
+def scalars(folder):
+    """(step, tag, value) of all event files."""
+    return [(event.step, value.tag, value.simple_value) for event in events(folder) for value in event.summary.value]
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
@@ -94,6 +95,38 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
     writer.flush()
     writer.close()
     assert scalars(tmp_path / "events") == [(3, "train/loss", 0.5), (3, "train/lr", 0.25), (4, "eval/miou", 0.75)]
+
+
+def test_a_resumed_run_hides_what_comes_after_it(tmp_path):
+    for start in (0, 4):
+        writer = TensorBoard(tmp_path / str(start), start_step=start)
+        writer.close()
+    (first,) = (tmp_path / "0").iterdir()
+    first.rename(first.with_name("events.first"))
+    TensorBoard(tmp_path / "0", start_step=4).close()
+    assert [event.step for event in events(tmp_path / "0") if event.HasField("session_log")] == [5]
+    assert not [event for event in events(tmp_path / "4") if event.HasField("session_log")]
+
+
+def test_a_full_disk_ends_the_events_and_not_the_run(tmp_path, caplog):
+    """With the thread of tensorboardX's own writer the eleventh event would wait forever."""
+    writer = TensorBoard(tmp_path / "events")
+    writer._file._py_recordio_writer._writer = open("/dev/full", "wb")  # noqa: SIM115
+    with caplog.at_level(logging.WARNING, "segjax"):
+        for step in range(40):
+            writer.write(step, "train", {"loss": 1.0})
+            writer.flush()
+    writer.close()
+    assert caplog.text.count("No space left on device") == 1
+
+
+def test_a_folder_without_events_is_a_warning(tmp_path, caplog):
+    (tmp_path / "events").write_text("")
+    with caplog.at_level(logging.WARNING, "segjax"):
+        writer = TensorBoard(tmp_path / "events")
+        writer.write(1, "train", {"loss": 1.0})
+        writer.close()
+    assert caplog.text.count("no more events") == 1
 
 
 def test_process_0_writes_and_others_do_not(tmp_path, monkeypatch):
@@ -107,11 +140,11 @@ def test_process_0_writes_and_others_do_not(tmp_path, monkeypatch):
 
 
 def test_without_tensorboardx_one_line_says_so(tmp_path, monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    writers._tensorboard_module.cache_clear()
+    monkeypatch.setattr(writers.importlib.util, "find_spec", lambda name: None)
+    writers._has_tensorboard.cache_clear()
     with caplog.at_level(logging.WARNING, "segjax"):
         for _ in range(2):
             (only,) = open_writers(tmp_path, start_step=0)
             only.close()
-    writers._tensorboard_module.cache_clear()
+    writers._has_tensorboard.cache_clear()
     assert caplog.text.count("tensorboardX is not installed") == 1
