@@ -84,7 +84,10 @@ def _check_blur(settings: Mapping[str, Any]) -> tuple[tuple[float, float] | None
             raise UserError(f"augment.blur has no {name!r}.{did_you_mean(name, ('sigma', 'probability'))}")
     if not settings:
         return None, 0.0
-    low, high = settings.get("sigma", (0.15, 1.3))
+    sigma = settings.get("sigma", (0.15, 1.3))
+    if not isinstance(sigma, (tuple, list)) or len(sigma) != 2:
+        raise UserError(f"augment.blur.sigma={sigma!r} must be two pixel widths, from and to, such as (0.15, 1.3).")
+    low, high = sigma
     probability = float(settings.get("probability", 1.0))
     if not 0.0 <= low <= high:
         raise UserError(

@@ -4,7 +4,7 @@ from segjax.inference.clips import Frame, Images, Video, open_clips
 from segjax.inference.evaluate import Evaluation, ImageScore, evaluate
 from segjax.inference.extra_scores import ExtraScores, describe_scores, plain_scores
 from segjax.inference.files import FilesReport, predict_files
-from segjax.inference.predict import predict, predictor, tile_starts
+from segjax.inference.predict import check_views, predict, predictor, tile_starts
 from segjax.inference.protocols import PROTOCOLS, find_protocol
 from segjax.inference.report import class_table, print_scores, worst_sheet, write_report
 
@@ -17,6 +17,7 @@ __all__ = [
     "ImageScore",
     "Images",
     "Video",
+    "check_views",
     "class_table",
     "describe_scores",
     "evaluate",

@@ -8,6 +8,7 @@ in a `lax.scan`, so the network is compiled once per scale and memory does not g
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -73,18 +74,11 @@ def predict(
     image size compiles once. Source: Zhu et al., CVPR 2019 (VPLR), sliding evaluation, with a count map that is right.
     Raises UserError for impossible settings, and for images that are not finite, unless they are being traced.
     """
-    scales = tuple(float(s) for s in scales)
-    if not scales or min(scales) <= 0:
-        raise UserError(f"scales={scales} must hold at least one number, all above 0.")
-    if not 0 <= overlap < 1:
-        raise UserError(f"overlap={overlap} must be 0 or more and below 1.")
-    if window is not None and (len(window) != 2 or min(window) < 1):
-        raise UserError(f"window={window} must be two positive numbers (height, width).")
+    check_views(scales=scales, window=window, overlap=overlap, average=average, multiple=multiple, base_size=base_size)
     if images.ndim != 4:
         raise UserError(f"images of shape {images.shape} are no batch; give (batch, height, width, 3).")
-    if average not in ("logits", "probabilities"):
-        raise UserError(f"average={average!r} must be 'logits' or 'probabilities'.")
     check_finite(images)
+    scales = tuple(float(s) for s in scales)
 
     full_size = tuple(images.shape[1:3])
     if base_size is not None:
@@ -106,6 +100,37 @@ def predict(
             total, count = total + jax.nn.softmax(logits), count + 1
     total = total / count
     return total if size == full_size else ops.resize(total, full_size, method="nearest")
+
+
+def check_views(
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: tuple[int, int] | None = None,
+    overlap: float = 1 / 3,
+    average: Average = "logits",
+    multiple: int = 1,
+    base_size: tuple[int, int] | None = None,
+) -> None:
+    """Raises UserError for options of `predict` that no image could be predicted with."""
+    if isinstance(scales, (str, float, int)) or not scales or not all(_number(s) and 0 < s < math.inf for s in scales):
+        raise UserError(f"scales={scales!r} must hold at least one number, all above 0.")
+    if not isinstance(flip, bool):
+        raise UserError(f"flip={flip!r} must be True or False.")
+    if not _number(overlap) or not 0 <= overlap < 1:
+        raise UserError(f"overlap={overlap!r} must be a number of 0 or more and below 1.")
+    for name, size in (("window", window), ("base_size", base_size)):
+        pair = isinstance(size, (tuple, list)) and len(size) == 2
+        if size is not None and not (pair and all(isinstance(n, numbers.Integral) and n > 0 for n in size)):
+            raise UserError(f"{name}={size!r} must be two whole numbers above 0, (height, width).")
+    if not isinstance(multiple, numbers.Integral) or multiple < 1:
+        raise UserError(f"multiple={multiple!r} must be a whole number of 1 or more.")
+    if average not in ("logits", "probabilities"):
+        raise UserError(f"average={average!r} must be 'logits' or 'probabilities'.")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: float, flip: bool) -> jax.Array:

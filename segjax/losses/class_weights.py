@@ -27,6 +27,8 @@ def histogram_weights(counts: Array, upper_bound: float, *, void: Array | float 
 
 def check_weights(class_weights: Sequence[float] | Array | None, upper_bound: float, labels: Array, num_classes: int):
     """class_weights as float32 (k,) or (..., k), or None; UserError where they cannot belong to these labels."""
+    if not upper_bound >= 0:
+        raise UserError(f"upper_bound={upper_bound!r} must be 0 (no weights by the histogram) or more.")
     if class_weights is None:
         return None
     if upper_bound:

@@ -59,7 +59,7 @@ def relaxed_cross_entropy(
     Raises UserError for an unknown mode, or weights, classes or images_per_device that do not fit.
     """
     k = logits.shape[-1]
-    _check(mode, strict_classes, k, images_per_device)
+    _check(mode, window, strict_classes, k, images_per_device)
     weights = check_weights(class_weights, upper_bound, labels, k)
     strict_classes = tuple(sorted(set(strict_classes)))
     relax = None if off_epoch is None else jnp.asarray(epoch) <= off_epoch
@@ -124,7 +124,9 @@ def _total_weight(weights, sets, sizes) -> jax.Array:
     return sum(has_class(sets, c).astype(jnp.float32) * weight_of_class(weights, c) for c in range(weights.shape[-1]))
 
 
-def _check(mode, strict_classes, k, images_per_device):
+def _check(mode, window, strict_classes, k, images_per_device):
+    if not isinstance(window, int) or window < 1 or window % 2 == 0:
+        raise UserError(f"relaxed_cross_entropy window={window!r} must be the odd side of a square, such as 3.")
     if mode not in MODES:
         raise UserError(f"relaxed_cross_entropy mode={mode!r} is not known.{did_you_mean(mode, MODES)}")
     wrong = sorted(c for c in strict_classes if not 0 <= c < k)

@@ -11,7 +11,7 @@ import jax
 from segjax import data, inference, metrics, parallel
 from segjax.errors import UserError
 from segjax.stages import build, scoring
-from segjax.stages.settings import check_keys, plain
+from segjax.stages.settings import check_keys, check_numbers, plain
 from segjax.training.checkpoints import load_for_inference
 
 log = logging.getLogger("segjax")
@@ -82,10 +82,12 @@ def check(settings: Mapping[str, Any], *, where: str) -> None:
     """Raises UserError for keys and names that are not known; reads no data."""
     check_keys(settings, {*KEYS, *VIEWS}, where=where, required=("checkpoint", "split"))
     check_keys(settings.get("mesh", {}), ("data", "space"), where=f"{where}.mesh")
+    check_numbers(settings, ("batch_size",), where=where, low=1)
+    check_numbers(settings, ("limit", "worst"), where=where, low=0)
     build.compute_dtype(settings.get("dtype", "auto"))
     if settings.get("benchmark"):
         metrics.find_rule(settings["benchmark"])
-    views(settings)
+    inference.check_views(**views(settings))
 
 
 def extra_scores(

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from segjax import data
-from segjax.data.chains import Chain, FrameTable, find_chains
+from segjax.data.chains import INPUTS, Chain, FrameTable, find_chains
 from segjax.data.image_files import encode_png
 from segjax.data.label_map import LabelMap
 from segjax.data.propagated import MODES, PROVENANCE, provenance_file, with_ignored
@@ -31,7 +31,7 @@ from segjax.inference.propagation_report import describe, merge, propagation_she
 from segjax.inference.writers import write_png
 from segjax.stages import build
 from segjax.stages.motion import flow_of, open_flow, open_video_network
-from segjax.stages.settings import check_keys, choose, config_hash, plain
+from segjax.stages.settings import check_keys, check_numbers, choose, config_hash, plain
 from segjax.training.checkpoints import fingerprint
 
 log = logging.getLogger("segjax")
@@ -154,7 +154,12 @@ def check(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     """All options. Raises UserError for keys and names that are not known; reads no data."""
     check_keys(settings, {"kind", "dataset", *DEFAULTS}, where=where)
     options = {**DEFAULTS, **{key: value for key, value in plain(settings).items() if key in DEFAULTS}}
+    check_numbers(options, ("steps", "batch_size", "shard_frames"), where=where, low=1)
+    check_numbers(options, ("frame_step", "limit", "sheet_rows"), where=where, low=0)
+    limits = ("max_cycle_error", "max_image_error", "cut_histogram", "cut_residual")
+    check_numbers(options, limits, where=where, low=0, whole=False)
     choose(METHODS, options["method"], where=f"{where}.method")
+    choose(dict.fromkeys(INPUTS), options["inputs"], where=f"{where}.inputs")
     choose(dict.fromkeys(RGB_WARPS), options["rgb_warp"], where=f"{where}.rgb_warp")
     for mode in options["modes"]:
         choose(dict.fromkeys(MODES), mode, where=f"{where}.modes")
@@ -177,8 +182,6 @@ def chain_groups(source: data.Source, options: Mapping[str, Any], *, needs_befor
         count = min(options["limit"], len(frames))
         frames = [frames[i * len(frames) // count] for i in range(count)]
     size = options["shard_frames"]
-    if size < 1:
-        raise UserError(f"propagate.shard_frames={size} must be 1 or more, the labelled frames that share a file.")
     shard_of = {frame: number // size for number, frame in enumerate(frames)}
     groups: list[list[Chain]] = [[] for _ in range(-(-len(frames) // size))]
     for chain in chains:
@@ -255,6 +258,8 @@ def example(
 
 def write_sheets(directory: Path, source: data.Source, options: Mapping[str, Any], folder: Path) -> None:
     """One sheet per signed step: real | carried image | carried label | ignored, of a few frames far apart."""
+    if not options["sheet_rows"]:
+        return
     mode = options["modes"][0]
     found = data.TfdsSource(directory, mode)
     with np.load(directory / provenance_file(mode)) as arrays:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 from segjax.errors import UserError, did_you_mean
 from segjax.stages import compare, evaluate, propagate, train, train_video
@@ -63,7 +64,7 @@ def run_recipe(
     Raises UserError for a config that is wrong, or that is not the one a finished stage was run with.
     """
     workdir = Path(workdir).resolve()
-    stages = tuple(config.stages)
+    stages = stage_names(config)
     if only is not None and only not in stages:
         raise UserError(f"--stage={only} is not a stage of this recipe.{did_you_mean(only, stages)}")
     give_way(config, overrides)
@@ -112,13 +113,20 @@ def run_recipe(
         }
         _write_json(context.folder / "report.json", reports[name])
         _write_json(workdir / "report.json", reports)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"report of {name}")  # the next stage of any process may read it
     return reports
 
 
 def check_recipe(config: Any) -> None:
-    """Raises UserError for keys, names and options that no stage knows, and for keys that are missing."""
-    stages = tuple(config.stages)
-    check_keys(config, {"seed", "stages", "dataset", *stages}, where="config", required=("seed", "dataset", *stages))
+    """Raises UserError for keys, names and options that no stage knows, and for keys that are missing.
+
+    A section of a stage that `stages` does not list stands by.
+    """
+    stages = stage_names(config)
+    idle = [key for key in config if "kind" in (config[key] if hasattr(config[key], "keys") else ())]
+    known = {"seed", "stages", "dataset", *stages, *idle}
+    check_keys(config, known, where="config", required=("seed", "dataset", *stages))
     check_dataset(config.dataset, where="dataset")
     for name in stages:
         settings = _without_seed(config[name])
@@ -127,6 +135,14 @@ def check_recipe(config: Any) -> None:
         check_choices(settings, where=name)
         if kind in CHECKS:
             CHECKS[kind](settings, where=name)
+
+
+def stage_names(config: Any) -> tuple[str, ...]:
+    """config.stages; UserError unless it lists names."""
+    stages = config.get("stages")
+    if not stages or not isinstance(stages, (tuple, list)) or not all(isinstance(name, str) for name in stages):
+        raise UserError(f"config key stages={stages!r} must list the stages to run, such as ('train', 'evaluate').")
+    return tuple(stages)
 
 
 def _without_seed(stage: Mapping[str, Any]) -> dict[str, Any]:

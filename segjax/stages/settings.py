@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -58,6 +60,25 @@ def check_keys(config: Mapping[str, Any], allowed: Iterable[str], *, where: str,
     for key in required:
         if key not in config:
             raise UserError(f"config key {where}.{key} is missing.")
+
+
+def check_numbers(
+    config: Mapping[str, Any],
+    keys: Iterable[str],
+    *,
+    where: str,
+    low: float,
+    below: float = math.inf,
+    whole: bool = True,
+) -> None:
+    """Raises UserError unless each of the keys that the config has is a number (whole or not) in low <= x < below."""
+    kind = numbers.Integral if whole else numbers.Real
+    for key in keys:
+        value = config.get(key)
+        if value is None or (isinstance(value, kind) and not isinstance(value, bool) and low <= value < below):
+            continue
+        limits = f"{low:g} or more" + ("" if below == math.inf else f" and below {below:g}")
+        raise UserError(f"config key {where}.{key}={value!r} must be a {'whole ' if whole else ''}number, {limits}.")
 
 
 def options_of(

@@ -24,7 +24,8 @@ from segjax.training.loop import Events
 class Timetable:
     """The run as data; every process has the same.
 
-    scale_range: factors images are enlarged by. sizes: (n, 2) height, width of the source's images.
+    scale_range: factors images are enlarged by. sizes: (n, 2) height, width of the source's images. examples_per_step:
+    the mean over the run, with what a last batch leaves out of an epoch.
     """
 
     plan: data.EpochPlan
@@ -32,6 +33,7 @@ class Timetable:
     events: Events
     scale_range: tuple[float, float]
     sizes: np.ndarray
+    examples_per_step: float
 
     @property
     def total_steps(self) -> int:
@@ -102,14 +104,14 @@ def make_timetable(
         timeline = timeline_of(epochs, wanted)
 
     mean = timeline.epoch_start(epochs) / epochs
-    samples = sum(map(plan.length_of, range(epochs))) / epochs
-    scale = dict(steps_per_epoch=mean, examples_per_step=samples / mean, where=where)
+    per_step = sum(map(plan.length_of, range(epochs))) / epochs / mean
+    scale = dict(steps_per_epoch=mean, examples_per_step=per_step, where=where)
     every = {
         f"{name}_steps": durations.resolve_steps(settings, name, total_steps=timeline.total_steps, default=0, **scale)
         for name in ("checkpoint", "eval")
     }
     sizes = np.concatenate([np.asarray(s.sizes) for s in (source, *(extra.source for extra in extras))])
-    return Timetable(plan, timeline, Events(**every), scale_range, sizes)
+    return Timetable(plan, timeline, Events(**every), scale_range, sizes, per_step)
 
 
 def read_crop(
@@ -119,8 +121,18 @@ def read_crop(
     crop = plain(settings)
     if "size" not in crop:
         raise UserError(f"config key {where}.size is missing.")
-    kind, size = crop.pop("schedule", "constant"), tuple(crop.pop("size"))
+    kind, size = crop.pop("schedule", "constant"), _pair(crop.pop("size"), int, where=f"{where}.size")
     choose(dict.fromkeys(KINDS), kind, where=f"{where}.schedule")
-    scale_range = tuple(crop.pop("scale_range", (1.0, 1.0)))
+    scale_range = _pair(crop.pop("scale_range", (1.0, 1.0)), (int, float), where=f"{where}.scale_range")
     given = ("kind", "epochs", "crop", "batch", "batch_divisor")
     return kind, size, scale_range, options_of(crop, crop_schedule, where=where, given=given)
+
+
+def _pair(value: Any, kind: Any, *, where: str) -> tuple[Any, Any]:
+    """The value as a tuple; UserError unless it is two numbers of that kind above 0."""
+    good = isinstance(value, (tuple, list)) and len(value) == 2
+    if not good or not all(isinstance(x, kind) and not isinstance(x, bool) and 0 < x < math.inf for x in value):
+        wanted = "height and width in whole pixels, as (320, 448)" if kind is int else "two factors, as (0.5, 2.0)"
+        shown = tuple(value) if isinstance(value, list) else value
+        raise UserError(f"config key {where}={shown!r} must be {wanted} is.")
+    return tuple(value)

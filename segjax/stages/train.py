@@ -16,7 +16,7 @@ from segjax.data.plans import CutPlan
 from segjax.data.shares import describe_shares, epoch_shares
 from segjax.stages import build, scoring
 from segjax.stages.extras import Extra, check_extras, open_extras, parts_of
-from segjax.stages.settings import check_keys, choose, options_of, plain
+from segjax.stages.settings import check_keys, check_numbers, choose, options_of, plain
 from segjax.stages.timetable import Timetable, make_timetable
 from segjax.stages.training_run import OPTIMIZER_KEYS, check_training, compilable, place, run_steps
 from segjax.training import durations
@@ -90,6 +90,10 @@ def check(settings: Mapping[str, Any], *, where: str) -> None:
     check_training(settings, where=where)
     choose(models.MODELS, settings["model"].get("name", ""), where=f"{where}.model.name")
     check_extras(settings.get("extra", {}), where=f"{where}.extra")
+    sampler = settings.get("sampler", {})
+    check_numbers(sampler, ("tile", "cut_epoch"), where=f"{where}.sampler", low=0)
+    check_numbers(sampler, ("min_area",), where=f"{where}.sampler", low=1)
+    check_numbers(sampler, ("share",), where=f"{where}.sampler", low=0, whole=False)
     build.normalisation(settings.get("normalisation", "imagenet"))
     build.loss_terms(settings["loss"], {"logits": 1.0})
     augment_options(settings, where=where)
@@ -176,7 +180,13 @@ def make_updates(settings: Mapping[str, Any], params: Any, table: Timetable) -> 
     check_keys(settings, OPTIMIZER_KEYS, where=where, required=["name", "lr"])
     curve = plain(settings.get("schedule", {"kind": "constant"}))
     warmup = durations.resolve_steps(
-        curve, "warmup", steps_per_epoch=table.steps_per_epoch, total_steps=table.total_steps, default=0, where=where
+        curve,
+        "warmup",
+        steps_per_epoch=table.steps_per_epoch,
+        examples_per_step=table.examples_per_step,
+        total_steps=table.total_steps,
+        default=0,
+        where=f"{where}.schedule",
     )
     curve = {key: value for key, value in curve.items() if not key.startswith("warmup_") or key == "warmup_start"}
     given = ("base_lr", "total_steps", "epoch_starts", "warmup_steps")
@@ -192,8 +202,8 @@ def make_updates(settings: Mapping[str, Any], params: Any, table: Timetable) -> 
         settings["name"],
         schedule,
         params=params,
-        lr_rules=tuple(map(tuple, settings.get("lr_rules", ((".*", 1.0),)))),
-        decay_rules=tuple(map(tuple, settings.get("decay_rules", ((".*", 1.0),)))),
+        lr_rules=tuple(settings.get("lr_rules", ((".*", 1.0),))),
+        decay_rules=tuple(settings.get("decay_rules", ((".*", 1.0),))),
         **options_of(settings.get("options", {}), make_optimizer, where=f"{where}.options", given=given),
     )
     return schedule, optimizer

@@ -24,7 +24,7 @@ from segjax.inference.video_scores import frames_sheet, make_scorer, score_frame
 from segjax.inference.writers import write_png
 from segjax.stages import build
 from segjax.stages.motion import find_checkpoint, open_flow
-from segjax.stages.settings import check_keys, choose, config_hash, options_of, plain
+from segjax.stages.settings import check_keys, check_numbers, choose, config_hash, options_of, plain
 from segjax.stages.timetable import make_timetable, read_crop
 from segjax.stages.train import make_updates
 from segjax.stages.training_run import check_training, compilable, place, run_steps
@@ -124,6 +124,7 @@ def check(settings: Mapping[str, Any], *, where: str) -> None:
     check_training(settings, where=where)
     check_keys(settings.get("flow", {"name": "dis"}), FLOW_KEYS, where=f"{where}.flow", required=("name",))
     check_keys(settings.get("loss", {}), TERMS, where=f"{where}.loss")
+    check_numbers(settings, ("frame_step", "sheet_rows"), where=where, low=0)
     loader_options(settings, where=where)
     if read_crop(settings["crop"], where=f"{where}.crop")[2] != (1.0, 1.0):
         raise UserError(f"config key {where}.crop.scale_range: frames keep their scale; leave it out.")

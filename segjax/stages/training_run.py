@@ -12,8 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import parallel
+from segjax.errors import UserError
 from segjax.stages import build
-from segjax.stages.settings import check_keys, differences
+from segjax.stages.settings import check_keys, check_numbers, differences
 from segjax.stages.timetable import Timetable, read_crop
 from segjax.training import durations
 from segjax.training.buckets import CompiledSteps
@@ -34,12 +35,18 @@ Specs = Mapping[str, tuple[tuple[int, ...], Any]]  # array -> (shape, dtype)
 def check_training(settings: Mapping[str, Any], *, where: str) -> None:
     """Raises UserError for what is wrong in the settings that all training stages have; reads nothing."""
     read_crop(settings["crop"], where=f"{where}.crop")
+    check_numbers(settings, ("batch_size", "accumulate_steps", "keep"), where=where, low=1)
+    check_numbers(settings, ("log_steps", "eval_limit"), where=where, low=0)
+    check_numbers(settings, ("ema_decay",), where=where, low=0, below=1, whole=False)
     check_keys(settings["optimizer"], OPTIMIZER_KEYS, where=f"{where}.optimizer", required=("name", "lr"))
+    check_numbers(settings["optimizer"], ("lr",), where=f"{where}.optimizer", low=0, whole=False)
     check_keys(settings.get("mesh", {}), ("data", "space"), where=f"{where}.mesh")
     check_keys(settings.get("init", {}), build.INIT_KEYS, where=f"{where}.init")
     build.compute_dtype(settings.get("dtype", "auto"))
     for name in ("total", "checkpoint", "eval"):
-        durations.find_duration(settings, name, where=where)
+        found = durations.find_duration(settings, name, where=where)
+        if name == "total" and (found is None or not found[0]):
+            raise UserError(f"config {where} needs a length: one of total_epochs, _steps or _examples, above 0.")
 
 
 def run_steps(

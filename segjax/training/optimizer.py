@@ -8,6 +8,7 @@ have no state at all. The result is an ordinary `optax.GradientTransformation`.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -157,6 +158,10 @@ def _multipliers(params: Any, rules: Rules, *, what: str) -> dict[tuple[str, ...
 
 
 def _check(name: str, options: dict[str, Any], weight_decay: float, clip_norm: float | None) -> None:
+    for key, value in {**options, "weight_decay": weight_decay, "clip_norm": clip_norm or 1.0}.items():
+        wanted = (bool, "True or False") if key == "nesterov" else (numbers.Real, "a number")
+        if not isinstance(value, wanted[0]):
+            raise UserError(f"optimizer option {key}={value!r} must be {wanted[1]}.")
     for key in ("momentum", "b1", "b2"):
         if key in options and not 0.0 <= options[key] < 1.0:
             raise UserError(f"optimizer option {key}={options[key]!r} must be from 0 to below 1.")

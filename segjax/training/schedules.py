@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import numbers
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -77,6 +79,8 @@ def make_schedule(
     for name in given:
         if name not in takes:
             raise UserError(f"schedule.{name} means nothing to the {kind!r} schedule; remove it.")
+        if not isinstance(given[name], numbers.Real) or not 0 <= given[name] < math.inf:
+            raise UserError(f"schedule.{name}={given[name]!r} must be a number of 0 or more.")
     if per not in ("step", "epoch"):
         raise UserError(f"schedule.per={per!r} is not known; choose 'step' or 'epoch'.")
     if total_steps < 1 or warmup_steps < 0 or not 0.0 <= warmup_start <= 1.0:

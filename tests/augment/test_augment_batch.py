@@ -146,6 +146,7 @@ def test_ignore_label_and_empty_settings():
         (dict(color_jitter=dict(hue=0.7)), "hue=0.7 must be from 0 to 0.5"),
         (dict(blur=dict(sigmas=(0, 1))), "Did you mean 'sigma'"),
         (dict(blur=dict(sigma=(2.0, 1.0))), "smaller one first"),
+        (dict(blur=dict(sigma=1.0)), "sigma=1.0 must be two pixel widths"),
         (dict(blur=dict(probability=2.0)), "probability=2.0"),
         (dict(method="bilinea"), "Did you mean 'bilinear'"),
     ],

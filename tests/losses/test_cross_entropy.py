@@ -125,6 +125,7 @@ def test_sums_of_parts_are_the_sum_of_the_whole():
     [
         ({"class_weights": (1.0, 2.0)}, "5 classes need"),
         ({"class_weights": WEIGHTS, "upper_bound": 1.0}, "keep one"),
+        ({"upper_bound": float("nan")}, "upper_bound=nan must be 0"),
         ({"weight_mode": "weigthed_mean"}, "Did you mean 'weighted_mean'"),
     ],
 )

@@ -178,6 +178,8 @@ def test_extreme_logits_stay_finite(mode):
         ({"images_per_device": 1}, "mode='reference' only"),
         ({"images_per_device": 3, "mode": "reference"}, "multiple"),
         ({"class_weights": (1.0,)}, "5 classes need"),
+        ({"window": 2}, "window=2 must be the odd side"),
+        ({"upper_bound": -1.0}, "upper_bound=-1.0 must be 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(options, text):

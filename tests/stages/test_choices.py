@@ -86,6 +86,24 @@ def test_another_data_set_takes_no_options_of_the_first():
         (["evaluate.flipp=True"], "Did you mean 'flip'"),
         (["train.total_steps=1", "train.total_percent=3"], "keep one of them"),
         (["sede=1"], "Did you mean 'seed'"),
+        (["stages=()"], "stages=() must list the stages to run"),
+        (["train.batch_size=0"], "train.batch_size=0 must be a whole number, 1 or more"),
+        (["train.keep=0"], "train.keep=0 must be"),
+        (["train.ema_decay=1.0"], "train.ema_decay=1.0 must be a number, 0 or more and below 1"),
+        (["train.optimizer.lr=-0.1"], "train.optimizer.lr=-0.1 must be"),
+        (["train.optimizer.lr=nan"], "train.optimizer.lr=nan must be"),
+        (["train.total_epochs=0"], "train needs a length"),
+        (["train.eval_limit=-1"], "train.eval_limit=-1 must be"),
+        (["train.crop.size=(64,)"], "train.crop.size=(64,) must be height and width"),
+        (["train.crop.size=(64,64.5)"], "train.crop.size=(64, 64.5) must be"),
+        (["train.crop.scale_range=(1.0,)"], "train.crop.scale_range=(1.0,) must be two factors"),
+        (["train.sampler.tile=-5"], "train.sampler.tile=-5 must be"),
+        (["evaluate.batch_size=0"], "evaluate.batch_size=0 must be"),
+        (["evaluate.worst=-1"], "evaluate.worst=-1 must be"),
+        (["evaluate.limit=-1"], "evaluate.limit=-1 must be"),
+        (["evaluate.window=(64,)"], "window=(64,) must be two whole numbers"),
+        (["evaluate.scales=(0.0,)"], "scales=(0.0,) must hold at least one number, all above 0"),
+        (["evaluate.average=mean"], "average='mean' must be"),
     ],
 )
 def test_a_mistake_in_any_stage_is_found_before_the_first_runs(words, sentence):
@@ -128,3 +146,10 @@ def test_every_run_of_a_sweep_can_be_built(recipe, arg, overrides, debug):
     for stage in config.stages:
         check_choices(config[stage], where=stage)
         assert all(section.get(choice.key, choice.default) for _, section, choice in find_choices(config[stage]))
+
+
+def test_a_part_of_the_stages_can_be_run():
+    """`--config.stages="('train',)"`: the sections of the others stay in the recipe and are no mistake."""
+    assert read("--config.stages=('train',)").stages == ("train",)
+    with pytest.raises(UserError, match="config.evaluat is missing"):
+        read("--config.stages=('train','evaluat')")

@@ -166,6 +166,8 @@ def test_init_works_on_shapes_and_under_jit():
         (dict(name="sgd", b2=0.9), "b2 means nothing to 'sgd'"),
         (dict(name="sgd", nesterov=True, momentum=0.0), "needs a momentum"),
         (dict(name="sgd", momentum=1.0), "momentum=1.0"),
+        (dict(name="sgd", momentum="0.9"), "momentum='0.9' must be a number"),
+        (dict(name="sgd", lr_rules=(".*", 1.0)), "every rule is a pair"),
         (dict(name="sgd", weight_decay=-1.0), "weight_decay"),
         (dict(name="sgd", clip_norm=0.0), "clip_norm"),
         (dict(name="sgd", lr_rules=((".*", 0.0),)), "freezes every parameter"),

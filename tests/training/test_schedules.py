@@ -98,6 +98,7 @@ def test_any_schedule_stays_between_zero_and_base_and_never_rises_after_warmup(k
         (dict(kind="scl_poly", epoch_starts=[0, 5]), "needs restart_epoch"),
         (dict(kind="scl_poly", epoch_starts=[0, 5], restart_epoch=2), "inside the 2 epochs"),
         (dict(kind="poly", warmup_steps=-1), "warmup_steps=-1"),
+        (dict(kind="poly", power=-1.0), "power=-1.0 must be a number of 0 or more"),
     ],
 )
 def test_wrong_settings_are_one_sentence(options, message):
