@@ -18,12 +18,12 @@ import numpy as np
 from segjax import augment, data, parallel
 from segjax.data.pipeline import draw_crop
 from segjax.data.random import CROP, generator
-from segjax.errors import UserError
+from segjax.errors import UserError, did_you_mean
 from segjax.inference.browse_sheet import Browsed, browse_sheet
 from segjax.inference.writers import write_png
 from segjax.stages import build, train
 from segjax.stages.recipe import Context
-from segjax.stages.settings import check_keys, choose, plain
+from segjax.stages.settings import choose, plain
 from segjax.stages.timetable import Timetable
 
 
@@ -53,13 +53,14 @@ def browse(
     Raises UserError for settings, data or an epoch that the training would not have.
     """
     name = stage or _first_training(config)
-    check_keys(config, {"seed", "stages", "dataset", *config["stages"]}, where="config", required=("dataset", name))
+    if name not in config["stages"]:
+        raise UserError(f"--stage={name} is not a stage of this recipe.{did_you_mean(name, config['stages'])}")
     settings = config[name]
     choose({"train": 0}, settings.get("kind", ""), where=f"{name}.kind")
-    check_keys(settings, train.KEYS, where=name)
-    seed = config.get("seed", 0) if seed is None else seed
+    dataset = settings.get("dataset") or config["dataset"]
+    seed = settings.get("seed", config.get("seed", 0)) if seed is None else seed
     folder = Path(workdir).expanduser() if workdir else data.build.data_root() / "browse"
-    context = Context(name, folder, folder / name, seed, config["dataset"])
+    context = Context(name, folder, folder / name, seed, dataset)
     mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
     _, source, _, table = train.open_training(settings, context, mesh)
     if not 1 <= epoch <= table.timeline.epochs:
@@ -69,7 +70,7 @@ def browse(
     samples = list(itertools.islice(_samples(settings, source, table, mesh, seed, first), count))
     low, high = table.scale_range
     heading = (
-        f"{config['dataset']['name']}, epoch {epoch} of {table.timeline.epochs}, seed {seed}: "
+        f"{dataset['name']}, epoch {epoch} of {table.timeline.epochs}, seed {seed}: "
         f"crops of {bucket.crop[0]}x{bucket.crop[1]} (h x w), {bucket.batch} to a batch, "
         f"enlarged by {low:g} to {high:g}"
     )

@@ -11,12 +11,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from segjax.errors import UserError
+from segjax.stages.choices import give_way
+from segjax.stages.recipe import check_recipe
 
 
 def load_recipe(text: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
     """The config of "configs/vplr.py:camvid,net=fastscnn"; overrides: dotted key -> value.
 
-    Raises UserError for a file that is missing or no recipe, and for options and keys that it does not know.
+    What the overrides stand in for gives way, see `give_way`. Raises UserError for a file that is missing or no recipe,
+    for options that it does not know, and for keys and values that no stage takes.
     """
     name, _, argument = text.partition(":")
     path = Path(name).expanduser()
@@ -32,10 +35,13 @@ def load_recipe(text: str, overrides: Mapping[str, Any] | None = None) -> Config
         config = module.get_config(*([argument] if argument else []))
     except (ValueError, AttributeError, ImportError, SyntaxError) as error:
         raise UserError(f"--config={text} cannot be read: {error}") from error
-    config.lock()
+    overrides = dict(overrides or {})
     try:
-        config.update_from_flattened_dict(dict(overrides or {}))
+        with config.unlocked():  # as for main.py: a recipe does not name every option there is
+            config.update_from_flattened_dict(overrides)
     except (KeyError, TypeError, AttributeError) as error:
         reason = error.args[0] if error.args else error
         raise UserError(f"--set: {' '.join(str(reason).replace(chr(39), '').split())}") from error
+    give_way(config, overrides)
+    check_recipe(config)
     return config

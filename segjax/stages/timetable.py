@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from jax.sharding import Mesh
 from segjax import data, parallel
 from segjax.errors import UserError
 from segjax.stages.extras import Extra, make_plan
-from segjax.stages.settings import choose, options_of, plain
+from segjax.stages.settings import check_keys, choose, options_of, plain
 from segjax.training import durations
 from segjax.training.crop_schedule import KINDS, crop_schedule
 from segjax.training.loop import Events
@@ -118,13 +119,12 @@ def read_crop(
     settings: Mapping[str, Any], *, where: str
 ) -> tuple[str, tuple[int, int], tuple[float, float], dict[str, Any]]:
     """(schedule, size, scale range, other options of `crop_schedule`) of `crop`."""
-    crop = plain(settings)
-    if "size" not in crop:
-        raise UserError(f"config key {where}.size is missing.")
+    crop, given = plain(settings), ("kind", "epochs", "crop", "batch", "batch_divisor")
+    known = {"size", "schedule", "scale_range", *inspect.signature(crop_schedule).parameters} - set(given)
+    check_keys(crop, known, where=where, required=("size",))
     kind, size = crop.pop("schedule", "constant"), _pair(crop.pop("size"), int, where=f"{where}.size")
     choose(dict.fromkeys(KINDS), kind, where=f"{where}.schedule")
     scale_range = _pair(crop.pop("scale_range", (1.0, 1.0)), (int, float), where=f"{where}.scale_range")
-    given = ("kind", "epochs", "crop", "batch", "batch_divisor")
     return kind, size, scale_range, options_of(crop, crop_schedule, where=where, given=given)
 
 

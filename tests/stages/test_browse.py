@@ -125,7 +125,8 @@ def test_mistakes_are_one_sentence(config, tmp_path, capsys, root):
         (["--config=x.py", "--split=test"], "--set dataset.train=NAME"),
         (["--dataset=camvid", "--set", "seed=1"], "--set overrides the values of a recipe"),
         ([f"--config={root}/configs/vplr.py:camvit"], "did you mean 'camvid'"),
-        ([f"--config={root}/configs/vplr.py", "--set", "train.crop.sise=3"], "sise"),
+        ([f"--config={root}/configs/vplr.py", "--set", "train.crop.sise=3"], "Did you mean 'size'"),
+        ([f"--config={root}/configs/vplr.py", "--stage=trian"], "Did you mean 'train'"),
     ):
         assert cli.main(["browse", *words]) == 2
         assert said in capsys.readouterr().err
@@ -134,3 +135,19 @@ def test_mistakes_are_one_sentence(config, tmp_path, capsys, root):
 def test_recipes_are_read_as_main_reads_them(root):
     config = load_recipe(f"{root}/configs/vplr.py:camvid,net=fastscnn", {"train.crop.size": (64, 96), "seed": 7})
     assert (config.dataset.name, config.train.crop.size, config.seed) == ("camvid", (64, 96), 7)
+
+
+def test_values_give_way_as_for_main(root):
+    config = load_recipe(f"{root}/configs/vplr.py", {"train.sampler.kind": "uniform", "train.augment.antialias": False})
+    assert config.train.sampler.to_dict() == {"kind": "uniform"} and config.train.augment.antialias is False
+
+
+def test_a_stage_with_its_own_seed_and_data_set(config, street_dir, tmp_path):
+    """As the trainings of configs/vplr_ablation.py and configs/transfer.py are."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.train.seed, config.train.dataset = 5, {**config.dataset.to_dict(), "train": "validation"}
+    shown = browse(config, tmp_path / "a.png", count=1)
+    assert "seed 5" in shown.heading
+    same = browse(config, tmp_path / "b.png", count=1, seed=5)
+    assert [one.name for one in shown.samples] == [one.name for one in same.samples]
