@@ -1,5 +1,6 @@
 """Every snippet of the README and of docs/ works: Python is run, command lines are read by the program they start."""
 
+import inspect
 import json
 import re
 import shlex
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from segjax import cli
+from segjax import cli, data, losses
+from segjax.stages import evaluate, propagate, train, train_video
+from segjax.training import optimizer, schedules
+from segjax.training.crop_schedule import crop_schedule
+from segjax.training.durations import UNITS
 from tests.config_tools import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,3 +79,33 @@ def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def _parameters(table, *given: str) -> set[str]:
+    return {name for function in table.values() for name in inspect.signature(function).parameters} - set(given)
+
+
+def test_every_setting_of_a_stage_is_documented():
+    """What a stage takes is named on its page, in every spelling that a recipe uses."""
+    durations = {f"{name}_{unit}" for name in ("total", "checkpoint", "eval") for unit in UNITS}
+    steps = ("epochs", "crop", "batch", "batch_divisor")  # not the user's
+    settings = {
+        "training.md": {
+            *train.KEYS - durations,
+            *evaluate.KEYS,
+            *evaluate.VIEWS,
+            *data.PLANS,
+            *losses.LOSSES,
+            *_parameters(losses.LOSSES, "logits", "labels", "ignore_label", "epoch"),
+            *_parameters({"": crop_schedule}, "kind", *steps),
+            *optimizer.OPTIONS,
+            *(option for takes in optimizer.OPTIONS.values() for option in takes),
+            *schedules.OPTIONS,
+            *(option for takes in schedules.OPTIONS.values() for option in takes),
+        },
+        "video.md": train_video.KEYS - durations - train.KEYS,
+        "propagation.md": {*propagate.DEFAULTS},
+    }
+    for page, names in settings.items():
+        words = set(re.findall(r"\w+", (ROOT / "docs" / page).read_text()))
+        assert not names - words, f"docs/{page} does not name {sorted(names - words)}"
