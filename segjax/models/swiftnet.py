@@ -69,19 +69,15 @@ class PyramidPooling(nn.Module):
         return unit(self.features, name="spp_fuse")(jnp.concatenate(levels, -1))
 
 
-class SwiftNet(nn.Module):
-    """SwiftNet, single scale. Call: images (b, h, w, 3) normalised -> SegOutput.
+class LadderNetwork(nn.Module):
+    """What both networks have.
 
-    trunk: a key of TRUNKS.
     features: width of the decoder.
-    spp_momentum: of the batch norms in the pyramid pooling, whose maps have few pixels.
     dropout: before the classifier; 0 as published.
     """
 
     num_classes: int
-    trunk: str = "resnet18"
     features: int = 128
-    spp_momentum: float = 0.005
     dropout: float = 0.0
     dtype: str = "float32"
     bn_momentum: float = 0.1
@@ -92,6 +88,24 @@ class SwiftNet(nn.Module):
     def loss_weights(self) -> dict[str, float]:
         """One head."""
         return {"logits": 1.0}
+
+    def classify(self, x: Array, size: tuple[int, int], conv: ModuleDef, norm: ModuleDef, train: bool) -> Array:
+        """Logits (b, *size, k). Called in the compact method."""
+        x = relu(norm(name="logits.norm")(x))
+        x = Dropout(self.dropout, train=train, name="drop")(x)
+        x = conv(self.num_classes, 1, use_bias=True, name="logits.conv")(x)
+        return upsample_logits(x, size, align_corners=False)
+
+
+class SwiftNet(LadderNetwork):
+    """SwiftNet, single scale. Call: images (b, h, w, 3) normalised -> SegOutput.
+
+    trunk: a key of TRUNKS.
+    spp_momentum: of the batch norms in the pyramid pooling, whose maps have few pixels.
+    """
+
+    trunk: str = "resnet18"
+    spp_momentum: float = 0.005
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
@@ -110,34 +124,21 @@ class SwiftNet(nn.Module):
             skip = Unit(self.features, conv, norm, kernel_size=1, name=f"{name}.bottleneck")(maps[stride])
             x = _add(x, skip)
             x = features[f"up{i}"] = Unit(self.features, conv, norm, name=f"{name}.blend_conv")(x)
-        return SegOutput(_classify(self, x, images, conv, norm, train), features=features)
+        return SegOutput(self.classify(x, images.shape[1:3], conv, norm, train), features=features)
 
 
-class SwiftNetPyramid(nn.Module):
+class SwiftNetPyramid(LadderNetwork):
     """SwiftNet on an image pyramid. Call: images (b, h, w, 3) normalised -> SegOutput.
 
-    depth: of the ResNet, 18 or 34. features: width of the decoder.
+    depth: of the ResNet, 18 or 34.
     scales: of the pyramid, each half of the one before (the names of norms and ladder follow from their number).
-    dropout: before the classifier; 0 as published.
 
     The published network takes sizes whose maps of all scales fit together; others are padded by up to 3 pixels at
     the end, and the logits cut.
     """
 
-    num_classes: int
     depth: int = 18
-    features: int = 128
     scales: int = 3
-    dropout: float = 0.0
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """One head."""
-        return {"logits": 1.0}
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
@@ -163,7 +164,7 @@ class SwiftNetPyramid(nn.Module):
             name = f"backbone.upsample_blends.{i}.blend_conv"
             y = Unit(self.features, conv, norm, name=name)(_add(y, sums[stride]))
             features[f"upb{i}"] = y
-        logits = _classify(self, y, x, conv, norm, train)
+        logits = self.classify(y, x.shape[1:3], conv, norm, train)
         return SegOutput(logits[:, : images.shape[1], : images.shape[2]], features=features)
 
     def _pyramid(self, x: Array) -> Sequence[Array]:
@@ -184,14 +185,6 @@ class SwiftNetPyramid(nn.Module):
 def _add(x: Array, skip: Array) -> Array:
     """x upsampled to the size of skip, plus skip."""
     return resize(x, skip.shape[1:3]) + skip
-
-
-def _classify(network, x: Array, images: Array, conv: ModuleDef, norm: ModuleDef, train: bool) -> Array:
-    """Logits (b, h, w, k) at the size of the images. Called in the network's compact method."""
-    x = relu(norm(name="logits.norm")(x))
-    x = Dropout(network.dropout, train=train, name="drop")(x)
-    x = conv(network.num_classes, 1, use_bias=True, name="logits.conv")(x)
-    return upsample_logits(x, images.shape[1:3], align_corners=False)
 
 
 swiftnet_r18 = partial(SwiftNet, trunk="resnet18")
