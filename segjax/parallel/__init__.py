@@ -12,6 +12,7 @@ from segjax.parallel.mesh import (
     shard_batch,
 )
 from segjax.parallel.rules import Rules, match_rules, tree_paths
+from segjax.parallel.split import lay_out, split_by_rules
 
 __all__ = [
     "Rules",
@@ -20,10 +21,12 @@ __all__ = [
     "batch_sharding",
     "constrain_images",
     "fetch_replicated",
+    "lay_out",
     "make_mesh",
     "match_rules",
     "replicated",
     "setup",
     "shard_batch",
+    "split_by_rules",
     "tree_paths",
 ]

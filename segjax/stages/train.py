@@ -18,7 +18,7 @@ from segjax.stages import build, scoring
 from segjax.stages.extras import Extra, check_extras, open_extras, parts_of
 from segjax.stages.settings import check_keys, check_numbers, choose, options_of, plain
 from segjax.stages.timetable import Timetable, make_timetable
-from segjax.stages.training_run import OPTIMIZER_KEYS, check_training, compilable, place, run_steps
+from segjax.stages.training_run import OPTIMIZER_KEYS, check_training, compilable, place_state, run_steps
 from segjax.training import durations
 from segjax.training.buckets import CompiledSteps
 from segjax.training.optimizer import make_optimizer
@@ -29,7 +29,8 @@ log = logging.getLogger("segjax")
 
 KEYS = {
     "kind", "dataset", "extra", "batch_size", "crop", "sampler", "augment", "normalisation", "model", "init", "dtype",
-    "remat", "loss", "optimizer", "accumulate_steps", "ema_decay", "mesh", "loader", "log_steps", "eval_limit", "keep",
+    "remat", "loss", "optimizer", "accumulate_steps", "ema_decay", "mesh", "param_rules", "loader",
+    "log_steps", "eval_limit", "keep",
     *(f"{name}_{unit}" for name in ("total", "checkpoint", "eval") for unit in durations.UNITS),
 }  # fmt: skip
 
@@ -48,7 +49,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     model = build.create_model(spec)
     variables = build.first_variables(model, build.run_init(settings.get("init", {}), context), seed=context.seed)
     schedule, optimizer = make_updates(settings["optimizer"], variables["params"], table)
-    state = place(variables, optimizer, ema=settings.get("ema_decay", 0.0) > 0, mesh=mesh)
+    state = place_state(settings, variables, optimizer, mesh)
     steps = CompiledSteps(
         functools.partial(build_step, settings, table, state, model, schedule, optimizer, mesh, context.seed)
     )

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json
-import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,31 +10,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax import augment, data, models, parallel
-from segjax.data.flow import RecordFlow, Remembered
-from segjax.data.scene_cuts import CUT_HISTOGRAM
-from segjax.data.triplets import Clips, Triplets, eval_triplets, measure_flow, train_triplets
-from segjax.data.video import FrameIndex, open_frames
+from segjax import augment, models, parallel
 from segjax.errors import UserError, did_you_mean
-from segjax.inference.video_scores import frames_sheet, make_scorer, score_frames
-from segjax.inference.writers import write_png
 from segjax.stages import build
-from segjax.stages.motion import find_checkpoint, open_flow
-from segjax.stages.settings import check_keys, check_numbers, choose, config_hash, options_of, plain
+from segjax.stages.motion import find_checkpoint
+from segjax.stages.settings import check_keys, check_numbers, choose, plain
 from segjax.stages.timetable import make_timetable, read_crop
 from segjax.stages.train import make_updates
-from segjax.stages.training_run import check_training, compilable, place, run_steps
+from segjax.stages.training_run import check_training, compilable, place_state, run_steps
+from segjax.stages.video_data import (
+    batch_spec,
+    flow_statistics,
+    loader_options,
+    make_clips,
+    open_batches,
+    open_triplets,
+)
+from segjax.stages.video_validation import Validation
 from segjax.training import durations
 from segjax.training.buckets import CompiledSteps
-from segjax.training.checkpoints import load_for_inference
 from segjax.training.video_step import RELEASED, TERMS, make_video_step
-
-log = logging.getLogger("segjax")
 
 KEYS = {
     "kind", "dataset", "frames", "eval_frames", "split", "eval_split", "frame_step", "batch_size", "crop", "reverse",
     "cut_histogram", "flow", "model", "init", "dtype", "remat", "loss", "features", "optimizer", "ema_decay", "mesh",
-    "loader", "log_steps", "eval_limit", "sheet_rows", "keep",
+    "param_rules", "loader", "log_steps", "eval_limit", "sheet_rows", "keep",
     *(f"{name}_{unit}" for name in ("total", "checkpoint", "eval") for unit in durations.UNITS),
 }  # fmt: skip
 FLOW_KEYS = {"name", "options", "on", "cache_bytes", "measure", "mean", "std"}
@@ -73,7 +69,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
         settings, triplets, mesh=mesh, seed=context.seed, cache=context.folder, where=context.name
     )  # fmt: skip
     schedule, optimizer = make_updates(settings["optimizer"], variables["params"], table)
-    state = place(variables, optimizer, ema=settings.get("ema_decay", 0.0) > 0, mesh=mesh)
+    state = place_state(settings, variables, optimizer, mesh)
     features, frozen = open_features(settings, weights, context, mesh)
     step = make_video_step(
         model.apply, optimizer, schedule, frames=frames, weights=weights, features=features,
@@ -131,86 +127,12 @@ def check(settings: Mapping[str, Any], *, where: str) -> None:
     choose(models.VIDEO_MODELS, settings["model"].get("name"), where=f"{where}.model.name")
 
 
-def open_triplets(settings: Mapping[str, Any], context: Any, *, held_out: bool) -> Triplets | None:
-    """The triples to train on, or those held out; None where nothing is held out."""
-    path = settings.get("eval_frames" if held_out else "frames", "")
-    cache = settings.get("loader", {}).get("cache_bytes", 0)
-    if path:
-        source: Any = open_frames(path)
-    elif settings.get("frames"):
-        return None  # own training frames, and none to hold out
-    else:
-        dataset = settings.get("dataset") or context.dataset
-        split = settings.get("eval_split", "validation") if held_out else settings.get("split", "train")
-        if not split or (held_out and split == "validation" and not dataset.get("validation")):
-            return None
-        exact = settings.get("flow", {}).get("name") == "exact"
-        source = build.open_split(dataset, split, labelled_only=False, flow=exact)
-    if cache:
-        source = data.CachedSource(source, cache)
-    return Triplets(FrameIndex(source, step=settings.get("frame_step") or None))
-
-
-def make_clips(settings: Mapping[str, Any], triplets: Triplets, frames: int) -> Clips:
-    """How triples become samples."""
-    flow = settings.get("flow", {"name": "dis"})
-    if flow.get("on", "frame") == "crop" and flow["name"] == "exact":
-        raise UserError("flow.on='crop' cannot be with the exact flow, which is that of whole frames; use 'frame'.")
-    return Clips(
-        flow_of(settings, triplets),
-        frames=frames,
-        reverse=settings.get("reverse", 0.5),
-        cut_histogram=settings.get("cut_histogram", CUT_HISTOGRAM),
-        flow_on=flow.get("on", "frame"),
-    )
-
-
-def flow_of(settings: Mapping[str, Any], triplets: Triplets) -> RecordFlow:
-    """The flow of these frames, remembered where whole frames are looked at: other frames may have the same names."""
-    chosen = settings.get("flow", {"name": "dis"})
-    flow = open_flow(chosen["name"], plain(chosen.get("options", {})), index=triplets.index)
-    if chosen.get("on", "frame") == "frame" and chosen.get("cache_bytes", 0):
-        return Remembered(flow, chosen["cache_bytes"])
-    return flow
-
-
 def initial(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """`init`, with a stage of this run as the folder it is in."""
     init = plain(settings.get("init", {}))
     if init.get("checkpoint"):
         init["checkpoint"] = str(find_checkpoint(init["checkpoint"], context.workdir))
     return init
-
-
-def flow_statistics(
-    flow_settings: Mapping[str, Any], clips: Clips, triplets: Triplets, context: Any, init: Mapping[str, Any]
-) -> dict[str, list[float]]:
-    """{"mean", "std"} of the flow: as given, those of the checkpoint that training starts from, or measured (once)."""
-    if flow_settings.get("mean") or flow_settings.get("std"):
-        found = {name: list(map(float, flow_settings.get(name) or ())) for name in ("mean", "std")}
-        if len(found["mean"]) != 2 or len(found["std"]) != 2 or min(found["std"]) <= 0:
-            raise UserError(f"flow.mean and flow.std of {context.name} must both hold 2 numbers, std above 0.")
-        return found
-    if init.get("checkpoint"):
-        _, _, info = load_for_inference(init["checkpoint"])
-        if "flow" not in info:
-            raise UserError(f"{init['checkpoint']} is no video network; give a stage of kind train_video.")
-        return {name: info["flow"][name] for name in ("mean", "std")}
-    count, reverse = flow_settings.get("measure", 64), clips.reverse > 0
-    path = context.folder / "flow_statistics.json"
-    key = config_hash({"flow": flow_settings, "names": triplets.names, "count": count, "reverse": reverse})
-    if path.is_file():
-        stored = json.loads(path.read_text())
-        if stored.get("key") == key:
-            return {name: stored[name] for name in ("mean", "std")}
-    measured = measure_flow(triplets, clips.flow, count=count, reverse=reverse)
-    found = {"mean": list(measured.mean), "std": list(measured.std)}
-    log.info("flow of %s: mean %s, standard deviation %s pixels", flow_settings["name"], found["mean"], found["std"])
-    if jax.process_index() == 0:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"key": key, **found}) + "\n")
-        os.replace(temporary, path)
-    return found
 
 
 def model_spec(settings: Mapping[str, Any], statistics: Mapping[str, list[float]]) -> dict[str, Any]:
@@ -221,34 +143,6 @@ def model_spec(settings: Mapping[str, Any], statistics: Mapping[str, list[float]
         if name in spec["options"]:
             raise UserError(f"give the flow's statistics as flow.{name[5:]}, not as an option of the model.")
     return {**spec, "options": {**spec["options"], **{f"flow_{name}": value for name, value in statistics.items()}}}
-
-
-def batch_spec(bucket: data.Bucket, *, frames: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and dtype of the arrays of a global batch, see `train_triplets`."""
-    b, size = bucket.batch, bucket.crop
-    return {
-        "images": ((b, 3, *size, 3), np.uint8),
-        "flows": ((b, frames - 1, *size, 2), np.float32),
-        "weight": ((b,), np.float32),
-        **{name: ((b,), np.int32) for name in ("index", "epoch", "record")},
-    }
-
-
-def open_batches(settings, triplets, clips, table, mesh, start):
-    """(step, this process's rows) from step `start` on."""
-    options = loader_options(settings, where="train_video")
-    part, parts = parallel.batch_part(mesh)
-    return train_triplets(
-        triplets, clips, table.plan, table.timeline,
-        start_step=start, process_index=part, process_count=parts, **options,
-    )  # fmt: skip
-
-
-def loader_options(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """`loader` as options of `train_triplets`; cache_bytes is of the frames, see `open_triplets`."""
-    loader = {key: value for key, value in plain(settings.get("loader", {})).items() if key != "cache_bytes"}
-    given = ("triplets", "clips", "plan", "timeline", "start_step", "process_index", "process_count")
-    return options_of(loader, train_triplets, where=f"{where}.loader", given=given)
 
 
 def open_features(settings, weights, context, mesh):
@@ -274,45 +168,3 @@ def open_features(settings, weights, context, mesh):
         return {layer: maps[layer] for layer in layers}
 
     return features, {"frozen": jax.device_put(variables, parallel.replicated(mesh))}
-
-
-class Validation:
-    """Scores of the frames that were held out, while training and at the end; every process gets the same."""
-
-    def __init__(self, settings, model, clips, held_out, frames, mesh):
-        self._settings, self._held_out, self._mesh = settings, held_out, mesh
-        self.every = held_out is not None and durations.find_duration(settings, "eval") is not None
-        if held_out is None:
-            return
-        self._clips = dataclasses.replace(clips, flow=flow_of(settings, held_out), reverse=0.0, flow_on="frame")
-        self._scorer = make_scorer(model.apply, frames=frames, mesh=mesh)
-
-    def _score(self, state, show=()):
-        part, parts = parallel.batch_part(self._mesh)
-        data_parts = parallel.axis_size(self._mesh, "data")
-        size = -(-self._settings["batch_size"] // data_parts) * data_parts
-        batches = eval_triplets(
-            self._held_out, self._clips, batch_size=size, limit=self._settings.get("eval_limit") or None,
-            process_index=part, process_count=parts,
-        )  # fmt: skip
-        return score_frames(self._scorer, state.best_variables, batches, mesh=self._mesh, show=show)
-
-    def __call__(self, state) -> dict[str, float]:
-        """The numbers, for the log."""
-        return dict(self._score(state).scores)
-
-    def final(self, state, path) -> dict[str, float]:
-        """The numbers at the end, and a sheet of pictures in `path`."""
-        limited = self._held_out.limited(self._settings.get("eval_limit") or None)
-        rows = min(self._settings.get("sheet_rows", 6), len(limited))
-        show = np.unique(np.linspace(0, len(limited) - 1, num=rows).astype(int)).tolist() if rows else []
-        found = self._score(state, show)
-        names = ("network", "copy", "flow")
-        values = [found.scores["psnr" if name == "network" else f"psnr_{name}"] for name in names]
-        text = ", ".join(f"{name} {value:.2f} dB" for name, value in zip(names, values))
-        log.info("%d frames held out: %s", found.frames, text)
-        if jax.process_index() == 0 and found.shown:
-            picture = frames_sheet(found.shown, lambda record: limited.names[record], heading=text)
-            write_png(path, picture)
-            log.info("pictures: %s", path)
-        return {**{name: round(value, 4) for name, value in found.scores.items()}, "frames": found.frames}

@@ -121,10 +121,24 @@ class Evaluations:
         return scores
 
 
-def place(variables: Variables, optimizer: Any, *, ema: bool, mesh: Mesh) -> TrainState:
-    """The state at step 0 on every device of the mesh."""
-    create = functools.partial(create_state, optimizer=optimizer, ema=ema)
-    return jax.jit(create, out_shardings=parallel.replicated(mesh))(jax.tree.map(np.asarray, variables))
+def place_state(settings: Mapping[str, Any], variables: Variables, optimizer: Any, mesh: Mesh) -> TrainState:
+    """The state at step 0 on the mesh: on every device, or split as `param_rules` says of the parameters.
+
+    What the optimizer and the average keep of a parameter lies where the parameter does.
+    """
+    rules, average = tuple(settings.get("param_rules", ())), settings.get("ema_decay", 0.0) > 0
+    create = functools.partial(create_state, optimizer=optimizer, ema=average)
+    shapes = jax.eval_shape(create, variables)
+    of_params = parallel.split_by_rules(shapes.params, rules, mesh, what="param_rules")
+    lay_out = functools.partial(parallel.lay_out, of_params=of_params, mesh=mesh)
+    shardings = TrainState(
+        step=parallel.replicated(mesh),
+        params=lay_out(shapes.params),
+        batch_stats=lay_out(shapes.batch_stats),
+        opt_state={name: lay_out(kept) for name, kept in shapes.opt_state.items()},
+        ema={name: lay_out(kept) for name, kept in shapes.ema.items()},
+    )
+    return jax.jit(create, out_shardings=shardings)(jax.tree.map(np.asarray, variables))
 
 
 def resume(
