@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import shlex
 import sys
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def parse_arg(arg: str | None, **defaults) -> ConfigDict:
     return ConfigDict(options)
 
 
+_KIND_OF = {bool: "True or False", int: "a whole number", float: "a number"}
+
+
+_KIND_OF = {bool: "True or False", int: "a whole number", float: "a number"}
+
+
 def _typed(name: str, text: str, default):
     if isinstance(default, bool):
         if text.lower() in ("true", "false", "1", "0"):
@@ -44,7 +51,7 @@ def _typed(name: str, text: str, default):
             pass
     else:
         return text
-    raise ValueError(f"recipe option {name}={text!r} must be a {type(default).__name__}, like {default!r}")
+    raise ValueError(f"recipe option {name}={text!r} must be {_KIND_OF[type(default)]}, like {default!r}")
 
 
 def pick(name: str, value: str, choices) -> str:
@@ -170,12 +177,13 @@ def main(argv: list[str]) -> None:
     """Prints one command line for each run of the sweep of each recipe named."""
     for path in argv:
         runs = []
-        load(path).sweep(lambda arg="", runs=runs, **overrides: runs.append((arg, overrides)))
+        recipe = load(path) if Path(path).is_file() else sys.exit(f"there is no recipe {path}; recipes lie in configs/")
+        recipe.sweep(lambda arg="", runs=runs, **overrides: runs.append((arg, overrides)))
         for number, (arg, overrides) in enumerate(runs):
-            flags = " ".join(f"--config.{key}={value!r}" for key, value in overrides.items())
-            recipe = f"{path}:{arg}" if arg else path
-            print(f"python main.py --config={recipe} --workdir=runs/{Path(path).stem}-{number} {flags}".rstrip())
+            flags = "".join(f" --config.{key}={shlex.quote(str(value))}" for key, value in overrides.items())
+            name = f"{path}:{arg}" if arg else path
+            print(f"python main.py --config={name} --workdir=runs/{Path(path).stem}-{number}{flags}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:] or sys.exit("usage: python -m configs.common RECIPE.py ..."))

@@ -91,5 +91,5 @@ def test_parse_arg():
     assert read("rate=1,debug=false") == {"preset": "a", "crop": 800, "rate": 1.0, "debug": False}
     with pytest.raises(ValueError, match="did you mean 'crop'"):
         read("corp=3")
-    with pytest.raises(ValueError, match="must be a int"):
+    with pytest.raises(ValueError, match="must be a whole number"):
         read("crop=big")
