@@ -56,11 +56,11 @@ def main(argv: list[str]) -> None:
         recipe = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
         run_recipe(CONFIG.value, workdir=WORKDIR.value or f"runs/{recipe}", only=STAGE.value, overrides=overrides)
-    except (UserError, OSError, KeyboardInterrupt) as error:
-        _fail(*explain(error))
     except Interrupted as stop:
         print(f"main.py: {stop}; the same command goes on from there", file=sys.stderr)
         sys.exit(stop.exit_code)
+    except (Exception, KeyboardInterrupt) as error:
+        _fail(*explain(error))
 
 
 def parse_flags(argv: list[str]) -> list[str]:

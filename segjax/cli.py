@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 
 from segjax import __version__
 from segjax.commands import browse, check_data, datasets, demo, export_weights, predict, propagate, submit, summary
-from segjax.errors import UserError, did_you_mean
+from segjax.errors import UserError, did_you_mean, explain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(": ".join(filter(None, (error.filename and str(error.filename), error.strerror))), 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except RuntimeError as error:
+        return _fail(*explain(error))
 
 
 def _fail(sentence: str, code: int) -> int:

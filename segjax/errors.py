@@ -26,15 +26,19 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     return f" Choose one of: {', '.join(options)}."
 
 
+SMALLER = "take a smaller batch or smaller crops or windows, set remat=True, or raise accumulate_steps"
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR}
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """(sentence, exit code) of an error that a user or the disk can cause, ctrl-C included; raises any other again."""
+    """(sentence, exit code) of what a user, the disk or a small device can cause, ctrl-C too; raises all else."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on with what is not done yet", 130
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
         return f"{error.filename or 'a file'} cannot be read or written: {error.strerror}; what is done is kept.", 2
     if isinstance(error, UserError):
         return str(error), 2
+    if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):  # jax's error of any backend
+        first = " ".join(str(error).partition("RESOURCE_EXHAUSTED")[2].split())[:160].strip(": ")
+        return f"the device has too little memory ({first}); {SMALLER}.", 2
     raise error

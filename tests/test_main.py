@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -105,7 +106,11 @@ def test_the_disk_and_the_user_are_told_and_bugs_are_not():
     sentence, code = explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/report.json"))
     assert code == 2 and sentence.startswith("/runs/report.json cannot be read or written: No space left")
     assert explain(KeyboardInterrupt())[1] == 130
-    for bug in (ValueError("x"), FileNotFoundError(errno.ENOENT, "missing", "x")):
+    with pytest.raises(RuntimeError) as error:
+        jnp.zeros(2**46, jnp.int8).block_until_ready()
+    sentence, code = explain(error.value)
+    assert code == 2 and sentence.startswith("the device has too little memory (Out of memory")
+    for bug in (ValueError("x"), RuntimeError("INTERNAL: x"), FileNotFoundError(errno.ENOENT, "missing", "x")):
         with pytest.raises(type(bug)):
             explain(bug)
 

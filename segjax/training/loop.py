@@ -129,6 +129,8 @@ def train(
                     checkpoints.wait()
                     raise Interrupted(stop.number, done)
     checkpoints.wait()
+    if stop.number:  # in the last step, or while it was evaluated: what comes after the training is not begun
+        raise Interrupted(stop.number, last)
     return state
 
 

@@ -1,0 +1,91 @@
+"""The training loop when it is told to stop: saved, evaluated, and nothing begun that comes after."""
+
+import contextlib
+import os
+import signal
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.training.interrupt import Interrupted
+from segjax.training.loop import Events, train
+
+METRICS = {"loss": 1.0, "grad_norm": 1.0, "param_norm": 1.0}
+
+
+class Told:
+    """Checkpoints and progress that remember what they were told."""
+
+    def __init__(self):
+        self.saved, self.scored = [], []
+
+    def save(self, state, *, step, meta):
+        self.saved.append(step)
+
+    def wait(self):
+        pass
+
+    def waiting(self):
+        return contextlib.nullcontext()
+
+    def dispatched(self, result):
+        pass
+
+    def step(self, step, metrics, *, images):
+        pass
+
+    def evaluated(self, step, scores):
+        self.scored.append(step)
+
+
+def run(told, *, steps=4, kill_at=None, kill_in_evaluation=False):
+    def batches():
+        for step in range(steps):
+            if step == kill_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield step, {"record": np.zeros(1, np.int32)}
+
+    def evaluate(state, step):
+        if kill_in_evaluation:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"miou": 0.5}
+
+    compiled = SimpleNamespace(
+        get=lambda bucket: lambda state, batch: (SimpleNamespace(step=state.step + 1), METRICS), prepare=lambda b: None
+    )
+    return train(
+        SimpleNamespace(step=jnp.zeros((), jnp.int32)),
+        runs=[SimpleNamespace(start=0, end=steps, bucket="b")],
+        steps=compiled,
+        batches=batches(),
+        to_devices=lambda batch: batch,
+        checkpoints=told,
+        meta=lambda step: {},
+        events=Events(),
+        progress=told,
+        evaluate=evaluate,
+    )
+
+
+def test_to_the_end():
+    told = Told()
+    assert int(run(told).step) == 4
+    assert told.saved == [4] and told.scored == [4]
+
+
+def test_a_signal_within_saves_and_leaves():
+    told = Told()
+    with pytest.raises(Interrupted, match="SIGTERM after step 2"):
+        run(told, kill_at=1)
+    assert told.saved == [2] and told.scored == []
+
+
+@pytest.mark.parametrize("when", [{"kill_at": 3}, {"kill_in_evaluation": True}], ids=str)
+def test_a_signal_at_the_end_saves_scores_and_leaves(when):
+    """The next stage is not begun, and the score of the end is not lost."""
+    told = Told()
+    with pytest.raises(Interrupted, match="SIGTERM after step 4"):
+        run(told, **when)
+    assert told.saved == [4] and told.scored == [4]
