@@ -57,7 +57,7 @@ class VideoWriter:
     def __init__(self, path: str | os.PathLike, *, fps: float):
         self.path = Path(path)
         self._part = self.path.with_name(f"{self.path.stem}.part{self.path.suffix}")
-        self._fps = fps
+        self._fps, self._frames = fps, 0
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, picture: np.ndarray) -> None:
@@ -74,11 +74,25 @@ class VideoWriter:
                     f"{self.path} cannot be written as mp4; check the folder, its permissions and its space"
                 )
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        self._frames += 1
 
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, *_) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            os.replace(self._part, self.path)  # what was written before an error can be watched
+    def __exit__(self, kind, *_) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        if not self._complete():  # OpenCV says nothing of a full disk
+            self._part.unlink(missing_ok=True)
+            if kind is None:
+                raise UserError(f"{self.path} cannot be written whole; free some space or give another folder")
+            return
+        os.replace(self._part, self.path)  # what was written before an error can be watched
+
+    def _complete(self) -> bool:
+        video = cv2.VideoCapture(str(self._part))
+        try:
+            return video.isOpened() and round(video.get(cv2.CAP_PROP_FRAME_COUNT)) >= self._frames
+        finally:
+            video.release()
