@@ -62,6 +62,9 @@ def _report(path: Path, stage: str) -> dict[str, Any]:
         report = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         raise UserError(f"stage {stage} has no report in {path}, so nothing can be compared; run it first.") from None
-    if "miou" not in report:
-        raise UserError(f"stage {stage} is of kind {report.get('kind')} and gives no mIoU; name one of kind evaluate.")
+    if report.get("miou") is None:
+        raise UserError(
+            f"stage {stage} is of kind {report.get('kind')} and gives no mIoU; name one of kind evaluate, on labelled "
+            "images."
+        )
     return report

@@ -54,6 +54,8 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     evaluation = score(scoring.replicate(variables, mesh), worst=settings.get("worst", 0), observe=extra)
     found = extra.report() if extra else {}
     where = f"{dataset['name']} {settings['split']}, {evaluation.images} images"
+    if not evaluation.matrix.any():
+        log.warning("%s: not one pixel is labelled, so there is no score", where)
     title = f"{spec['name']}, step {info['step']}: {where}"
     if jax.process_index() == 0:
         inference.print_scores(evaluation.matrix, source.class_names, title=title)

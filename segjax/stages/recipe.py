@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 import time
@@ -38,6 +39,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "propagate": propagate.check,
     "evaluate": evaluate.check,
 }
+CHEAP = {"evaluate"}  # run again by themselves when what they read was run again, and with --stage
 QUICK = {"compare"}  # these only read what other stages wrote, and run every time
 
 _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
@@ -57,7 +59,9 @@ class Context:
 def run_recipe(
     config: Any, *, workdir: str | Path, only: str | None = None, overrides: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Runs config.stages below `workdir` and returns the reports by stage; `only` runs a single one, again if asked.
+    """Runs config.stages below `workdir` and returns the reports by stage; `only` runs a single one.
+
+    What is done is not done again, but an evaluation that `only` asks for is, also with other settings.
 
     overrides: the keys of `config` that were set by hand; what the recipe says otherwise gives way, see `give_way`.
     A stage may have a `seed` of its own, so that one run can hold several trainings that differ by it.
@@ -72,28 +76,18 @@ def run_recipe(
     check_inputs(config, workdir)
     _make(workdir)
 
-    reports, kinds = {}, set()
+    reports = {name: _read_report(workdir / name / "report.json") for name in stages}
+    reports, kinds = {name: report for name, report in reports.items() if report}, set()
     for name in stages:
         stage = config[name]
         digest = config_hash({"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(stage)})
         settings, seed = _without_seed(stage), stage.get("seed", config.seed)
         context = Context(name, workdir, workdir / name, seed, config.dataset)
-        done = _read_report(context.folder / "report.json")
-        if only not in (None, name):
-            if done:
-                reports[name] = done
+        again = only == name and stage.kind in CHEAP
+        if only not in (None, name) or (
+            not again and _is_done(name, stage, reports, digest=digest, folder=context.folder)
+        ):
             continue
-        if done and stage.kind in QUICK:
-            done = None
-        if done and done["config"] == digest:
-            log.info("stage %s is done (%s)", name, context.folder / "report.json")
-            reports[name] = done
-            continue
-        if done:
-            raise UserError(
-                f"{context.folder} was finished with other settings than these; "
-                f"give another --workdir, or delete {context.folder} to run stage {name!r} again."
-            )
         _make(context.folder)
         log.info("stage %s: %s", name, context.folder)
         start = time.perf_counter()
@@ -112,10 +106,38 @@ def run_recipe(
             **result,
         }
         _write_json(context.folder / "report.json", reports[name])
-        _write_json(workdir / "report.json", reports)
+        _write_json(workdir / "report.json", {name: reports[name] for name in stages if name in reports})
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"report of {name}")  # the next stage of any process may read it
+    reports = {name: reports[name] for name in stages if name in reports}
+    _write_json(workdir / "report.json", reports)  # also where a kill came between the two
     return reports
+
+
+def _is_done(
+    name: str, stage: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]], *, digest: str, folder: Path
+) -> bool:
+    """Whether a stage is finished, with these settings and with what its inputs are now; UserError where it differs."""
+    done = reports.get(name)
+    if done is None or stage.kind in QUICK:
+        return False
+    newer = [key for key in _inputs(stage).values() if _finished(reports.get(key)) > _finished(done)]
+    if newer and stage.kind in CHEAP:
+        log.info("stage %s runs again, because stage %s has been run since", name, newer[0])
+        return False
+    if done.get("config") != digest:
+        again = f"give --stage={name}" if stage.kind in CHEAP else f"delete {folder}"
+        raise UserError(
+            f"{folder} was finished with other settings than these; give another --workdir, or {again} to run stage "
+            f"{name!r} again."
+        )
+    if newer:
+        raise UserError(
+            f"{folder} was finished with what stage {newer[0]!r} gave before it was run again; "
+            f"delete {folder} to run stage {name!r} again."
+        )
+    log.info("stage %s is done (%s)", name, folder / "report.json")
+    return True
 
 
 def check_recipe(config: Any) -> None:
@@ -152,19 +174,29 @@ def _without_seed(stage: Mapping[str, Any]) -> dict[str, Any]:
 def check_inputs(config: Any, workdir: Path) -> None:
     """Raises UserError for a stage that wants to read what no stage before it writes, and what is no path either."""
     for position, name in enumerate(config.stages):
-        stage, before = config[name], config.stages[:position]
-        inputs = {
-            "checkpoint": stage.get("checkpoint"),
-            "init.checkpoint": stage.get("init", {}).get("checkpoint"),
-            "extra.stage": stage.get("extra", {}).get("stage"),
-        }
-        for key, value in inputs.items():
+        before = config.stages[:position]
+        for key, value in _inputs(config[name]).items():
             known = not value or value in before or (workdir / value).exists() or Path(value).expanduser().exists()
             if not known:
                 raise UserError(
                     f"config key {name}.{key}={value!r} is no path, and no stage before {name!r}."
                     f"{did_you_mean(value, before)}"
                 )
+
+
+def _inputs(stage: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> the stage or folder that a stage reads, "" for none."""
+    extra = stage.get("extra") or {}
+    parts = {"extra": extra, **{f"extra.{name}": part for name, part in extra.items() if hasattr(part, "keys")}}
+    return {
+        "checkpoint": stage.get("checkpoint") or "",
+        "init.checkpoint": stage.get("init", {}).get("checkpoint") or "",
+        **{f"{key}.stage": part.get("stage") or "" for key, part in parts.items()},
+    }
+
+
+def _finished(report: Mapping[str, Any] | None) -> str:
+    return (report or {}).get("finished", "")
 
 
 def versions() -> dict[str, str]:
@@ -187,12 +219,15 @@ def _devices() -> str:
 
 def _read_report(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
+        found = None
+    if not isinstance(found, dict):
         log.warning("%s is not readable and is ignored; its stage runs again", path)
         return None
+    return found
 
 
 def _make(folder: Path) -> None:
@@ -205,5 +240,14 @@ def _make(folder: Path) -> None:
 def _write_json(path: Path, content: Any) -> None:
     if jax.process_index() == 0:
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
         os.replace(temporary, path)
+
+
+def _finite(content: Any) -> Any:
+    """The content with null for what is not finite, such as a score of no pixels, for which JSON has no number."""
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -150,7 +150,7 @@ def find(name: str | Path) -> Found:
     if path.exists():
         return Found(path, "", str(path))
     known = {**PACKAGES, **PUBLISHED}
-    raise UserError(f"pretrained={str(name)!r} is neither a file nor known weights.{did_you_mean(str(name), known)}")
+    raise UserError(f"weights={str(name)!r} is neither a file nor known weights.{did_you_mean(str(name), known)}")
 
 
 def source_of(name: str | Path) -> str:

@@ -179,6 +179,9 @@ def test_bad_settings(street_dir, tmp_path):
         (dict(stps=3), "Did you mean 'steps'"),
         (dict(steps=0), "steps=0"),
         (dict(shard_frames=0), "shard_frames=0"),
+        (dict(batch_size=0), "batch_size=0"),
+        (dict(sheet_rows=-1), "sheet_rows=-1"),
+        (dict(inputs="nea"), "Did you mean 'near'"),
         (dict(method="reconstruction"), "checkpoint"),
         (dict(flow="diss"), "Did you mean 'dis'"),
     ):

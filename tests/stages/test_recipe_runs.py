@@ -1,0 +1,86 @@
+"""Which stages of a recipe run, run again, or are refused, and what the reports say."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from segjax.errors import UserError
+from segjax.stages import recipe, run_recipe
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Names of the stages that ran, of a recipe whose stages do nothing; every run is a second later."""
+    ran = []
+
+    def stage(settings, context):
+        ran.append(context.name)
+        return {"miou": float("nan") if settings.get("split") == "void" else 0.5}
+
+    for kind in ("train", "evaluate"):
+        monkeypatch.setitem(recipe.STAGES, kind, stage)
+        monkeypatch.setitem(recipe.CHECKS, kind, lambda settings, *, where: None)
+    monkeypatch.setattr(recipe.time, "strftime", lambda text: f"2030-01-01 00:00:{len(ran):02d}")
+    return ran
+
+
+def config(split="test", stages=("teacher", "student", "evaluate")):
+    student = dict(kind="train", init=dict(checkpoint="teacher"))
+    return ConfigDict(
+        dict(
+            seed=0, stages=stages, dataset=dict(name="camvid"), teacher=dict(kind="train"), student=student,
+            evaluate=dict(kind="evaluate", checkpoint="student", split=split),
+        )
+    )  # fmt: skip
+
+
+def test_what_is_done_is_not_done_again(ran, tmp_path):
+    reports = run_recipe(config(), workdir=tmp_path)
+    assert ran == ["teacher", "student", "evaluate"] == list(reports)
+    assert run_recipe(config(), workdir=tmp_path) == reports and len(ran) == 3
+    with pytest.raises(UserError, match="finished with other settings .* give --stage=evaluate to run"):
+        run_recipe(config(split="train"), workdir=tmp_path)
+
+
+def test_an_evaluation_that_is_asked_for_runs_again(ran, tmp_path):
+    """As docs/training.md does it with another protocol."""
+    run_recipe(config(), workdir=tmp_path)
+    run_recipe(config(split="train"), workdir=tmp_path, only="evaluate")
+    assert ran[3:] == ["evaluate"]
+    run_recipe(config(split="train"), workdir=tmp_path, only="student")
+    assert ran[4:] == []  # a training is not
+
+
+def test_the_report_of_the_run_has_every_finished_stage(ran, tmp_path):
+    run_recipe(config(), workdir=tmp_path)
+    path = tmp_path / "report.json"
+    path.unlink()  # as if a kill had come between the stage's report and the run's
+    run_recipe(config(), workdir=tmp_path)
+    assert list(json.loads(path.read_text())) == ["teacher", "student", "evaluate"]
+    (tmp_path / "student" / "report.json").unlink()
+    run_recipe(config(), workdir=tmp_path, only="student")
+    assert list(json.loads(path.read_text())) == ["teacher", "student", "evaluate"]
+
+
+def test_what_was_made_of_something_older_is_no_longer_done(ran, tmp_path):
+    run_recipe(config(), workdir=tmp_path)
+    (tmp_path / "student" / "report.json").unlink()
+    run_recipe(config(), workdir=tmp_path)
+    assert ran[3:] == ["student", "evaluate"]  # the score is of the new network
+    (tmp_path / "teacher" / "report.json").unlink()
+    with pytest.raises(UserError, match="what stage 'teacher' gave before it was run again; delete .*student"):
+        run_recipe(config(), workdir=tmp_path)
+
+
+def test_a_report_without_a_score_is_json(ran, tmp_path):
+    run_recipe(config(split="void"), workdir=tmp_path)
+    text = (tmp_path / "evaluate" / "report.json").read_text()
+    assert "NaN" not in text and json.loads(text)["miou"] is None
+
+
+def test_a_part_of_the_stages(ran, tmp_path):
+    run_recipe(config(stages=("teacher",)), workdir=tmp_path)
+    assert ran == ["teacher"]
+    run_recipe(config(), workdir=tmp_path)
+    assert ran == ["teacher", "student", "evaluate"]
