@@ -26,7 +26,8 @@ class Examples:
     """The (index, record) of some items; files are read and checked in threads, a few at a time.
 
     read_label: for labels that are no image files. instances: add the feature, published map -> raw id * 1000 + number.
-    enlarge: labels that are smaller than their image are enlarged to its size (nearest pixel).
+    enlarge: labels that are smaller than their image are enlarged to its size (nearest pixel). read_frame: for items
+    that are frames of videos, which it is asked for one after the other, in the order of the items.
     """
 
     items: Sequence[Item]
@@ -34,6 +35,7 @@ class Examples:
     read_label: ReadLabel | None = None
     instances: Callable[[np.ndarray], np.ndarray] | None = None
     enlarge: bool = False
+    read_frame: Callable[[Path, int], np.ndarray] | None = None  # (video, place) -> uint8 (h, w, 3) RGB
 
     def __len__(self) -> int:
         return len(self.items)
@@ -45,21 +47,30 @@ class Examples:
         """Changes with the files of the records start .. stop - 1, their order, and what is read of them."""
         items = self.items[start:stop]
         files = {path for x in items for path in (x.image, x.label, x.instances) if path is not None}
-        names = "\n".join(f"{item.name} {item.label is not None}" for item in items)
+        names = "\n".join(
+            f"{x.name} {x.label is not None}" + (f" {x.place}" if x.place is not None else "") for x in items
+        )
         text = f"{start} {names} {fingerprint(files)} {self.instances is not None}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def start_at(self, position: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """The records from a position on."""
-        yield from ordered_map(self._one, enumerate(self.items[position:], start=position))
+        yield from ordered_map(self._one, self._jobs(position))
 
-    def _one(self, numbered: tuple[int, Item]) -> tuple[int, dict[str, Any]]:
-        index, item = numbered
-        data = read_bytes(item.image)
-        image = decode_image(data, str(item.image))
+    def _jobs(self, position: int) -> Iterator[tuple[int, Item, np.ndarray | None]]:
+        """(index, item, its picture where it is a frame of a video); ordered_map runs this in one thread."""
+        for index, item in enumerate(self.items[position:], start=position):
+            yield index, item, None if item.place is None else self.read_frame(item.image, item.place)
+
+    def _one(self, job: tuple[int, Item, np.ndarray | None]) -> tuple[int, dict[str, Any]]:
+        index, item, image = job
+        data = b""
+        if image is None:
+            data = read_bytes(item.image)
+            image = decode_image(data, str(item.image))
         size = image.shape[:2]
         record = {
-            "image": data if is_plain_rgb(data) else encode_png(image),
+            "image": data if data and is_plain_rgb(data) else encode_png(image),
             "label": encode_png(self._label(item, size)),
             "name": item.name,
             "sequence": item.sequence,

@@ -11,7 +11,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,10 @@ from segjax.errors import UserError
 
 
 class Item(NamedTuple):
-    """The files of one record. label: None = not labelled. frame: None = its position in the split."""
+    """The files of one record. label: None = not labelled. frame: None = its position in the split.
+
+    place: None, or image is a video and this the position of the picture in it.
+    """
 
     name: str
     image: Path
@@ -31,6 +34,7 @@ class Item(NamedTuple):
     sequence: str = ""
     frame: int | None = None
     instances: Path | None = None
+    place: int | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -152,11 +156,11 @@ def _same_keys(images: Mapping[str, Path], others: Mapping[str, Path], at: Path,
 
 
 def with_neighbours(
-    items: Sequence[Item], frames: Mapping[tuple[str, int], Path], reach: int, *, partial: bool
+    items: Sequence[Item], frames: Mapping[tuple[str, int], Path | Item], reach: int, *, partial: bool
 ) -> list[Item]:
     """Returns the items and the frames up to `reach` before and after each, without label, ordered by video and frame.
 
-    frames: (sequence, frame) -> file. Raises UserError for a frame that is missing, unless partial.
+    frames: (sequence, frame) -> file, or record. Raises UserError for a frame that is missing, unless partial.
     """
     labelled = {(item.sequence, item.frame): item for item in items}
     wanted = {(s, f + offset) for s, f in labelled for offset in range(-reach, reach + 1) if f + offset >= 0}
@@ -169,10 +173,9 @@ def with_neighbours(
         )
     chosen = []
     for sequence, frame in sorted(wanted - set(missing)):
-        item, file = labelled.get((sequence, frame)), frames.get((sequence, frame))
-        if item is None:
-            name = file.stem.removesuffix("_leftImg8bit")
-            item = Item(name, file, None, sequence, frame)
+        item = labelled.get((sequence, frame)) or frames[sequence, frame]
+        if not isinstance(item, Item):
+            item = Item(item.stem.removesuffix("_leftImg8bit"), item, None, sequence, frame)
         chosen.append(item)
     return chosen
 
@@ -194,13 +197,18 @@ def generators(
                     f"{items[0].image.parent if items else 'the given folder'}; unpack {', '.join(about.archives)} "
                     "again, or set the option partial=True to use what is there"
                 )
-    check_space((item for items in splits.values() for item in items), Path(builder.data_dir_root), about.title)
+    check_space([item for items in splits.values() for item in items], Path(builder.data_dir_root), about.title)
     return {split: builder._generate_examples(items) for split, items in splits.items()}
 
 
-def check_space(items: Iterable[Item], target: Path, what: str) -> None:
-    """Raises UserError unless the disk of `target` has room for copies of all files that are not there yet."""
-    needed = sum(path.stat().st_size for x in items for path in (x.image, x.label, x.instances) if path is not None)
+def check_space(items: Sequence[Item], target: Path, what: str) -> None:
+    """Raises UserError unless the disk of `target` has room for copies of all files that are not there yet.
+
+    A frame of a video is taken to need as much as the image files do on the average.
+    """
+    images = [x.image.stat().st_size for x in items if x.place is None]
+    needed = sum(path.stat().st_size for x in items for path in (x.label, x.instances) if path is not None)
+    needed += sum(images) * len(items) // max(len(images), 1)
     needed = int(needed * 1.05) + 2**20  # the format's own bytes, and the index
     needed -= sum(path.stat().st_size for path in target.glob("shards/*"))  # of a preparation that was stopped
     place = next(path for path in (target, *target.parents) if path.exists())

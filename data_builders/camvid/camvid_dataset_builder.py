@@ -39,8 +39,8 @@ class Config(tfds.core.BuilderConfig):
     """source_dir: the folder that holds train.txt, train/, trainannot/ and so on; for 720x960 701_StillsRaw_full/.
 
     "" means: $SEGJAX_CAMVID, else shared/data/camvid beside the repository, else download (not for 720x960).
-    tree: "segnet" (360x480) or "full" (720x960). frames_dir: with tree "full", folder of the videos' frames; those up
-    to `neighbours` before and after a still become records without label. partial: take the stills that are there.
+    tree: "segnet" (360x480) or "full" (720x960). frames_dir: with "full", folder of the videos or of their frames;
+    those up to `neighbours` before and after a still become records without label. partial: take what is there.
     """
 
     name: str = "default"
@@ -64,11 +64,15 @@ class Config(tfds.core.BuilderConfig):
         """Changes with the published files."""
         if self.tree not in _TREES:
             raise UserError(f"option tree is {self.tree!r};{did_you_mean(self.tree, _TREES)}")
+        if self.frames_dir and self.tree != "full":
+            raise UserError(
+                f"option frames_dir={self.frames_dir!r} needs config='full'; the stills of 360x480 are smaller"
+            )
         if self.tree == "full":
             base = trees.root(ABOUT, trees.TreeConfig(source_dir=self.source_dir))
             folders = [trees.folder(ABOUT, base, name) for name in full.FOLDERS]
-            folders += [self.frames_dir] if self.frames_dir else []
-            return fingerprint(path for folder in folders for path in list_images(folder).values())
+            files = [path for folder in folders for path in list_images(folder).values()]
+            return fingerprint(files + (full.frame_files(self.frames_dir) if self.frames_dir else []))
         folder = self.find()
         if folder is None:
             return "download"
@@ -90,14 +94,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         config = self.builder_config
         if config.tree == "full":
-            splits = full.splits(config.source_dir, config.frames_dir, config.neighbours, partial=config.partial)
+            splits, self._videos = full.splits(
+                config.source_dir, config.frames_dir, config.neighbours, partial=config.partial
+            )
             return trees.generators(self, ABOUT, splits, counted=not config.frames_dir)
         folder = config.find() or _download(dl_manager, Path(self.data_dir_root) / "extracted")
         splits = {name: _segnet_items(folder, published) for name, published in SPLITS.items()}
         return {name: self._generate_examples(items) for name, items in splits.items()}
 
     def _generate_examples(self, items: Sequence[trees.Item]) -> Examples:
-        return Examples(items, full.LABEL_MAP if self.builder_config.tree == "full" else LABEL_MAP)
+        if self.builder_config.tree == "segnet":
+            return Examples(items, LABEL_MAP)
+        return Examples(items, full.LABEL_MAP, read_frame=self._videos.read if self._videos else None)
 
 
 def _segnet_items(folder: Path, split: str) -> list[trees.Item]:

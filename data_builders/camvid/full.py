@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from data_builders import trees
 from data_builders.about import About
+from data_builders.camvid.videos import Videos, find_videos, small
 from segjax.data.classes import class_table
 from segjax.data.folders import list_images
 from segjax.data.image_files import read_image
@@ -58,19 +58,34 @@ def split_of(sequence: str, frame: int) -> str:
     return "validation" if sequence == "0016E5" and 7959 <= frame <= 8159 else "train"
 
 
-def splits(source_dir: str, frames_dir: str, neighbours: int, *, partial: bool) -> Mapping[str, list[trees.Item]]:
-    """Split -> records. With frames_dir the frames within `neighbours` of each still are there too, without label."""
+def splits(
+    source_dir: str, frames_dir: str, neighbours: int, *, partial: bool
+) -> tuple[Mapping[str, list[trees.Item]], Videos | None]:
+    """(split -> records, the videos that frames are read from).
+
+    With frames_dir the frames within `neighbours` of each still are there too, without label.
+    """
     base = trees.root(ABOUT, trees.TreeConfig(source_dir=source_dir))
     stills, labels = (trees.folder(ABOUT, base, name) for name in FOLDERS)
     items = trees.pair(stills, labels, label_suffix="_L", parse=parse_name)
     divided = {split: [item for item in items if split_of(item.sequence, item.frame) == split] for split in SPLITS}
     if not frames_dir:
-        return divided
-    frames = {parse_name(path.stem): path for path in list_images(frames_dir).values()}
-    check_numbers(items, frames)
+        return divided, None
+    files, videos = find_videos(frames_dir), None
+    if files:
+        videos = Videos(files, items)
+        frames = videos.frames
+    else:
+        frames = {parse_name(path.stem): path for path in list_images(frames_dir).values()}
+        check_numbers(items, frames)
     return {
         split: trees.with_neighbours(chosen, frames, neighbours, partial=partial) for split, chosen in divided.items()
-    }
+    }, videos
+
+
+def frame_files(frames_dir: str) -> list[Path]:
+    """The videos in frames_dir, or the images; UserError when there is neither."""
+    return list(find_videos(frames_dir).values() or list_images(frames_dir).values())
 
 
 def check_numbers(stills: Sequence[trees.Item], frames: Mapping[tuple[str, int], Path]) -> None:
@@ -83,9 +98,11 @@ def check_numbers(stills: Sequence[trees.Item], frames: Mapping[tuple[str, int],
         there = [x for x in stills if x.sequence == sequence and (sequence, x.frame) in frames]
         shifts = []
         for still in there[:: max(1, len(there) // 5)][:5]:
-            picture = _small(still.image)
+            picture = small(read_image(still.image))
             near = {k: frames.get((sequence, still.frame + k)) for k in range(-3, 4)}
-            distances = {k: np.abs(picture - _small(path)).mean() for k, path in near.items() if path is not None}
+            distances = {
+                k: np.abs(picture - small(read_image(path))).mean() for k, path in near.items() if path is not None
+            }
             shifts.append(min(distances, key=distances.get))
         shift = sorted(shifts)[len(shifts) // 2] if shifts else 0
         if shift:
@@ -93,7 +110,3 @@ def check_numbers(stills: Sequence[trees.Item], frames: Mapping[tuple[str, int],
                 f"the stills of CamVid's video {sequence} look like the frames {abs(shift)} "
                 f"{'after' if shift > 0 else 'before'} their numbers; number the frames in frames_dir as the stills are"
             )
-
-
-def _small(path: Path) -> np.ndarray:
-    return cv2.resize(read_image(path), (120, 90), interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -18,7 +18,7 @@ from segjax.data.tfds_source import Index
 from segjax.errors import UserError
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its log lines name no file; the UserErrors below do
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mxf")
 _READ_ON = 32  # so many frames ahead, decoding what lies between is faster than looking for a key frame
 
 
