@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax import augment, losses, models, weights
-from segjax.data import Source, open_source
+from segjax.data import LabelMap, Source, open_source
 from segjax.errors import UserError
 from segjax.stages.settings import check_keys, choose, options_of, plain
 from segjax.training.checkpoints import load_for_inference
@@ -115,7 +115,13 @@ def find_run(name: str, context: Any) -> Path:
 
 
 def first_variables(
-    model, settings: Mapping[str, Any], *, seed: int, inputs: tuple[Any, ...] | None = None, where: str = "train.init"
+    model,
+    settings: Mapping[str, Any],
+    *,
+    seed: int,
+    inputs: tuple[Any, ...] | None = None,
+    where: str = "train.init",
+    class_names: Sequence[str] = (),
 ) -> Variables:
     """Fresh variables, then whatever `train.init` names on top of them.
 
@@ -124,7 +130,8 @@ def first_variables(
     checkpoint: a run of ours, what `segjax export_weights` made of one, or an earlier stage (see `run_init`).
     scope: "all", or "backbone" for the trunk only.
     skip: regular expressions of tensors that keep their fresh values.
-    inputs: what the network is called with, by default images.
+    inputs: what the network is called with, by default images. class_names: what its outputs shall mean; where the
+        checkpoint's mean something else and are as many, its classifier is kept, and a line of the log says so.
     """
     check_keys(settings, INIT_KEYS, where=where)
     init = jax.jit(functools.partial(model.init, train=False))
@@ -145,7 +152,33 @@ def first_variables(
         _, loaded, info = load_for_inference(settings["checkpoint"])
         variables, report = weights.load(loaded, variables, skip=skip, only=only)
         log.info("checkpoint %s, step %s: %s", settings["checkpoint"], info["step"], _summary(report))
+        other = other_classes(info, class_names)
+        kept = set(report.matched) & classifiers(model, variables) if other else set()
+        if kept:
+            log.warning(
+                "checkpoint %s: %s; %s is kept as it is: name it in %s.skip to start it fresh",
+                settings["checkpoint"], other, ", ".join(sorted({name.rpartition(".")[0] for name in kept})), where,
+            )  # fmt: skip
     return variables
+
+
+def other_classes(info: Mapping[str, Any], class_names: Sequence[str]) -> str:
+    """How the classes a checkpoint was trained on, as it notes them, differ from as many others; "" if they do not."""
+    if not info.get("label_map") or not class_names:
+        return ""
+    there = LabelMap.from_dict(info["label_map"]).class_names
+    differ = [(a, b) for a, b in zip(there, class_names) if a.casefold() != b.casefold()]
+    if len(there) != len(class_names) or not differ:
+        return ""
+    (old, new), more = differ[0], f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+    return f"of its {len(there)} classes {old!r} is {new!r} in the data set{more}"
+
+
+def classifiers(model, variables: Variables) -> set[str]:
+    """The leaves whose shape the number of classes sets."""
+    larger = functools.partial(model.clone(num_classes=model.num_classes + 1).init, train=False)
+    other = weights.sizes(jax.eval_shape(larger, jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.float32)))
+    return {name for name, size in weights.sizes(variables).items() if other[name] != size}
 
 
 def run_init(init: Mapping[str, Any], context: Any) -> dict[str, Any]:

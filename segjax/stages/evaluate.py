@@ -40,6 +40,8 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
             f"the network in {settings['checkpoint']} knows {spec['num_classes']} classes but the dataset "
             f"{dataset['name']} has {source.num_classes}; evaluate it on the data set it was trained for."
         )
+    if other := build.other_classes(info, source.class_names):
+        log.warning("checkpoint %s: %s; it is scored as if they were the same", settings["checkpoint"], other)
     dtype = build.compute_dtype(settings.get("dtype", "auto"))
     model = build.create_model({**spec, "options": {**spec["options"], "dtype": dtype}})
     score = scoring.Scorer(

@@ -47,7 +47,8 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     spec = build.model_spec(settings["model"], num_classes=source.num_classes, dtype=dtype, remat=remat)
     spec = build.with_source_options(spec, settings.get("init", {}))
     model = build.create_model(spec)
-    variables = build.first_variables(model, build.run_init(settings.get("init", {}), context), seed=context.seed)
+    init = build.run_init(settings.get("init", {}), context)
+    variables = build.first_variables(model, init, seed=context.seed, class_names=source.class_names)
     schedule, optimizer = make_updates(settings["optimizer"], variables["params"], table)
     state = place_state(settings, variables, optimizer, mesh)
     steps = CompiledSteps(

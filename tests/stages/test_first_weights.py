@@ -75,6 +75,27 @@ def test_scope_all_swaps_the_classifier_and_says_so(monkeypatch, tmp_path, caplo
     assert "final.6 has 7 classes there and 3 here, so it keeps its fresh values" in caplog.text
 
 
+def test_a_classifier_of_other_classes_is_not_kept_in_silence(monkeypatch, caplog):
+    model, weights_there = models.create("deeplabv3plus_r18", 3), zeros("deeplabv3plus_r18")
+    fast_init(monkeypatch, model)
+    rows = [{"id": i, "name": x, "train_id": i, "color": [0, 0, i]} for i, x in enumerate(("road", "sky", "car"))]
+    info = {"step": 7, "label_map": {"coding": "id", "labels": rows}}
+    monkeypatch.setattr(build, "load_for_inference", lambda path: (spec(), weights_there, info))
+
+    def told(*names, **settings):
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="segjax"):
+            build.first_variables(model, {"checkpoint": "runs/x", **settings}, seed=0, class_names=names)
+        return caplog.text
+
+    text = told("road", "car", "sky")
+    assert "checkpoint runs/x: of its 3 classes 'sky' is 'car' in the data set and 1 more; final.6 is kept" in text
+    assert "name it in train.init.skip" in text
+    assert not told("road", "car", "sky", skip=(r"^final\.6",))
+    assert not told("road", "car", "sky", scope="backbone")
+    assert not told("Road", "sky", "car") and not told()
+
+
 def test_imagenet_takes_what_fits_the_trunk_and_says_from_where(monkeypatch, tmp_path, caplog):
     model = models.create("deeplabv3plus_r18", 3)
     trunk = {n: v for n, v in weights.to_state_dict(zeros("deeplabv3plus_r18")).items() if n.startswith("layer")}
