@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 
 from segjax.commands.start import start_jax
 from segjax.commands.views import add_views, views
 from segjax.errors import UserError
+
+LISTED = 20  # problems that are told one by one
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
@@ -47,5 +51,16 @@ def run(arguments: argparse.Namespace) -> None:
     for path in report.outputs:
         print(path)
     if report.problems:
-        more = f" and {len(report.problems) - 1} more inputs failed" if len(report.problems) > 1 else ""
-        raise UserError(f"{report.problems[0]}{more}; the other {report.images} images were written")
+        raise UserError(_failed(report.problems, report.images))
+
+
+def _failed(problems: Sequence[str], images: int) -> str:
+    """The last sentence: the one problem, or how many there are, which are listed here line by line; what is done."""
+    written = f"{images} images are predicted all the same" if images else "nothing is predicted"
+    if len(problems) == 1:
+        return f"{problems[0]}; {written}"
+    for problem in problems[:LISTED]:
+        print(f"  {problem}", file=sys.stderr)
+    if len(problems) > LISTED:
+        print(f"  and {len(problems) - LISTED} more", file=sys.stderr)
+    return f"{len(problems)} inputs cannot be predicted, as listed above; {written}"

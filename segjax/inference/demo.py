@@ -70,8 +70,12 @@ def write_demo(
         raise UserError(f"--output={output} must be the name of an mp4 file, for example {output.with_suffix('.mp4')}")
     run, begin, count, labelled = FilledBatches(predict_fn, batch), time.perf_counter(), 0, 0
     layout: _Layout | None = None
+
+    def refused(group: Sequence[DemoFrame], error: UserError) -> None:  # the network takes no such size
+        raise UserError(f"frame {group[0].name}: {error}")
+
     with VideoWriter(output, fps=fps) as video, contextlib.closing(ahead(frames, depth=2 * batch)) as read:
-        for group, ids in predictions(run, in_order(read, batch)):
+        for group, ids in predictions(run, in_order(read, batch), on_error=refused):
             for frame, predicted in zip(group, ids):
                 layout = layout or _Layout.of(frame.image.shape[:2], width, truth, class_names, palette)
                 pictures = [visualize.overlay(frame.image, predicted, palette, alpha=alpha)]

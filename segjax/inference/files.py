@@ -72,9 +72,6 @@ def predict_files(
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     run = FilledBatches(predict_fn, batch)
 
-    def refused(frames: Sequence[Frame], error: UserError) -> None:  # this network cannot take images of this size
-        problems.extend(f"{frame.name}: {error}" for frame in frames)
-
     begin = time.perf_counter()
 
     with PngWriter() as pngs:
@@ -97,6 +94,14 @@ def predict_files(
                         sizes[frame.image.shape[:2]] += 1
                         if progress:
                             progress(sum(sizes.values()))
+
+                def refused(frames: Sequence[Frame], error: UserError, clip=clip):  # the network takes no such size
+                    if clip.is_video:
+                        text = f"{getattr(clip, 'path', clip.name)}: {error}"
+                        problems.extend([text] if text not in problems else [])
+                    else:
+                        paths = dict(getattr(clip, "files", ()))
+                        problems.extend(f"{paths.get(frame.name, frame.name)}: {error}" for frame in frames)
 
                 frames = clip.frames(on_error=lambda error: problems.append(str(error)))
                 with contextlib.closing(ahead(frames, depth=2 * batch)) as read:

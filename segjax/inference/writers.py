@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import os
 from pathlib import Path
 
@@ -15,12 +16,19 @@ from segjax.errors import UserError
 
 
 def write_png(path: str | os.PathLike, picture: np.ndarray) -> Path:
-    """Writes uint8 or uint16 (h, w), or uint8 (h, w, 3) RGB, as PNG; makes the folder. UserError when it cannot."""
+    """Writes uint8 or uint16 (h, w), or uint8 (h, w, 3) RGB, as PNG; makes the folder. UserError when it cannot.
+
+    The file appears by one rename when it is complete.
+    """
     path = Path(path)
+    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode_png(np.ascontiguousarray(picture)))
+        part.write_bytes(encode_png(np.ascontiguousarray(picture)))
+        os.replace(part, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise UserError(
             f"{path} cannot be written ({error.strerror}); free some space or give another folder"
         ) from None
@@ -70,6 +78,7 @@ class VideoWriter:
             size = (picture.shape[1], picture.shape[0])
             self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)
             if not self._writer.isOpened():
+                self._writer = None  # there is no file
                 raise UserError(
                     f"{self.path} cannot be written as mp4; check the folder, its permissions and its space"
                 )

@@ -185,3 +185,13 @@ def test_a_mask_of_another_size_is_named(tmp_path):
     (clip,) = open_clips(tmp_path / "in")
     with pytest.raises(UserError, match="a.png is 5x5 but its image"):
         list(clip_frames(clip, find_truths(clip, tmp_path / "masks"), CITY, on_error=print))
+
+
+def test_a_frame_that_the_network_cannot_take_is_named(tmp_path):
+    def picky(images):
+        raise UserError("images of this size are too small")
+
+    with pytest.raises(UserError, match="frame a: images of this size are too small"):
+        frames, names = [DemoFrame("a", grey(3))], CITY.class_names
+        write_demo(picky, frames, tmp_path / "demo.mp4", palette=CITY.palette, class_names=names, fps=8)
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 """Images, folders and videos in, overlays and label images out."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -111,6 +113,20 @@ def test_an_unreadable_image_is_reported_and_the_rest_is_written(tmp_path):
     assert report.images == 2 and len(report.problems) == 1 and "1.png" in report.problems[0]
 
 
+def test_what_the_network_cannot_take_is_told_once_for_a_video(tmp_path, video):
+    for i in range(2):
+        save(tmp_path / "in" / f"{i}.png")
+
+    def picky(images):
+        raise UserError("images of this size are too small; this network takes 99x99 or more.")
+
+    clips = [*open_clips(tmp_path / "in"), *open_clips(video)]
+    report = predict_files(picky, clips, tmp_path / "out", palette=CITY.palette)
+    want = [tmp_path / "in/0.png", tmp_path / "in/1.png", video]
+    assert [text.split(": images")[0] for text in report.problems] == [str(path) for path in want]
+    assert report.images == 0 and not (tmp_path / "out").exists()
+
+
 def test_video_becomes_a_video_of_the_same_length(tmp_path, video):
     (clip,) = open_clips(video)
     assert clip.is_video and len(clip) == 30 and clip.fps == pytest.approx(10)
@@ -177,6 +193,18 @@ def test_output_that_cannot_be_written(tmp_path):
     (tmp_path / "out").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="cannot be written"):
         run(open_clips(tmp_path / "a.png"), tmp_path / "out")
+
+
+def test_a_png_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def full(part, data):
+        with open(part, "wb") as file:
+            file.write(data[:9])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match="a.png cannot be written .No space left on device.; free some space"):
+        write_png(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
+    assert not list(tmp_path.iterdir())
 
 
 def test_errors_of_the_network_are_raised_and_threads_end(tmp_path):
@@ -256,4 +284,4 @@ def test_one_bad_input_of_a_folder_does_not_cost_the_others(tmp_path, video):
     report = predict_files(network, open_clips(tmp_path), tmp_path / "out", palette=CITY.palette)
     assert report.images == 31 and (tmp_path / "out/overlay/a.png").is_file() and (tmp_path / "out/drive.mp4").is_file()
     assert len(report.problems) == 2
-    assert "tiny: images of 1x1" in report.problems[0] and "broken.mp4 cannot be opened" in report.problems[1]
+    assert "tiny.png: images of 1x1" in report.problems[0] and "broken.mp4 cannot be opened" in report.problems[1]
