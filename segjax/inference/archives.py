@@ -11,6 +11,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def _members(stack: contextlib.ExitStack, place: Path) -> dict[str, Callable[[],
     if zipfile.is_zipfile(place):
         archive = stack.enter_context(zipfile.ZipFile(place))
         members = [info for info in archive.infolist() if not info.is_dir()]
-        return {info.filename: (lambda info=info: archive.read(info)) for info in members}
+        return {info.filename: (lambda info=info: _read_member(archive, info)) for info in members}
     temporary = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the stack)
     plain = stack.enter_context(temporary)  # a compressed tar cannot be read out of order
     with gzip.open(place) as stream:
@@ -69,6 +70,15 @@ def _members(stack: contextlib.ExitStack, place: Path) -> dict[str, Callable[[],
     archive = stack.enter_context(tarfile.TarFile(fileobj=plain))
     members = [info for info in archive.getmembers() if info.isfile()]
     return {info.name: (lambda info=info: archive.extractfile(info).read()) for info in members}
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    try:
+        return archive.read(info)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise UserError(
+            f"{info.filename} in {archive.filename} cannot be read ({error}); write or copy the archive again"
+        ) from None
 
 
 def _hidden(name: str) -> bool:

@@ -165,6 +165,15 @@ def test_an_archive_must_have_its_files_where_the_server_looks(built, tmp_path):
         submission.check(SERVERS["cityscapes"], files, source)
 
 
+def test_a_damaged_file_within_an_archive_is_named(built, tmp_path):
+    server, source, archive = SERVERS["kitti"], built["kitti"][0], packed(built, "kitti", tmp_path / "a.zip")[2]
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"IDAT") + 9] ^= 255
+    archive.write_bytes(data)
+    with open_files(archive) as files, pytest.raises(UserError, match=r"semantic/00000\d_10.png in .*a.zip cannot be"):
+        submission.check(server, files, source)
+
+
 def test_damaged_and_foreign_archives(built, tmp_path):
     whole = packed(built, "kitti", tmp_path / "a.zip")[2].read_bytes()
     for name, data in (
