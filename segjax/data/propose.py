@@ -56,7 +56,9 @@ def bit_color(index: int) -> tuple[int, int, int]:
 def _known_names(values: list[Value], coding: str) -> tuple[dict[Value, str], list[str]]:
     for name, table in CLASSES.items():
         if coding == "id" and set(values) <= set(table.ids) and len(values) * 2 > len(table.ids):
-            return {}, [f"the ids would fit the class table {name!r}; check again with label_map={name} if it is that"]
+            return {}, [
+                f"the ids would fit the class table {name!r}; check again with --label_map={name} if it is that"
+            ]
         if coding == "color":
             known = {label.color: label.name for label in (*table.labels, *table.classes)}
             if set(values) <= set(known):

@@ -7,8 +7,10 @@
     bdd100k     19       classes of the truth   (as bdd100k.eval.run does)
 
 KITTI says that its metrics conform with Cityscapes; its instances are weighted by the sizes of Cityscapes too.
-"occur": in the truth or in the prediction of the whole split. A predicted label that is no class is wrong for the class
-it hides, and for no other. Ignored pixels of the truth (255) never count.
+"occur": in the truth or in the prediction of the whole split. VOC's own program (VOCevalseg.m) divides 0 by 0 for a
+class that does not, and its mean is not a number then; in VOC's splits all 21 do, and of a part of one such a class is
+left out. A predicted label that is no class is wrong for the class it hides, and for no other. Ignored pixels of the
+truth (255) never count.
 """
 
 from __future__ import annotations
