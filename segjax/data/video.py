@@ -170,7 +170,9 @@ def open_frames(path: str | os.PathLike) -> Source:
 def _open(file: Path) -> Any:
     capture = cv2.VideoCapture(str(file))
     if not capture.isOpened():
-        raise UserError(f"{file} cannot be opened as a video; it is damaged or of an unknown kind, convert it to mp4.")
+        raise UserError(
+            f"{file} cannot be opened as a video: damaged or of an unknown kind; copy it again or convert it to mp4."
+        )
     return capture
 
 

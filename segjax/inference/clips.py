@@ -165,5 +165,7 @@ def _video(name: str, path: Path, *, strict: bool = True) -> Video:
 def _open_video(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
-        raise UserError(f"{path} cannot be opened as a video; it is damaged or of an unknown kind, convert it to mp4")
+        raise UserError(
+            f"{path} cannot be opened as a video: damaged or of an unknown kind; copy it again or convert it to mp4"
+        )
     return capture
