@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.strerror is None:
             raise
-        return _fail(": ".join(filter(None, (error.filename and str(error.filename), error.strerror))), 2)
+        what = ": ".join(filter(None, (error.filename and str(error.filename), error.strerror)))
+        return _fail(f"{what}; check the path, its permissions and the free space", 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except RuntimeError as error:

@@ -130,7 +130,7 @@ def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
     _, describe, text = cli.COMMANDS["summary"]
     monkeypatch.setitem(cli.COMMANDS, "summary", (full, describe, text))
     said = fails(capsys, "summary", "--model=fastscnn", "--size=64x64")
-    assert "out/a.png" in said and "No space left" in said
+    assert "out/a.png: No space left on device; check the path, its permissions and the free space" in said
 
 
 def test_our_own_bugs_keep_their_traceback(monkeypatch):

@@ -63,7 +63,7 @@ class Config(tfds.core.BuilderConfig):
     def fingerprint(self) -> str:
         """Changes with the published files."""
         if self.tree not in _TREES:
-            raise UserError(f"option tree is {self.tree!r};{did_you_mean(self.tree, _TREES)}")
+            raise UserError(f"option tree is {self.tree!r}.{did_you_mean(self.tree, _TREES)}")
         if self.frames_dir and self.tree != "full":
             raise UserError(
                 f"option frames_dir={self.frames_dir!r} needs config='full'; the stills of 360x480 are smaller"

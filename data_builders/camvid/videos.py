@@ -37,7 +37,7 @@ def find_videos(folder: str | Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in files:
         if path.stem.lower() not in _STEMS:
-            raise UserError(f"{path} is no video of CamVid;{did_you_mean(path.name, VIDEOS)}")
+            raise UserError(f"{path} is no video of CamVid.{did_you_mean(path.name, VIDEOS)}")
         sequence = _STEMS[path.stem.lower()][0].partition("_")[0]
         if sequence in found:
             raise UserError(f"{found[sequence]} and {path} are the same video; keep one of them in frames_dir")

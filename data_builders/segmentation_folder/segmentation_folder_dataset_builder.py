@@ -75,7 +75,7 @@ class Config(tfds.core.BuilderConfig):
             if not getattr(self, key):
                 raise UserError(f"data set segmentation_folder needs the option {key}: the folder of the {key}")
         if self.unpaired not in _UNPAIRED:
-            raise UserError(f"option unpaired is {self.unpaired!r};{did_you_mean(self.unpaired, _UNPAIRED)}")
+            raise UserError(f"option unpaired is {self.unpaired!r}.{did_you_mean(self.unpaired, _UNPAIRED)}")
         lists = [Path(path).expanduser() for path in self.lists.values()]
         for path in lists:
             read_bytes(path)

@@ -37,6 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(
                 f"--{flag} goes with --dataset; a recipe is changed by --set dataset.train=NAME, for example"
             )
+    if not arguments.output.lower().endswith(".png"):
+        raise UserError(f"--output={arguments.output} must be the name of a PNG file, for example browse.png")
     start_jax()
     from segjax.stages.browse import browse, dataset_recipe
     from segjax.stages.recipe_file import load_recipe

@@ -48,7 +48,7 @@ class LabelMap:
             return cls(class_table(str(source)), name=f"the label map {source!r}")
         if Path(source).suffix != ".json" and not Path(source).exists():
             raise UserError(
-                f"label map {str(source)!r} is neither a JSON file nor a known class table;"
+                f"label map {str(source)!r} is neither a JSON file nor a known class table."
                 f"{did_you_mean(str(source), CLASSES)}"
             )
         return cls.load(source)
@@ -90,7 +90,7 @@ class LabelMap:
             raise UserError(f"{name} has no list 'labels'; write {{'coding': 'id', 'labels': [{{'id': 0, ...}}]}}")
         unknown = set(data) - {"coding", "labels"}
         if unknown:
-            raise UserError(f"{name} has an unknown key {min(unknown)!r};{did_you_mean(min(unknown), _KEYS)}")
+            raise UserError(f"{name} has an unknown key {min(unknown)!r}.{did_you_mean(min(unknown), _KEYS)}")
         labels = []
         for position, row in enumerate(data["labels"]):
             try:
@@ -217,7 +217,7 @@ _KEYS = ("coding", "labels")
 
 def _validate(labels: tuple[Label, ...], coding: str, name: str) -> None:
     if coding not in CODINGS:
-        raise UserError(f"{name} has coding {coding!r};{did_you_mean(coding, CODINGS)}")
+        raise UserError(f"{name} has coding {coding!r}.{did_you_mean(coding, CODINGS)}")
     classes = {x.train_id for x in labels} - {IGNORE_LABEL}
     if not classes:
         raise UserError(f"{name} lists no class; give at least one label a train_id from 0")

@@ -123,6 +123,7 @@ def test_mistakes_are_one_sentence(config, tmp_path, capsys, root):
         (["--config=x.py", "--dataset=camvid"], "give one"),
         (["--config=x.py"], "x.py does not exist"),
         (["--config=x.py", "--split=test"], "--set dataset.train=NAME"),
+        (["--dataset=camvid", "--output=sheet.jpg"], "--output=sheet.jpg must be the name of a PNG file"),
         (["--dataset=camvid", "--set", "seed=1"], "--set overrides the values of a recipe"),
         ([f"--config={root}/configs/vplr.py:camvit"], "did you mean 'camvid'"),
         ([f"--config={root}/configs/vplr.py", "--set", "train.crop.sise=3"], "Did you mean 'size'"),
