@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     views |= {"scales": tuple(s for group in arguments.scales for s in group)} if arguments.scales else {}
     views |= {"flip": True} if arguments.flip else {}
     views |= {"window": arguments.window} if arguments.window else {}
+    if output:
+        submit.check_output(output)  # before the data set is built, which may take an hour
     source, labelled = submit.open_records(
         arguments.dataset, arguments.split, data_dir=arguments.data_dir, options=dict(arguments.option)
     )

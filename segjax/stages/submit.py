@@ -56,6 +56,16 @@ def open_records(
     return source, bool(labelled.any())
 
 
+def check_output(output: str | os.PathLike) -> Path:
+    """The path of an archive to write; UserError for another ending, or one that is there."""
+    output = Path(output)
+    if not output.name.endswith(SUFFIXES):
+        raise UserError(f"--output={output} is no name of an archive; it must end with {' or '.join(SUFFIXES)}")
+    if output.exists():
+        raise UserError(f"{output} exists already; check it with --input={output}, delete it, or give another --output")
+    return output
+
+
 def predict_submission(
     checkpoint: str,
     server: Server,
@@ -71,11 +81,7 @@ def predict_submission(
     it is complete. batch, views: as in `predict_clips`. Raises UserError for a network of other classes, or when the
     parts were begun with other settings.
     """
-    output = Path(output)
-    if not output.name.endswith(SUFFIXES):
-        raise UserError(f"--output={output} is no name of an archive; it must end with {' or '.join(SUFFIXES)}")
-    if output.exists():
-        raise UserError(f"{output} exists already; check it with --input={output}, delete it, or give another --output")
+    output = check_output(output)
     apply_fn, variables, normalise, classes = load_network(checkpoint)
     if classes.class_names != source.class_names:
         raise UserError(
@@ -108,8 +114,7 @@ def predict_submission(
 
 def pack_submission(place: str | os.PathLike, server: Server, source: Source, output: str | os.PathLike) -> Path:
     """Checks the predictions in a folder and writes the archive; see `submission.pack`."""
-    if Path(output).exists():
-        raise UserError(f"{output} exists already; check it with --input={output}, delete it, or give another --output")
+    check_output(output)
     with open_files(place) as files:
         return submission.pack(server, dataclasses.replace(files, packed=False), source, output)
 

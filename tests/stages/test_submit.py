@@ -135,6 +135,14 @@ def test_one_sentence(cityscapes, network, tmp_path, monkeypatch, capsys, words,
     assert said in capsys.readouterr().err
 
 
+def test_the_name_of_the_archive_is_checked_before_the_data_set_is_built(tmp_path, capsys):
+    words = ["submit", "--dataset=kitti", "--split=train", "--option", "source_dir=/nowhere", f"--data-dir={tmp_path}"]
+    for start in ("--input=x", "--checkpoint=x"):
+        assert cli.main([*words, start, "--output=a.rar"]) == 2
+        assert "must end with .zip" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_network_of_other_classes_is_refused(cityscapes, network, tmp_path, capsys):
     network.append("camvid")
     assert cli.main(["submit", *cityscapes[1], "--checkpoint=run", f"--output={tmp_path}/a.zip"]) == 2
