@@ -182,7 +182,8 @@ def _digest(text: str) -> str:
 
 def _older_build(path: Path, target: Path) -> bool:
     options, dash, _ = target.parent.name.partition("-")
-    return bool(dash) and path.name.startswith(options + "-") and path != target.parent
+    built = path != target.parent and any(path.glob("*/dataset_info.json"))
+    return bool(dash) and path.name.startswith(options + "-") and built
 
 
 def data_root(data_dir: str | os.PathLike | None = None) -> Path:
