@@ -108,7 +108,7 @@ def recipe(options, **more):
 def camvid_video(config):
     """The one contiguous video of the small tree, cut into a part to train on and one to score on; minutes on a CPU."""
     config.dataset.update(train="validation[:60]", validation="validation[60:]", test="validation[60:]")
-    config.train.crop.size = (264, 320)  # halves as 360 does, see vplr.camvid_on_cpu
+    config.train.crop.size = (264, 320)  # halves as 360 does, see common.camvid_on_cpu
 
 
 def add_propagation(config, found, method, modes, every):
