@@ -92,11 +92,15 @@ def test_ctrl_c_before_training_is_one_sentence(tmp_path, street_dir):
     large = ["--config.train.crop.size=(512,1024)", "--config.train.total_steps=1000"]
     command = [sys.executable, "-u", "main.py", f"--workdir={tmp_path}", DEBUG, *large]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
-        assert any("stage train:" in line for line in run.stdout)
-        run.send_signal(signal.SIGINT)
-        _, errors = run.communicate(timeout=300)
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore ctrl-C
+    ) as run:  # fmt: skip
+        try:
+            assert any("stage train:" in line for line in run.stdout)
+            run.send_signal(signal.SIGINT)
+            _, errors = run.communicate(timeout=300)
+        finally:
+            run.kill()
     assert run.returncode == 130 and "Traceback" not in errors
     assert "main.py: error: interrupted" in errors
 
