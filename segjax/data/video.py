@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from segjax.data.sources import FolderSource, LabelledClasses, Record, Source
 from segjax.data.tfds_source import Index
 from segjax.errors import UserError
 
+log = logging.getLogger("segjax")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its log lines name no file; the UserErrors below do
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mxf")
 _READ_ON = 32  # so many frames ahead, decoding what lies between is faster than looking for a key frame
@@ -182,8 +184,11 @@ def _measure(file: Path) -> tuple[int, tuple[int, int]]:
         raise UserError(f"{file} does not exist; check the path.")
     capture = _open(file)
     size = (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)))
+    promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     count = 0
     while capture.grab():
         count += 1
     capture.release()
+    if promised > count + 1:  # one more is promised by files that are whole
+        log.warning("%s ends early: %d of its %d frames can be read", file, count, promised)
     return count, size

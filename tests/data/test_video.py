@@ -81,6 +81,16 @@ def test_a_folder_of_videos_and_errors(video, tmp_path):
         open_frames(tmp_path / "nowhere")
 
 
+def test_a_video_that_ends_early_is_told_and_read_as_far_as_it_goes(video, tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="segjax"):
+        assert len(open_frames(video)) == 80 and not caplog.messages
+        cut = tmp_path / "cut.avi"
+        cut.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+        source = open_frames(cut)
+    assert 20 < len(source) < 60 and abs(source[len(source) - 2].image[..., 1].mean() - 3 * (len(source) - 2)) < 4
+    assert caplog.messages == [f"{cut} ends early: {len(source)} of its 80 frames can be read"]
+
+
 def test_compressed_video_is_read_exactly(videos):
     path = sorted(p for p in videos.rglob("*") if p.suffix in (".mp4", ".avi"))[0]
     source = VideoSource([path])
