@@ -43,24 +43,25 @@ def numbers(text: str) -> list[float]:
 
 def share(text: str) -> float:
     """A number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise UserError(f"{text!r} is no share; write a number from 0 to 1")
-    return value
+    return _within(text, 0 <= _float(text) <= 1, "share; write a number from 0 to 1")
 
 
 def not_negative(text: str) -> float:
     """A number of at least 0."""
+    return _within(text, 0 <= _float(text) < float("inf"), "number of at least 0")
+
+
+def _float(text: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise UserError(f"{text!r} is no number of at least 0")
-    return value
+        return float("nan")  # lies within no limits
+
+
+def _within(text: str, good: bool, wanted: str) -> float:
+    if not good:
+        raise UserError(f"{text!r} is no {wanted}")
+    return float(text)
 
 
 def option(text: str) -> tuple[str, Any]:
