@@ -191,7 +191,10 @@ def data_root(data_dir: str | os.PathLike | None = None) -> Path:
     root = str(data_dir or os.environ.get("SEGJAX_DATA_DIR") or "~/.cache/segjax/datasets")
     if "://" in root:
         raise UserError(f"data_dir {root} is not a local path; mount the bucket and give the mount point")
-    return Path(root).expanduser().absolute()
+    path = Path(root).expanduser().absolute()
+    if path.is_file():
+        raise UserError(f"data_dir {path} is a file, not a folder; data_dir or SEGJAX_DATA_DIR names one")
+    return path
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from segjax import augment, losses, models, weights
 from segjax.data import LabelMap, Source, open_source
 from segjax.errors import UserError
 from segjax.stages.settings import check_keys, choose, options_of, plain
-from segjax.training.checkpoints import load_for_inference
+from segjax.training.checkpoints import has_checkpoint, load_for_inference
 from segjax.training.step import LossTerm
 from segjax.typing import Variables
 
@@ -108,10 +108,10 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def find_run(name: str, context: Any) -> Path:
-    """The folder of a checkpoint: that of a stage of this run called so, or the path itself."""
-    inside = context.workdir / name
-    return inside if inside.is_dir() else Path(name)
+def find_run(name: str, workdir: Path | None) -> Path:
+    """The folder of a checkpoint: that of a stage of the run in `workdir` called so, or the path itself."""
+    inside = None if workdir is None else workdir / name
+    return inside if inside is not None and inside.is_dir() else Path(name).expanduser()
 
 
 def first_variables(
@@ -182,9 +182,16 @@ def classifiers(model, variables: Variables) -> set[str]:
 
 
 def run_init(init: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """The settings of `train.init`, with the folder of the stage that `checkpoint` names."""
+    """The settings of `train.init`, with the folder of the stage that `checkpoint` names.
+
+    None where the stage has checkpoints of its own: it goes on from these, and what it once began with may be gone.
+    """
     init = plain(init)
-    return {**init, "checkpoint": str(find_run(init["checkpoint"], context))} if init.get("checkpoint") else init
+    if has_checkpoint(context.folder / "checkpoints"):
+        return {}
+    if init.get("checkpoint"):
+        init["checkpoint"] = str(find_run(init["checkpoint"], context.workdir))
+    return init
 
 
 def _scope(model, variables: Variables, scope: str) -> str:

@@ -34,7 +34,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     dataset = settings.get("dataset") or context.dataset
     source = build.open_split(dataset, settings["split"])
     extra = extra_scores(settings, source, dataset)
-    spec, variables, info = load_for_inference(build.find_run(settings["checkpoint"], context))
+    spec, variables, info = load_for_inference(build.find_run(settings["checkpoint"], context.workdir))
     if spec["num_classes"] != source.num_classes:
         raise UserError(
             f"the network in {settings['checkpoint']} knows {spec['num_classes']} classes but the dataset "

@@ -57,7 +57,7 @@ def open_video_network(
         return VideoNetwork(method or "flow", None, (), "none")
     if method in WITHOUT_NETWORK:
         raise UserError(f"method {method!r} uses no network; leave out checkpoint={checkpoint}, or choose another.")
-    path = find_checkpoint(checkpoint, workdir)
+    path = build.find_run(checkpoint, None if workdir is None else Path(workdir))
     spec, variables, info = load_for_inference(path)
     if spec["name"] not in models.VIDEO_MODELS:
         raise UserError(f"{path} holds {spec['name']}, which is no video network; give a stage of kind train_video.")
@@ -70,12 +70,6 @@ def open_video_network(
         return module.apply(variables, images, flows, train=False).flow
 
     return VideoNetwork(able, predict, variables, f"{spec['name']}, step {info['step']}", info["flow"])
-
-
-def find_checkpoint(checkpoint: str, workdir: str | Path | None) -> Path:
-    """The folder of a stage of the run in `workdir`, or the folder itself."""
-    inside = None if workdir is None else Path(workdir) / checkpoint
-    return inside if inside is not None and inside.is_dir() else Path(checkpoint).expanduser()
 
 
 def open_flow(name: str, options: Mapping[str, Any] | None = None, *, index: FrameIndex | None = None) -> RecordFlow:

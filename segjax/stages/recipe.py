@@ -22,6 +22,7 @@ from segjax.stages import compare, evaluate, propagate, train, train_video
 from segjax.stages.build import check_dataset
 from segjax.stages.choices import check_choices, give_way
 from segjax.stages.settings import check_keys, choose, config_hash, plain
+from segjax.training.checkpoints import has_checkpoint
 
 log = logging.getLogger("segjax")
 
@@ -176,6 +177,8 @@ def check_inputs(config: Any, workdir: Path) -> None:
     for position, name in enumerate(config.stages):
         before = config.stages[:position]
         for key, value in _inputs(config[name]).items():
+            if key == "init.checkpoint" and has_checkpoint(workdir / name / "checkpoints"):
+                continue  # it has begun, see `build.run_init`
             known = not value or value in before or (workdir / value).exists() or Path(value).expanduser().exists()
             if not known:
                 raise UserError(

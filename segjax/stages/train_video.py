@@ -13,7 +13,6 @@ import numpy as np
 from segjax import augment, models, parallel
 from segjax.errors import UserError, did_you_mean
 from segjax.stages import build
-from segjax.stages.motion import find_checkpoint
 from segjax.stages.settings import check_keys, check_numbers, choose, plain
 from segjax.stages.timetable import make_timetable, read_crop
 from segjax.stages.train import make_updates
@@ -131,7 +130,7 @@ def initial(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """`init`, with a stage of this run as the folder it is in."""
     init = plain(settings.get("init", {}))
     if init.get("checkpoint"):
-        init["checkpoint"] = str(find_checkpoint(init["checkpoint"], context.workdir))
+        init["checkpoint"] = str(build.find_run(init["checkpoint"], context.workdir))
     return init
 
 

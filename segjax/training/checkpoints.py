@@ -177,6 +177,15 @@ def _newest_intact(folder: Path, steps: list[int], read: Callable[[int], Any]) -
     return None
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a finished checkpoint lies in the folder, intact or not."""
+    return any(_is_checkpoint(path) for path in folder.glob("*"))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.name.isdigit() and (path / "state").is_dir()
+
+
 def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
     """Reads (model spec, variables, info) from a run, a stage, a checkpoint folder or one checkpoint.
 
@@ -246,10 +255,10 @@ def _find(path: Path) -> tuple[Path, int | None]:
             ".safetensors file."
         )
     path = path.resolve()
-    if path.name.isdigit() and (path / "state").is_dir():
+    if _is_checkpoint(path):
         return path.parent, int(path.name)
     candidates = [path] + sorted(path.glob("checkpoints")) + sorted(path.glob("*/checkpoints"))
-    found = [c for c in candidates if any(p.name.isdigit() and (p / "state").is_dir() for p in c.iterdir())]
+    found = [c for c in candidates if has_checkpoint(c)]
     if not found:
         raise UserError(f"there is no checkpoint in {path}; give the --workdir of a run that has trained.")
     return max(found, key=lambda c: max(p.stat().st_mtime for p in c.iterdir())), None

@@ -8,12 +8,14 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from segjax.data import open_source
 from segjax.data.class_table import ClassTable
 from segjax.data.classes import class_table
 from segjax.data.image_files import encode_png
 from segjax.data.tables.voc2012 import color
 
 SIZE = (32, 64)
+TREES = ("cityscapes", "kitti", "mapillary", "bdd100k", "voc2012", "ade20k", "wilddash", "scannet")
 CITYSCAPES_FRAMES = {
     "train": ("aachen_000000_000019", "hamburg_000000_103075", "stuttgart_000001_000019"),
     "val": ("frankfurt_000000_000294", "munster_000003_000019"),
@@ -220,3 +222,16 @@ def camvid_full(root: Path) -> dict[str, np.ndarray]:
         raw = np.kron(rng.integers(0, 32, (4, 8)), np.ones((8, 8), np.int64))
         labels[stem] = write(root / f"LabeledApproved_full/{stem}_L.png", colors[raw])
     return labels
+
+
+def opened(name, split, folder, data_dir, *, labelled_only=True, with_instances=False, label_map=None, **options):
+    options = {"source_dir": str(folder), "partial": True, **options}
+    return open_source(
+        name,
+        split,
+        data_dir=data_dir,
+        builder_options=options,
+        labelled_only=labelled_only,
+        instances=with_instances,
+        label_map=label_map,
+    )

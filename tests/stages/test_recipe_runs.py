@@ -52,6 +52,15 @@ def test_an_evaluation_that_is_asked_for_runs_again(ran, tmp_path):
     assert ran[4:] == []  # a training is not
 
 
+def test_a_training_goes_on_without_what_it_began_with(ran, tmp_path):
+    settings = config(stages=("student", "evaluate"))
+    settings.student.init.checkpoint = str(tmp_path / "deleted")
+    with pytest.raises(UserError, match="student.init.checkpoint=.* is no path"):
+        run_recipe(settings, workdir=tmp_path / "run")
+    (tmp_path / "run" / "student" / "checkpoints" / "100" / "state").mkdir(parents=True)
+    assert list(run_recipe(settings, workdir=tmp_path / "run")) == ["student", "evaluate"]
+
+
 def test_the_report_of_the_run_has_every_finished_stage(ran, tmp_path):
     run_recipe(config(), workdir=tmp_path)
     path = tmp_path / "report.json"

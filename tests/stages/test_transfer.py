@@ -42,11 +42,13 @@ def test_where_the_data_and_the_first_weights_come_from(transfer):
 
 
 def test_a_checkpoint_is_a_stage_of_the_run_or_a_path(tmp_path):
-    context = SimpleNamespace(workdir=tmp_path)
+    context = SimpleNamespace(workdir=tmp_path, folder=tmp_path / "train")
     assert build.run_init({"checkpoint": "mapillary", "scope": "all"}, context)["checkpoint"] == "mapillary"
     (tmp_path / "mapillary").mkdir()
     assert build.run_init({"checkpoint": "mapillary"}, context) == {"checkpoint": str(tmp_path / "mapillary")}
     assert build.run_init({"weights": "imagenet", "checkpoint": ""}, context)["checkpoint"] == ""
+    (tmp_path / "train" / "checkpoints" / "7" / "state").mkdir(parents=True)
+    assert build.run_init({"checkpoint": "mapillary"}, context) == {}
 
 
 def test_maps_to_cityscapes_keep_its_classes():
