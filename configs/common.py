@@ -71,7 +71,7 @@ def synthetic_dataset(**options) -> dict:
 
 
 def camvid_on_cpu(train: ConfigDict, net: str) -> None:
-    """Meant for about 25 minutes on 2 cores: crops of most of the image, milder colours, few epochs."""
+    """Meant for about 20 minutes on 2 cores: crops of most of the image, milder colours, few epochs."""
     # 328 halves to the same odd and even heights as 360 (41 as 45, 21 as 23), so that the maps are padded and enlarged
     # in training as they are in the test of whole images: 58.3 mIoU where crops of 320 give 57.4 (EfficientNet-Lite0).
     train.crop.size = (328, 448)

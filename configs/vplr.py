@@ -3,7 +3,7 @@
     python main.py --config=configs/vplr.py                          the embedded street; minutes on 2 CPU cores
     python main.py --config=configs/vplr.py:propagate=none           the same without labels carried to other frames
     python main.py --config=configs/vplr.py:camvid                   the paper's CamVid numbers; an accelerator
-    python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch, 25 minutes on 2 cores
+    python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch, 20 minutes on 2 cores
     python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights, 21 minutes on 2 cores;
                                                                      add --cpu_devices=NUMBER OF CORES
     python main.py --config=configs/vplr.py:cityscapes,data=DIR            the paper's numbers; accelerators
