@@ -6,7 +6,8 @@
     python main.py --config=configs/vplr_ablation.py:rows=reconstruction_jp,k=1,seeds=1,steps=100   a quick one
 
 Every training is a stage, with an evaluation behind it; the video networks and the propagated frames are shared. The
-same command goes on after a kill, and with more seeds, rows or places on the axis trains only what is new. The last
+same command goes on after a kill, and with more seeds, other methods or more places below the largest k trains only
+what is new; a larger k, or the other mode of a method, carries the labels anew and wants a new --workdir. The last
 stage writes compare/table.md, table.csv, classes.csv and curves.png: mean and sample standard deviation of the mIoU.
 
 k: how far labels are carried, +-k. rows: METHOD_MODE; METHOD is reconstruction, prediction, flow; MODE is jp (the
