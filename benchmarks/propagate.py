@@ -216,7 +216,7 @@ def main() -> None:
     add("--steps", type=int, default=5)
     add("--batch", type=int, default=8)
     add("--max-cycle-error", type=float, default=0.0)
-    add("--inputs", default="published", choices=INPUTS, help="real frames that a network looks at")
+    add("--inputs", default="auto", choices=("auto", *INPUTS), help="real frames that a network looks at")
     add("--output", default="")
     add = commands.add_parser("warp").add_argument
     add("--turns", type=int, default=11)

@@ -47,7 +47,8 @@ class Propagator:
     cut_histogram, cut_residual: a change of scene between two frames ends a chain: where their colour histograms differ
     by more (share of the pixels), or where a frame differs by more grey levels in the mean from its neighbour that
     flow moves onto it (methods that look at this flow). 0 = off.
-    inputs: the real frames that a network looks at, see `Chain.inputs`.
+    inputs: the real frames that a network looks at, see `Chain.inputs`; "auto": those of the released code for
+    "reconstruction", "near" for "prediction", which would take the motion over a growing gap for that of one frame.
     options: those of `propagation.carry`. flow_bytes: memory for flow fields that later chains may need again.
     """
 
@@ -62,15 +63,17 @@ class Propagator:
         cut_histogram: float = CUT_HISTOGRAM,
         cut_residual: float = CUT_RESIDUAL,
         flow_bytes: int = 2**30,
-        inputs: str = "published",
+        inputs: str = "auto",
         **options: Any,
     ):
         if method not in METHODS:
             raise UserError(f"propagation method {method!r} is not known.{did_you_mean(method, METHODS)}")
         if method in ("reconstruction", "prediction") and predict_motion is None:
             raise UserError(f"method {method!r} needs the checkpoint of a video network; or use method 'flow'.")
+        if inputs == "auto":
+            inputs = "near" if method == "prediction" else "published"
         if inputs not in INPUTS:
-            raise UserError(f"inputs={inputs!r} is not known.{did_you_mean(inputs, INPUTS)}")
+            raise UserError(f"inputs={inputs!r} is not known.{did_you_mean(inputs, ('auto', *INPUTS))}")
         needs_flow = method != "copy" or options.get("max_cycle_error", 0) > 0
         if needs_flow and flow is None:
             raise UserError(f"method {method!r} needs optical flow; name a provider, for example 'dis'.")

@@ -45,7 +45,7 @@ DEFAULTS = dict(
     directions=(1, -1),
     frame_step=0,
     modes=MODES,
-    inputs="published",
+    inputs="auto",
     rgb_warp="bilinear",
     ignore_out_of_view=True,
     max_cycle_error=0.0,
@@ -159,7 +159,7 @@ def check(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     limits = ("max_cycle_error", "max_image_error", "cut_histogram", "cut_residual")
     check_numbers(options, limits, where=where, low=0, whole=False)
     choose(METHODS, options["method"], where=f"{where}.method")
-    choose(dict.fromkeys(INPUTS), options["inputs"], where=f"{where}.inputs")
+    choose(dict.fromkeys(("auto", *INPUTS)), options["inputs"], where=f"{where}.inputs")
     choose(dict.fromkeys(RGB_WARPS), options["rgb_warp"], where=f"{where}.rgb_warp")
     for mode in options["modes"]:
         choose(dict.fromkeys(MODES), mode, where=f"{where}.modes")

@@ -38,7 +38,7 @@ def propagator(method, **options):
 def test_every_step_as_published(method, rgb_warp):
     table = Table((7,), every=3)
     records = random_records(table)
-    run = propagator(method, rgb_warp=rgb_warp, ignore_out_of_view=rgb_warp != "reference")
+    run = propagator(method, rgb_warp=rgb_warp, ignore_out_of_view=rgb_warp != "reference", inputs="published")
     chains = find_chains(table, steps=3, needs_before=run.needs_before)
     _, carried = run(chains, lambda wanted: {i: records[i] for i in wanted})
     assert len(carried) == sum(len(chain.records) for chain in chains) >= 6
@@ -53,6 +53,24 @@ def test_every_step_as_published(method, rgb_warp):
         assert (np.abs(one.image.astype(float) - image).max(-1) > 1).mean() <= 0.03
         assert one.real is records[one.chain.records[one.step - 1]]
     assert {one.step for one in carried} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("method, same", [("reconstruction", "published"), ("prediction", "near")])
+def test_which_frames_a_network_looks_at(method, same):
+    """The released code's let a network that does not see the target take a growing motion for that of one frame."""
+    table = Table((7,), every=3)
+    records = random_records(table)
+
+    def last_labels(**options):
+        run = propagator(method, **options)
+        chains = find_chains(table, steps=3, needs_before=run.needs_before)
+        _, carried = run(chains, lambda wanted: {i: records[i] for i in wanted})
+        return np.stack([one.label for one in carried if one.step == 3])
+
+    by_default, equal, other = last_labels(), *(last_labels(inputs=kind) for kind in ("published", "near"))
+    equal, other = (equal, other) if same == "published" else (other, equal)
+    np.testing.assert_array_equal(by_default, equal)
+    assert (by_default != other).any()
 
 
 def shifted_video(length=6, size=(12, 16), speed=(2, -1)):
