@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError, did_you_mean
+from segjax.models.backbones.densenet import DenseNet
 from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite
 from segjax.models.backbones.mobilenet_v2 import MobileNetV2
 from segjax.models.backbones.resnet import (
@@ -39,6 +40,7 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     "se_resnext50_32x4d": partial(se_resnext50_32x4d, dilation_rule="all_blocks"),
     "se_resnext101_32x4d": partial(se_resnext101_32x4d, dilation_rule="all_blocks"),
     "wide_resnet38": WideResNet38,
+    **{f"densenet{depth}": partial(DenseNet, depth, norm5=True) for depth in (121, 161, 169)},
     "mobilenet_v2": partial(MobileNetV2, name="backbone"),
     **{f"efficientnet_lite{n}": partial(EfficientNetLite, n, name="backbone") for n in range(3)},
 }

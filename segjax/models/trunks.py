@@ -9,7 +9,7 @@ import flax.linen as nn
 PATTERN = (
     r"^("
     r"backbone\.(?!spp\.|upsample|img_|_conv_head|_bn1\.)"
-    r"|pretrained\.(?!fc\.)|context_path\.|cp\.resnet\.|features\.(?!norm5)|base\.layer\d|mod\d\."
+    r"|pretrained\.(?!fc\.)|context_path\.|cp\.resnet\.|features\.|base\.layer\d|mod\d\."
     r"|layer\d\.|(conv|bn)[12]\.|transition\d\.|stage\d\."
     r")"
 )

@@ -143,7 +143,7 @@ def first_variables(
             f"{where} names both weights and a checkpoint; keep one (an empty {where}.weights= clears a preset's)."
         )
     if name := settings.get("weights"):
-        name = weights.imagenet(_trunk_size(model, variables)) if name == "imagenet" else name
+        name = _imagenet(model, variables) if name == "imagenet" else name
         found = weights.find(name)
         source = settings.get("source") or found.source or None
         variables, report = weights.load(found.path, variables, source=source, skip=skip, only=only)
@@ -199,21 +199,27 @@ def _scope(model, variables: Variables, scope: str) -> str:
     choose({"all": "all", "backbone": "backbone"}, scope, where="train.init.scope")
     if scope == "all":
         return ""
-    _trunk_size(model, variables)
+    _trunk(model, variables)  # refuses a network without one
     return models.trunk_pattern(model)
 
 
-def _trunk_size(model, variables: Variables) -> int:
-    """Parameters of the trunk. Raises UserError for a network without one."""
+def _imagenet(model, variables: Variables) -> str:
+    """Name of the ImageNet weights of the network's trunk."""
+    trunk = _trunk(model, variables)
+    return weights.imagenet(sum(trunk.values()), trunk)
+
+
+def _trunk(model, variables: Variables) -> dict[str, int]:
+    """PyTorch name -> number of values, of each parameter of the trunk. UserError for a network without one."""
     pattern = models.trunk_pattern(model)
     sizes = weights.sizes({"params": variables["params"]})
-    size = sum(size for name, size in sizes.items() if pattern and re.search(pattern, name))
-    if not size:
+    trunk = {name: size for name, size in sizes.items() if pattern and re.search(pattern, name)}
+    if not trunk:
         raise UserError(
             f"train.init asks for the trunk of {type(model).__name__}, which has none; give weights of the whole "
             "network with train.init.scope='all'."
         )
-    return size
+    return trunk
 
 
 def _summary(report: weights.LoadReport) -> str:

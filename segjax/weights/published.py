@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ PACKAGES = {
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download/"
+_GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/"
 _CADENE = "http://data.lip6.fr/cadene/pretrainedmodels/"
 _OPENMMLAB = "https://download.openmmlab.com/"
 
@@ -35,7 +38,7 @@ def _mmseg(head: str, **files: str) -> dict[str, tuple[str, str, str]]:
 
 
 # name -> (source, URL, first digits of the sha256, "" where nobody has published it); _v2: torchvision's later training
-# recipe; _a1, _racm, _ra: timm's
+# recipe; _a1, _racm, _ra: timm's; _v1s: GluonCV's, with the deep stem
 PUBLISHED: dict[str, tuple[str, str, str]] = {
     **_published(
         "torchvision_resnet", _TORCHVISION,
@@ -67,6 +70,15 @@ PUBLISHED: dict[str, tuple[str, str, str]] = {
     ),
     **_published(
         "timm_seresnext", _TIMM, seresnext50_32x4d_racm="v0.1-weights/seresnext50_32x4d_racm-a304a460.pth"
+    ),
+    **_published(
+        "timm_resnet_v1s", _GLUON,
+        resnet50_v1s="gluon_resnet50_v1s-1762acc0.pth", resnet101_v1s="gluon_resnet101_v1s-60fe0cc1.pth",
+    ),
+    **_published(
+        "hrnet_imagenet", _TIMM,
+        hrnet_w18="v0.1-hrnet/hrnetv2_w18-8cb57bb9.pth", hrnet_w32="v0.1-hrnet/hrnetv2_w32-90d8c5fb.pth",
+        hrnet_w48="v0.1-hrnet/hrnetv2_w48-abd2e6ab.pth",
     ),
     **_mmseg(
         "pspnet",
@@ -100,14 +112,22 @@ TRUNKS: dict[int, str] = {
     21_315_136: "resnet34",  # the same pyramid
     23_508_032: "resnet50",
     42_500_160: "resnet101",
+    23_631_808: "resnet50_v1s",
+    42_623_936: "resnet101_v1s",
     23_527_264: "resnet50_v1c",
     42_519_392: "resnet101_v1c",
     22_979_904: "resnext50_32x4d",
     25_510_896: "se_resnext50_32x4d",
     46_906_416: "se_resnext101_32x4d",
+    9_562_260: "hrnet_w18",
+    1: "hrnet_w32",
+    65_325_120: "hrnet_w48",
     6_951_808: "densenet121",
+    6_953_856: "densenet121",  # with its last norm
     26_467_584: "densenet161",
+    26_472_000: "densenet161",
     12_481_152: "densenet169",
+    12_484_480: "densenet169",
     2_223_872: "mobilenet_v2",
     1_811_712: "mobilenet_v2",  # without the last convolution, which belongs to the classifier
     2_958_848: "efficientnet_lite0",
@@ -115,13 +135,13 @@ TRUNKS: dict[int, str] = {
     4_357_952: "efficientnet_lite2",
 }
 
-# trunks whose ImageNet weights have no stable address: parameters -> (what to look for, source)
+# trunks whose weights have no stable address: parameters -> (what to look for, source)
 BY_HAND: dict[int, tuple[str, str]] = {
     105_062_720: ("wider_resnet38.pth.tar of NVIDIA/semantic-segmentation", "nvidia_wider_resnet38"),
-    65_325_120: ("hrnetv2_w48_imagenet_pretrained.pth of HRNet/HRNet-Image-Classification", "hrnet_imagenet"),
-    23_631_808: ("resnet50_v2.pth of hszhao/semseg", "semseg_resnet"),
-    42_623_936: ("resnet101_v2.pth of hszhao/semseg", "semseg_resnet"),
 }
+# DeepLabV2's ResNet has as many parameters as torchvision's, whose weights do not fit it: known by the names of its layers
+CAFFE_RESNET = r"\bblock\d+\.reduce\."
+CAFFE_BY_HAND = ("deeplabv1_resnet101-coco.pth, which convert.py of kazuto1011/deeplab-pytorch makes", "kazuto1011_resnet")
 
 
 @dataclass(frozen=True)
@@ -163,23 +183,25 @@ def pretrained(name: str | Path) -> Path:
     return find(name).path
 
 
-def imagenet(parameters: int) -> str:
+def imagenet(parameters: int, names: Collection[str] = ()) -> str:
     """Name of the ImageNet weights for the trunk with that many parameters (running statistics not counted).
 
-    Raises UserError when none are known.
+    names: PyTorch names of the trunk's tensors.
+    Raises UserError when none are known, or none that can be downloaded, with what to look for.
     """
-    if parameters in TRUNKS:
-        return TRUNKS[parameters]
-    if parameters in BY_HAND:
-        what, source = BY_HAND[parameters]
+    by_hand = CAFFE_BY_HAND if any(re.search(CAFFE_RESNET, name) for name in names) else BY_HAND.get(parameters)
+    if by_hand:
+        what, source = by_hand
         raise UserError(
-            f"ImageNet weights for this trunk have no stable address: fetch {what} and give its path as weights, "
-            f"with source={source!r}."
+            f"Weights for this trunk have no stable address: fetch {what}, and give its path as weights, with "
+            f"source={source!r}."
         )
-    raise UserError(
-        f"no ImageNet weights are known for a trunk of {parameters:,} parameters; give a file as weights, and its "
-        "family as source."
-    )
+    if parameters not in TRUNKS:
+        raise UserError(
+            f"no ImageNet weights are known for a trunk of {parameters:,} parameters; give a file as weights, and its "
+            "family as source."
+        )
+    return TRUNKS[parameters]
 
 
 def _installed(name: str, package: str, module: str, holder: str) -> Path:

@@ -1,5 +1,7 @@
 """What `train.init` does: weights by file, name or trunk, their options, the trunk only, exported weights."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from segjax.errors import UserError
 from segjax.models import deeplabv3plus
 from segjax.stages import build
 from segjax.training import checkpoints
+from tests.weights import family_files as files
 
 NET = "deeplabv3plus_efficientnet_lite0"
 
@@ -36,22 +39,51 @@ def fast_init(monkeypatch, model):
     )
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_every_network_tells_its_trunk(name):
-    module = models.create(name, 3)
-    size = trunk_size(module)
+IMAGENET = {
+    **{f"resnet{depth}": lambda depth=depth: files.torchvision_resnet(depth) for depth in (18, 50, 101)},
+    **{f"resnet{depth}_v1s": lambda depth=depth: files.encoding_trunk(depth, prefix="") for depth in (50, 101)},
+    **{f"resnet{depth}_v1c": lambda depth=depth: files.mmseg_trunk(depth) for depth in (50, 101)},
+    "resnext50_32x4d": lambda: files.resnet(50, files.stem7(), groups=32),
+    **{
+        f"se_resnext{depth}_32x4d": lambda depth=depth: files.resnet(
+            depth, files.stem7("layer0.conv1", "layer0.bn1"), groups=32, se="se_module"
+        )
+        for depth in (50, 101)
+    },
+    "densenet121": files.old_densenet121,
+    "mobilenet_v2": files.mobilenet_v2,
+    **{f"hrnet_w{width}": lambda width=width: files.hrnet_imagenet(width) for width in (18, 48)},
+    **{f"efficientnet_lite{n}": lambda n=n: files.efficientnet_lite(n) for n in range(3)},
+}
+BY_HAND = {
+    "deeplabv2_r101": ("deeplabv1_resnet101-coco.pth", "kazuto1011_resnet", files.kazuto_resnet101),
+    "deeplabv3plus_wrn38": ("wider_resnet38.pth.tar", "nvidia_wider_resnet38", files.wider_resnet38),
+}
+TRUNKS = [*((name, {}) for name in models.names()), ("deeplabv3plus_r50", {"trunk": "densenet121"})]
+
+
+@pytest.mark.parametrize("name, options", TRUNKS, ids=lambda value: value if isinstance(value, str) else "")
+def test_the_imagenet_weights_of_every_network_fill_its_trunk(name, options):
+    """The file has the names and shapes of the published one; it is loaded by the family that comes with it."""
+    module = models.create(name, 3, **options)
+    variables = abstract(module)
     if name == "fastscnn":
-        assert size is None
+        with pytest.raises(UserError, match="which has none"):
+            build._imagenet(module, variables)
+        return
+    assert 0.05 < sum(build._trunk(module, variables).values()) / sum(weights.sizes(variables).values()) < 1
+    if name in BY_HAND:
+        what, source, file = BY_HAND[name]
+        with pytest.raises(UserError, match=f"fetch {what} .* source='{source}'"):
+            build._imagenet(module, variables)
     else:
-        assert 0.05 < size / sum(leaf.size for leaf in jax.tree.leaves(abstract(module)["params"])) < 1
-
-
-def trunk_size(module):
-    try:
-        return build._trunk_size(module, abstract(module))
-    except UserError as error:
-        assert "which has none" in str(error)
-        return None
+        found = build._imagenet(module, variables)
+        source, file = weights.source_of(found), IMAGENET[found]
+    tensors = {name: np.broadcast_to(np.float32(0), shape) for name, shape in file().items()}
+    _, report = weights.load(tensors, variables, source=source)
+    pattern = models.trunk_pattern(module)
+    assert set(report.matched) == {leaf for leaf in weights.sizes(variables) if re.search(pattern, leaf)}
+    assert not report.unexpected and not report.replaced
 
 
 def test_scope_backbone_fills_the_trunk_and_nothing_else(monkeypatch, tmp_path):

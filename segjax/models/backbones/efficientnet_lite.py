@@ -73,6 +73,7 @@ class EfficientNetLite(nn.Module):
     design_size: image side whose SAME padding every strided convolution uses; None for TensorFlow's rule, by the size
         of its input.
     head: append the 1280-channel convolution of the ImageNet classifier, under the key "head".
+    bn_eps: of the trunk's batch norms, whatever the decoder has: the weights were trained with it.
     remat: recompute each block in the backward pass.
     """
 
@@ -82,6 +83,7 @@ class EfficientNetLite(nn.Module):
     output_stride: int = 32
     design_size: int | None = None
     head: bool = False
+    bn_eps: float = BN_EPS
     remat: bool = False
 
     @nn.compact

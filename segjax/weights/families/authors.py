@@ -52,6 +52,10 @@ SOURCES: dict[str, Source] = {
     "coincheung": Source(),
     # kazuto1011/deeplab-pytorch: DeepLabV2
     "kazuto1011": Source(),
+    # its start, converted from Caffe: the trunk and the classifier of COCO
+    "kazuto1011_resnet": Source(
+        ignore=r"^fc\.", places=(Place(rename=((r"^", "base."),), fills=r"^base\.layer\d\."),)
+    ),
     # Tramac's ports: the unused ImageNet classifier is left in
     "tramac": Source(ignore=r"^pretrained\.fc\."),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segjax.weights.families.trunks import RESNET, SE_RESNEXT
+from segjax.weights.families.trunks import DEEP_RESNET, RESNET, SE_RESNEXT
 from segjax.weights.source import Place, Source
 
 EFFICIENTNET = r"_conv_stem\.|_bn0\.|_blocks\."
@@ -10,6 +10,8 @@ EFFICIENTNET = r"_conv_stem\.|_bn0\.|_blocks\."
 SOURCES: dict[str, Source] = {
     # resnet18 .. resnet101, resnext50_32x4d; the variants with another stem (d, s, t) are other networks
     "timm_resnet": Source(ignore=r"^fc\.", places=RESNET),
+    # gluon_resnet50_v1s, gluon_resnet101_v1s (resnet50s.gluon_in1k of late): GluonCV's, with a deep stem of 64, 64, 128
+    "timm_resnet_v1s": Source(ignore=r"^fc\.", places=DEEP_RESNET),
     # seresnext50_32x4d, seresnext101_32x4d; trained with torchvision's max pooling, padded by 1
     "timm_seresnext": Source(
         rename=((r"^(conv1|bn1)\.", r"layer0.\1."), (r"^(layer\d\.\d+)\.se\.", r"\1.se_module.")),

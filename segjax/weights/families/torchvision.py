@@ -12,7 +12,7 @@ SOURCES: dict[str, Source] = {
     "torchvision_densenet": Source(
         rename=((r"^(.*\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),),
         ignore=r"^(classifier\.|features\.norm5\.)",
-        places=under("", "backbone.", leaves=r"features\.(?!norm5)"),
+        places=under("", "backbone.", leaves=r"features\."),
     ),
     # the last convolution, features.18, belongs to the classifier in a trunk that does not have it
     "torchvision_mobilenet_v2": Source(
