@@ -20,6 +20,7 @@ from segjax.models.blocks import ConvNormReLU
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, relu
+from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -110,7 +111,7 @@ class BiSeNet(nn.Module):
     """BiSeNet. Call: images (b, h, w, 3) normalised -> SegOutput; all logits at the size of the images.
 
     form: "authors" (ycszen/TorchSeg; aux16, aux8) or "coincheung" (CoinCheung/BiSeNet; aux16, aux32).
-    depth: of the ResNet, 18 or 34 as published.
+    depth: of the ResNet, 18 or 34 as published. trunk: a key of `trunks.LIGHT` in place of the ResNet.
     aux: the auxiliary heads, which are trained as hard as the main one.
     dropout: before the classifiers; 0 as published.
     features: "spatial", "layer3", "refine0", "refine1", "ffm", and "low.NAME": the logits of a head before they grow
@@ -122,6 +123,7 @@ class BiSeNet(nn.Module):
     num_classes: int
     form: str = "authors"
     depth: int = 18
+    trunk: str | None = None
     aux: bool = True
     dropout: float = 0.0
     dtype: str = "float32"
@@ -154,7 +156,8 @@ class BiSeNet(nn.Module):
             y = block(width, kernel_size=kernel_size, stride=stride, name=name)(y)
         spatial = y  # b h/8 w/8 128
 
-        maps = ResNet(self.depth, conv, norm, remat=self.remat, name=form.trunk)(x)
+        resnet = partial(ResNet, self.depth, name=form.trunk)
+        maps = find_trunk(self.trunk, resnet, conv=conv, norm=norm, output_stride=32, remat=self.remat)(x)
         y = maps[32].mean((1, 2), keepdims=True)
         y = ConvNormReLU(128, conv, image_norm, kernel_size=1, name=form.context)(y)
         context = {}

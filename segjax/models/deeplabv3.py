@@ -21,6 +21,7 @@ from segjax.models.backbones.resnet import DEEP_STEM, STEM, ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, find_form, upsample_logits
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
@@ -93,7 +94,7 @@ class ASPP(nn.Module):
 class DeepLabV3(nn.Module):
     """DeepLabV3. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
 
-    depth: of the ResNet, 50 or 101.
+    depth: of the ResNet, 50 or 101. trunk: a key of `trunks.LIGHT` in place of the ResNet.
     form: "torchvision" or "encoding", see above; torchvision's weights are for RGB normalised as ImageNet, both are.
     output_stride: 8 as published, or 16 with halved dilations.
     dropout: in the pyramid. head_dropout: before the classifiers that have one.
@@ -101,6 +102,7 @@ class DeepLabV3(nn.Module):
 
     num_classes: int
     depth: int = 101
+    trunk: str | None = None
     form: Literal["torchvision", "encoding"] = "torchvision"
     aux: bool = True
     output_stride: int = 8
@@ -123,9 +125,10 @@ class DeepLabV3(nn.Module):
         drop = partial(Dropout, train=train)
         upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=form.align_corners)
 
-        trunk = ResNet(
-            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, stem_names=form.stem,
-            remat=self.remat, name=form.trunk,
+        trunk = find_trunk(
+            self.trunk, partial(ResNet, self.depth, stem_names=form.stem, name=form.trunk),
+            conv=partial(conv, kernel_init=kaiming_fan_out), norm=norm, output_stride=self.output_stride,
+            remat=self.remat,
         )  # fmt: skip
         maps = trunk.stages(images.astype(dtype))
         pyramid_drop = partial(drop, self.dropout, channels=form.drop_channels)

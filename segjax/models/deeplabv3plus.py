@@ -15,8 +15,7 @@ import jax.numpy as jnp
 
 from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.densenet import DenseNet
-from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite
-from segjax.models.backbones.mobilenet_v2 import MobileNetV2
+from segjax.models.backbones.efficientnet_lite import BN_EPS
 from segjax.models.backbones.resnet import (
     VPLR_STEM,
     ResNet,
@@ -27,6 +26,7 @@ from segjax.models.backbones.resnet import (
 from segjax.models.backbones.wide_resnet import WideResNet38
 from segjax.models.checks import check_images
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, kaiming_fan_out, relu, torch_default
+from segjax.models.trunks import LIGHT
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -41,8 +41,7 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     "se_resnext101_32x4d": partial(se_resnext101_32x4d, dilation_rule="all_blocks"),
     "wide_resnet38": WideResNet38,
     **{f"densenet{depth}": partial(DenseNet, depth, norm5=True) for depth in (121, 161, 169)},
-    "mobilenet_v2": partial(MobileNetV2, name="backbone"),
-    **{f"efficientnet_lite{n}": partial(EfficientNetLite, n, name="backbone") for n in range(3)},
+    **LIGHT,
 }
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # the same field of view in image pixels
 

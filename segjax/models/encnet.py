@@ -18,6 +18,7 @@ from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, upsample_logits
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu, torch_default
+from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -102,7 +103,7 @@ class EncNet(nn.Module):
 
     aux: auxiliary outputs "se" (b, k), logits of the classes' presence in the image, for the loss
         `presence_cross_entropy`; and "aux", an FCN head on layer3 at input size.
-    depth: of the ResNet, 50 or 101.
+    depth: of the ResNet, 50 or 101. trunk: a key of `trunks.LIGHT` in place of the ResNet.
     lateral: fuse layer2 and layer3 into the features that are encoded (published for VOC and Pascal Context).
     output_stride: 8 as published, 16 or 32.
     codewords: size of the dictionary.
@@ -112,6 +113,7 @@ class EncNet(nn.Module):
 
     num_classes: int
     depth: int = 101
+    trunk: str | None = None
     lateral: bool = False
     aux: bool = True
     output_stride: int = 8
@@ -132,9 +134,10 @@ class EncNet(nn.Module):
         drop = partial(Dropout, self.dropout, train=train)
         upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=True)
 
-        trunk = ResNet(
-            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, stem_names=DEEP_STEM,
-            remat=self.remat, name="pretrained",
+        trunk = find_trunk(
+            self.trunk, partial(ResNet, self.depth, stem_names=DEEP_STEM, name="pretrained"),
+            conv=partial(conv, kernel_init=kaiming_fan_out), norm=norm, output_stride=self.output_stride,
+            remat=self.remat,
         )  # fmt: skip
         maps = trunk.stages(images.astype(dtype))
         x = relu(norm(name="head.conv5.1")(conv(512, 3, name="head.conv5.0")(maps["layer4"])))

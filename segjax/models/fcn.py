@@ -11,18 +11,20 @@ from segjax.models.backbones.resnet import ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, upsample_logits
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out
+from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
 
 class FCN(nn.Module):
     """FCN. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
 
-    depth: of the ResNet, 50 or 101.
+    depth: of the ResNet, 50 or 101. trunk: a key of `trunks.LIGHT` in place of the ResNet.
     output_stride: 8 as published, 16 or 32.
     """
 
     num_classes: int
     depth: int = 101
+    trunk: str | None = None
     aux: bool = True
     output_stride: int = 8
     dropout: float = 0.1
@@ -37,9 +39,9 @@ class FCN(nn.Module):
         check_images(images)
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
-        trunk = ResNet(
-            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, remat=self.remat,
-            name="backbone",
+        trunk = find_trunk(
+            self.trunk, partial(ResNet, self.depth, name="backbone"), conv=partial(conv, kernel_init=kaiming_fan_out),
+            norm=norm, output_stride=self.output_stride, remat=self.remat,
         )  # fmt: skip
         maps = trunk.stages(images.astype(dtype))
         head = partial(FCNHead, self.num_classes, conv, norm, partial(Dropout, self.dropout, train=train))

@@ -21,6 +21,7 @@ from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import MMSEG_NAMES, FCNHead, find_form, upsample_logits
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
@@ -99,7 +100,7 @@ class PyramidPooling(nn.Module):
 class PSPNet(nn.Module):
     """PSPNet. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
 
-    depth: of the ResNet, 50 or 101.
+    depth: of the ResNet, 50 or 101. trunk: a key of `trunks.LIGHT` in place of the ResNet.
     form: a key of FORMS, see above.
     output_stride: 8 as published, 16 or 32.
     dropout: before both classifiers.
@@ -108,6 +109,7 @@ class PSPNet(nn.Module):
 
     num_classes: int
     depth: int = 101
+    trunk: str | None = None
     form: Literal["semseg", "encoding", "mmseg", "mmseg_b"] = "semseg"
     aux: bool = True
     output_stride: int = 8
@@ -132,11 +134,15 @@ class PSPNet(nn.Module):
         if form.one_more_than_8n:
             images = jnp.pad(images, ((0, 0), (0, -(h - 1) % 8), (0, -(w - 1) % 8), (0, 0)))
         size = images.shape[1:3]
-        trunk = ResNet(
-            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, self.output_stride, form.dilation_rule,
-            form.stem, deep_stem_width=form.deep_stem_width, remat=self.remat, name=form.trunk,
+        resnet = partial(
+            ResNet, self.depth, dilation_rule=form.dilation_rule, stem_names=form.stem,
+            deep_stem_width=form.deep_stem_width, name=form.trunk,
         )  # fmt: skip
-        if form.trunk is None:
+        trunk = find_trunk(
+            self.trunk, resnet, conv=partial(conv, kernel_init=kaiming_fan_out), norm=norm,
+            output_stride=self.output_stride, remat=self.remat,
+        )  # fmt: skip
+        if self.trunk is None and form.trunk is None:
             nn.share_scope(self, trunk)
         maps = trunk.stages(images.astype(dtype))
         x = PyramidPooling(form.levels, conv, norm, align_corners, name=form.pyramid)(maps["layer4"])

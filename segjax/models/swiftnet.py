@@ -14,13 +14,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError, did_you_mean
-from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite
+from segjax.models.backbones.efficientnet_lite import BN_EPS
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.backbones.resnet_pyramid import PyramidResNet
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import upsample_logits
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.trunks import LIGHT
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -28,8 +29,8 @@ ModuleDef = Callable[..., nn.Module]
 
 TRUNKS: dict[str, Callable[..., nn.Module]] = {
     # published with ResNets of basic blocks, whose maps are handed on after their ReLU; deeper ones would differ
-    **{f"resnet{depth}": partial(ResNet, depth) for depth in (18, 34)},
-    **{f"efficientnet_lite{n}": partial(EfficientNetLite, n) for n in range(3)},
+    **{f"resnet{depth}": partial(ResNet, depth, name="backbone") for depth in (18, 34)},
+    **LIGHT,
 }
 POOL_ROWS = (8, 4, 2)
 
@@ -115,7 +116,8 @@ class SwiftNet(LadderNetwork):
             raise UserError(f"trunk={self.trunk!r} does not exist.{did_you_mean(self.trunk, TRUNKS)}")
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train, kaiming_fan_out)
-        maps = TRUNKS[self.trunk](conv=conv, norm=norm, remat=self.remat, name="backbone")(images.astype(dtype))
+        trunk = TRUNKS[self.trunk](conv=conv, norm=norm, remat=self.remat)
+        maps = trunk(images.astype(dtype))
         spp_norm = partial(norm, momentum=self.spp_momentum)
         x = PyramidPooling(self.features, conv, spp_norm, name="backbone.spp.spp")(maps[32])
         features = {f"stride{stride}": y for stride, y in maps.items()} | {"spp": x}

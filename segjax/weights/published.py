@@ -120,7 +120,7 @@ TRUNKS: dict[int, str] = {
     25_510_896: "se_resnext50_32x4d",
     46_906_416: "se_resnext101_32x4d",
     9_562_260: "hrnet_w18",
-    1: "hrnet_w32",
+    29_305_536: "hrnet_w32",
     65_325_120: "hrnet_w48",
     6_951_808: "densenet121",
     6_953_856: "densenet121",  # with its last norm
@@ -139,9 +139,12 @@ TRUNKS: dict[int, str] = {
 BY_HAND: dict[int, tuple[str, str]] = {
     105_062_720: ("wider_resnet38.pth.tar of NVIDIA/semantic-segmentation", "nvidia_wider_resnet38"),
 }
-# DeepLabV2's ResNet has as many parameters as torchvision's, whose weights do not fit it: known by the names of its layers
+# DeepLabV2's ResNet has as many parameters as torchvision's, whose weights do not fit it; its names tell
 CAFFE_RESNET = r"\bblock\d+\.reduce\."
-CAFFE_BY_HAND = ("deeplabv1_resnet101-coco.pth, which convert.py of kazuto1011/deeplab-pytorch makes", "kazuto1011_resnet")
+CAFFE_BY_HAND = (
+    "deeplabv1_resnet101-coco.pth, which convert.py of kazuto1011/deeplab-pytorch makes",
+    "kazuto1011_resnet",
+)
 
 
 @dataclass(frozen=True)

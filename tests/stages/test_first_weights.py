@@ -59,10 +59,17 @@ BY_HAND = {
     "deeplabv2_r101": ("deeplabv1_resnet101-coco.pth", "kazuto1011_resnet", files.kazuto_resnet101),
     "deeplabv3plus_wrn38": ("wider_resnet38.pth.tar", "nvidia_wider_resnet38", files.wider_resnet38),
 }
-TRUNKS = [*((name, {}) for name in models.names()), ("deeplabv3plus_r50", {"trunk": "densenet121"})]
+OTHERS = {
+    "fcn_r50": "efficientnet_lite0", "pspnet_r101": "efficientnet_lite1", "deeplabv3_r50": "efficientnet_lite2",
+    "encnet_r50": "efficientnet_lite0", "bisenet_r18": "mobilenet_v2", "swiftnet_r18": "efficientnet_lite1",
+    "deeplabv3plus_r50": "densenet121",
+}  # fmt: skip
+TRUNKS = [*((name, {}) for name in models.names()), *((name, {"trunk": trunk}) for name, trunk in OTHERS.items())]
 
 
-@pytest.mark.parametrize("name, options", TRUNKS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "name, options", TRUNKS, ids=lambda value: value if isinstance(value, str) else value.get("trunk", "")
+)
 def test_the_imagenet_weights_of_every_network_fill_its_trunk(name, options):
     """The file has the names and shapes of the published one; it is loaded by the family that comes with it."""
     module = models.create(name, 3, **options)
@@ -74,7 +81,7 @@ def test_the_imagenet_weights_of_every_network_fill_its_trunk(name, options):
     assert 0.05 < sum(build._trunk(module, variables).values()) / sum(weights.sizes(variables).values()) < 1
     if name in BY_HAND:
         what, source, file = BY_HAND[name]
-        with pytest.raises(UserError, match=f"fetch {what} .* source='{source}'"):
+        with pytest.raises(UserError, match=f"fetch {what}.* source='{source}'"):
             build._imagenet(module, variables)
     else:
         found = build._imagenet(module, variables)

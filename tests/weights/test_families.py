@@ -202,9 +202,7 @@ def test_every_norm_of_the_pyramid_starts_from_the_same_values():
 
 
 def test_a_gsvnet_file_fills_the_network_and_its_flow_network(tmp_path):
-    tensors = [
-        {n: Tensor(np.full(s, i, np.float32)) for n, s in part.items()} for i, part in enumerate(files.gsvnet())
-    ]
+    tensors = [{n: Tensor(np.full(s, i, np.float32)) for n, s in part.items()} for i, part in enumerate(files.gsvnet())]
     write(tmp_path / "g.pth", {"epoch": 3, "state_dict": tensors[0], "state_dict_of": tensors[1]})
     grm, flow = ({n: s for n, s in part.items() if "num_batches" not in n} for part in files.gsvnet())
     target = abstract(grm | {f"ofnet.{n}": s for n, s in flow.items()})

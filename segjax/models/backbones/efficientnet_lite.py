@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 
@@ -28,6 +29,7 @@ STAGES = (
     (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
 )  # fmt: skip
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
+LAYERS = {2: "layer0", 4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stride without dilation -> name
 
 
 def scaled_width(width: int, factor: float) -> int:
@@ -86,28 +88,35 @@ class EfficientNetLite(nn.Module):
     bn_eps: float = BN_EPS
     remat: bool = False
 
-    @nn.compact
     def __call__(self, images: Array) -> dict[int | str, Array]:
         """images (b, h, w, 3) -> {2: (b, h/2, w/2, 16), 4: .., 24), 8: .., 40), 16: .., 112), 32: .., 320)} (Lite0)."""
+        stages = self.stages(images)
+        maps = {min(stride, self.output_stride): stages[name] for stride, name in LAYERS.items()}
+        return maps | ({"head": stages["head"]} if self.head else {})
+
+    @nn.compact
+    def stages(self, images: Array) -> dict[str, Array]:
+        """images (b, h, w, 3) -> {"layer0", ..., "layer4": the map that is the deepest of stride 2, ..., 32 where
+        nothing is dilated; "head" if there is one}. The names are those of `ResNet.stages`."""
         if self.output_stride not in (8, 16, 32):
             raise UserError(f"output_stride={self.output_stride} is not possible here; choose 8, 16 or 32.")
         block = nn.remat(MBConv) if self.remat else MBConv
-        padding = self._same(3, 2, 1)
-        x = relu6(self.norm(name="_bn0")(self.conv(STEM_WIDTH, 3, 2, padding, name="_conv_stem")(images)))
-        stride, dilation, index, maps = 2, 1, 0, {}
+        norm, padding = partial(self.norm, eps=self.bn_eps), self._same(3, 2, 1)
+        x = relu6(norm(name="_bn0")(self.conv(STEM_WIDTH, 3, 2, padding, name="_conv_stem")(images)))
+        stride, undilated, dilation, index, maps = 2, 2, 1, 0, {}
         for count, kernel_size, step, expansion, width in stages(self.variant):
-            before = dilation
+            before, undilated = dilation, undilated * step
             if stride * step > self.output_stride:
                 dilation, step = dilation * step, 1
             padding = self._same(kernel_size, step, stride)
             stride *= step
             for i in range(count):
                 first = (step, padding, before) if i == 0 else (1, "same", dilation)
-                x = block(width, self.conv, self.norm, kernel_size, *first, expansion, name=f"_blocks.{index}")(x)
+                x = block(width, self.conv, norm, kernel_size, *first, expansion, name=f"_blocks.{index}")(x)
                 index += 1
-            maps[stride] = x
+            maps[LAYERS[undilated]] = x
         if self.head:
-            maps["head"] = relu6(self.norm(name="_bn1")(self.conv(HEAD_WIDTH, 1, name="_conv_head")(x)))
+            maps["head"] = relu6(norm(name="_bn1")(self.conv(HEAD_WIDTH, 1, name="_conv_head")(x)))
         return maps
 
     def _same(self, kernel_size: int, step: int, stride: int) -> Padding:

@@ -27,6 +27,7 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+LAYERS = {2: "layer0", 4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stride without dilation -> name
 
 
 class InvertedResidual(nn.Module):
@@ -65,18 +66,24 @@ class MobileNetV2(nn.Module):
     output_stride: int = 32
     remat: bool = False
 
-    @nn.compact
     def __call__(self, images: Array) -> dict[int, Array]:
         """images (b, h, w, 3) -> {2: (b, h/2, w/2, 16), 4: (b, h/4, w/4, 24), ...} down to output_stride."""
+        stages = self.stages(images)
+        return {min(stride, self.output_stride): stages[name] for stride, name in LAYERS.items()}
+
+    @nn.compact
+    def stages(self, images: Array) -> dict[str, Array]:
+        """images (b, h, w, 3) -> {"layer0", ..., "layer4": the map that is the deepest of stride 2, ..., 32 where
+        nothing is dilated}. The names are those of `ResNet.stages`."""
         if self.output_stride not in (8, 16, 32):
             raise UserError(
                 f"output_stride={self.output_stride} is not possible with a MobileNetV2; choose 8, 16 or 32."
             )
         block = nn.remat(InvertedResidual) if self.remat else InvertedResidual
         x = relu6(self.norm(name="features.0.1")(self.conv(32, 3, 2, name="features.0.0")(images)))
-        maps, index, stride, dilation = {}, 1, 2, 1
+        maps, index, stride, undilated, dilation = {}, 1, 2, 2, 1
         for expansion, features, count, step in STAGES:
-            first = dilation
+            first, undilated = dilation, undilated * step
             if stride * step > self.output_stride:
                 dilation, step = dilation * step, 1
             stride *= step
@@ -86,5 +93,5 @@ class MobileNetV2(nn.Module):
                     name=f"features.{index}",
                 )(x)  # fmt: skip
                 index += 1
-            maps[stride] = x
+            maps[LAYERS[undilated]] = x
         return maps
