@@ -37,9 +37,6 @@ def parse_arg(arg: str | None, **defaults) -> ConfigDict:
 _KIND_OF = {bool: "True or False", int: "a whole number", float: "a number"}
 
 
-_KIND_OF = {bool: "True or False", int: "a whole number", float: "a number"}
-
-
 def _typed(name: str, text: str, default):
     if isinstance(default, bool):
         if text.lower() in ("true", "false", "1", "0"):

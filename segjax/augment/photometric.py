@@ -23,6 +23,7 @@ NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, f
     "swiftnet": ((73.15 / 255, 82.90 / 255, 72.3 / 255), (47.67 / 255, 48.49 / 255, 47.73 / 255)),
     "bisenet": ((0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115)),
     "camvid": ((0.41189, 0.42513, 0.43267), (0.27414, 0.28506, 0.28285)),  # pixels of CamVid (GSVNet)
+    "caffe": ((122.675 / 255, 116.669 / 255, 104.008 / 255), (1 / 255,) * 3),  # pixels minus their mean (DeepLabV2)
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 

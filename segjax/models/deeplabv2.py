@@ -1,7 +1,8 @@
 """DeepLabV2 (Chen et al., PAMI 2018) with three scales, as kazuto1011/deeplab-pytorch publishes it.
 
-The published weights expect BGR pixels in 0..255 minus (104.008, 116.669, 122.675), and their batch norms were frozen:
-statistics (`frozen_bn`) and, by a rule of the optimizer, scale and bias as well.
+The published weights expect BGR pixels in 0..255 minus (104.008, 116.669, 122.675), that is `bgr=True` and the
+normalisation "caffe", and their batch norms were frozen: statistics (`frozen_bn`) and, by a rule of the optimizer,
+scale and bias as well.
 
 The domain-adaptation networks that descend from AdaptSegNet are `scales=(), rates=(6, 12), frozen_bn=False`: there, a
 misplaced return sums the first two of the four branches, and the running statistics move.
@@ -72,6 +73,7 @@ class DeepLabV2(nn.Module):
     depth: of the ResNet, 50 or 101.
     rates: dilations of the pyramid.
     scales: of the image, beside 1; () for one scale and no auxiliary heads.
+    bgr: turn the colours of the images, which are RGB as everywhere, around: the published weights are for BGR.
     frozen_bn: use the running statistics in training too, and keep them.
     dropout: before the pyramid; 0 as published.
     """
@@ -80,6 +82,7 @@ class DeepLabV2(nn.Module):
     depth: int = 101
     rates: tuple[int, ...] = (6, 12, 18, 24)
     scales: tuple[float, ...] = (0.5, 0.75)
+    bgr: bool = False
     frozen_bn: bool = True
     dropout: float = 0.0
     dtype: str = "float32"
@@ -98,6 +101,7 @@ class DeepLabV2(nn.Module):
         base = SingleScale(self.num_classes, self.depth, self.rates, conv, norm, drop, self.remat, name="base")
 
         size = images.shape[1:3]
+        images = images[..., ::-1] if self.bgr else images
         heads = {}
         for scale in (1.0, *self.scales):
             scaled = images

@@ -122,6 +122,7 @@ def first_variables(
     inputs: tuple[Any, ...] | None = None,
     where: str = "train.init",
     class_names: Sequence[str] = (),
+    normalisation: str = "",
 ) -> Variables:
     """Fresh variables, then whatever `train.init` names on top of them.
 
@@ -132,6 +133,7 @@ def first_variables(
     skip: regular expressions of tensors that keep their fresh values.
     inputs: what the network is called with, by default images. class_names: what its outputs shall mean; where the
         checkpoint's mean something else and are as many, its classifier is kept, and a line of the log says so.
+    normalisation: of its images; a line of the log says so where the weights were trained with another.
     """
     check_keys(settings, INIT_KEYS, where=where)
     init = jax.jit(functools.partial(model.init, train=False))
@@ -148,10 +150,12 @@ def first_variables(
         source = settings.get("source") or found.source or None
         variables, report = weights.load(found.path, variables, source=source, skip=skip, only=only)
         log.info("weights %s, from %s: %s", name, found.origin, _summary(report))
+        _tell_other_normalisation(f"weights {name}", weights.find_source(source).normalisation, normalisation)
     if settings.get("checkpoint"):
         _, loaded, info = load_for_inference(settings["checkpoint"])
         variables, report = weights.load(loaded, variables, skip=skip, only=only)
         log.info("checkpoint %s, step %s: %s", settings["checkpoint"], info["step"], _summary(report))
+        _tell_other_normalisation(f"checkpoint {settings['checkpoint']}", info.get("normalisation", ""), normalisation)
         other = other_classes(info, class_names)
         kept = set(report.matched) & classifiers(model, variables) if other else set()
         if kept:
@@ -160,6 +164,11 @@ def first_variables(
                 settings["checkpoint"], other, ", ".join(sorted({name.rpartition(".")[0] for name in kept})), where,
             )  # fmt: skip
     return variables
+
+
+def _tell_other_normalisation(what: str, theirs: str, ours: str) -> None:
+    if theirs and ours and theirs != ours:
+        log.warning("%s: trained on images with normalisation=%r; here it is %r", what, theirs, ours)
 
 
 def other_classes(info: Mapping[str, Any], class_names: Sequence[str]) -> str:

@@ -48,7 +48,10 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     spec = build.with_source_options(spec, settings.get("init", {}))
     model = build.create_model(spec)
     init = build.run_init(settings.get("init", {}), context)
-    variables = build.first_variables(model, init, seed=context.seed, class_names=source.class_names)
+    variables = build.first_variables(
+        model, init, seed=context.seed, class_names=source.class_names,
+        normalisation=settings.get("normalisation", "imagenet"),
+    )  # fmt: skip
     schedule, optimizer = make_updates(settings["optimizer"], variables["params"], table)
     state = place_state(settings, variables, optimizer, mesh)
     steps = CompiledSteps(

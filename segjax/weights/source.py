@@ -31,6 +31,7 @@ class Source:
     ignore: regex of tensors (their names in the file) that are dropped where the network has no leaf for them.
     places: alternatives; the one most of whose leaves the file fills is taken.
     options: of the network, that belong to the weights ({"align_corners": False}); the stages apply them.
+    normalisation: of the images that the weights were trained on, "" where it is not known; the stages compare it.
     also: further dicts of the checkpoint that are joined to the state dict, key -> prefix of their names.
     """
 
@@ -38,6 +39,7 @@ class Source:
     ignore: str | None = None
     places: Sequence[Place] = (Place(),)
     options: Mapping[str, Any] = field(default_factory=dict)
+    normalisation: str = ""
     also: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, name: str, place: Place) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import pytest
 
 from segjax import models
 from segjax.errors import UserError
+from segjax.models import deeplabv2
 from segjax.models.backbones.resnet import BLOCKS
 from segjax.models.heads import upsample_logits
 from segjax.models.layers import BatchNorm, Conv
@@ -103,6 +104,16 @@ def test_deeplabv2_has_a_head_for_each_scale():
     _, single = shapes("deeplabv2_r101", (65, 81), scales=())
     assert not single.aux and single.logits.shape == (1, 65, 81, 21)
     assert models.create("deeplabv2_r101", 5, scales=()).loss_weights == {"logits": 1.0}
+
+
+def test_deeplabv2_turns_the_colours_around_for_weights_of_caffe(monkeypatch):
+    seen = []
+    monkeypatch.setattr(deeplabv2.CaffeResNet, "stages", lambda _, x: seen.append(x) or {"layer5": x})
+    image = jnp.arange(48.0).reshape(1, 4, 4, 3)
+    for bgr in (False, True):
+        models.create("deeplabv2_r101", 5, scales=(), bgr=bgr).init(jax.random.key(0), image)
+    np.testing.assert_array_equal(seen[0], image)
+    np.testing.assert_array_equal(seen[1], image[..., ::-1])
 
 
 def test_deeplabv2_of_domain_adaptation_has_two_branches():

@@ -118,7 +118,7 @@ def test_a_classifier_of_other_classes_is_not_kept_in_silence(monkeypatch, caplo
     model, weights_there = models.create("deeplabv3plus_r18", 3), zeros("deeplabv3plus_r18")
     fast_init(monkeypatch, model)
     rows = [{"id": i, "name": x, "train_id": i, "color": [0, 0, i]} for i, x in enumerate(("road", "sky", "car"))]
-    info = {"step": 7, "label_map": {"coding": "id", "labels": rows}}
+    info = {"step": 7, "normalisation": "ldn", "label_map": {"coding": "id", "labels": rows}}
     monkeypatch.setattr(build, "load_for_inference", lambda path: (spec(), weights_there, info))
 
     def told(*names, **settings):
@@ -133,6 +133,9 @@ def test_a_classifier_of_other_classes_is_not_kept_in_silence(monkeypatch, caplo
     assert not told("road", "car", "sky", skip=(r"^final\.6",))
     assert not told("road", "car", "sky", scope="backbone")
     assert not told("Road", "sky", "car") and not told()
+    with caplog.at_level("WARNING", logger="segjax"):
+        build.first_variables(model, {"checkpoint": "runs/x"}, seed=0, normalisation="imagenet")
+    assert "checkpoint runs/x: trained on images with normalisation='ldn'; here it is 'imagenet'" in caplog.text
 
 
 def test_imagenet_takes_what_fits_the_trunk_and_says_from_where(monkeypatch, tmp_path, caplog):
@@ -145,7 +148,10 @@ def test_imagenet_takes_what_fits_the_trunk_and_says_from_where(monkeypatch, tmp
         weights, "find", lambda name: weights.published.Found(tmp_path / "w.npz", "torchvision_resnet", f"{name} here")
     )
     with caplog.at_level("INFO", logger="segjax"):
-        found = build.first_variables(model, {"weights": "imagenet"}, seed=0)
+        found = build.first_variables(model, {"weights": "imagenet"}, seed=0, normalisation="imagenet")
+    assert "normalisation" not in caplog.text
+    build.first_variables(model, {"weights": "imagenet"}, seed=0, normalisation="swiftnet")
+    assert "weights resnet18: trained on images with normalisation='imagenet'; here it is 'swiftnet'" in caplog.text
     assert float(found["params"]["layer0.0"]["kernel"].max()) == 0
     assert float(found["params"]["final.6"]["kernel"].max()) == 1
     assert "weights resnet18, from resnet18 here: 100 matched" in caplog.text

@@ -13,6 +13,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from segjax import models, weights
+from segjax.augment import NORMALISATION
 from segjax.errors import UserError
 from segjax.weights import SOURCES
 from tests.weights import family_files as files
@@ -235,7 +236,8 @@ def test_a_file_without_source_is_answered_with_its_family():
 OPTIONS = {
     "timm_seresnext": "deeplabv3plus_srnx50", "nvidia_main_deeplabv3plus": "deeplabv3plus_srnx50",
     "nvidia_main_ocr": "hrnet_w48_ocr", "encoding_deeplabv3": "deeplabv3_r101", "encoding_pspnet": "pspnet_r50",
-    "encoding_encnet": "encnet_r50", "mmseg_pspnet": "pspnet_r50",
+    "encoding_encnet": "encnet_r50", "mmseg_pspnet": "pspnet_r50", "kazuto1011": "deeplabv2_r101",
+    "kazuto1011_resnet": "deeplabv2_r101",
 }  # fmt: skip
 
 
@@ -244,6 +246,11 @@ def test_the_options_that_come_with_weights_are_options_of_their_network():
     for source, name in OPTIONS.items():
         models.create(name, 19, **SOURCES[source].options)
         assert all(models.options(name)[key] != value for key, value in SOURCES[source].options.items())
+
+
+def test_the_normalisation_of_every_family_exists():
+    assert {source.normalisation for source in SOURCES.values()} <= set(NORMALISATION)
+    assert SOURCES["kazuto1011"].normalisation == "caffe" and SOURCES["timm_resnet"].normalisation == "imagenet"
 
 
 def test_every_family_has_a_test():

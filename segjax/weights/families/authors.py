@@ -17,10 +17,11 @@ SOURCES: dict[str, Source] = {
     ),
     # ivankreso/LDN; files from before 2019 have the old names of the DenseNet
     "ldn": Source(
-        rename=((r"^(.*\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),), ignore=r"^features\.norm5\."
+        rename=((r"^(.*\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),), ignore=r"^features\.norm5\.",
+        normalisation="ldn",
     ),
     # orsic/swiftnet: single scale and pyramid; the statistics of its input are buffers there
-    "swiftnet": Source(ignore=r"^backbone\.img_(mean|std)$"),
+    "swiftnet": Source(ignore=r"^backbone\.img_(mean|std)$", normalisation="swiftnet"),
     # robert80203/GSVNet: the flow network is in a dict of its own
     "gsvnet": Source(ignore=r"^backbone\.img_(mean|std)$", also={"state_dict_of": "ofnet."}),
     # hszhao/semseg: PSPNet
@@ -49,12 +50,13 @@ SOURCES: dict[str, Source] = {
     # ycszen/TorchSeg: BiSeNet; a classifier of the context path is never there, the loss holds class weights
     "torchseg": Source(ignore=r"^(criterion|ohem_criterion)\."),
     # CoinCheung/BiSeNet: the BiSeNetV1 network
-    "coincheung": Source(),
+    "coincheung": Source(normalisation="bisenet"),
     # kazuto1011/deeplab-pytorch: DeepLabV2
-    "kazuto1011": Source(),
+    "kazuto1011": Source(options={"bgr": True}, normalisation="caffe"),
     # its start, converted from Caffe: the trunk and the classifier of COCO
     "kazuto1011_resnet": Source(
-        ignore=r"^fc\.", places=(Place(rename=((r"^", "base."),), fills=r"^base\.layer\d\."),)
+        ignore=r"^fc\.", places=(Place(rename=((r"^", "base."),), fills=r"^base\.layer\d\."),),
+        options={"bgr": True}, normalisation="caffe",
     ),
     # Tramac's ports: the unused ImageNet classifier is left in
     "tramac": Source(ignore=r"^pretrained\.fc\."),

@@ -25,5 +25,6 @@ SOURCES: dict[str, Source] = {
     "efficientnet_lite": Source(
         ignore=r"^(_conv_head|_bn1|_fc)\.",
         places=(Place(rename=((r"^", "backbone."),), fills=rf"^backbone\.({EFFICIENTNET})"),),
+        normalisation="efficientnet_lite",
     ),
 }
