@@ -19,7 +19,7 @@ from segjax.models.backbones.resnet import ResNet
 from segjax.models.blocks import ConvNormReLU
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, relu
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -117,7 +117,7 @@ class BiSeNet(nn.Module):
     features: "spatial", "layer3", "refine0", "refine1", "ffm", and "low.NAME": the logits of a head before they grow
         (the authors' "speed" setting trains and evaluates at 1/8).
 
-    The norms of one value per image use running statistics where a batch has a single image, see DeepLabV3+'s ASPP.
+    Norms of one value per image: see `norm_of_means`.
     """
 
     num_classes: int
@@ -142,7 +142,7 @@ class BiSeNet(nn.Module):
         check_images(images)
         form, dtype = self._form(), jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train, kaiming_fan_in)
-        image_norm = partial(norm, train=False) if images.shape[0] == 1 else norm
+        image_norm = norm_of_means(norm, images.shape[0])
         block = partial(nn.remat(ConvNormReLU) if self.remat else ConvNormReLU, conv=conv, norm=norm)
 
         size = images.shape[1:3]

@@ -20,7 +20,7 @@ from segjax.errors import UserError
 from segjax.models.backbones.resnet import DEEP_STEM, STEM, ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, find_form, upsample_logits
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
@@ -63,11 +63,7 @@ RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
 
 
 class ASPP(nn.Module):
-    """1x1 and dilated 3x3 convolutions and the image mean side by side, projected to `features` channels.
-
-    The image branch has one value per channel and image: with one image its norm uses, and does not update, the running
-    statistics (PyTorch raises an error), since its own variance is 0.
-    """
+    """1x1 and dilated 3x3 convolutions and the image mean side by side, projected to `features` channels."""
 
     features: int
     rates: tuple[int, ...]
@@ -83,7 +79,7 @@ class ASPP(nn.Module):
         for rate, name in zip((0, *self.rates), self.form.branches):
             y = self.conv(self.features, 3 if rate else 1, dilation=rate or 1, name=f"{name}.0")(x)
             maps.append(relu(self.norm(name=f"{name}.1")(y)))
-        norm = partial(self.norm, train=False) if x.shape[0] == 1 else self.norm
+        norm = norm_of_means(self.norm, x.shape[0])
         pool = self.conv(self.features, 1, name=self.form.pool[0])(x.mean((1, 2), keepdims=True))
         pool = relu(norm(name=self.form.pool[1])(pool))
         maps.append(jnp.broadcast_to(pool, (*x.shape[:3], self.features)))

@@ -25,7 +25,15 @@ from segjax.models.backbones.resnet import (
 )
 from segjax.models.backbones.wide_resnet import WideResNet38
 from segjax.models.checks import check_images
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, kaiming_fan_out, relu, torch_default
+from segjax.models.layers import (
+    Dropout,
+    conv_and_norm,
+    kaiming_fan_in,
+    kaiming_fan_out,
+    norm_of_means,
+    relu,
+    torch_default,
+)
 from segjax.models.trunks import LIGHT
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -62,11 +70,7 @@ class SeparableConv(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: image mean, 1x1 and dilated 3x3 convolutions side by side, concatenated.
-
-    A batch of one image has one value per channel in the image branch; its own variance is 0 and would turn the branch
-    into a constant (PyTorch raises an error). That norm then uses, and does not update, its running statistics.
-    """
+    """Atrous spatial pyramid pooling: image mean, 1x1 and dilated 3x3 convolutions side by side, concatenated."""
 
     features: int
     rates: tuple[int, ...]
@@ -77,7 +81,7 @@ class ASPP(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(b, h, w, c) -> (b, h, w, (2 + len(rates)) * features)."""
-        norm = partial(self.norm, train=False) if x.shape[0] == 1 else self.norm
+        norm = norm_of_means(self.norm, x.shape[0])
         pool = self.conv(self.features, 1, name="img_conv.0")(x.mean((1, 2), keepdims=True))
         pool = relu(norm(name="img_conv.1")(pool))
         branches = [jnp.broadcast_to(pool, (*x.shape[:3], self.features))]

@@ -19,7 +19,7 @@ from segjax.models.backbones.resnet import MMSEG_STEM, STEM, ResNet
 from segjax.models.blocks import ConvNormReLU, SeparableConv
 from segjax.models.checks import check_images
 from segjax.models.heads import MMSEG_NAMES, FCNHead, upsample_logits
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -32,11 +32,7 @@ RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
 
 
 class SeparableHead(nn.Module):
-    """Pyramid of separable dilated convolutions, fused, joined with a projection of layer1 and refined twice.
-
-    The image branch has one value per channel and image: with one image its norm uses, and does not update, the running
-    statistics (PyTorch raises an error), since its own variance is 0.
-    """
+    """Pyramid of separable dilated convolutions, fused, joined with a projection of layer1 and refined twice."""
 
     num_classes: int
     rates: tuple[int, ...]
@@ -50,8 +46,9 @@ class SeparableHead(nn.Module):
         """x (b, h, w, c), skip (b, h', w', c') -> logits (b, h', w', num_classes), fused pyramid (b, h, w, 512)."""
         unit = partial(ConvNormReLU, conv=self.conv, norm=self.norm, kernel_size=1)
         separable = partial(SeparableConv, CHANNELS, self.conv, self.norm, names=SEPARABLE)
-        image_norm = partial(self.norm, train=False) if x.shape[0] == 1 else self.norm
-        pool = unit(CHANNELS, norm=image_norm, name="image_pool.1")(x.mean((1, 2), keepdims=True))
+        pool = unit(CHANNELS, norm=norm_of_means(self.norm, x.shape[0]), name="image_pool.1")(
+            x.mean((1, 2), keepdims=True)
+        )
         maps = [jnp.broadcast_to(pool, (*x.shape[:3], CHANNELS)), unit(CHANNELS, name="aspp_modules.0")(x)]
         maps += [separable(dilation=rate, name=f"aspp_modules.{i}")(x) for i, rate in enumerate(self.rates, start=1)]
         fused = unit(CHANNELS, kernel_size=3, name="bottleneck")(jnp.concatenate(maps, -1))

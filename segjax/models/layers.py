@@ -158,6 +158,15 @@ class BatchNorm(nn.Module):
         return y
 
 
+def norm_of_means(norm: Callable[..., nn.Module], count: int) -> Callable[..., nn.Module]:
+    """The constructor of the batch norm for `count` values per channel, such as the means of a batch of images.
+
+    The variance of a single value is 0 and would turn what follows into a constant (PyTorch raises an error): the norm
+    of one then uses, and does not update, its running statistics in training too.
+    """
+    return partial(norm, train=False) if count == 1 else norm
+
+
 class Dropout(nn.Module):
     """Zeroes values with probability `rate` while training and scales the rest by 1 / (1 - rate); rng name "dropout".
 

@@ -9,6 +9,7 @@ channels dropped, auxiliary loss 0.4; mmseg_b (R-50b-D8, R-101b-D8): the same wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
@@ -20,7 +21,7 @@ from segjax.models.backbones.resnet import DEEP_STEM, MMSEG_STEM, SEMSEG_STEM, S
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import MMSEG_NAMES, FCNHead, find_form, upsample_logits
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
@@ -74,10 +75,7 @@ FORMS["mmseg_b"] = FORMS["mmseg"]._replace(stem=STEM)
 
 
 class PyramidPooling(nn.Module):
-    """Means over 1, 2, 3 and 6 bins per side, projected to a quarter of the channels and appended to the input.
-
-    A norm that sees one value per channel (one bin, one image) uses, and does not update, its running statistics.
-    """
+    """Means over 1, 2, 3 and 6 bins per side, projected to a quarter of the channels and appended to the input."""
 
     levels: tuple[tuple[str, str], ...]
     conv: ModuleDef
@@ -91,8 +89,7 @@ class PyramidPooling(nn.Module):
         def project(i: int, means: Array) -> Array:
             conv, norm = self.levels[i]
             y = self.conv(x.shape[-1] // 4, 1, name=conv)(means)
-            alone = y.shape[:3] == (1, 1, 1)
-            return relu((partial(self.norm, train=False) if alone else self.norm)(name=norm)(y))
+            return relu(norm_of_means(self.norm, math.prod(y.shape[:3]))(name=norm)(y))
 
         return jnp.concatenate(pyramid(x, BINS, project, align_corners=self.align_corners), -1)
 
