@@ -2,7 +2,7 @@
 
 It knows the handful of names that a state dict needs and refuses every other one before it is imported, so a file can
 neither import nor call anything. What a pickle can still do to its reader is to ask for absurd amounts of memory: memo
-indices, sizes of tensors and shared containers are checked.
+indices, sizes of tensors, alone and together, and shared containers are checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ TORCH_DTYPES = {
     "uint64": np.uint64, "complex64": np.complex64, "complex128": np.complex128,
     "float8_e4m3fn": ml_dtypes.float8_e4m3fn, "float8_e5m2": ml_dtypes.float8_e5m2,
 }  # fmt: skip
-EXPANDED = 2**24  # values that a tensor may have beyond those of its storage (strides of 0, as `expand` makes them)
+EXPANDED = 2**24  # values that tensors may have beyond those of their storages (strides of 0, as `expand` makes them)
+SHARED = 4  # tensors that may share a storage, on average and beyond EXPANDED (tied weights)
 
 
 class Refused(Exception):
@@ -194,12 +195,31 @@ def unpickle(file: BinaryIO, find: Callable[[Any], Any]) -> Any:
     return RestrictedUnpickler(file, find).load()
 
 
+@dataclass
+class Budget:
+    """What all tensors of a file may hold together: a few bytes of a pickle make one more view of a large storage."""
+
+    storages: set[int] = field(default_factory=set)  # their ids
+    stored: int = 0
+    taken: int = 0
+
+    def take(self, tensor: Tensor) -> None:
+        """Counts the values of a tensor, which are copied. Raises ValueError when there are too many."""
+        root = tensor.storage.root or tensor.storage
+        if id(root) not in self.storages:
+            self.storages.add(id(root))
+            self.stored += root.values.size
+        self.taken += math.prod(tensor.shape)
+        if self.taken > SHARED * self.stored + EXPANDED:
+            raise ValueError(f"a view too many: {self.taken} values in tensors so far, {self.stored} in their storages")
+
+
 def resolve(tree: Any, where: str = "") -> Any:
     """Dicts and lists with arrays in place of tensors. An object that occurs twice is resolved once."""
-    return _resolve(tree, where, {})
+    return _resolve(tree, where, {}, Budget())
 
 
-def _resolve(tree: Any, where: str, done: dict[int, Any]) -> Any:
+def _resolve(tree: Any, where: str, done: dict[int, Any], budget: Budget) -> Any:
     if not isinstance(tree, (Tensor, Storage, dict, list, tuple, set, frozenset)):
         return tree
     if id(tree) in done:
@@ -207,14 +227,15 @@ def _resolve(tree: Any, where: str, done: dict[int, Any]) -> Any:
     if isinstance(tree, Tensor):
         try:
             found = tree.array()
+            budget.take(tree)
         except Exception as error:
             raise ValueError(f"entry {where or 'of the file'!r} is {error}") from None
     elif isinstance(tree, Storage):
         found = tree.array()
     elif isinstance(tree, dict):
-        found = {key: _resolve(value, f"{where}.{key}".lstrip("."), done) for key, value in tree.items()}
+        found = {key: _resolve(value, f"{where}.{key}".lstrip("."), done, budget) for key, value in tree.items()}
     elif isinstance(tree, (list, tuple)):
-        found = type(tree)([_resolve(value, f"{where}[{i}]", done) for i, value in enumerate(tree)])
+        found = type(tree)([_resolve(value, f"{where}[{i}]", done, budget) for i, value in enumerate(tree)])
     else:
         found = tree
     done[id(tree)] = (tree, found)  # keeps `tree` alive, so that its id stays its own

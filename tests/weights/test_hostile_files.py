@@ -108,6 +108,37 @@ def test_an_expanded_tensor_of_absurd_size_is_named(tmp_path, legacy):
 
 
 @containers
+def test_many_expanded_tensors_are_refused_before_they_fill_the_memory(tmp_path, legacy):
+    one = [Tensor(np.ones(1, np.float32), view=(0, (2**20,), (0,))) for _ in range(20)]
+    write(tmp_path / "x.pth", {"a": one}, legacy=legacy)
+    with pytest.raises(UserError, match=r"entry 'a\[16\]' is a view too many: 17825792 values in tensors so far, 17"):
+        read(tmp_path / "x.pth")
+    write(tmp_path / "y.pth", {"a": one[0], "b": one[1]}, legacy=legacy)
+    assert read(tmp_path / "y.pth")["b"].shape == (2**20,)
+
+
+def test_a_large_storage_can_be_shared_but_not_by_hundreds(tmp_path):
+    class Sharing(TorchPickler):
+        """All tensors on the first storage."""
+
+        def _save_tensor(self, tensor):
+            self.storages.clear()
+            super()._save_tensor(tensor)
+
+    def store(path, count):
+        body, array = io.BytesIO(), np.zeros(2**22, np.float32)
+        pickler = Sharing(body, False)
+        pickler.dump({"w": [Tensor(array) for _ in range(count)], "tied": Tensor(array)})
+        write_pickle(path, body.getvalue(), False, **{"data/0": array.tobytes()})
+
+    store(tmp_path / "tied.pth", 2)
+    assert read(tmp_path / "tied.pth")["tied"].shape == (2**22,)
+    store(tmp_path / "x.pth", 100)
+    with pytest.raises(UserError, match=r"entry 'w\[8\]' is a view too many"):
+        read(tmp_path / "x.pth")
+
+
+@containers
 def test_a_tensor_outside_its_storage_is_named(tmp_path, legacy):
     tree = {
         "a.weight": Tensor(np.ones(4, np.float32)),
