@@ -98,7 +98,12 @@ def create(name: str, num_classes: int, **options_: object) -> nn.Module:
         if key not in known:
             raise UserError(f"model {name!r} has no option {key!r}.{did_you_mean(key, known)}")
     check_options(MODELS[name], name, {"num_classes": num_classes, **options_})
-    return MODELS[name](num_classes=num_classes, **options_)
+    return MODELS[name](num_classes=num_classes, **_hashable(options_))
+
+
+def _hashable(options_: dict[str, object]) -> dict[str, object]:
+    """Lists, which is what JSON makes of tuples, as tuples: a linen module must be hashable."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options_.items()}
 
 
 # (variables, images (b, t, h, w, 3), flows (b, t - 1, h, w, 2)) -> VideoOutput, see SDCNet2D
@@ -133,4 +138,4 @@ def _create(table, kind: str, name: str, options_: dict[str, object], fixed: tup
         if key not in known:
             raise UserError(f"{kind} {name!r} has no option {key!r}.{did_you_mean(key, known)}")
     check_options(table[name], name, options_)
-    return table[name](**options_)
+    return table[name](**_hashable(options_))

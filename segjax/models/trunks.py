@@ -27,7 +27,9 @@ def find_trunk(name: str | None, published: Callable[..., nn.Module], **layers: 
     if name is None:
         return published(**layers)
     if name not in LIGHT:
-        raise UserError(f"trunk={name!r} does not fit here.{did_you_mean(name, LIGHT)}")
+        raise UserError(
+            f"trunk={name!r} does not fit here; leave it out for the published one.{did_you_mean(name, LIGHT)}"
+        )
     return LIGHT[name](**layers)
 
 

@@ -75,7 +75,7 @@ def model_spec(settings: Mapping[str, Any], *, num_classes: int, dtype: str, rem
 def create_model(spec: Mapping[str, Any]):
     """The flax module of a model spec, of a network for images or for video."""
     if spec["name"] in models.VIDEO_MODELS:
-        return models.create_video(spec["name"], **{k: as_tuple(v) for k, v in spec["options"].items()})
+        return models.create_video(spec["name"], **spec["options"])
     return models.create(spec["name"], spec["num_classes"], **spec["options"])
 
 
@@ -101,11 +101,6 @@ def with_source_options(spec: Mapping[str, Any], init: Mapping[str, Any]) -> dic
 
 
 INIT_KEYS = ("weights", "source", "checkpoint", "scope", "skip")
-
-
-def as_tuple(value: Any) -> Any:
-    """Lists, which is what JSON makes of tuples, as tuples; a linen module must be hashable."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def find_run(name: str, workdir: Path | None) -> Path:

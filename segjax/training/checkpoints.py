@@ -242,9 +242,13 @@ _EXPORTED = ("normalisation", "label_map", "dataset", "step")
 def _load_exported(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
     info = weights.read_info(path)
     spec = info["model"]
-    model = models.create(spec["name"], spec["num_classes"], **spec["options"])
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.float32))
-    variables, _ = weights.load(path, shapes)
+    if spec["name"] in models.VIDEO_MODELS:
+        model = models.create_video(spec["name"], **spec["options"])
+        inputs = jnp.zeros((1, model.frames, 64, 64, 3)), jnp.zeros((1, model.frames - 1, 64, 64, 2))
+    else:
+        model = models.create(spec["name"], spec["num_classes"], **spec["options"])
+        inputs = (jnp.zeros((1, 64, 64, 3)),)
+    variables, _ = weights.load(path, jax.eval_shape(model.init, jax.random.key(0), *inputs))
     return spec, variables, info
 
 

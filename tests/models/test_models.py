@@ -265,6 +265,14 @@ def test_impossible_values_of_options_are_named(name, options, text):
         models.create(name, **{"num_classes": 5, **options})
 
 
+def test_lists_become_tuples_as_a_module_must_be_hashable():
+    """JSON makes lists of the tuples in a checkpoint's options."""
+    network = models.create("deeplabv3plus_r18", 5, output_stride=32, skip_strides=[16, 8, 4])
+    assert network == models.create("deeplabv3plus_r18", 5, output_stride=32, skip_strides=(16, 8, 4))
+    video = models.create_video("sdcnet2d_recon", flow_mean=[0.0, 1.0])
+    assert video.flow_mean == (0.0, 1.0) and hash(network) != hash(video)
+
+
 def test_values_that_jax_and_numpy_make_are_taken():
     models.create(
         "pspnet_r50", np.int64(5), dtype=jnp.bfloat16, bn_momentum=1, align_corners=None, dropout=np.float32(0)

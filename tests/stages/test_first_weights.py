@@ -238,3 +238,15 @@ def test_exported_weights_take_the_place_of_a_run(tmp_path, monkeypatch, capsys)
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
     assert cli.main(["export_weights", "--checkpoint=runs/x", "--output=w.pth"]) == 2
     assert "must be the name of a .safetensors file" in capsys.readouterr().err
+
+
+def test_exported_weights_of_a_video_network_are_read(tmp_path):
+    options = {"width": 0.1, "levels": 3, "flow_mean": [0.0, 1.0]}
+    model = models.create_video("sdcnet2d_recon", **options)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 3, 64, 64, 3)), jnp.zeros((1, 2, 64, 64, 2)))
+    variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
+    spec_ = {"name": "sdcnet2d_recon", "num_classes": 0, "options": options}
+    path = weights.save(tmp_path / "v.safetensors", variables, info={"model": spec_, "step": 3})
+    found_spec, found, _ = checkpoints.load_for_inference(path)
+    assert found_spec == spec_
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
