@@ -23,7 +23,8 @@ from segjax.typing import Array, Variables
 
 PRODUCTS = ("conv_general_dilated", "dot_general", "mul")
 OTHER = "(products of activations)"
-STAGE = re.compile(r".*?\b(layer|stage|transition|denseblock|mod|bottleneck)\d+")  # as the published trunks call them
+# as the published trunks call them; MobileNetV2 and EfficientNet-Lite have one list of blocks
+STAGE = re.compile(r".*?\b(layer|stage|transition|denseblock|mod|bottleneck)\d+|(backbone\.)?(features|_blocks)\.\d+")
 
 
 @dataclasses.dataclass

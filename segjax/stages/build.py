@@ -125,7 +125,7 @@ def first_variables(
         the network's trunk; source: whose tensor names they have, where the weights do not tell.
     checkpoint: a run of ours, what `segjax export_weights` made of one, or an earlier stage (see `run_init`).
     scope: "all", or "backbone" for the trunk only.
-    skip: regular expressions of tensors that keep their fresh values.
+    skip: regular expressions, or one, of tensors that keep their fresh values.
     inputs: what the network is called with, by default images. class_names: what its outputs shall mean; where the
         checkpoint's mean something else and are as many, its classifier is kept, and a line of the log says so.
     normalisation: of its images; a line of the log says so where the weights were trained with another.
@@ -134,7 +134,7 @@ def first_variables(
     init = jax.jit(functools.partial(model.init, train=False))
     variables = init(jax.random.key(seed), *(inputs or (jnp.zeros((1, 64, 64, 3), jnp.float32),)))
     only = _scope(model, variables, settings.get("scope") or "all")
-    skip = tuple(settings.get("skip", ()))
+    skip = settings.get("skip", ())
     if settings.get("weights") and settings.get("checkpoint"):
         raise UserError(
             f"{where} names both weights and a checkpoint; keep one (an empty {where}.weights= clears a preset's)."

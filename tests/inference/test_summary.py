@@ -196,6 +196,8 @@ def test_stages_are_told_apart_whatever_the_prefix():
         "pspnet_r50": {"layer0", "layer1", "layer2", "layer3", "layer4", "ppm.features", "cls", "aux"},
         "swiftnet_r18": {"backbone.conv1", "backbone.layer1", "backbone.spp", "backbone.upsample", "logits.conv"},
         "bisenet_r18_coincheung": {"cp.resnet.layer4", "sp.conv1", "ffm.convblk"},
+        "deeplabv3plus_mobilenet_v2": {"backbone.features.0", "backbone.features.17", "aspp.features", "bot_aspp"},
+        "swiftnet_efficientnet_lite0": {"backbone._conv_stem", "backbone._blocks.0", "backbone._blocks.15"},
         "fastscnn": {"learning_to_downsample.dsconv1", "global_feature_extractor.bottleneck3"},
     }
     for name, expected in stages.items():
