@@ -11,6 +11,7 @@ import pytest
 from segjax import weights
 from segjax.errors import UserError
 from segjax.models.backbones.efficientnet_lite import BN_EPS, EfficientNetLite, scaled_width, stages
+from segjax.models.backbones.mobilenet_v2 import MobileNetV2
 from segjax.models.layers import BatchNorm, Conv
 from tests.backbone_tools import Classifier
 from tests.parity_tools import FIXTURES, formula_input, formula_variables
@@ -84,6 +85,31 @@ def test_output_stride_keeps_the_resolution(output_stride):
     found = maps(0, (97, 145), output_stride=output_stride)
     assert max(found) == output_stride
     assert found[output_stride] == (-(-97 // output_stride), -(-145 // output_stride), 320)
+
+
+@pytest.mark.parametrize(
+    "trunk, widths", [(partial(EfficientNetLite, 2), (16, 24, 48, 120, 352)), (MobileNetV2, (16, 24, 32, 96, 320))]
+)
+def test_light_trunks_have_the_stages_of_a_resnet(trunk, widths):
+    """What decoders for ResNets ask for: layer3 feeds auxiliary heads also where it is as fine as layer4."""
+    module = trunk(conv=partial(Conv), norm=partial(BatchNorm), output_stride=8)
+    images = jnp.zeros((1, 64, 96, 3))
+    found, _ = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, method="stages"), images)
+    sizes = ((32, 48), (16, 24), *((8, 12),) * 3)
+    assert {name: x.shape[1:] for name, x in found.items()} == {
+        f"layer{i}": (*size, width) for i, (size, width) in enumerate(zip(sizes, widths))
+    }
+
+
+def test_the_trunk_keeps_the_eps_of_its_weights_whatever_the_decoder_has():
+    def seen(**options):
+        eps = []
+        norm = lambda eps_, **kin: eps.append(eps_) or BatchNorm(eps=eps_, **kin)  # noqa: E731
+        trunk = EfficientNetLite(0, partial(Conv), lambda eps=1e-5, **kin: norm(eps, **kin), **options)
+        jax.eval_shape(trunk.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        return set(eps)
+
+    assert seen(head=True) == {BN_EPS} and seen(bn_eps=1e-5) == {1e-5}
 
 
 def test_dilated_trunk_equals_the_strided_one_where_that_samples():
