@@ -95,7 +95,13 @@ def test_ladder_and_separable_options():
 def test_every_trunk_fits(trunk):
     variables, output = shapes(R50, trunk=trunk, output_stride=16)
     assert output.logits.shape == (1, 64, 96, 7)
-    stems = {"effi": "backbone", "mobi": "backbone", "se_r": "layer0.conv1", "wide": "mod1.conv1"}
+    stems = {
+        "dens": "features.conv0",
+        "effi": "backbone",
+        "mobi": "backbone",
+        "se_r": "layer0.conv1",
+        "wide": "mod1.conv1",
+    }
     prefix = stems.get(trunk[:4], "layer0.0")
     assert prefix in variables["params"]
 
