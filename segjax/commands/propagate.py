@@ -12,20 +12,23 @@ def describe(parser: argparse.ArgumentParser) -> None:
     """The flags."""
     add = parser.add_argument
     add("--video", required=True, metavar="PATH", help="a video (frames are numbered from 0), or a folder of frames")
-    add("--labels", required=True, metavar="PATH", help="masks named by the number of their frame, or one mask")
-    add("--label-map", required=True, metavar="NAME", help="JSON file or name of a class table")
+    add("--label", "--labels", dest="labels", metavar="PATH", help="one mask, or masks named by the number of a frame")
+    add("--every", type=values.positive_int, metavar="N", help="labels of every Nth frame; masks may lack numbers")
+    add("--segmenter", default="", metavar="RUN", help="trained network that labels every Nth frame, instead of masks")
+    add("--label-map", default="", metavar="NAME", help="JSON file or name of a class table; what masks mean")
     add("--output", required=True, metavar="DIR", help="folder for images, masks and overlays")
     add("--checkpoint", default="", metavar="RUN", help="trained video network; default: optical flow alone")
     add("--steps", type=values.positive_int, default=5, metavar="K", help="frames on either side of a label (5)")
     add("--mode", default="jp", metavar="MODE", help="jp: carried image (default), lp: real frame, with each mask")
     add("--flow", default="", metavar="NAME", help="optical flow; default: what the network was trained with, else dis")
+    add("--flow-weights", default="", metavar="FILE", help="weights of a flow network, such as flownet2_s")
     add("--batch", type=values.positive_int, default=4, metavar="N", help="chains of frames at once (4)")
     add(
         "--max-cycle-error",
         type=values.not_negative,
         default=1.5,
         metavar="PX",
-        help="ignore what flow does not bring back",
+        help="ignore what flow brings back further away (1.5); 0: off",
     )
     add(
         "--max-image-error",
@@ -50,15 +53,16 @@ def run(arguments: argparse.Namespace) -> None:
     from segjax.inference.propagation_report import describe
     from segjax.stages.propagate_video import propagate_video
 
-    names = ("mode", "flow", "batch", "max_cycle_error", "max_image_error", "cut_histogram", "cut_residual")
+    names = (
+        "label_map", "every", "segmenter", "checkpoint", "mode", "flow", "flow_weights", "batch", "max_cycle_error",
+        "max_image_error", "cut_histogram", "cut_residual",
+    )  # fmt: skip
     with progress_bar("propagate", None, unit="frames") as progress:
         report = propagate_video(
             arguments.video,
             arguments.labels,
-            arguments.label_map,
             arguments.output,
             steps=arguments.steps,
-            checkpoint=arguments.checkpoint,
             progress=progress,
             **{name: value for name in names if (value := getattr(arguments, name)) is not None},
         )

@@ -20,7 +20,7 @@ from segjax.data.sources import read_label
 from segjax.errors import UserError
 from segjax.inference.clips import Clip, Images
 from segjax.inference.frame_batches import FilledBatches, ahead, in_order, predictions
-from segjax.inference.labelled_video import find_masks
+from segjax.inference.labelled_video import by_number, list_masks
 from segjax.inference.writers import VideoWriter
 from segjax.typing import Array
 
@@ -161,7 +161,8 @@ def find_truths(
     from segjax.data.folders import list_images, some
 
     if not isinstance(clip, Images):
-        numbers = {n: path for n, path in find_masks(Path(labels).expanduser()).items() if n < (len(clip) or math.inf)}
+        masks = by_number(list_masks(Path(labels).expanduser()))
+        numbers = {number: path for number, path in masks.items() if number < (len(clip) or math.inf)}
         if not numbers:
             raise UserError(f"no mask in {labels} is of one of the {len(clip)} frames of {clip.path}, counted from 0")
         return dict(numbers)

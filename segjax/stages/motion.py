@@ -97,11 +97,16 @@ def flow_of(flow: str | Mapping[str, Any], network: VideoNetwork) -> tuple[str, 
 
 
 class NetworkFlow:
-    """A flow network behind the call of the other providers; for several threads, not for worker processes."""
+    """A flow network behind the call of the other providers; for several threads, not for worker processes.
+
+    It sees 4, 2 or 1 pairs at once: it is compiled for these only, and memory does not grow with the pairs asked for.
+    """
 
     def __init__(self, name: str, weights: str = "", dtype: str = "auto"):
         if not weights:
-            raise UserError(f"flow={name!r} needs its weights: give the flow's option weights=FILE, or use 'dis'.")
+            raise UserError(
+                f"flow={name!r} needs its weights: give flow.options.weights=FILE (--flow-weights=FILE), or use 'dis'."
+            )
         module = models.create_flow(name, dtype=build.compute_dtype(dtype))
         pair = (jnp.zeros((1, 64, 64, 3)),) * 2
         shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *pair))
@@ -111,9 +116,14 @@ class NetworkFlow:
 
     def __call__(self, a: Sequence[Record], b: Sequence[Record]) -> np.ndarray:
         """Flow of pairs of one size, float32 (n, h, w, 2)."""
-        first, second = (np.stack([record.image for record in records]) for records in (a, b))
-        with self._lock:  # one batch of pairs on the device at a time
-            return np.asarray(self._apply(self._variables, first, second))
+        parts, start = [], 0
+        while start < len(a):
+            count = next(n for n in (4, 2, 1) if n <= len(a) - start)
+            pair = (np.stack([record.image for record in records[start : start + count]]) for records in (a, b))
+            with self._lock:  # one batch of pairs on the device at a time
+                parts.append(np.asarray(self._apply(self._variables, *pair)))
+            start += count
+        return np.concatenate(parts)
 
     def __getstate__(self):
         raise UserError("a flow network cannot be used in worker processes; set loader.num_workers=0.")

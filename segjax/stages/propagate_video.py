@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from segjax import visualize
 from segjax.data.build import creating
-from segjax.data.chains import find_chains
+from segjax.data.chains import Chain, find_chains
 from segjax.data.propagated import MODES, with_ignored
 from segjax.errors import UserError, did_you_mean
-from segjax.inference.labelled_video import open_labelled_video
+from segjax.inference.labelled_video import LabelledVideo, open_labelled_video, open_video
 from segjax.inference.propagate_chains import Propagator
 from segjax.inference.propagation_report import merge, summarise
 from segjax.inference.writers import PngWriter
+from segjax.stages.label_frames import label_frames
 from segjax.stages.motion import flow_of, open_flow, open_video_network
 
 KINDS = ("images", "masks", "overlay")
@@ -26,14 +28,17 @@ AT_ONCE = 4  # labelled frames whose neighbours are in memory together
 
 def propagate_video(
     video: str | os.PathLike,
-    labels: str | os.PathLike,
-    label_map: str | os.PathLike,
+    labels: str | os.PathLike | None,
     output: str | os.PathLike,
     *,
     steps: int,
+    label_map: str | os.PathLike = "",
+    every: int = 0,
+    segmenter: str = "",
     checkpoint: str = "",
     mode: str = "jp",
     flow: str = "",
+    flow_weights: str = "",
     batch: int = 4,
     progress: Callable[[int], None] | None = None,
     **options: Any,
@@ -41,22 +46,27 @@ def propagate_video(
     """Writes output/images, output/masks (raw ids of the label map) and output/overlay, one file NAME+STEP.png per
     carried frame, and report.json; returns the report.
 
+    labels, label_map, every: see `open_labelled_video`. segmenter: a run whose network labels every Nth frame instead;
+    these labels are kept in output/labels, to correct and to use as `labels` of another call.
     checkpoint: a run of the stage "train_video"; "" carries by optical flow alone. mode: "jp" writes the carried image,
-    "lp" the real frame. options: those of `Propagator`. The folders appear when all is done.
+    "lp" the real frame. flow, flow_weights: name, and file of a flow network. options: those of `Propagator`.
+    The folders appear when all is done.
     Raises UserError for input that cannot be used; what is left out is in report["problems"].
     """
     output = Path(output)
     if mode not in MODES:
         raise UserError(f"--mode={mode} is not known.{did_you_mean(mode, MODES)}")
-    there = [str(output / kind) for kind in KINDS if (output / kind).exists()]
+    kinds = (*KINDS, "labels") if segmenter else KINDS
+    there = [str(output / kind) for kind in kinds if (output / kind).exists()]
     if there:
         raise UserError(f"{there[0]} exists already; give another --output, or delete it.")
-    clip = open_labelled_video(video, labels, label_map)
-    raw = with_ignored(clip.label_map)
+    _check_labels(labels, label_map, every, segmenter)
     network = open_video_network(checkpoint)
     flow, flow_options = flow_of(flow, network)
     if flow == "exact":
         raise UserError(f"--flow=exact: nobody knows the exact flow of {video}; use --flow=dis.")
+    if flow_weights:
+        flow_options["weights"] = flow_weights
     propagator = Propagator(
         network.method,
         flow=open_flow(flow, flow_options),
@@ -65,47 +75,97 @@ def propagate_video(
         batch=batch,
         **options,
     )
-    chains = find_chains(clip, steps=steps, needs_before=propagator.needs_before)
-    frames = list(dict.fromkeys(chain.record for chain in chains))
-    parts, done = [], 0
-    unfinished = output / ".unfinished"
-    with creating(output, option="--output"):
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for kind in KINDS:
-            (unfinished / kind).mkdir(parents=True)
+    frames = open_video(video)
+    with _unfinished(output, kinds) as folder:
+        if segmenter:
+            label_map = label_frames(segmenter, frames, folder / "labels", every=every, batch=batch)
+            clip = open_labelled_video(frames, folder / "labels", label_map)
+        else:
+            clip = open_labelled_video(frames, labels, label_map, every=every)
+        chains = find_chains(clip, steps=steps, needs_before=propagator.needs_before)
+        parts = carry_labels(propagator, chains, clip, folder, mode=mode, progress=progress)
+        report = {
+            "video": str(video),
+            "labels": len(clip.masks),
+            "frames": len(clip.frames),
+            "mode": mode,
+            "method": network.method,
+            "model": network.description,
+            **merge(parts),
+            "problems": clip.problems,
+        }
+        if not report["carried"]:
+            reasons = "; ".join([*report["ends"], *report["ended"], *clip.problems])
+            raise UserError(f"no label could be carried to a frame: {reasons}.")
+        with creating(output, option="--output"):
+            for kind in kinds:
+                os.replace(folder / kind, output / kind)
+            (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+            with_ignored(clip.label_map).save(output / "label_map.json")
+    return report
+
+
+def carry_labels(
+    propagator: Propagator,
+    chains: Sequence[Chain],
+    clip: LabelledVideo,
+    folder: Path,
+    *,
+    mode: str,
+    progress: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Writes images, masks and overlays of all that is carried into folder; returns summaries for `merge`."""
+    labelled = list(dict.fromkeys(chain.record for chain in chains))
+    raw, parts, done = with_ignored(clip.label_map), [], 0
     with PngWriter() as pngs:
-        for start in range(0, len(frames), AT_ONCE):
-            some = set(frames[start : start + AT_ONCE])
+        for start in range(0, len(labelled), AT_ONCE):
+            some = set(labelled[start : start + AT_ONCE])
             used, carried = propagator([chain for chain in chains if chain.record in some], clip.read)
             for one in carried:
                 image = one.image if mode == "jp" else one.real.image
                 name = f"{clip.names[one.chain.record]}{one.chain.direction * one.step:+d}.png"
-                pngs.write(unfinished / "images" / name, image)
-                pngs.write(unfinished / "masks" / name, raw.decode(one.label, name))
-                picture = visualize.overlay(image, one.label, clip.label_map.palette)
-                pngs.write(unfinished / "overlay" / name, picture)
+                pngs.write(folder / "images" / name, image)
+                pngs.write(folder / "masks" / name, raw.decode(one.label, name))
+                pngs.write(folder / "overlay" / name, visualize.overlay(image, one.label, clip.label_map.palette))
             parts.append(summarise(used, carried, clip))
             done += len(carried)
             if progress:
                 progress(done)
-    report = {
-        "video": str(video),
-        "labels": len(clip.masks),
-        "frames": len(clip.frames),
-        "mode": mode,
-        "method": network.method,
-        "model": network.description,
-        **merge(parts),
-        "problems": clip.problems,
-    }
-    if not done:
-        shutil.rmtree(unfinished)
-        reasons = "; ".join([*report["ends"], *report["ended"], *clip.problems])
-        raise UserError(f"no label could be carried to a frame: {reasons}.")
+    return parts
+
+
+def _check_labels(labels: Any, label_map: Any, every: int, segmenter: str) -> None:
+    """Raises UserError unless it is clear where labels come from and what they mean."""
+    if labels and segmenter:
+        raise UserError("--label and --segmenter both say what the labels are; leave one of them out.")
+    if not labels and not segmenter:
+        raise UserError(
+            "there is no label to carry: give --label=MASK, --labels=FOLDER of masks, or --segmenter=RUN with "
+            "--every=N, a trained network that labels every Nth frame."
+        )
+    if segmenter and not every:
+        raise UserError("--segmenter labels every Nth frame; say which with --every=N.")
+    if segmenter and label_map:
+        raise UserError("--label-map is that of the network which --segmenter names; leave it out.")
+    if labels and not label_map:
+        raise UserError(
+            "--label-map is missing: the name of a class table, or the JSON file that `segjax check_data` writes; it "
+            "says what the ids or colours of the masks mean."
+        )
+
+
+@contextlib.contextmanager
+def _unfinished(output: Path, kinds: Sequence[str]) -> Iterator[Path]:
+    """A folder in `output` with one for every kind; whatever is still in it at the end is deleted."""
+    folder, new = output / ".unfinished", not output.exists()
     with creating(output, option="--output"):
-        for kind in KINDS:
-            os.replace(unfinished / kind, output / kind)
-        unfinished.rmdir()
-        (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        raw.save(output / "label_map.json")
-    return report
+        shutil.rmtree(folder, ignore_errors=True)
+        for kind in kinds:
+            (folder / kind).mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # where something was written it stays
+                output.rmdir()
