@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
             progress=progress,
             **{name: value for name in names if (value := getattr(arguments, name)) is not None},
         )
-    print(f"{report['labels']} labels of {report['frames']} frames; {report['method']} ({report['model']})")
+    print(f"{report['labels']} of {report['frames']} frames labelled; {report['method']} ({report['model']})")
     for line in [*describe(report), *report["ended"], *report["problems"]]:
         print(line)
     print(arguments.output)

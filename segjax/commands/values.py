@@ -1,32 +1,31 @@
-"""What the values of flags mean: text -> value, or one sentence that says how to write it."""
+"""What the values of flags mean: text -> value, or an ArgumentTypeError that says how to write it."""
 
 from __future__ import annotations
 
 import ast
+from argparse import ArgumentTypeError
 from typing import Any
-
-from segjax.errors import UserError
 
 
 def size(text: str) -> tuple[int, int]:
     """512x1024 -> (512, 1024)."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UserError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels, for example 512x1024")
+        raise ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels, for example 512x1024")
     return int(parts[0]), int(parts[1])
 
 
 def positive_int(text: str) -> int:
     """A whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
-        raise UserError(f"{text!r} is no number of at least 1")
+        raise ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
 
 
 def whole(text: str) -> int:
     """A whole number of at least 0."""
     if not text.isdigit():
-        raise UserError(f"{text!r} is no whole number of at least 0")
+        raise ArgumentTypeError(f"{text!r} is no whole number of at least 0")
     return int(text)
 
 
@@ -35,9 +34,9 @@ def numbers(text: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",") if part]
     except ValueError:
-        raise UserError(f"{text!r} is no number; write for example 0.5 1 2") from None
+        raise ArgumentTypeError(f"{text!r} is no number; write for example 0.5 1 2") from None
     if not values or not all(0 < value <= 16 for value in values):
-        raise UserError(f"{text!r}: a scale is a number above 0 and at most 16")
+        raise ArgumentTypeError(f"{text!r}: a scale is a number above 0 and at most 16")
     return values
 
 
@@ -60,7 +59,7 @@ def _float(text: str) -> float:
 
 def _within(text: str, good: bool, wanted: str) -> float:
     if not good:
-        raise UserError(f"{text!r} is no {wanted}")
+        raise ArgumentTypeError(f"{text!r} is no {wanted}")
     return float(text)
 
 
@@ -68,7 +67,7 @@ def option(text: str) -> tuple[str, Any]:
     """output_stride=8 -> ("output_stride", 8)."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"--option {text!r} must be written name=value, for example --option output_stride=8")
+        raise ArgumentTypeError(f"--option {text!r} must be written name=value, for example --option output_stride=8")
     if value.lower() in ("true", "false", "none"):
         value = value.capitalize()
     try:

@@ -137,13 +137,18 @@ def list_masks(path: Path) -> dict[str, Path]:
     return list_images(path)
 
 
-def by_number(files: Mapping[str, Path]) -> dict[int, Path]:
-    """Frame number -> mask, by the numbers in their names; UserError where one has none or two have the same."""
+def by_number(files: Mapping[str, Path], *, remedy: str = "") -> dict[int, Path]:
+    """Frame number -> mask, by the numbers in their names; UserError where one has none or two have the same.
+
+    remedy: what else than to rename a mask helps.
+    """
     masks: dict[int, Path] = {}
     for name, file in files.items():
         number = split_frame(name)[1]
         if number is None:
-            raise UserError(f"{file} has no frame number in its name; name masks by their frame, such as 000120.png.")
+            raise UserError(
+                f"{file} has no frame number in its name; name masks by their frame, such as 000120.png{remedy}."
+            )
         if number in masks:
             raise UserError(f"{masks[number]} and {file} are both of frame {number}; keep one of them.")
         masks[number] = file
@@ -164,7 +169,7 @@ def match_masks(files: Mapping[str, Path], clip: OneVideo, *, every: int = 0) ->
             for file in in_order[len(kept) :]
         ]
         return dict(zip(kept, in_order)), problems
-    masks = by_number(files)
+    masks = by_number(files, remedy="" if every else ", or say that they are of --every=Nth frame")
     for number in sorted(set(masks) - known):
         what = f"{len(frames)} frames, {frames[0]} to {frames[-1]}"
         problems.append(f"{masks.pop(number)} is of frame {number}, which {clip.path} does not have ({what})")

@@ -11,6 +11,7 @@ import jax
 
 from segjax import augment, inference, models
 from segjax.data import LabelMap
+from segjax.errors import UserError
 from segjax.inference.clips import Clip
 from segjax.inference.progress import progress_bar
 from segjax.training.checkpoints import load_for_inference
@@ -51,6 +52,10 @@ def predict_clips(
 def load_network(checkpoint: str) -> tuple[Callable, Any, Callable, LabelMap]:
     """(apply_fn, variables, normalise, label map) of a trained network."""
     spec, variables, info = load_for_inference(checkpoint)
+    if spec["name"] in models.VIDEO_MODELS:
+        raise UserError(
+            f"{checkpoint} holds {spec['name']}, which labels no image; give a run of a stage of kind train."
+        )
     options = dict(spec["options"])
     if jax.default_backend() == "cpu":
         options["dtype"] = "float32"  # a CPU emulates bfloat16, which is slower and no more faithful

@@ -86,11 +86,14 @@ def propagate_video(
         parts = carry_labels(propagator, chains, clip, folder, mode=mode, progress=progress)
         report = {
             "video": str(video),
+            "labels_from": str(segmenter or labels),
             "labels": len(clip.masks),
             "frames": len(clip.frames),
             "mode": mode,
             "method": network.method,
             "model": network.description,
+            "flow": {"name": flow, "options": flow_options},
+            "settings": {"steps": steps, "every": every, **options},
             **merge(parts),
             "problems": clip.problems,
         }

@@ -57,7 +57,7 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
     triplets, held_out = (open_triplets(settings, context, held_out=part) for part in (False, True))
     frames = models.VIDEO_MODELS[settings["model"]["name"]].keywords["frames"]
     clips = make_clips(settings, triplets, frames)
-    init = initial(settings, context)
+    init = build.run_init(settings.get("init", {}), context)
     statistics = flow_statistics(flow_settings, clips, triplets, context, init)
     spec = model_spec(settings, statistics)
     model = build.create_model(spec)
@@ -124,14 +124,6 @@ def check(settings: Mapping[str, Any], *, where: str) -> None:
     if read_crop(settings["crop"], where=f"{where}.crop")[2] != (1.0, 1.0):
         raise UserError(f"config key {where}.crop.scale_range: frames keep their scale; leave it out.")
     choose(models.VIDEO_MODELS, settings["model"].get("name"), where=f"{where}.model.name")
-
-
-def initial(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """`init`, with a stage of this run as the folder it is in."""
-    init = plain(settings.get("init", {}))
-    if init.get("checkpoint"):
-        init["checkpoint"] = str(build.find_run(init["checkpoint"], context.workdir))
-    return init
 
 
 def model_spec(settings: Mapping[str, Any], statistics: Mapping[str, list[float]]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from segjax.errors import UserError
 from segjax.stages import build
 from segjax.stages.motion import open_flow
 from segjax.stages.settings import config_hash, options_of, plain
-from segjax.training.checkpoints import load_for_inference
+from segjax.training.checkpoints import has_checkpoint, load_for_inference
 
 log = logging.getLogger("segjax")
 
@@ -71,16 +71,22 @@ def flow_of(settings: Mapping[str, Any], triplets: Triplets) -> RecordFlow:
 def flow_statistics(
     flow_settings: Mapping[str, Any], clips: Clips, triplets: Triplets, context: Any, init: Mapping[str, Any]
 ) -> dict[str, list[float]]:
-    """{"mean", "std"} of the flow: as given, those of the checkpoint that training starts from, or measured (once)."""
+    """{"mean", "std"} of the flow, which must stay as they are through a training and what follows it.
+
+    As given, those of the stage's own checkpoint, those of the checkpoint it starts from, or measured (once).
+    """
     if flow_settings.get("mean") or flow_settings.get("std"):
         found = {name: list(map(float, flow_settings.get(name) or ())) for name in ("mean", "std")}
         if len(found["mean"]) != 2 or len(found["std"]) != 2 or min(found["std"]) <= 0:
             raise UserError(f"flow.mean and flow.std of {context.name} must both hold 2 numbers, std above 0.")
         return found
-    if init.get("checkpoint"):
-        _, _, info = load_for_inference(init["checkpoint"])
+    begun = has_checkpoint(context.folder / "checkpoints")
+    if begun or init.get("checkpoint"):
+        _, _, info = load_for_inference(context.folder if begun else init["checkpoint"])
         if "flow" not in info:
-            raise UserError(f"{init['checkpoint']} is no video network; give a stage of kind train_video.")
+            raise UserError(
+                f"{init.get('checkpoint', context.folder)} is no video network; give a stage of kind train_video."
+            )
         return {name: info["flow"][name] for name in ("mean", "std")}
     count, reverse = flow_settings.get("measure", 64), clips.reverse > 0
     path = context.folder / "flow_statistics.json"

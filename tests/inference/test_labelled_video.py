@@ -1,8 +1,10 @@
 """A user's own video: its frames, its labels, what is wrong with them, and the command that carries them."""
 
 import json
+import shutil
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from segjax.data import LabelMap
 from segjax.errors import UserError
 from segjax.inference.labelled_video import open_labelled_video
 from segjax.inference.writers import write_png
+from segjax.stages import label_frames
 from segjax.stages import propagate_video as stage
 
 MAP = LabelMap.identity(("dark", "bright"), np.array([(10, 20, 30), (200, 210, 220)], np.uint8))
@@ -140,7 +143,7 @@ def words(root, video, *more):
 def test_the_command_writes_a_folder_to_train_on(folder, capsys):
     assert cli.main(words(folder, "frames")) == 0
     said = capsys.readouterr().out
-    assert "1 labels of 8 frames; flow" in said and "4 frames carried: +1 1, -1 1, +2 1, -2 1" in said
+    assert "1 of 8 frames labelled; flow" in said and "4 frames carried: +1 1, -1 1, +2 1, -2 1" in said
     names = sorted(path.name for path in (folder / "out/masks").iterdir())
     assert names == [f"drive_0003{step}.png" for step in ("+1", "+2", "-1", "-2")]
     for step in (1, 2, -1, -2):
@@ -154,6 +157,109 @@ def test_the_command_writes_a_folder_to_train_on(folder, capsys):
     assert LabelMap.load(folder / "out/label_map.json").class_names == ("dark", "bright")
     assert not (folder / "out/.unfinished").exists()
     assert cli.main(words(folder, "frames")) == 2 and "exists already" in capsys.readouterr().err
+
+
+def test_one_mask_without_number_is_that_of_the_first_frame(folder, capsys):
+    write_png(folder / "mask.png", mask(0))
+    given = [word for word in words(folder, "frames") if not word.startswith("--labels")]
+    assert cli.main([*given, f"--label={folder / 'mask.png'}"]) == 0
+    assert "mask.png has no frame number in its name: taken as frame 0" in capsys.readouterr().out
+    assert {path.name for path in (folder / "out/masks").iterdir()} == {"drive_0000+1.png", "drive_0000+2.png"}
+    found = cv2.imread(str(folder / "out/masks/drive_0000+2.png"), cv2.IMREAD_UNCHANGED)
+    assert (found[found != 255] == mask(2)[found != 255]).all()
+
+
+def numberless(folder, *names):
+    shutil.rmtree(folder / "labels")
+    for i, name in enumerate(names):
+        write_png(folder / "labels" / f"{name}.png", mask(min(3 * i, 7)))
+    return lambda **more: open_labelled_video(folder / "frames", folder / "labels", MAP, **more)
+
+
+def test_masks_without_numbers_are_of_every_nth_frame_in_order(folder):
+    opened = numberless(folder, "a", "b", "c", "d")
+    clip = opened(every=3)
+    assert {number: path.stem for number, path in clip.masks.items()} == {0: "a", 3: "b", 6: "c"}
+    assert len(clip.problems) == 1 and "d.png is of no frame" in clip.problems[0] and "takes 3" in clip.problems[0]
+    assert (clip.read([6])[6].label == mask(6)).all()
+    with pytest.raises(UserError, match="no frame number in its name; .* or say that they are of --every=Nth frame"):
+        opened()
+
+
+def test_every_nth_of_the_masks_that_have_numbers(folder):
+    """Counted in frames of the video, from its first one, whatever their numbers are."""
+    for number in range(8):
+        (folder / f"frames/drive_{number:04d}.png").rename(folder / f"frames/drive_{100 + 2 * number}.png")
+    shutil.rmtree(folder / "labels")
+    for number in (100, 104, 106, 112, 113):
+        write_png(folder / f"labels/{number}.png", mask(0))
+    clip = open_labelled_video(folder / "frames", folder / "labels", MAP, every=3)
+    assert sorted(clip.masks) == [100, 106, 112] and np.flatnonzero(clip.labelled).tolist() == [0, 3, 6]
+    assert "113.png is of frame 113, which" in clip.problems[0] and "100 to 114" in clip.problems[0]
+    assert clip.problems[1:] == ["--every=3 leaves out 1 labels, of frames 104"]
+
+
+def test_a_network_labels_every_nth_frame(folder, monkeypatch, capsys):
+    """What it wrote can be given as labels: the same comes out."""
+
+    def load_network(checkpoint):
+        assert checkpoint == "runs/segmenter"
+        bright = lambda variables, x: jnp.stack([100 - x[..., 0], x[..., 0] - 100], -1) * variables  # noqa: E731
+        return bright, jnp.float32(1), lambda x: x.astype(jnp.float32), MAP
+
+    monkeypatch.setattr(label_frames, "load_network", load_network)
+    given = [word for word in words(folder, "frames") if not word.startswith("--label")]
+    assert cli.main([*given, "--segmenter=runs/segmenter", "--every=5"]) == 0
+    assert "2 of 8 frames labelled" in capsys.readouterr().out
+    masks = sorted((folder / "out/labels").iterdir())
+    assert [path.name for path in masks] == ["drive_0000.png", "drive_0005.png"]
+    assert (cv2.imread(str(masks[1]), cv2.IMREAD_UNCHANGED) == mask(5)).all()
+    carried = {path.name: path.read_bytes() for path in (folder / "out/masks").iterdir()}
+    assert sorted(carried) == sorted(f"drive_000{s}.png" for s in ("0+1", "0+2", "5+1", "5+2", "5-1", "5-2"))
+    again = [word for word in words(folder, "frames") if not word.startswith(("--labels", "--label_map", "--output"))]
+    again += [f"--labels={folder}/out/labels", f"--label_map={folder}/out/label_map.json", f"--output={folder}/again"]
+    assert cli.main(again) == 0
+    assert {path.name: path.read_bytes() for path in (folder / "again/masks").iterdir()} == carried
+
+
+def test_where_labels_come_from_must_be_clear(folder, capsys):
+    video, label_map, output = (next(w for w in words(folder, "frames") if w.startswith(f"--{n}"))
+                                for n in ("video", "label_map", "output"))  # fmt: skip
+    labels = f"--label={folder / 'labels'}"
+    for given, said in (
+        ([], "no label to carry"),
+        (["--every=2"], "--segmenter=RUN"),
+        (["--segmenter=run"], "--every=N"),
+        ([labels], "--label-map is missing"),
+        ([labels, "--segmenter=run", "--every=2"], "leave one of them out"),
+        ([label_map, "--segmenter=run", "--every=2"], "leave it out"),
+        ([label_map, labels, "--every=0"], "argument --every: '0' is no number of at least 1"),
+    ):
+        assert cli.main(["propagate", video, output, *given]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and said in err and not (folder / "out").exists()
+
+
+def test_a_failure_half_way_leaves_nothing(folder, capsys):
+    (folder / "frames/drive_0004.png").write_bytes(b"\x89PNG" + bytes(100))
+    assert cli.main(words(folder, "frames")) == 2
+    assert "drive_0004.png" in capsys.readouterr().err and not (folder / "out").exists()
+
+
+def test_a_video_file_that_was_cut_short(tmp_path):
+    """Two thirds of the bytes of a film: some frames can be read, and the header promises the others."""
+    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
+    for number in range(15):
+        writer.write(cv2.cvtColor(frame(number % 8), cv2.COLOR_RGB2BGR))
+    writer.release()
+    data = (tmp_path / "film.avi").read_bytes()
+    (tmp_path / "film.avi").write_bytes(data[: 2 * len(data) // 3])
+    for number in (2, 14):
+        write_png(tmp_path / f"labels/{number}.png", mask(number % 8))
+    clip = open_labelled_video(tmp_path / "film.avi", tmp_path / "labels", MAP)
+    assert 3 < len(clip.names) < 13 and sorted(clip.masks) == [2]
+    assert clip.problems[0].endswith(f"film.avi ends after {len(clip.names)} of 15 frames")
+    assert "14.png is of frame 14" in clip.problems[1]
 
 
 def test_lp_keeps_the_real_frames(folder):
@@ -177,7 +283,7 @@ def test_nothing_is_left_when_nothing_can_be_carried(folder, capsys):
         (folder / f"frames/drive_{number:04d}.png").unlink()
     assert cli.main(words(folder, "frames")) == 2
     assert "no label could be carried" in capsys.readouterr().err
-    assert not (folder / "out/masks").exists() and not (folder / "out/.unfinished").exists()
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.parametrize(

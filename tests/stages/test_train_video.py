@@ -1,6 +1,7 @@
 """The stage "train_video" on the synthetic street: what it writes, resuming, fine-tuning, and what it refuses."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,8 +11,9 @@ from ml_collections import ConfigDict
 from segjax.data.image_files import encode_png, read_image
 from segjax.data.sources import Record
 from segjax.errors import UserError
-from segjax.stages import run_recipe
+from segjax.stages import build, run_recipe
 from segjax.stages.motion import open_flow, open_video_network
+from segjax.stages.video_data import flow_statistics
 from segjax.training.checkpoints import load_for_inference
 
 STREET = dict(height=64, width=128, train=2, validation=1, test=1, frames=6)
@@ -84,6 +86,15 @@ def test_a_run_in_two_parts_gives_the_same(finished, street_dir, tmp_path):
     ours, theirs = (load_for_inference(folder)[1] for folder in (tmp_path, finished[0]))
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_goes_on_with_the_statistics_it_began_with(finished):
+    """Also where the frames are others now, or what it was fine-tuned from is gone."""
+    workdir, report = finished
+    context = SimpleNamespace(folder=workdir / "train_video", workdir=workdir, name="train_video")
+    init = build.run_init({"checkpoint": "gone"}, context)
+    found = flow_statistics({"name": "dis", "measure": 3}, None, None, context, init)
+    assert found == {name: report["flow"][name] for name in ("mean", "std")}
 
 
 def test_the_network_is_opened_for_propagation(finished):
@@ -174,3 +185,7 @@ def test_flow_network_behind_the_same_call(tmp_path, monkeypatch):
     ours = flow([Record(image[0], None, "a")], [Record(other[0], None, "b")])
     np.testing.assert_allclose(ours, jax.jit(module.apply)(variables, image, other), atol=1e-4)
     assert ours.shape == (1, 70, 90, 2)
+    # pairs are looked at 4, 2 or 1 at once, whatever is asked for
+    many = [[Record(rng.integers(0, 256, (64, 64, 3), np.uint8), None, str(i)) for i in range(7)] for _ in range(2)]
+    alone = [flow([a], [b])[0] for a, b in zip(*many)]
+    np.testing.assert_allclose(flow(*many), alone, atol=1e-4)
