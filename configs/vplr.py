@@ -16,7 +16,8 @@ Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. W
 the street has it by default, prediction, flow) and a data set that has the frames around its labels: train_video ->
 propagate -> train -> evaluate; k=3 carries them to t - 3 and t + 3; finetune adds a stage that trains the video network
 on features, too. Frames: Cityscapes' leftImg8bit_sequence is in data; CamVid's (720x960) and KITTI's multi-view
-extension are in a folder of their own, frames=DIR. The ablations: vplr_ablation.py. Results: README.md.
+extension are in a folder of their own, frames=DIR. cityscapes,coarse adds places of rare classes in the coarsely
+labelled images, until epoch 150. The ablations: vplr_ablation.py. Results: README.md.
 """
 
 from ml_collections import ConfigDict
@@ -43,6 +44,7 @@ NETS = {
     "wrn38": "deeplabv3plus_wrn38",  # of the submissions
 }
 METHODS = ("reconstruction", "prediction", "flow")
+RARE = ("truck", "bus", "train", "wall", "rider", "motorcycle", "fence")  # boosted by the published scripts
 
 SHIPPED = (
     "",
@@ -73,6 +75,7 @@ def get_config(arg=None):
         batch=0,
         released=False,
         submission=False,
+        coarse=False,
         propagate="",
         k=0,
         finetune=False,
@@ -88,7 +91,7 @@ def get_config(arg=None):
         raise ValueError("the options k, frames and finetune are for propagate=METHOD, which is not given.")
     if arg.finetune and method == "flow":
         raise ValueError("finetune is for a video network, and propagate=flow has none.")
-    for name in ("released", "submission"):
+    for name in ("released", "submission", "coarse"):
         if arg[name] and arg.preset != "cityscapes":
             raise ValueError(f"the option {name} belongs to the preset cityscapes; write cityscapes,{name}.")
     epochs, crop, default_net = PRESETS[arg.preset]
@@ -160,6 +163,8 @@ def get_config(arg=None):
         config.evaluate.update(protocol="cityscapes_multi", flip=False, window=())  # the protocol has both
     if method != "none":
         with_propagation(config, method, arg.k or 1, arg)
+    if arg.coarse:
+        with_coarse_labels(config)
     return common.shrink(config, keep_data=bool(arg.images or arg.data)) if arg.debug else config
 
 
@@ -233,6 +238,16 @@ def with_propagation(config, method, k, arg):
     if small:  # as many steps as without; the paper keeps the epochs, which are three times as long
         for unit in ("total", "checkpoint", "eval"):
             config.train[f"{unit}_epochs"] = max(config.train[f"{unit}_epochs"] // 3, 1)
+
+
+def with_coarse_labels(config):
+    """Section 3.3: places of rare classes in the coarsely labelled images, which do not make an epoch longer."""
+    config.dataset.options.parts = (*config.dataset.options.get("parts", ("fine",)), "coarse")
+    extra = dict(coarse=dict(split="train_extra", in_epoch=False, classes=RARE))
+    if "extra" in config.train:
+        extra["propagated"] = config.train.extra
+    config.train.extra = extra
+    config.train.sampler.cut_epoch = 150
 
 
 def frames_of(config, k, arg):

@@ -13,6 +13,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
+from segjax.data.classes import CLASSES
+from segjax.stages.recipe import check_recipe
 from segjax.stages.settings import as_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,3 +95,21 @@ def test_parse_arg():
         read("corp=3")
     with pytest.raises(ValueError, match="must be a whole number"):
         read("crop=big")
+
+
+def test_coarse_labels_add_places_of_rare_classes():
+    """Beside propagated frames, too; the epochs are as long as without."""
+    config = load("vplr", "cityscapes,coarse,propagate=flow,k=3")
+    assert config.dataset.options.parts == ("fine", "sequence", "coarse")
+    assert config.train.extra.propagated.steps == (3,) and config.train.sampler.cut_epoch == 150
+    coarse = config.train.extra.coarse
+    assert (coarse.split, coarse.in_epoch) == ("train_extra", False) and set(coarse.classes) < set(names("cityscapes"))
+    check_recipe(config)
+    small = load("vplr", "cityscapes,coarse,debug")
+    assert small.dataset.name == "synthetic_street" and small.train.extra.coarse.split == "train"
+    with pytest.raises(ValueError, match="belongs to the preset cityscapes"):
+        load("vplr", "camvid,coarse")
+
+
+def names(table: str) -> list[str]:
+    return [label.name for label in CLASSES[table].labels]
