@@ -158,6 +158,16 @@ def test_flow_is_paler_when_slower_and_darker_past_the_limit():
     assert slow[1] > full[1] and over[0] < full[0]
 
 
+def test_the_wheel_explains_the_colours():
+    picture = visualize.wheel_legend(["right is this", "and no motion white"], size=64)
+    assert picture.shape[0] == 64 and picture.shape[1] > 140
+    directions = {(32, 60): (1, 0), (32, 3): (-1, 0), (60, 32): (0, 1), (3, 32): (0, -1)}
+    for (y, x), vector in directions.items():
+        color = visualize.flow_to_color(np.float32([[vector]]), max_motion=1.1)[0, 0].astype(int)
+        assert np.abs(picture[y, x] - color).max() < 40
+    assert (picture[31:33, 31:33] > 240).all() and (picture[0, 0] == 255).all() and (picture[:, 76:] < 100).any()
+
+
 def test_pictures_need_no_pyplot(root):
     import subprocess
     import sys

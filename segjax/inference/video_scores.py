@@ -86,6 +86,12 @@ def score_frames(
     return VideoScores(scores, count, time.perf_counter() - begin, shown)
 
 
+MOTION_KEY = (
+    "motion: in which direction the pixel lies in the frame before; white: it stays",
+    "full colours: the longest motion of the frame. error: white from 64 grey levels on",
+)
+
+
 def frames_sheet(shown: Sequence[ShownFrame], names: Callable[[int], str], *, heading: str = "") -> np.ndarray:
     """One row per frame: real | reconstructed | motion | error, uint8 (h, w, 3).
 
@@ -101,5 +107,10 @@ def frames_sheet(shown: Sequence[ShownFrame], names: Callable[[int], str], *, he
         rows.append([one.target.astype(np.uint8), frame, visualize.flow_to_color(one.flow), grey])
         captions.append(f"{names(one.record)}: {one.psnr:.1f} dB, longest motion {longest:.1f} pixels")
     return visualize.sheet(
-        rows, captions=captions, titles=("real", "reconstructed", "motion", "error"), heading=heading, tile_width=400
+        rows,
+        captions=captions,
+        titles=("real", "reconstructed", "motion", "error"),
+        heading=heading,
+        foot=visualize.wheel_legend(MOTION_KEY),
+        tile_width=400,
     )

@@ -1,6 +1,6 @@
 """Pictures of labels, errors, scores, flow and training curves: numpy in, uint8 RGB (h, w, 3) out."""
 
-from segjax.visualize.flow import flow_to_color
+from segjax.visualize.flow import flow_to_color, wheel_legend
 from segjax.visualize.labels import VOID, WRONG, boundaries, colorize, error_map, hatch, overlay
 from segjax.visualize.plots import PANELS, Line, confusion_plot, curves, line_plot
 from segjax.visualize.sheets import FAINT, GAP, PAPER, legend, sheet, sheet_width
@@ -8,5 +8,6 @@ from segjax.visualize.text import INK, write
 
 __all__ = [
     "FAINT", "GAP", "INK", "Line", "PANELS", "PAPER", "VOID", "WRONG", "boundaries", "colorize", "confusion_plot",
-    "curves", "error_map", "flow_to_color", "hatch", "legend", "line_plot", "overlay", "sheet", "sheet_width", "write",
+    "curves", "error_map", "flow_to_color", "hatch", "legend", "line_plot", "overlay", "sheet", "sheet_width",
+    "wheel_legend", "write",
 ]  # fmt: skip

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
+
+from segjax.visualize.text import text_cover, write
 
 
 @functools.cache
@@ -47,3 +50,21 @@ def flow_to_color(flow: np.ndarray, *, max_motion: float | None = None) -> np.nd
     inside = (radius <= 1)[..., None]
     color = np.where(inside, 1 - radius[..., None] * (1 - color), 0.75 * color)
     return np.where(finite[..., None], np.floor(255 * color), 0).astype(np.uint8)
+
+
+def wheel_legend(lines: Sequence[str], *, size: int = 64) -> np.ndarray:
+    """The colour of every direction, as a disc of `size` pixels, with lines of text at its right; (size, w, 3).
+
+    The vector of a pixel of the disc is that from its middle.
+    """
+    steps = (np.arange(size) + 0.5) * 2 / size - 1
+    vectors = np.stack(np.meshgrid(steps, steps), -1)
+    outside = np.hypot(*vectors.transpose(2, 0, 1)) > 1
+    disc = np.where(outside[..., None], 255, flow_to_color(vectors, max_motion=1.0)).astype(np.uint8)
+    font = 13
+    width = max(text_cover(line, font).shape[1] for line in lines)
+    picture = np.full((size, size + 12 + width, 3), 255, np.uint8)
+    picture[:, :size] = disc
+    for i, line in enumerate(lines):
+        write(picture, line, size + 12, (size - 20 * len(lines)) // 2 + 20 * i, size=font)
+    return picture
