@@ -65,7 +65,7 @@ def get_config(arg=None):
     if arg.preset == "camvid" and not arg.frames:
         camvid_video(config)
     if arg.crop:
-        config.train.crop.size = tuple(read_number("crop", text) for text in arg.crop.split("x"))
+        config.train.crop.size = read_size("crop", arg.crop)
     if every > 1:
         config.dataset.train = f"{config.dataset.train}::{every}"  # all frames stay, one of `every` labels
     first = config.copy_and_resolve_references()
@@ -186,6 +186,14 @@ def read_number(option, text):
             f"recipe option {option} holds {text!r}; write numbers from 1 with + between them, such as 1+3."
         )
     return int(text)
+
+
+def read_size(option, text):
+    """ "128x256" as (height, width)."""
+    sides = text.split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(f"recipe option {option}={text!r} is no size; write HEIGHTxWIDTH in pixels, such as 128x256.")
+    return tuple(map(int, sides))
 
 
 def sweep(add):

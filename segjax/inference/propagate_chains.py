@@ -89,7 +89,7 @@ class Propagator:
 
     @property
     def needs_before(self) -> bool:
-        """Whether the first step looks at the frame on the other side of the labelled one."""
+        """Whether the first step looks at the frame on the other side of the labelled one, as all networks do."""
         return 0 in METHODS[self.method]
 
     def __call__(self, chains: Sequence[Chain], read: ReadRecords) -> tuple[list[Chain], list[Propagated]]:
@@ -159,12 +159,14 @@ class Propagator:
             inputs = [chain.inputs(min(step, len(chain.records)), self.inputs) for chain in rows]
             with self._time("flow"):
                 frames = [[place[i] for i in looks_at] for place in inputs]
-                flows = [self._flows(list(zip(f[1:], f)), records) for f in self._prefetch(frames, records)]
+                # all that are new in one call, which finds them side by side
+                self._flows(list(dict.fromkeys(pair for f in frames for pair in zip(f[1:], f))), records)
+                flows = [self._flows(list(zip(f[1:], f)), records) for f in frames]
                 reverse = None
                 if self.options.get("max_cycle_error", 0) > 0:
                     reverse = self._flows([(place[1], place[2]) for place in inputs], records)
             with self._time("carry"):
-                images = [np.stack([records[r].image for r in f]) for f in frames] if self._network else None
+                images = [np.stack([records[r].image for r in f]) for f in frames] if self.needs_before else None
                 target = None
                 if self.options.get("max_image_error", 0) > 0:
                     target = [records[place[2]].image for place in inputs]
@@ -194,14 +196,6 @@ class Propagator:
             ]
             for row, chain in enumerate(chains)
         ]
-
-    @property
-    def _network(self) -> bool:
-        return 0 in METHODS[self.method]
-
-    def _prefetch(self, frames: list[list[int]], records: dict[int, Record]) -> list[list[int]]:
-        self._flows(list(dict.fromkeys(pair for f in frames for pair in zip(f[1:], f))), records)  # in one call
-        return frames
 
     def _put(self, rows: Sequence[np.ndarray] | None) -> jax.Array | None:
         if rows is None:

@@ -27,7 +27,7 @@ METHODS: dict[str, tuple[int, ...]] = {
 RGB_WARPS = ("bilinear", "reference")
 
 # (variables, images (b, t, h, w, 3) in 0..255, flows (b, t - 1, h, w, 2) from each frame to the one before it)
-#     -> motion (b, h, w, 2): the target's pixel (x, y) shows what is at (x + u, y + v) of the last but one frame
+#     -> motion (b, h, w, 2): the target's pixel (x, y) shows what is at (x + u, y + v) of the frame before it
 PredictMotion = Callable[[Any, Array, Array], Array]
 
 

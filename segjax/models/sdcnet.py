@@ -28,7 +28,7 @@ INITS = ("flow", "released")
 
 @flax.struct.dataclass
 class VideoOutput:
-    """flow: (b, h, w, 2) float32 pixels (u, v), lies at the target frame and points into the last but one input frame.
+    """flow: (b, h, w, 2) float32 pixels (u, v), lies at the target frame and points into the frame before it.
 
     frame: (b, h, w, 3) float32, 0..255, that frame warped: the target as the network sees it.
     """

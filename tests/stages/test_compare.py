@@ -124,9 +124,10 @@ def test_grid_of_the_ablation():
         ("k=0", "holds '0'"),
         ("rows=recon_jp", "did you mean"),
         ("rows=flow_xp", "unknown mode"),
-        ("crop=64xa", "crop holds 'a'"),
+        ("crop=64xa", "crop='64xa' is no size; write HEIGHTxWIDTH"),
         ("seeds=0", "must be 1 or more"),
         ("own", "unknown preset"),
+        ("crop=12", "crop='12' is no size"),
     ],
 )
 def test_wrong_options_of_the_ablation(arg, message):
