@@ -104,9 +104,17 @@ INIT_KEYS = ("weights", "source", "checkpoint", "scope", "skip")
 
 
 def find_run(name: str, workdir: Path | None) -> Path:
-    """The folder of a checkpoint: that of a stage of the run in `workdir` called so, or the path itself."""
+    """The folder of a checkpoint: that of a stage of the run in `workdir` called so, or the path itself.
+
+    Raises UserError where a run has no such stage and there is no such path either.
+    """
     inside = None if workdir is None else workdir / name
-    return inside if inside is not None and inside.is_dir() else Path(name).expanduser()
+    if inside is not None and inside.is_dir():
+        return inside
+    path = Path(name).expanduser()
+    if inside is not None and not path.exists():
+        raise UserError(f"checkpoint={name!r} is neither a stage of {workdir} that was run nor a path; run it first.")
+    return path
 
 
 def first_variables(

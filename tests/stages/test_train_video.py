@@ -13,6 +13,7 @@ from segjax.data.sources import Record
 from segjax.errors import UserError
 from segjax.stages import build, run_recipe
 from segjax.stages.motion import open_flow, open_video_network
+from segjax.stages.predict_clips import load_network
 from segjax.stages.video_data import flow_statistics
 from segjax.training.checkpoints import load_for_inference
 
@@ -111,6 +112,10 @@ def test_the_network_is_opened_for_propagation(finished):
     assert np.abs(np.asarray(motion) - flows[:, -1]).mean() < 0.5 * np.abs(flows).mean()
     with pytest.raises(UserError, match="trained for reconstruction, not prediction"):
         open_video_network(str(workdir), "prediction")
+    with pytest.raises(UserError, match="sdcnet2d_recon, which labels no image"):
+        load_network(str(workdir))
+    with pytest.raises(UserError, match="'train_vide' is neither a stage of"):
+        open_video_network("train_vide", workdir=workdir)
 
 
 @pytest.mark.slow
