@@ -67,7 +67,7 @@ def option(text: str) -> tuple[str, Any]:
     """output_stride=8 -> ("output_stride", 8)."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ArgumentTypeError(f"--option {text!r} must be written name=value, for example --option output_stride=8")
+        raise ArgumentTypeError(f"{text!r} must be written name=value, for example output_stride=8")
     if value.lower() in ("true", "false", "none"):
         value = value.capitalize()
     try:

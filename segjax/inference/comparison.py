@@ -78,14 +78,14 @@ def markdown(cells: Sequence[Cell], *, axis: str) -> str:
 
 
 def class_markdown(cells: Sequence[Cell]) -> str:
-    """Table of the mean IoU per class in percent: where each series starts, and its best place."""
+    """Table of the mean IoU per class in percent: where each series starts, and the best of its other places."""
     names = list(dict.fromkeys(name for cell in cells for run in cell.iou for name in run))
     if not names:
         return ""
     chosen: list[Cell] = []
     for series in dict.fromkeys(cell.series for cell in cells):
         row = [cell for cell in cells if cell.series == series]
-        chosen += [row[0], max(row, key=lambda cell: cell.mean)]
+        chosen += [row[0], max(row[1:] or row, key=lambda cell: cell.mean)]
     once = {(cell.at, cell.miou): cell for cell in reversed(chosen)}  # several series start at the same runs
     chosen = list(once.values())[::-1]
     lines = ["| | at | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]

@@ -89,6 +89,10 @@ def test_one_run_has_no_deviation_and_the_best_place_is_shown():
     ]
     assert markdown(cells, axis="k").splitlines()[2] == "| a | 50.0 | 75.0 | 25.0 |"
     assert class_markdown(cells).splitlines()[2:] == ["| a | 0 | 50.0 |", "| a | 1 | 75.0 |", "| a, relaxed | 3 |  |"]
+    worse = [cells[1], Cell("a", 2, (0.25,), ({"road": 0.25},)), Cell("a", 3, (0.5,), ({"road": 0.5},))]
+    assert class_markdown(worse).splitlines()[2:] == ["| a | 1 | 75.0 |", "| a | 3 | 50.0 |"], (
+        "also where none is better"
+    )
     assert plot(cells, title="t", axis="k", baseline="a").ndim == 3
 
 
