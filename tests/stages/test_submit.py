@@ -92,6 +92,7 @@ def test_a_run_that_is_stopped_goes_on(cityscapes, network, tmp_path, monkeypatc
 
     def stop_at_the_second(self, path, picture):
         if written:
+            path.parent.mkdir(parents=True, exist_ok=True)  # the writer's thread may not have made it yet
             path.write_bytes(b"\x89PNG\r\n\x1a\n half of it")
             raise KeyboardInterrupt
         written.append(path.name)

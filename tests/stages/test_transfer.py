@@ -6,6 +6,7 @@ import pytest
 
 from configs import common
 from segjax.data import class_table, dataset_names
+from segjax.errors import UserError
 from segjax.stages import build
 
 
@@ -43,7 +44,9 @@ def test_where_the_data_and_the_first_weights_come_from(transfer):
 
 def test_a_checkpoint_is_a_stage_of_the_run_or_a_path(tmp_path):
     context = SimpleNamespace(workdir=tmp_path, folder=tmp_path / "train")
-    assert build.run_init({"checkpoint": "mapillary", "scope": "all"}, context)["checkpoint"] == "mapillary"
+    with pytest.raises(UserError, match="'mapillary' is neither a stage of .* nor a path; run it first"):
+        build.run_init({"checkpoint": "mapillary"}, context)
+    assert build.run_init({"checkpoint": str(tmp_path), "scope": "all"}, context)["checkpoint"] == str(tmp_path)
     (tmp_path / "mapillary").mkdir()
     assert build.run_init({"checkpoint": "mapillary"}, context) == {"checkpoint": str(tmp_path / "mapillary")}
     assert build.run_init({"weights": "imagenet", "checkpoint": ""}, context)["checkpoint"] == ""
