@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from segjax.ops import dense_conv
-from segjax.ops.conv_geometry import Padding, Pads, pads_of, pair
+from segjax.ops.conv_geometry import Padding, Pads, pads_of, pair, seen_taps
 from segjax.ops.depthwise import depthwise
 from segjax.typing import Array
 
@@ -41,8 +41,12 @@ def conv2d(
     """
     stride, dilation = pair(stride), pair(dilation)
     pads = pads_of(padding, x.shape[1:3], kernel.shape[:2], stride, dilation)
-    plain = _textbook.get()
-    lowering = "xla" if plain else choose(x.shape, kernel.shape, pads, dilation, groups, jax.default_backend())
+    if _textbook.get():
+        lowering = "xla"
+    else:
+        (rows, above), (columns, beside) = map(seen_taps, x.shape[1:3], kernel.shape[:2], pads, stride, dilation)
+        kernel, pads = kernel[rows, columns], (above, beside)
+        lowering = choose(x.shape, kernel.shape, pads, dilation, groups, jax.default_backend())
     out = LOWERINGS[lowering](x, kernel, stride, pads, dilation, groups)
     return out if bias is None else out + bias
 

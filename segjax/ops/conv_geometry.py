@@ -28,6 +28,25 @@ def pads_of(padding: Padding, size, kernel, stride, dilation) -> Pads:
     return tuple((int(before), int(after)) for before, after in padding)
 
 
+def seen_taps(size: int, taps: int, pads: tuple[int, int], stride: int, dilation: int) -> tuple[slice, tuple[int, int]]:
+    """Along one axis: the taps that some output pixel sees a pixel of the input through, and the pads without the rest.
+
+    A 3x3 kernel dilated by 24 has one row of taps on an input 16 high; the others see padding only.
+    """
+    outputs = (size + sum(pads) - dilation * (taps - 1) - 1) // stride + 1
+    seen = []
+    for tap in range(taps):
+        offset = tap * dilation - pads[0]
+        first = max(-(offset // stride), 0)  # the first output that is not left of the input there
+        if first < outputs and first * stride + offset < size:
+            seen.append(tap)
+    if seen:
+        fewer = (pads[0] - seen[0] * dilation, pads[1] - (taps - 1 - seen[-1]) * dilation)
+        if min(fewer) >= 0:
+            return slice(seen[0], seen[-1] + 1), fewer
+    return slice(0, taps), pads
+
+
 def pad(x: Array, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
     """Pads (or crops, where negative) the sides of x (b, h, w, c) with zeros."""
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from segjax.ops import conv2d
 from segjax.ops.conv import LOWERINGS, choose
+from segjax.ops.conv_geometry import seen_taps
 
 KINDS = {"depthwise": (5, 5, 5), "dense": (6, 7, 1), "wide": (64, 65, 1), "stem": (3, 8, 1), "grouped": (6, 4, 2)}
 KINDS["bundles"] = (144, 48, 6)  # of two groups each
@@ -32,11 +33,11 @@ def results(function, x, kernel, cotangent):
 @settings(max_examples=12, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
-    size=st.tuples(st.integers(7, 13), st.integers(7, 13)),
+    size=st.tuples(st.integers(3, 13), st.integers(3, 13)),
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    dilation=st.sampled_from([(1, 1), (1, 1), (2, 1), (2, 2)]),
-    padding=st.tuples(*[st.integers(0, 4)] * 4),
+    dilation=st.sampled_from([(1, 1), (1, 1), (2, 1), (2, 2), (7, 4)]),
+    padding=st.tuples(*[st.integers(0, 9)] * 4),
     seed=st.integers(0, 9),
 )
 def test_equals_xla(kind, size, kernel, stride, dilation, padding, seed):
@@ -57,6 +58,30 @@ def test_equals_xla(kind, size, kernel, stride, dilation, padding, seed):
     for a, b, name in zip(ours, expected, ("output", "input gradient", "kernel gradient")):
         assert a.shape == b.shape and a.dtype == b.dtype
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+@given(
+    size=st.integers(1, 12),
+    taps=st.integers(1, 5),
+    pads=st.tuples(st.integers(0, 30), st.integers(0, 30)),
+    stride=st.integers(1, 4),
+    dilation=st.integers(1, 15),
+)
+def test_taps_that_see_padding_only_are_left_out(size, taps, pads, stride, dilation):
+    outputs = (size + sum(pads) - dilation * (taps - 1) - 1) // stride + 1
+    kept, fewer = seen_taps(size, taps, pads, stride, dilation)
+    places = [[y * stride + tap * dilation - pads[0] for y in range(outputs)] for tap in range(taps)]
+    seen = [tap for tap in range(taps) if any(0 <= place < size for place in places[tap])]
+    assert set(seen) <= set(range(kept.start, kept.stop))
+    if stride == 1 and seen and pads[0] >= seen[0] * dilation and pads[1] >= (taps - 1 - seen[-1]) * dilation:
+        assert (kept.start, kept.stop) == (seen[0], seen[-1] + 1)
+    assert fewer[0] == pads[0] - kept.start * dilation and min(fewer) >= 0
+    assert outputs <= 0 or (size + sum(fewer) - dilation * (kept.stop - kept.start - 1) - 1) // stride + 1 == outputs
+
+
+def test_a_pyramid_on_a_small_map_is_nearly_pointwise():
+    assert seen_taps(16, 3, (24, 24), 1, 24) == (slice(1, 2), (0, 0))
+    assert seen_taps(32, 3, (24, 24), 1, 24) == (slice(0, 3), (24, 24))
 
 
 @pytest.mark.parametrize(
