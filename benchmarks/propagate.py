@@ -28,10 +28,10 @@ import numpy as np  # noqa: E402
 
 from segjax import metrics, visualize  # noqa: E402
 from segjax.data import open_source  # noqa: E402
-from segjax.data.chains import INPUTS, find_chains  # noqa: E402
+from segjax.data.chains import find_chains  # noqa: E402
 from segjax.data.threads import ordered_map  # noqa: E402
 from segjax.data.video import FrameIndex  # noqa: E402
-from segjax.inference.propagate_chains import FlowStore, Propagator  # noqa: E402
+from segjax.inference.propagate_chains import INPUT_CHOICES, FlowStore, Propagator  # noqa: E402
 from segjax.inference.writers import write_png  # noqa: E402
 from segjax.ops import bilinear_warp  # noqa: E402
 from segjax.stages.motion import flow_of, open_flow, open_video_network  # noqa: E402
@@ -216,7 +216,7 @@ def main() -> None:
     add("--steps", type=int, default=5)
     add("--batch", type=int, default=8)
     add("--max-cycle-error", type=float, default=0.0)
-    add("--inputs", default="auto", choices=("auto", *INPUTS), help="real frames that a network looks at")
+    add("--inputs", default="auto", choices=INPUT_CHOICES, help="real frames that a network looks at")
     add("--output", default="")
     add = commands.add_parser("warp").add_argument
     add("--turns", type=int, default=11)

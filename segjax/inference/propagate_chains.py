@@ -39,6 +39,9 @@ class Propagated:
     ignored: Ignored
 
 
+INPUT_CHOICES = ("auto", *INPUTS)  # see `Propagator`
+
+
 class Propagator:
     """Carries labels along chains; compiled once per size of frame.
 
@@ -73,7 +76,7 @@ class Propagator:
         if inputs == "auto":
             inputs = "near" if method == "prediction" else "published"
         if inputs not in INPUTS:
-            raise UserError(f"inputs={inputs!r} is not known.{did_you_mean(inputs, ('auto', *INPUTS))}")
+            raise UserError(f"inputs={inputs!r} is not known.{did_you_mean(inputs, INPUT_CHOICES)}")
         needs_flow = method != "copy" or options.get("max_cycle_error", 0) > 0
         if needs_flow and flow is None:
             raise UserError(f"method {method!r} needs optical flow; name a provider, for example 'dis'.")

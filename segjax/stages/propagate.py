@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from segjax import data
-from segjax.data.chains import INPUTS, Chain, FrameTable, find_chains
+from segjax.data.chains import Chain, FrameTable, find_chains
 from segjax.data.image_files import encode_png
 from segjax.data.label_map import LabelMap
 from segjax.data.propagated import MODES, PROVENANCE, provenance_file, with_ignored
@@ -25,7 +25,7 @@ from segjax.data.sources import Record
 from segjax.data.threads import ordered_map
 from segjax.data.video import FrameIndex
 from segjax.errors import UserError
-from segjax.inference.propagate_chains import Propagated, Propagator
+from segjax.inference.propagate_chains import INPUT_CHOICES, Propagated, Propagator
 from segjax.inference.propagation import METHODS, RGB_WARPS
 from segjax.inference.propagation_report import describe, merge, propagation_sheet, summarise, warp_seconds
 from segjax.inference.writers import write_png
@@ -159,7 +159,7 @@ def check(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     limits = ("max_cycle_error", "max_image_error", "cut_histogram", "cut_residual")
     check_numbers(options, limits, where=where, low=0, whole=False)
     choose(METHODS, options["method"], where=f"{where}.method")
-    choose(dict.fromkeys(("auto", *INPUTS)), options["inputs"], where=f"{where}.inputs")
+    choose(dict.fromkeys(INPUT_CHOICES), options["inputs"], where=f"{where}.inputs")
     choose(dict.fromkeys(RGB_WARPS), options["rgb_warp"], where=f"{where}.rgb_warp")
     for mode in options["modes"]:
         choose(dict.fromkeys(MODES), mode, where=f"{where}.modes")

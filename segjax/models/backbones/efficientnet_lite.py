@@ -15,6 +15,7 @@ from functools import partial
 import flax.linen as nn
 
 from segjax.errors import UserError
+from segjax.models.backbones.strides import LAYERS
 from segjax.models.layers import kaiming_fan_in, relu6
 from segjax.typing import Array
 
@@ -29,7 +30,6 @@ STAGES = (
     (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
 )  # fmt: skip
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
-LAYERS = {2: "layer0", 4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stride without dilation -> name
 
 
 def scaled_width(width: int, factor: float) -> int:

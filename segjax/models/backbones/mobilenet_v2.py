@@ -12,6 +12,7 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.errors import UserError
+from segjax.models.backbones.strides import LAYERS
 from segjax.models.layers import relu6
 from segjax.typing import Array
 
@@ -27,7 +28,6 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-LAYERS = {2: "layer0", 4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stride without dilation -> name
 
 
 class InvertedResidual(nn.Module):
