@@ -155,7 +155,13 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     """Keeps compiled programs on disk from run to run; returns the folder, or None (with a warning) where it cannot.
 
     Call it after `jax.distributed` is up and before the first program is compiled. Hits and misses are logged at DEBUG.
+    Several CPU devices do without it: a program read back by XLA's CPU backend has lost the order of its collectives,
+    so its devices can wait for each other for ever (jaxlib 0.10 to 0.12; tests/parallel/worker_again.py).
     """
+    if jax.default_backend() == "cpu" and jax.device_count() > 1:
+        log.debug("no compilation cache: programs for several CPU devices cannot be kept")
+        jax.config.update("jax_enable_compilation_cache", False)
+        return None
     if folder is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", cache / "segjax" / "compiled")

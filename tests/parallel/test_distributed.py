@@ -127,6 +127,7 @@ def cache_config():
 
 
 def test_the_cache_folder_is_made_or_done_without(tmp_path, monkeypatch, caplog, cache_config):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     folder = use_compilation_cache(tmp_path / "a")
     assert folder.is_dir() and folder.parent == tmp_path / "a"  # a folder per kind of CPU
     assert jax.config.jax_compilation_cache_dir == str(folder)
@@ -142,7 +143,16 @@ def test_the_cache_folder_is_made_or_done_without(tmp_path, monkeypatch, caplog,
     assert use_compilation_cache("") is None and not jax.config.jax_enable_compilation_cache
 
 
-def test_two_processes_make_one_batch_one_gradient_and_one_cache(tmp_path):
+def test_several_cpu_devices_train_again_where_they_trained_before(tmp_path):
+    """A step read from a cache of compiled programs stops for ever in most runs; the second run would read it."""
+    environment = {**os.environ, "PYTHONPATH": str(WORKER.parents[2]), "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        command = [sys.executable, str(WORKER.with_name("worker_again.py"))]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_processes_make_one_batch_and_one_gradient(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
