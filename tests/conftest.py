@@ -9,7 +9,14 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 from pathlib import Path  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+# the same examples on every machine, however slow; --hypothesis-profile=default looks for others
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SEGJAX_SHARED", ROOT.parent / "shared"))

@@ -47,7 +47,7 @@ def test_boundaries_lie_before_a_change():
 
 
 @given(st.floats(0, 1))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_overlay_mixes_by_alpha_and_leaves_void_alone(alpha):
     image, ids = picture(), labels()
     ids[5:9] = 255

@@ -31,7 +31,7 @@ BOXES = st.tuples(st.floats(0, 9), st.floats(0, 9), st.floats(4, 13.5), st.float
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(BOXES, st.sampled_from(["bilinear", "bicubic"]))
 def test_resampling_is_that_of_pil(box, method):
     planes = resize(IMAGE, extent=WHOLE, box=box, size=CROP, method=method)
@@ -62,7 +62,7 @@ def test_scale_one_copies_pixels():
     np.testing.assert_array_equal(label_of(LABEL, extent=WHOLE, box=box, size=CROP), LABEL[3:19, 5:25])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(-9, 20), st.floats(-9, 20), st.floats(3, 40), st.floats(3, 40), st.booleans())
 def test_labels_are_the_nearest_pixel_and_ignored_outside(y0, x0, h, w, flip):
     box = np.array([y0, x0, y0 + h, x0 + w], np.float32)

@@ -45,7 +45,7 @@ def test_steps_are_those_of_pil(ours, pil, factor):
     np.testing.assert_allclose(pixels(ours(planes(IMAGE), factor)), expected, atol=2.0)  # PIL rounds to whole levels
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(-0.5, 0.5))
 def test_hue_turns_as_in_hsv(shift):
     for image in (IMAGE, GREYS):

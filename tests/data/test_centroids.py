@@ -29,13 +29,13 @@ def published_tiles(label, tile):
     return sorted(found)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LABELS, st.integers(1, 9))
 def test_tiles_as_published(label, tile):
     assert rows(tile_centroids(label, 3, tile=tile, remainder=False, inside=False)) == published_tiles(label, tile)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LABELS, st.integers(0, 9))
 def test_tiles_cover_every_pixel_and_lie_on_their_class(label, tile):
     classes, places, areas = tile_centroids(label, 3, tile=tile)
@@ -59,7 +59,7 @@ def test_inside_takes_the_nearest_pixel_of_the_object():
         assert area == 16 and label[y, x] == 1 and (y - 4) ** 2 + (x - 4) ** 2 == 4
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LABELS, st.sampled_from([4, 8]), st.integers(1, 4))
 def test_components_as_scipy_finds_them(label, connectivity, min_area):
     structure = scipy.ndimage.generate_binary_structure(2, 1 if connectivity == 4 else 2)

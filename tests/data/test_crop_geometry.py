@@ -19,7 +19,7 @@ def draw(seed, side, crop, scale, smallest, largest_side, centroid=None):
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 9), SIDE, CROP, SCALE, st.floats(0.25, 1.5), SIDE, st.booleans(), st.data())
 def test_a_span_holds_the_crop(seed, side, crop, scale, smallest, largest_side, around, data):
     centroid = data.draw(st.integers(0, side - 1)) if around else None

@@ -70,7 +70,7 @@ def test_exif_orientation_is_applied(tmp_path, format):
     assert not is_plain_rgb(path.read_bytes())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     extension=st.sampled_from([".png", ".jpg", ".webp", ".bmp", ".tiff"]),
     share=st.floats(0.01, 0.999),
@@ -84,7 +84,7 @@ def test_truncated_files_are_refused(extension, share):
         decode_image(cut, "photo.x")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(share=st.floats(0.0, 0.999), palette=st.booleans())
 def test_truncated_masks_are_refused(share, palette):
     mask = np.arange(400, dtype=np.uint8).reshape(20, 20) % 7
@@ -105,7 +105,7 @@ def test_bytes_after_the_end_are_legal():
         assert decode_image(encoded(extension) + b"\0" * 9, "x").shape == IMAGE.shape
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     data=st.binary(min_size=1, max_size=300), head=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"])
 )

@@ -157,7 +157,7 @@ def test_cache_keeps_what_fits_and_travels_empty():
     assert copy.bytes == 0 and copy.max_bytes == cached.max_bytes and copy[2].name == "fake-2"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.sampled_from(SIZES), max_size=23), st.integers(1, 6), st.none() | st.integers(1, 30))
 def test_evaluation_rows_hold_each_image_once(sizes, batch, limit):
     rows, shapes = eval_rows(np.array(sizes, np.int32), batch, limit=limit)

@@ -73,7 +73,7 @@ def masks(data, label_map):
     return np.array([[labels[i].id for i in row] for row in choice], dtype), train_ids
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(label_map=label_maps(), data=st.data())
 def test_encode_equals_a_loop_and_decode_inverts_it(label_map, data):
     mask, expected = masks(data, label_map)
@@ -83,7 +83,7 @@ def test_encode_equals_a_loop_and_decode_inverts_it(label_map, data):
     np.testing.assert_array_equal(label_map.encode(label_map.decode(encoded)), encoded)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(label_map=label_maps(), data=st.data())
 def test_raw_ids_keep_every_label_apart(label_map, data):
     mask, expected = masks(data, label_map)
@@ -94,7 +94,7 @@ def test_raw_ids_keep_every_label_apart(label_map, data):
         np.testing.assert_array_equal(np.array([[color[i] for i in row] for row in raw.tolist()]), mask)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(label_map=label_maps())
 def test_file_round_trip(label_map, tmp_path_factory):
     path = tmp_path_factory.mktemp("maps") / "map.json"

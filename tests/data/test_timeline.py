@@ -19,7 +19,7 @@ def by_hand(length, shapes):
     return places
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(5, 40), st.lists(st.sampled_from([A, B, ((64, 32), 5)]), min_size=1, max_size=9))
 def test_every_step_is_where_counting_finds_it(length, shapes):
     timeline, expected = Timeline(length, shapes), by_hand(length, shapes)
@@ -31,7 +31,7 @@ def test_every_step_is_where_counting_finds_it(length, shapes):
     assert timeline.progress(timeline.total_steps) == len(shapes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from([A, B]), min_size=1, max_size=9), st.data())
 def test_runs_cover_the_steps_once_and_change_bucket_each_time(shapes, data):
     timeline = Timeline(12, shapes)

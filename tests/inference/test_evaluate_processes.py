@@ -78,7 +78,7 @@ def test_two_processes(tmp_path, root, axes):
     ]
     try:
         for process in processes:
-            output = process.communicate(timeout=120)[0]
+            output = process.communicate(timeout=300)[0]
             assert process.returncode == 0, output
     finally:
         for process in processes:

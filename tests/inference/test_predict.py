@@ -110,7 +110,7 @@ def test_a_window_that_covers_the_image_changes_nothing():
         np.testing.assert_array_equal(predict(context_net, images, window=window), predict(context_net, images))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 45), st.integers(1, 45), st.floats(0, 0.9), st.booleans())
 def test_a_pointwise_network_does_not_see_the_windows(h, w, th, tw, overlap, flip):
     images = random_images(h, w, b=1)

@@ -63,7 +63,7 @@ def test_every_mean_of_every_weight(kind, mode):
     np.testing.assert_allclose(gradient[:, :, :2], slope, atol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_renaming_the_classes_changes_nothing(seed):
     logits, labels = case(seed)
@@ -76,7 +76,7 @@ def test_renaming_the_classes_changes_nothing(seed):
     np.testing.assert_allclose(gradient[..., order], other_gradient, rtol=1e-5, atol=1e-8)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_ignored_pixels_do_not_matter(seed):
     logits, labels = case(seed)

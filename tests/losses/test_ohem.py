@@ -116,7 +116,7 @@ def test_settings_that_do_not_fit_are_named():
 search = jax.jit(lambda x, rank: kth_smallest(x, rank, (0,)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     x=st.lists(st.floats(0, 1, width=32), min_size=12, max_size=12),
     rank=st.integers(1, 12),

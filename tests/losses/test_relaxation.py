@@ -121,7 +121,7 @@ def test_one_program_serves_both_phases():
     np.testing.assert_allclose(values[2], relaxed(logits, labels, upper_bound=1.0, off_epoch=-1)[0].mean(), rtol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_never_more_than_the_hard_loss_of_the_same_pixels(seed):
     logits, labels = case(seed)
@@ -132,7 +132,7 @@ def test_never_more_than_the_hard_loss_of_the_same_pixels(seed):
     assert soft.value <= hard.sum() + only_beside + 1e-3
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_a_window_of_one_pixel_is_cross_entropy(seed):
     logits, labels = case(seed)
@@ -142,7 +142,7 @@ def test_a_window_of_one_pixel_is_cross_entropy(seed):
     np.testing.assert_allclose(gradient, wanted, atol=1e-7)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_renaming_the_classes_changes_nothing(seed):
     logits, labels = case(seed)

@@ -41,7 +41,7 @@ def test_nothing_counted_is_nan_without_warnings():
     assert all(np.isnan(value).all() for value in scores.values())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(matrix=matrices, seed=st.integers(0, 100))
 def test_the_order_of_classes_does_not_matter(matrix, seed):
     order = np.random.default_rng(seed).permutation(5)
@@ -51,7 +51,7 @@ def test_the_order_of_classes_does_not_matter(matrix, seed):
         np.testing.assert_allclose(a[name], b[name])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(matrix=matrices)
 def test_scores_are_shares(matrix):
     for value in iou_scores(matrix).values():

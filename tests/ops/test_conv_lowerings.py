@@ -30,7 +30,7 @@ def results(function, x, kernel, cotangent):
     return y, *vjp(cotangent)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     size=st.tuples(st.integers(3, 13), st.integers(3, 13)),

@@ -29,7 +29,7 @@ def windows(x, window, stride, padding, ceil_mode=False):
     size=st.tuples(st.integers(5, 9), st.integers(5, 9)), window=st.integers(2, 3), stride=st.integers(1, 3),
     padding=st.integers(0, 1), ceil_mode=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_max_pool(size, window, stride, padding, ceil_mode):
     x = np.random.default_rng(0).standard_normal((2, *size, 3)).astype(np.float32)
     y = np.asarray(max_pool(x, window, stride, padding, ceil_mode=ceil_mode))
@@ -49,7 +49,7 @@ def test_avg_pool(count_include_pad):
 
 
 @given(size=st.tuples(st.integers(1, 13), st.integers(1, 13)), out=st.tuples(st.integers(1, 8), st.integers(1, 8)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_adaptive_avg_pool(size, out):
     x = np.random.default_rng(0).standard_normal((1, *size, 2)).astype(np.float32)
     y = np.asarray(adaptive_avg_pool(x, out))

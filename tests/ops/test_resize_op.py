@@ -19,7 +19,7 @@ sizes = st.integers(1, 40)
 
 
 @given(old=sizes, new=sizes, method=st.sampled_from(["bilinear", "bicubic"]), corners=st.booleans(), anti=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_rows_of_the_matrix_sum_to_one(old, new, method, corners, anti):
     matrix = resize_matrix(old, new, method, corners, anti)
     assert matrix.shape == (new, old)
@@ -27,7 +27,7 @@ def test_rows_of_the_matrix_sum_to_one(old, new, method, corners, anti):
 
 
 @given(old=st.integers(2, 30), new=st.integers(2, 30))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_bilinear_is_linear_interpolation(old, new):
     values = np.random.default_rng(old).standard_normal(old)
     corners = resize_matrix(old, new, "bilinear", True, False) @ values

@@ -26,7 +26,7 @@ def test_golden_values(method):
 
 
 @given(u=st.integers(-6, 6), v=st.integers(-6, 6), method=st.sampled_from(["bilinear", "nearest"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_integer_flow_is_a_shift(u, v, method):
     image = np.random.default_rng(0).standard_normal((1, 5, 6, 2)).astype(np.float32)
     flow = np.broadcast_to(np.float32([u, v]), (1, 5, 6, 2))

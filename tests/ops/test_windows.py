@@ -47,7 +47,7 @@ def test_even_windows_have_no_middle(window):
         class_sets(np.zeros((1, 2, 2), np.uint8), 3, window=window)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), labels=st.lists(st.integers(0, 40), max_size=3))
 def test_a_class_is_in_its_own_set(seed, labels):
     labels = np.array([[*labels, seed % 41]], np.uint8)

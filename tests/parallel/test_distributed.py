@@ -148,7 +148,7 @@ def test_several_cpu_devices_train_again_where_they_trained_before(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(WORKER.parents[2]), "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     for _ in range(2):
         command = [sys.executable, str(WORKER.with_name("worker_again.py"))]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -170,7 +170,7 @@ def test_two_processes_make_one_batch_and_one_gradient(tmp_path):
         for index in range(2)
     ]  # fmt: skip
     try:
-        outputs = [worker.communicate(timeout=100) for worker in workers]
+        outputs = [worker.communicate(timeout=300) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

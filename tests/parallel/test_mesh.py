@@ -53,7 +53,7 @@ def test_counts_that_do_not_fit_are_one_sentence(axes, message):
         make_mesh(axes)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.sampled_from([1, 2, 4, 8]), rows=st.integers(1, 3), rank=st.integers(1, 4))
 def test_shard_batch_keeps_rows_in_order_over_the_devices(data, rows, rank):
     mesh = make_mesh({"data": data, "space": 8 // data})

@@ -73,7 +73,7 @@ trees = st.recursive(
 patterns = st.sampled_from(["a.*", ".*/b", "b/.*", "c1|a/a", ".*0", "a/(b|c1)"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tree=trees, rules=st.lists(patterns, max_size=4, unique=True))
 def test_agrees_with_a_loop_over_the_rules(tree, rules):
     rules = [(pattern, number) for number, pattern in enumerate(rules)] + [(".*", "rest")]

@@ -42,7 +42,7 @@ def test_warmup_is_at_the_smallest_crop_and_the_schedule_comes_after():
     assert sides("constant", epochs=3, warmup_epochs=1) == [400, 800, 800]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(KINDS),
     epochs=st.integers(1, 40),

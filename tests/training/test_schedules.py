@@ -68,7 +68,7 @@ def test_poly_is_zero_and_not_nan_at_its_end_however_the_division_rounds(total):
     assert (found[total:] == 0).all() and np.isfinite(found).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     kind=st.sampled_from(["constant", "poly", "cosine"]),
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6),

@@ -170,7 +170,7 @@ def test_views_outside_their_storage_are_refused(tmp_path, legacy, view):
 
 
 @containers
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(share=st.floats(0, 0.999))
 def test_a_truncated_file_is_named(tmp_path_factory, legacy, share):
     path = tmp_path_factory.mktemp("t") / "x.pth"
