@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from data_builders.synthetic_street import sprites, surfaces
+from data_builders.synthetic_street import riders, sprites, surfaces
 from data_builders.synthetic_street.atlas import Atlas
 from data_builders.synthetic_street.surfaces import Rng
 from data_builders.synthetic_street.vehicles import add_vehicles
@@ -37,8 +37,8 @@ def paint_town(rng: Rng) -> Town:
         atlas.add("bush", *sprites.bush(rng))
         atlas.add("hedge", *sprites.hedge(rng), tile=True)
         atlas.add("light", *sprites.traffic_light(rng))
-        atlas.add("bicycle", *sprites.bicycle(rng))
-        atlas.add("motorcycle", *sprites.motorcycle(rng))
+        atlas.add("bicycle", *riders.bicycle(rng))
+        atlas.add("motorcycle", *riders.motorcycle(rng))
     for _ in range(10):
         atlas.add("facade", surfaces.facade(rng), tile=True)
     for _ in range(7):
@@ -50,14 +50,14 @@ def paint_town(rng: Rng) -> Town:
         atlas.add("fence", *sprites.fence(rng), tile=True)
     for _ in range(4):
         for view in ("front", "back", "side"):
-            atlas.add(f"torso_{view}", *sprites.torso(rng, view=view))
-        atlas.add("leg", *sprites.limb(rng, leg=True))
-        atlas.add("arm", *sprites.limb(rng, leg=False))
+            atlas.add(f"torso_{view}", *riders.torso(rng, view=view))
+        atlas.add("leg", *riders.limb(rng, leg=True))
+        atlas.add("arm", *riders.limb(rng, leg=False))
     for view in ("front", "back", "side"):
         for _ in range(2):
-            atlas.add(f"rider_{view}", *sprites.torso(rng, view=view, helmet=True))
-    atlas.add("bicycle_rear", *sprites.bicycle_rear(rng))
-    atlas.add("motorcycle_rear", *sprites.motorcycle_rear(rng))
+            atlas.add(f"rider_{view}", *riders.torso(rng, view=view, helmet=True))
+    atlas.add("bicycle_rear", *riders.bicycle_rear(rng))
+    atlas.add("motorcycle_rear", *riders.motorcycle_rear(rng))
     for _ in range(2):
         atlas.add("roof", surfaces.roof(rng), tile=True)
     atlas.add("kerb", surfaces.plaster(rng, 64), tile=True)

@@ -17,6 +17,7 @@ from segjax.augment import NORMALISATION
 from segjax.errors import UserError
 from segjax.weights import SOURCES
 from tests.weights import family_files as files
+from tests.weights import video_files
 from tests.weights.family_files import published, same, torchvision_resnet
 from tests.weights.test_torch_file import Tensor, write
 
@@ -124,7 +125,7 @@ FAMILIES = {
         lambda: files.kazuto_resnet101() | files.conv("fc", 91, 2048, bias=True), TRUNK,
     ),
     "NVIDIA SDC-Net": (
-        "sdcnet", SDCNET, lambda: files.sdcnet_recon() | files.conv("flownet2.conv1.0", 64, 6, 7), ALL
+        "sdcnet", SDCNET, lambda: video_files.sdcnet_recon() | files.conv("flownet2.conv1.0", 64, 6, 7), ALL
     ),
     "EfficientNet-Lite0 in SwiftNet": (
         "efficientnet_lite", ("swiftnet_efficientnet_lite0", {}), lambda: files.efficientnet_lite(0), TRUNK
@@ -203,9 +204,11 @@ def test_every_norm_of_the_pyramid_starts_from_the_same_values():
 
 
 def test_a_gsvnet_file_fills_the_network_and_its_flow_network(tmp_path):
-    tensors = [{n: Tensor(np.full(s, i, np.float32)) for n, s in part.items()} for i, part in enumerate(files.gsvnet())]
+    tensors = [
+        {n: Tensor(np.full(s, i, np.float32)) for n, s in part.items()} for i, part in enumerate(video_files.gsvnet())
+    ]
     write(tmp_path / "g.pth", {"epoch": 3, "state_dict": tensors[0], "state_dict_of": tensors[1]})
-    grm, flow = ({n: s for n, s in part.items() if "num_batches" not in n} for part in files.gsvnet())
+    grm, flow = ({n: s for n, s in part.items() if "num_batches" not in n} for part in video_files.gsvnet())
     target = abstract(grm | {f"ofnet.{n}": s for n, s in flow.items()})
     found, report = weights.load(tmp_path / "g.pth", target, source="gsvnet")
     assert not report.missing and not report.unexpected and not report.replaced and len(report.matched) == 95
