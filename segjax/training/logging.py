@@ -198,6 +198,12 @@ class TrainingLog:
                 self._totals[key] += value
             self._totals["waited"] += rates["data_wait"] * seconds
         epoch = {} if self._epoch_of is None else {"epoch": self._epoch_of(step)}
+        if means.get("loss") == means.get("grad_norm") == 0:
+            log.warning(
+                "step %d: loss and gradient are exactly 0, so not one pixel counted since the last line; look at "
+                "the labels with segjax check_data, and at the ids that are ignored",
+                done,
+            )
         self._write(done, "train", {**epoch, **means, **rates, "host_peak_gib": host_peak_gib()})
         self._show(done, epoch, means, rates)
         self._sums, self._count = {}, 0

@@ -152,6 +152,15 @@ def test_means_over_log_steps_go_to_the_writers():
     assert training.summary() == {"images_per_second": 6.0, "data_wait": 0.25}
 
 
+@pytest.mark.parametrize("gradient", [0.0, 0.5])
+def test_training_without_a_label_is_told(caplog, gradient):
+    """A loss of 0 alone can be earned; with a gradient of exactly 0 nothing was looked at."""
+    training = TrainingLog(start_step=0, total_steps=2, console=plain())
+    with training, caplog.at_level(logging.WARNING, "segjax"):
+        training.step(0, {"loss": 0.0, "lr": 0.1, "grad_norm": gradient}, images=2)
+    assert ("not one pixel counted" in caplog.text) == (gradient == 0)
+
+
 def test_a_resumed_run_logs_at_the_same_steps():
     _, writer = follow(range(5, 10), start=5)
     assert [step for step, _, _ in writer.entries] == [6, 8, 10]
