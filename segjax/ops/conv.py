@@ -87,9 +87,11 @@ def _bundles(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int)
     (kh, kw, inner), outer = kernel.shape[:3], kernel.shape[-1] // groups
     together = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * max(inner, outer) <= BUNDLE))
     count = groups // together
-    parts = kernel.reshape(kh, kw, inner, count, together, outer)
+    # both axes of the taps as one: the gradient of this product would be a sum over one of 7 axes, a segmentation
+    # fault on the CPU (jaxlib 0.10.2 and 0.11, https://github.com/jax-ml/jax/issues/39257)
+    parts = kernel.reshape(kh * kw, inner, count, together, outer)
     own = jnp.eye(together, dtype=kernel.dtype)  # (group of the input, group of the output)
-    parts = parts[:, :, None, :, :] * own[:, None, None, :, None]  # kh kw together inner count together outer
+    parts = parts[:, None, :, :] * own[:, None, None, :, None]  # (kh kw) together inner count together outer
     parts = parts.reshape(kh, kw, together * inner, count, together * outer)
     width, out = together * inner, []
     for i in range(count):

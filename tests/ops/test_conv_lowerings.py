@@ -1,5 +1,7 @@
 """Every lowering of conv2d against XLA's own convolution, output and both gradients, alone and on eight devices."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,24 @@ def test_equals_xla(kind, size, kernel, stride, dilation, padding, seed):
     for a, b, name in zip(ours, expected, ("output", "input gradient", "kernel gradient")):
         assert a.shape == b.shape and a.dtype == b.dtype
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+def test_compiled_gradient_of_the_widest_groups_of_resnext():
+    """32 groups of 32 channels. Sums over one of 7 axes are a segmentation fault in whole networks on the CPU."""
+    rng = np.random.default_rng(0)
+    x, cotangent = (jnp.asarray(rng.standard_normal((2, 4, 6, 1024)), jnp.float32) for _ in range(2))
+    w = jnp.asarray(rng.standard_normal((3, 3, 32, 1024)), jnp.float32)
+
+    def group_by_group(x, w):
+        parts = zip(jnp.split(x, 32, -1), jnp.split(w, 32, -1))
+        return jnp.concatenate([xla(a, b, (1, 1), ((1, 1), (1, 1)), (1, 1), 1) for a, b in parts], -1)
+
+    grad = jax.jit(lambda *args: results(lambda x, w: conv2d(x, w, padding=1, groups=32), *args))
+    sums = re.findall(r"stablehlo.reduce.*: \(tensor<([0-9x]+)xf32>", grad.lower(x, w, cotangent).as_text())
+    assert sums and max(shape.count("x") + 1 for shape in sums) < 7
+    ours = grad(x, w, cotangent)
+    for a, b in zip(ours, results(group_by_group, x, w, cotangent)):
+        np.testing.assert_allclose(a, b, atol=1e-3, rtol=1e-3)
 
 
 @given(
