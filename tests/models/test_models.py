@@ -5,7 +5,7 @@ quickly, are run as well; all others are with `-m slow`.
 """
 
 import sys
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def abstract(name, **options):
     return jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, train=False), shaped(1, *SIZE, 3))
 
 
-@cache
+@lru_cache(4)  # of all networks they would take gigabytes
 def variables(name):
     """Formula weights (no program to compile); small BatchNorm weights keep deep networks tame."""
     return formula_variables(models.create(name, 5), small=".*")
@@ -70,7 +70,7 @@ def train_loss(params, name, remat):
     return sum(jnp.sum(jnp.sin(head)) for head in heads), new["batch_stats"]
 
 
-@cache
+@lru_cache(4)
 def gradients(name, remat):
     """(gradients, new batch statistics)."""
     grad = jax.jit(jax.grad(train_loss, has_aux=True), static_argnums=(1, 2))
