@@ -4,7 +4,9 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # deadlocks with several CPU devices: segjax/parallel/distributed.py
+# several CPU devices deadlock with fewer threads, or with programs from a cache: segjax/parallel/distributed.py
+os.environ["NPROC"] = "64"
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 os.environ.setdefault("MPLBACKEND", "agg")
 
 from pathlib import Path  # noqa: E402

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -18,6 +19,8 @@ import jax
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
+
+THREADS_PER_DEVICE = 8  # of the CPU, where several work together
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def setup(
         _connect(processes)
     elif platform != "cpu" and _on_tpu_host():
         _connect_tpu()
-    check_devices(platform=platform, min_devices=min_devices)
+    with _threads_for_collectives(several_processes=processes is not None):
+        check_devices(platform=platform, min_devices=min_devices)
     use_compilation_cache(cache_dir)
     log.info(
         "process %d of %d, %d of %d devices (%s)",
@@ -74,6 +78,26 @@ def setup(
         jax.device_count(),
         jax.devices()[0].device_kind,
     )
+
+
+@contextlib.contextmanager
+def _threads_for_collectives(*, several_processes: bool):
+    """Where several CPU devices work together, gives each of them more threads than the machine has cores.
+
+    XLA starts collectives of a program at once where it can, and each holds a thread until all devices have come to it.
+    With its threads, one per core or per device, all held by collectives that wait for another device, that one never
+    comes: XLA ends the process after 40 seconds (jaxlib 0.10 to 0.12). It reads NPROC when its client is made.
+    """
+    forced = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    devices = max(jax.config.jax_num_cpu_devices, int(forced[1]) if forced else 1)
+    if "NPROC" in os.environ or (devices == 1 and not several_processes):
+        yield
+        return
+    os.environ["NPROC"] = str(max(os.cpu_count() or 1, THREADS_PER_DEVICE * devices))
+    try:
+        yield
+    finally:
+        del os.environ["NPROC"]
 
 
 def find_processes(
