@@ -20,7 +20,7 @@ from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
 
-THREADS_PER_DEVICE = 8  # of the CPU, where several work together
+THREADS_PER_DEVICE = 8  # of the CPU, where there are more devices than cores
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def setup(
         _connect(processes)
     elif platform != "cpu" and _on_tpu_host():
         _connect_tpu()
-    with _threads_for_collectives(several_processes=processes is not None):
+    with _threads_for_collectives():
         check_devices(platform=platform, min_devices=min_devices)
     use_compilation_cache(cache_dir)
     log.info(
@@ -81,19 +81,20 @@ def setup(
 
 
 @contextlib.contextmanager
-def _threads_for_collectives(*, several_processes: bool):
-    """Where several CPU devices work together, gives each of them more threads than the machine has cores.
+def _threads_for_collectives():
+    """Gives CPU devices more threads where there are more devices than cores.
 
     XLA starts collectives of a program at once where it can, and each holds a thread until all devices have come to it.
     With its threads, one per core or per device, all held by collectives that wait for another device, that one never
-    comes: XLA ends the process after 40 seconds (jaxlib 0.10 to 0.12). It reads NPROC when its client is made.
+    comes: XLA ends the process after 40 seconds (jaxlib 0.10 to 0.12). It reads NPROC when its client is made. With a
+    core for every device this was not seen, and more threads than cores make a step a quarter slower.
     """
     forced = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     devices = max(jax.config.jax_num_cpu_devices, int(forced[1]) if forced else 1)
-    if "NPROC" in os.environ or (devices == 1 and not several_processes):
+    if "NPROC" in os.environ or devices <= (os.cpu_count() or 1):
         yield
         return
-    os.environ["NPROC"] = str(max(os.cpu_count() or 1, THREADS_PER_DEVICE * devices))
+    os.environ["NPROC"] = str(THREADS_PER_DEVICE * devices)
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from tests.training import fake_network
 
 parallel.setup(platform="cpu")
 assert "NPROC" not in os.environ
-if sys.platform == "linux":
+if sys.platform == "linux" and os.cpu_count() < 8:
     names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
     assert sum("XLAEigen" in name for name in names) >= 64, names
 
