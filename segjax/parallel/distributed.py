@@ -52,7 +52,8 @@ def setup(
     cpu_devices: cut the CPU into this many devices, each of which takes its share of a batch; one per core is faster
         than one for all cores wherever a network has many operations too small to share. None leaves it to XLA_FLAGS.
     cache_dir: of compiled programs; JAX_COMPILATION_CACHE_DIR or ~/.cache/segjax/compiled by default, "" for none.
-        Process 0 writes it and all read it, so on several hosts it should be a shared folder.
+        Process 0 writes it and all read it, so on several hosts it should be a shared folder. Several CPU devices
+        do without.
 
     Raises UserError where processes or devices are not as asked for.
     """
@@ -184,7 +185,9 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     so its devices can wait for each other for ever (jaxlib 0.10 to 0.12; tests/parallel/worker_again.py).
     """
     if jax.default_backend() == "cpu" and jax.device_count() > 1:
-        log.debug("no compilation cache: programs for several CPU devices cannot be kept")
+        asked = folder or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        level = logging.WARNING if asked else logging.DEBUG
+        log.log(level, "no compilation cache: programs for several CPU devices cannot be kept")
         jax.config.update("jax_enable_compilation_cache", False)
         return None
     if folder is None:

@@ -127,6 +127,9 @@ def cache_config():
 
 
 def test_the_cache_folder_is_made_or_done_without(tmp_path, monkeypatch, caplog, cache_config):
+    with caplog.at_level(logging.WARNING, "segjax"):
+        assert use_compilation_cache(tmp_path / "a") is None and not jax.config.jax_enable_compilation_cache
+    assert "several CPU devices" in caplog.text
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     folder = use_compilation_cache(tmp_path / "a")
     assert folder.is_dir() and folder.parent == tmp_path / "a"  # a folder per kind of CPU
@@ -154,7 +157,7 @@ def test_several_cpu_devices_train_again_where_they_trained_before(tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_two_processes_make_one_batch_and_one_gradient(tmp_path):
+def test_two_processes_make_one_batch_and_one_gradient():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -166,7 +169,7 @@ def test_two_processes_make_one_batch_and_one_gradient(tmp_path):
     }
     workers = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), address, "2", str(index), str(tmp_path)],
+            [sys.executable, str(WORKER), address, "2", str(index)],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for index in range(2)

@@ -1,4 +1,4 @@
-"""One of two processes of test_distributed.py: address, count, index, cache folder -> one line of JSON."""
+"""One of two processes of test_distributed.py: address, count, index -> one line of JSON."""
 
 import json
 import sys
@@ -8,10 +8,8 @@ import numpy as np
 from segjax import parallel
 from segjax.errors import UserError
 
-address, count, index, cache = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-parallel.setup(
-    platform="cpu", coordinator=address, num_processes=count, process_id=index, min_devices=4, cache_dir=cache
-)
+address, count, index = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+parallel.setup(platform="cpu", coordinator=address, num_processes=count, process_id=index, min_devices=4)
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
