@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 # layer -> what it may import from segjax; "typing" includes errors
-BASE = {"typing", "errors"}
+BASE = {"typing", "errors", "host"}
 ABOVE_OPS = BASE | {"ops"}
 MIDDLE = {"losses", "metrics", "augment", "models", "data"}
 UPPER = ABOVE_OPS | MIDDLE | {"weights", "inference", "parallel", "visualize"}
 ALLOWED = {
     "typing": set(),
     "errors": set(),
+    "host": set(),
     "ops": BASE,
     **{name: ABOVE_OPS for name in MIDDLE},
     "parallel": BASE,

@@ -12,6 +12,7 @@ from absl import flags
 from segjax.data.cache import CachedSource
 from segjax.data.sources import Source
 from segjax.errors import UserError
+from segjax.host import usable_cores
 
 Sample = dict[str, np.ndarray]
 
@@ -40,7 +41,7 @@ class Reading:
     @property
     def threads(self) -> int:
         """num_threads, or its default."""
-        return min(os.cpu_count() or 1, 16) if self.num_threads is None else self.num_threads
+        return min(usable_cores(), 16) if self.num_threads is None else self.num_threads
 
     def cached(self, source: Source) -> Source:
         """The source, with a cache where one is asked for."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import collections
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from segjax.host import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -20,7 +21,7 @@ def ordered_map(
 
     At most 2 * workers results exist at once. The first error ends the iteration. workers: default the number of cores.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_cores()
     items = iter(items)
     with ThreadPoolExecutor(workers) as pool:
         pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, 2 * workers))

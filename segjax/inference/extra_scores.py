@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from segjax import metrics
 from segjax.errors import UserError
+from segjax.host import usable_cores
 from segjax.metrics.boundary import BANDS, TOLERANCE, BoundarySums
 
 
@@ -48,7 +48,7 @@ class ExtraScores:
             self._tally = metrics.empty_tally(self._rule)
         self._outlines = BoundarySums(np.zeros(k), np.zeros(k, np.int64))
         self._matrices = np.zeros((len(self._bands), k, k), np.int64)
-        self._workers = os.cpu_count() or 1
+        self._workers = usable_cores()
         self._pool = concurrent.futures.ThreadPoolExecutor(self._workers, thread_name_prefix="scores")
         self._waiting: collections.deque[concurrent.futures.Future] = collections.deque()
 

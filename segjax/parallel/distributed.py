@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 
 from segjax.errors import UserError
+from segjax.host import usable_cores
 
 log = logging.getLogger("segjax")
 
@@ -92,7 +93,7 @@ def _threads_for_collectives():
     """
     forced = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     devices = max(jax.config.jax_num_cpu_devices, int(forced[1]) if forced else 1)
-    if "NPROC" in os.environ or devices <= (os.cpu_count() or 1):
+    if "NPROC" in os.environ or devices <= usable_cores():
         yield
         return
     os.environ["NPROC"] = str(THREADS_PER_DEVICE * devices)

@@ -18,6 +18,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from segjax.errors import UserError, did_you_mean
+from segjax.host import usable_cores
 from segjax.stages import compare, evaluate, propagate, train, train_video
 from segjax.stages.build import check_dataset
 from segjax.stages.choices import check_choices, give_way
@@ -216,7 +217,7 @@ def versions() -> dict[str, str]:
 def _devices() -> str:
     kinds = {device.device_kind for device in jax.devices()}
     return (
-        f"{jax.device_count()} x {', '.join(sorted(kinds))}, {jax.process_count()} process(es), {os.cpu_count()} cores"
+        f"{jax.device_count()} x {', '.join(sorted(kinds))}, {jax.process_count()} process(es), {usable_cores()} cores"
     )
 
 

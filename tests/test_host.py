@@ -1,0 +1,51 @@
+"""The cores a process may use: its affinity, at most the quota of its container."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from segjax import host
+
+
+@pytest.fixture
+def quota(tmp_path, monkeypatch):
+    file = tmp_path / "cpu.max"
+    monkeypatch.setattr(host, "CGROUP_QUOTA", file)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    return file
+
+
+@pytest.mark.parametrize(
+    "text, cores",
+    [
+        ("max 100000", 16),
+        ("200000 100000", 2),
+        ("3200000 100000", 16),
+        ("250000 100000", 2),
+        ("10000 100000", 1),
+        ("", 16),
+    ],
+)
+def test_the_quota_of_a_container_bounds_the_cores(quota, text, cores):
+    quota.write_text(text)
+    assert host.usable_cores() == cores
+
+
+def test_without_a_cgroup_the_affinity_counts(quota):
+    assert host.usable_cores() == 16
+
+
+def test_a_machine_without_affinity_counts_its_cores(quota, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert host.usable_cores() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_a_process_bound_to_one_core_uses_one(root):
+    bind = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    program = f"{bind}; from segjax import host; print(host.usable_cores())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
