@@ -12,7 +12,11 @@ os.environ.setdefault("MPLBACKEND", "agg")
 from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
+import jax  # noqa: E402
 import pytest  # noqa: E402
+
+jax.devices()  # they have their threads now; the programs that tests start shall not: one device is slower with them
+del os.environ["NPROC"]
 
 # the same examples on every machine, however slow; --hypothesis-profile=default looks for others
 hypothesis.settings.register_profile(
@@ -70,6 +74,4 @@ def street_dir(tmp_path_factory) -> Path:
 def _forget_compiled_programs():
     """Compiled programs of one file are of no use to the next; kept, they take gigabytes."""
     yield
-    import jax
-
     jax.clear_caches()

@@ -64,6 +64,7 @@ def test_two_processes(tmp_path, root, axes):
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "NPROC": "16",
         "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
     }
     processes = [

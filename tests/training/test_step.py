@@ -73,7 +73,7 @@ def test_two_processes_with_two_devices_each(one_device, tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))
         address = f"localhost:{s.getsockname()[1]}"
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "16", "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, **flags, "PYTHONPATH": str(root), "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     workers = [
