@@ -200,8 +200,8 @@ class TrainingLog:
         epoch = {} if self._epoch_of is None else {"epoch": self._epoch_of(step)}
         if means.get("loss") == means.get("grad_norm") == 0:
             log.warning(
-                "step %d: loss and gradient are exactly 0, so not one pixel counted since the last line; look at "
-                "the labels with segjax check_data, and at the ids that are ignored",
+                "step %d: loss and gradient are exactly 0, so not one pixel counted since the last line: all are "
+                "ignored (see segjax check_data), or every triple of a video is a cut (raise cut_histogram)",
                 done,
             )
         self._write(done, "train", {**epoch, **means, **rates, "host_peak_gib": host_peak_gib()})
