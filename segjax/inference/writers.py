@@ -49,14 +49,18 @@ class PngWriter:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(write_png, path, picture))
 
+    def wait(self) -> None:
+        """Returns when all that was queued is written."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
     def __enter__(self) -> PngWriter:
         return self
 
     def __exit__(self, kind, *_) -> None:
         self._pool.shutdown(wait=True)
         if kind is None:
-            for future in self._waiting:
-                future.result()
+            self.wait()
 
 
 class VideoWriter:

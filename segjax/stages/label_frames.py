@@ -19,12 +19,14 @@ def label_frames(
 ) -> LabelMap:
     """Writes folder/NAME.png, raw ids, of the first frame and each Nth after it; returns what the ids mean.
 
-    checkpoint: a run of the stage "train". batch: frames at once.
+    checkpoint: a run of the stage "train". batch: frames at once. Masks that are there already stay as they are.
     """
     apply_fn, variables, normalise, classes = load_network(checkpoint)
     class_ids = inference.predictor(apply_fn, normalise=normalise)
     raw = classes.with_ids()
-    chosen = (video.source[int(record)] for record in video.order[::every])
+    names = video.source.names
+    missing = [r for r in map(int, video.order[::every]) if not (Path(folder) / f"{names[r]}.png").is_file()]
+    chosen = (video.source[record] for record in missing)
     with PngWriter() as pngs:
         for records, ids in predictions(
             FilledBatches(functools.partial(class_ids, variables), batch), same_size(chosen, batch)

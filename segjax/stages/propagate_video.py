@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from segjax import visualize
 from segjax.data.build import creating
 from segjax.data.chains import Chain, find_chains
 from segjax.data.propagated import MODES, with_ignored
+from segjax.data.shard_files import write_file
 from segjax.errors import UserError, did_you_mean
 from segjax.inference.labelled_video import LabelledVideo, open_labelled_video, open_video
 from segjax.inference.propagate_chains import Propagator
@@ -22,8 +25,11 @@ from segjax.inference.writers import PngWriter
 from segjax.stages.label_frames import label_frames
 from segjax.stages.motion import flow_of, open_flow, open_video_network
 
+log = logging.getLogger("segjax")
+
 KINDS = ("images", "masks", "overlay")
 AT_ONCE = 4  # labelled frames whose neighbours are in memory together
+PARTS = "part-*.json"  # one for each such group that is done
 
 
 def propagate_video(
@@ -50,7 +56,7 @@ def propagate_video(
     these labels are kept in output/labels, to correct and to use as `labels` of another call.
     checkpoint: a run of the stage "train_video"; "" carries by optical flow alone. mode: "jp" writes the carried image,
     "lp" the real frame. flow, flow_weights: name, and file of a flow network. options: those of `Propagator`.
-    The folders appear when all is done.
+    The folders appear when all is done. After a call that was stopped, the same call goes on where it was.
     Raises UserError for input that cannot be used; what is left out is in report["problems"].
     """
     output = Path(output)
@@ -76,7 +82,9 @@ def propagate_video(
         **options,
     )
     frames = open_video(video)
-    with _unfinished(output, kinds) as folder:
+    what = {"steps": steps, "every": every, "mode": mode, "flow": [flow, flow_options], "options": options}
+    read = {"video": video, "labels": labels, "label_map": label_map, "segmenter": segmenter, "checkpoint": checkpoint}
+    with _unfinished(output, kinds, {**what, **{key: _stamp(path) for key, path in read.items()}}) as folder:
         if segmenter:
             label_map = label_frames(segmenter, frames, folder / "labels", every=every, batch=batch)
             clip = open_labelled_video(frames, folder / "labels", label_map)
@@ -98,6 +106,7 @@ def propagate_video(
             "problems": clip.problems,
         }
         if not report["carried"]:
+            shutil.rmtree(folder)
             reasons = "; ".join([*report["ends"], *report["ended"], *clip.problems])
             raise UserError(f"no label could be carried to a frame: {reasons}.")
         with creating(output, option="--output"):
@@ -117,11 +126,21 @@ def carry_labels(
     mode: str,
     progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Writes images, masks and overlays of all that is carried into folder; returns summaries for `merge`."""
+    """Writes images, masks and overlays of all that is carried into folder; returns summaries for `merge`.
+
+    A few labels at a time, whose summary says that their files are there: they are not carried again.
+    """
     labelled = list(dict.fromkeys(chain.record for chain in chains))
     raw, parts, done = with_ignored(clip.label_map), [], 0
+    if finished := sum(1 for _ in folder.glob(PARTS)):
+        log.info("going on after %d of %d labels", min(finished * AT_ONCE, len(labelled)), len(labelled))
     with PngWriter() as pngs:
         for start in range(0, len(labelled), AT_ONCE):
+            note = folder / PARTS.replace("*", f"{start:06d}")
+            if note.is_file():
+                parts.append(json.loads(note.read_text()))
+                done += sum(parts[-1]["carried"].values())
+                continue
             some = set(labelled[start : start + AT_ONCE])
             used, carried = propagator([chain for chain in chains if chain.record in some], clip.read)
             for one in carried:
@@ -131,6 +150,8 @@ def carry_labels(
                 pngs.write(folder / "masks" / name, raw.decode(one.label, name))
                 pngs.write(folder / "overlay" / name, visualize.overlay(image, one.label, clip.label_map.palette))
             parts.append(summarise(used, carried, clip))
+            pngs.wait()
+            write_file(note, json.dumps(parts[-1]).encode())
             done += len(carried)
             if progress:
                 progress(done)
@@ -157,18 +178,37 @@ def _check_labels(labels: Any, label_map: Any, every: int, segmenter: str) -> No
         )
 
 
+def _stamp(path: str | os.PathLike | None) -> str:
+    """Changes when a file changes, or any file of a folder; the text itself for what is neither."""
+    if not path or not (root := Path(path).expanduser()).exists():
+        return str(path or "")
+    files = sorted(root.rglob("*")) if root.is_dir() else [root]
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return f"{root.absolute()} {hashlib.sha256(repr(stats).encode()).hexdigest()}"
+
+
 @contextlib.contextmanager
-def _unfinished(output: Path, kinds: Sequence[str]) -> Iterator[Path]:
-    """A folder in `output` with one for every kind; whatever is still in it at the end is deleted."""
-    folder, new = output / ".unfinished", not output.exists()
+def _unfinished(output: Path, kinds: Sequence[str], identity: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder in `output` with one for every kind, which is deleted at the end.
+
+    What a stopped call has finished stays, for the next one of the same identity; another one starts again.
+    """
+    folder, text = output / ".unfinished", json.dumps(identity, indent=1, default=str)
+    new = not output.exists() or os.listdir(output) == [folder.name]
     with creating(output, option="--output"):
-        shutil.rmtree(folder, ignore_errors=True)
-        for kind in kinds:
-            (folder / kind).mkdir(parents=True)
+        note = folder / "identity.json"
+        if not note.is_file() or note.read_text() != text:
+            shutil.rmtree(folder, ignore_errors=True)
+            for kind in kinds:
+                (folder / kind).mkdir(parents=True)
+            write_file(note, text.encode())
+    done = False
     try:
         yield folder
+        done = True
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if new:
-            with contextlib.suppress(OSError):  # where something was written it stays
-                output.rmdir()
+        if done or not any(folder.glob(PARTS)):
+            shutil.rmtree(folder, ignore_errors=True)
+            if new:
+                with contextlib.suppress(OSError):  # where something was written it stays
+                    output.rmdir()

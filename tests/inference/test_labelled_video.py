@@ -1,7 +1,11 @@
 """A user's own video: its frames, its labels, what is wrong with them, and the command that carries them."""
 
 import json
+import logging
 import shutil
+import signal
+import subprocess
+import sys
 
 import cv2
 import jax.numpy as jnp
@@ -53,14 +57,15 @@ def film(tmp_path):
     return tmp_path
 
 
+def follow_the_square(a, b):
+    """Flow of a camera that does so."""
+    return np.stack([np.full((*x.image.shape[:2], 2), (2.0 * (y.frame - x.frame), 0)) for x, y in zip(a, b)])
+
+
 @pytest.fixture(autouse=True)
 def moving_square(monkeypatch):
-    """Flow of a camera that follows the square, in place of an optical flow that a tiny picture would mislead."""
-
-    def flow(a, b):
-        return np.stack([np.full((*x.image.shape[:2], 2), (2.0 * (y.frame - x.frame), 0)) for x, y in zip(a, b)])
-
-    monkeypatch.setattr(stage, "open_flow", lambda *_, **__: flow)
+    """In place of an optical flow that a tiny picture would mislead."""
+    monkeypatch.setattr(stage, "open_flow", lambda *_, **__: follow_the_square)
 
 
 def opened(root, video):
@@ -238,6 +243,47 @@ def test_where_labels_come_from_must_be_clear(folder, capsys):
         assert cli.main(["propagate", video, output, *given]) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and said in err and not (folder / "out").exists()
+
+
+KILLED = """
+import os, signal, sys
+from segjax import cli
+from segjax.stages import propagate_video
+from tests.inference.test_labelled_video import follow_the_square
+
+def once(*arguments, summarise=propagate_video.summarise, calls=[]):
+    calls.append(arguments)
+    return summarise(*arguments) if len(calls) == 1 else os.kill(os.getpid(), signal.SIGKILL)
+
+propagate_video.summarise, propagate_video.open_flow = once, lambda *_, **__: follow_the_square
+cli.main(sys.argv[1:])
+"""
+
+
+def test_after_a_kill_the_same_command_goes_on(folder, root, caplog):
+    """Of eight labels, four at a time, the first four are not carried again; other arguments start again."""
+    for number in range(8):
+        write_png(folder / f"labels/drive_{number:04d}.png", mask(number))
+    command = words(folder, "frames")
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command], cwd=root, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    unfinished = folder / "out/.unfinished"
+    shutil.copytree(folder / "out", folder / "other")
+    assert [path.name for path in unfinished.glob("part-*")] == ["part-000000.json"]
+    assert not (folder / "out/masks").exists()
+    done = {p.name: p.stat().st_mtime_ns for p in (unfinished / "masks").glob("drive*") if int(p.name[9]) < 4}
+    other = [*command, f"--output={folder / 'other'}", "--mode=lp"]
+    for arguments, output, goes_on in ((command, "out", True), (other, "other", False)):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "segjax"):
+            assert cli.main(arguments) == 0
+        assert ("going on after 4 of 8 labels" in caplog.text) == goes_on
+        assert not (folder / output / ".unfinished").exists()
+    assert done == {name: (folder / "out/masks" / name).stat().st_mtime_ns for name in done} and len(done) == 13
+    masks = [{p.name: p.read_bytes() for p in (folder / name / "masks").iterdir()} for name in ("out", "other")]
+    assert masks[0] == masks[1] and len(masks[0]) == 26
+    reports = [json.loads((folder / name / "report.json").read_text()) for name in ("out", "other")]
+    assert reports[0]["carried"] == reports[1]["carried"] and reports[0]["ignored"] == reports[1]["ignored"]
 
 
 def test_a_failure_half_way_leaves_nothing(folder, capsys):
