@@ -72,6 +72,7 @@ def fitting(shape: Shape, pads) -> list[str]:
         "bundles": groups > 1,
         "pointwise": groups == 1 and shape.kernel == 1 and pads == ((0, 0), (0, 0)),
         "windows": groups == 1 and channels <= 4 and shape.dilation == 1,
+        "shifted": groups == 1 and channels > 4,
         "taps": groups == 1 and channels > 4,
     }
     return [name for name in LOWERINGS if fits[name]]
@@ -85,7 +86,7 @@ def measure(shape: Shape, batch: int, dtype: str, runs: int) -> tuple[str, dict[
     x = jax.random.normal(keys[0], (batch, *shape.size, shape.channels), dtype)
     dims = (shape.kernel, shape.kernel, shape.channels // shape.groups, shape.features)
     kernel = jax.random.normal(keys[1], dims, dtype)
-    chosen = choose(x.shape, kernel.shape, pads, dilation, shape.groups, jax.default_backend())
+    chosen = choose(x.shape, kernel.shape, stride, pads, dilation, shape.groups, jax.default_backend())
     programs = {}
     for name in fitting(shape, pads):
 

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from segjax.ops import dense_conv
-from segjax.ops.conv_geometry import Padding, Pads, pads_of, pair, seen_taps
+from segjax.ops.conv_geometry import Padding, Pads, pads_of, pair, seen_share, seen_taps
 from segjax.ops.depthwise import depthwise
 from segjax.typing import Array
 
 BUNDLE = 64  # channels of the dense convolutions that stand for a grouped one
+MOSTLY_SEEN = 0.9  # of the products of a convolution; where more than the rest is with padding, it is left out
 _textbook = contextvars.ContextVar("textbook", default=False)
 
 
@@ -46,7 +47,7 @@ def conv2d(
     else:
         (rows, above), (columns, beside) = map(seen_taps, x.shape[1:3], kernel.shape[:2], pads, stride, dilation)
         kernel, pads = kernel[rows, columns], (above, beside)
-        lowering = choose(x.shape, kernel.shape, pads, dilation, groups, jax.default_backend())
+        lowering = choose(x.shape, kernel.shape, stride, pads, dilation, groups, jax.default_backend())
     out = LOWERINGS[lowering](x, kernel, stride, pads, dilation, groups)
     return out if bias is None else out + bias
 
@@ -61,7 +62,7 @@ def textbook_convolutions() -> Iterator[None]:
         _textbook.reset(token)
 
 
-def choose(x: tuple[int, ...], kernel: tuple[int, ...], pads: Pads, dilation, groups: int, backend: str) -> str:
+def choose(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dilation, groups: int, backend: str) -> str:
     """Name of the lowering for these shapes: the fastest of those that can compute it, output and gradients."""
     channels, features = x[-1], kernel[-1]
     if backend != "cpu":
@@ -75,7 +76,7 @@ def choose(x: tuple[int, ...], kernel: tuple[int, ...], pads: Pads, dilation, gr
     if channels <= 4 and dilation == (1, 1):
         return "windows"
     if min(channels, features) >= 64 and channels * features > 64 * 64:
-        return "taps"
+        return "shifted" if seen_share(x, kernel, stride, pads, dilation) < MOSTLY_SEEN else "taps"
     return "xla"
 
 
@@ -96,7 +97,7 @@ def _bundles(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int)
     width, out = together * inner, []
     for i in range(count):
         view, part = x[..., i * width : (i + 1) * width], parts[:, :, :, i]
-        lowering = choose(view.shape, part.shape, pads, dilation, 1, "cpu")
+        lowering = choose(view.shape, part.shape, stride, pads, dilation, 1, "cpu")
         out.append(LOWERINGS[lowering](view, part, stride, pads, dilation, 1))
     return jnp.concatenate(out, -1)
 
@@ -108,6 +109,7 @@ LOWERINGS: dict[str, Callable[..., Array]] = {
     "bundles": _bundles,
     "pointwise": lambda x, kernel, stride, pads, dilation, groups: dense_conv.pointwise(x, kernel, stride),
     "windows": lambda x, kernel, stride, pads, dilation, groups: dense_conv.windows(x, kernel, stride, pads, dilation),
+    "shifted": lambda x, kernel, stride, pads, dilation, groups: dense_conv.shifted(x, kernel, stride, pads, dilation),
     "taps": lambda x, kernel, stride, pads, dilation, groups: dense_conv.taps(x, kernel, stride, pads, dilation),
 }
 

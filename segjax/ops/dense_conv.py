@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops.conv_geometry import Pads, output_size, pad
+from segjax.ops.conv_geometry import Pads, output_size, pad, tap_inputs, tap_outputs
 from segjax.ops.fence import fenced
 from segjax.ops.varying import like_argument
 from segjax.typing import Array
@@ -83,6 +84,23 @@ def _windows_backward(stride, pads, dilation, saved, dy):
 
 
 windows.defvjp(_windows_forward, _windows_backward)
+
+
+@partial(fenced, static_argnums=(2, 3, 4))
+def shifted(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
+    """For each tap one product of the pixels that are seen through it, added up: no work for what is padding."""
+    ho, wo = output_size(x, kernel.shape[:2], stride, pads, dilation)
+    axes = list(zip(x.shape[1:3], kernel.shape, pads, stride, dilation))
+    (down, right), (above, beside) = ([find(*axis) for axis in axes] for find in (tap_outputs, tap_inputs))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    y = jnp.zeros((x.shape[0], ho, wo, kernel.shape[-1]), wide)
+    for i, j in itertools.product(range(kernel.shape[0]), range(kernel.shape[1])):
+        rows, columns = down[i], right[j]
+        if rows and columns:
+            view = x[:, above[i], beside[j]]
+            product = jnp.einsum("bhwc, cd -> bhwd", view, kernel[i, j], preferred_element_type=wide)
+            y += pad(product, (rows[0], ho - 1 - rows[-1]), (columns[0], wo - 1 - columns[-1]))
+    return y.astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -2,6 +2,7 @@
 
 import re
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from segjax.ops import conv2d
 from segjax.ops.conv import LOWERINGS, choose
-from segjax.ops.conv_geometry import seen_taps
+from segjax.ops.conv_geometry import seen_share, seen_taps
 
 KINDS = {"depthwise": (5, 5, 5), "dense": (6, 7, 1), "wide": (64, 65, 1), "stem": (3, 8, 1), "grouped": (6, 4, 2)}
 KINDS["bundles"] = (144, 48, 6)  # of two groups each
@@ -62,6 +63,39 @@ def test_equals_xla(kind, size, kernel, stride, dilation, padding, seed):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
+@settings(max_examples=8)
+@given(
+    lowering=st.sampled_from(["shifted", "taps"]),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilation=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    padding=st.tuples(*[st.integers(0, 12)] * 4),
+)
+def test_dense_lowerings_equal_xla_where_they_are_not_the_fastest(lowering, size, kernel, stride, dilation, padding):
+    pads = (padding[:2], padding[2:])
+    outputs = [(n + sum(p) - (k - 1) * r - 1) // s + 1 for n, p, k, r, s in zip(size, pads, kernel, dilation, stride)]
+    hypothesis.assume(min(outputs) > 0)
+    rng = np.random.default_rng(0)
+    x, w, cotangent = (
+        jnp.asarray(rng.standard_normal(shape), jnp.float32)
+        for shape in ((2, *size, 3), (*kernel, 3, 4), (2, *outputs, 4))
+    )
+    with jax.disable_jit():
+        ours = results(lambda x, w: LOWERINGS[lowering](x, w, stride, pads, dilation, 1), x, w, cotangent)
+        expected = results(lambda x, w: xla(x, w, stride, pads, dilation, 1), x, w, cotangent)
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_bfloat16_is_summed_in_float32():
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.standard_normal(shape), jnp.bfloat16) for shape in ((1, 4, 4, 64), (3, 3, 64, 64)))
+    ours = LOWERINGS["shifted"](x, w, (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    exact = xla(*(a.astype(jnp.float32) for a in (x, w)), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    assert ours.dtype == jnp.bfloat16 and (ours == exact.astype(jnp.bfloat16)).mean() > 0.98
+
+
 def test_compiled_gradient_of_the_widest_groups_of_resnext():
     """32 groups of 32 channels. Sums over one of 7 axes are a segmentation fault in whole networks on the CPU."""
     rng = np.random.default_rng(0)
@@ -78,6 +112,22 @@ def test_compiled_gradient_of_the_widest_groups_of_resnext():
     ours = grad(x, w, cotangent)
     for a, b in zip(ours, results(group_by_group, x, w, cotangent)):
         np.testing.assert_allclose(a, b, atol=1e-3, rtol=1e-3)
+
+
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilation=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    padding=st.tuples(*[st.integers(0, 12)] * 4),
+)
+def test_seen_share_counts_the_products_with_the_image(size, kernel, stride, dilation, padding):
+    pads = (padding[:2], padding[2:])
+    hypothesis.assume(all(n + sum(p) > (k - 1) * r for n, p, k, r in zip(size, pads, kernel, dilation)))
+    image = np.pad(np.ones(size), pads)
+    windows = np.lib.stride_tricks.sliding_window_view(image, [(k - 1) * r + 1 for k, r in zip(kernel, dilation)])
+    seen = windows[:: stride[0], :: stride[1], :: dilation[0], :: dilation[1]].mean()
+    assert seen_share((1, *size, 1), kernel, stride, pads, dilation) == pytest.approx(seen)
 
 
 @given(
@@ -107,19 +157,21 @@ def test_a_pyramid_on_a_small_map_is_nearly_pointwise():
 @pytest.mark.parametrize(
     "kernel, groups, dilation, expected",
     [
+        ((3, 3, 256, 256), 1, 6, "shifted"),
         ((3, 3, 1, 96), 96, 1, "depthwise"),
         ((3, 3, 4, 128), 32, 1, "bundles"),
         ((1, 1, 64, 256), 1, 1, "pointwise"),
         ((7, 7, 3, 64), 1, 1, "windows"),
         ((3, 3, 3, 64), 1, 2, "xla"),
         ((3, 3, 64, 64), 1, 1, "xla"),
-        ((3, 3, 256, 256), 1, 6, "taps"),
+        ((3, 3, 256, 256), 1, 1, "taps"),
     ],
 )
 def test_the_lowering_is_chosen_by_shape_on_cpu_and_is_that_of_xla_elsewhere(kernel, groups, dilation, expected):
-    x, pads = (2, 16, 16, kernel[2] * groups), ((0, 0), (0, 0))
-    assert choose(x, kernel, pads, (dilation, dilation), groups, "cpu") == expected
-    assert choose(x, kernel, pads, (dilation, dilation), groups, "gpu") == "xla"
+    pad = (dilation - 1, dilation - 1)
+    shapes = (2, 16, 16, kernel[2] * groups), kernel, (1, 1), (pad, pad), (dilation, dilation), groups
+    assert choose(*shapes, "cpu") == expected
+    assert choose(*shapes, "gpu") == "xla"
     assert expected in LOWERINGS
 
 
