@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -22,6 +23,7 @@ from segjax.typing import Array
 
 BUNDLE = 64  # channels of the dense convolutions that stand for a grouped one
 MOSTLY_SEEN = 0.9  # of the products of a convolution; where more than the rest is with padding, it is left out
+WORTH_COMPILING = 2**28  # multiply-adds, some milliseconds: a product for each tap takes longer to compile
 _textbook = contextvars.ContextVar("textbook", default=False)
 
 
@@ -76,7 +78,9 @@ def choose(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dila
     if channels <= 4 and dilation == (1, 1):
         return "windows"
     if min(channels, features) >= 64 and channels * features > 64 * 64:
-        return "shifted" if seen_share(x, kernel, stride, pads, dilation) < MOSTLY_SEEN else "taps"
+        work = math.prod(x) * math.prod(kernel[:2]) * features // math.prod(stride)
+        saves = work >= WORTH_COMPILING and seen_share(x, kernel, stride, pads, dilation) < MOSTLY_SEEN
+        return "shifted" if saves else "taps"
     return "xla"
 
 
