@@ -60,8 +60,8 @@ def multiply_adds(model: str, size: tuple[int, int], classes: int, options: dict
     import jax.numpy as jnp
 
     from segjax import models
-    from segjax.inference.model_costs import abstract_variables, forward, model_costs
-    from segjax.inference.summary import module_costs
+    from segjax.costs.modules import module_costs
+    from segjax.costs.networks import abstract_variables, forward, model_costs
 
     inference = model_costs(model, size, num_classes=classes, **options)
     module, images = models.create(model, classes, **options), jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)

@@ -29,10 +29,10 @@ from rich.console import Console
 from rich.table import Table
 
 from segjax import data
-from segjax.inference import submission
-from segjax.inference.archives import open_files
-from segjax.inference.servers import SERVERS
+from segjax.media.archives import open_files
 from segjax.metrics import official_scores
+from segjax.submission import package as submission
+from segjax.submission.servers import SERVERS
 
 IDS = np.array([label.id for label in data.class_table("cityscapes").classes], np.uint8)
 

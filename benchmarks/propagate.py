@@ -31,10 +31,10 @@ from segjax.data import open_source  # noqa: E402
 from segjax.data.chains import find_chains  # noqa: E402
 from segjax.data.threads import ordered_map  # noqa: E402
 from segjax.data.video import FrameIndex  # noqa: E402
-from segjax.inference.propagate_chains import INPUT_CHOICES, FlowStore, Propagator  # noqa: E402
-from segjax.inference.writers import write_png  # noqa: E402
+from segjax.media.writers import write_png  # noqa: E402
 from segjax.ops import bilinear_warp  # noqa: E402
-from segjax.stages.motion import flow_of, open_flow, open_video_network  # noqa: E402
+from segjax.propagation.motion import flow_of, open_flow, open_video_network  # noqa: E402
+from segjax.propagation.propagator import INPUT_CHOICES, FlowStore, Propagator  # noqa: E402
 
 
 class Part:

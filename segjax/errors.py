@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -24,6 +25,13 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Choose one of: {', '.join(options)}."
+
+
+def choose(table: Mapping[str, Any], name: str, *, where: str) -> Any:
+    """Returns table[name]. Raises UserError with the nearest name; where: the config key that holds the name."""
+    if name not in table:
+        raise UserError(f"config key {where}={name!r} is not known.{did_you_mean(name, table)}")
+    return table[name]
 
 
 SMALLER = "take a smaller batch or smaller crops or windows, set remat=True, or raise accumulate_steps"

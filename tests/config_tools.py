@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from segjax.stages.choices import give_way
+from segjax.stages.config.choices import give_way
 from segjax.stages.recipe import check_recipe
 
 ROOT = Path(__file__).resolve().parent.parent

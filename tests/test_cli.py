@@ -10,7 +10,7 @@ import pytest
 from segjax import cli
 from segjax.commands import values
 from segjax.errors import UserError
-from segjax.inference.writers import write_png
+from segjax.media.writers import write_png
 
 
 def shell(*words, cwd):

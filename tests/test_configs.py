@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from configs import common
 from segjax.data.classes import CLASSES
+from segjax.files import as_text
 from segjax.stages.recipe import check_recipe
-from segjax.stages.settings import as_text
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"

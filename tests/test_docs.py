@@ -12,10 +12,10 @@ import pytest
 from absl import flags
 
 from segjax import cli, data, losses
+from segjax.data.crop_schedule import crop_schedule
 from segjax.stages import evaluate, propagate, train, train_video
+from segjax.stages.config.durations import UNITS
 from segjax.training import optimizer, schedules
-from segjax.training.crop_schedule import crop_schedule
-from segjax.training.durations import UNITS
 from tests.config_tools import read_config
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,15 +16,15 @@ from segjax.typing import Array, Batch
 
 def augment_batch(
     batch: Batch,
-    *,
     seed: int,
     crop: tuple[int, int],
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    ignore_label: int = 255,
+    *,
     flip: bool = True,
     color_jitter: Mapping[str, float] | None = None,
     blur: Mapping[str, Any] | None = None,
-    ignore_label: int = 255,
     antialias: bool = True,
     method: str = "bilinear",
 ) -> tuple[Array, Array]:

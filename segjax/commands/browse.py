@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--output={arguments.output} must be the name of a PNG file, for example browse.png")
     start_jax()
     from segjax.stages.browse import browse, dataset_recipe
-    from segjax.stages.recipe_file import load_recipe
+    from segjax.stages.config.recipe_file import load_recipe
 
     if arguments.config:
         config = load_recipe(arguments.config, dict(arguments.set))

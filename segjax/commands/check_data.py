@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
         mask_suffix=arguments.mask_suffix,
     )
     if report.samples and report.label_map is not None:
-        from segjax.inference.report import label_sheet
-        from segjax.inference.writers import write_png
+        from segjax.evaluation.report import label_sheet
+        from segjax.media.writers import write_png
 
         picture = label_sheet(report.samples, report.label_map.class_names, report.label_map.palette)
         report.files.append(write_png(f"{arguments.output}/overlay.png", picture))

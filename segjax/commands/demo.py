@@ -35,7 +35,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes the video, frame by frame."""
-    from segjax.inference.clips import open_clips  # numpy and OpenCV only: wrong paths are found before jax is loaded
+    from segjax.media.clips import open_clips  # numpy and OpenCV only: wrong paths are found before jax is loaded
 
     if bool(arguments.input) == bool(arguments.dataset):
         raise UserError("segjax demo shows --input=VIDEO|FOLDER or --dataset=NAME --split=NAME; give one of these")

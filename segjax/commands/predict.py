@@ -30,7 +30,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Predicts images, folders and videos with a trained network; see `segjax.inference.predict_files`."""
-    from segjax.inference.clips import open_clips  # numpy and OpenCV only: wrong paths are found before jax is loaded
+    from segjax.media.clips import open_clips  # numpy and OpenCV only: wrong paths are found before jax is loaded
 
     options = views(arguments)
     clips = open_clips(arguments.input, exclude=arguments.output)

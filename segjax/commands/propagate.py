@@ -47,11 +47,11 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Carries labels of single frames through a video; see `segjax.stages.propagate_video`."""
+    """Carries labels of single frames through a video; see `segjax.propagation.own_video`."""
     start_jax()
-    from segjax.inference.progress import progress_bar
-    from segjax.inference.propagation_report import describe
-    from segjax.stages.propagate_video import propagate_video
+    from segjax.media.progress import progress_bar
+    from segjax.propagation.own_video import propagate_video
+    from segjax.propagation.report import describe
 
     names = (
         "label_map", "every", "segmenter", "checkpoint", "mode", "flow", "flow_weights", "batch", "max_cycle_error",

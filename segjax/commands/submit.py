@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--protocol, --scales, --flip and --window are for --checkpoint; --input is predicted already")
     start_jax()
     from segjax.inference import find_protocol
-    from segjax.inference.servers import find_server
-    from segjax.stages import submit
+    from segjax.submission import submit
+    from segjax.submission.servers import find_server
 
     output = str(Path(arguments.output).expanduser()) if arguments.output else ""
     server = find_server(arguments.dataset, competition=arguments.competition)

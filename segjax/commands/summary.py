@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         _summary_of_all(arguments)
         return
 
-    from segjax.inference.model_costs import print_summary
+    from segjax.costs.networks import print_summary
 
     print_summary(
         arguments.model,
@@ -59,7 +59,7 @@ def _summary_of_all(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from segjax import models
-    from segjax.inference.model_costs import model_page
+    from segjax.costs.networks import model_page
 
     page = model_page(models.names(), arguments.size, num_classes=arguments.num_classes)
     if arguments.output:

@@ -1,6 +1,6 @@
 """Host side, numpy only: class tables, label maps, sources, epoch plans, batches."""
 
-from segjax.data.build import build_dataset, dataset_names, dataset_options, open_source
+from segjax.data.builds import build_dataset, dataset_names, dataset_options, open_source
 from segjax.data.cache import CachedSource
 from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_table
 from segjax.data.geometry import window_size

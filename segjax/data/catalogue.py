@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from segjax.data.build import PACKAGE, data_root, dataset_names
+from segjax.data.builds import PACKAGE, data_root, dataset_names
 from segjax.data.classes import CLASSES, class_table
 from segjax.data.prepare import begun
 

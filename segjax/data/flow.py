@@ -41,7 +41,7 @@ def dis(a: Sequence[Record], b: Sequence[Record], *, preset: str = "medium") -> 
     return np.stack([one(pairs[0])] if len(pairs) == 1 else list(ordered_map(one, pairs)))
 
 
-def exact(a: Sequence[Record], b: Sequence[Record], *, index: FrameIndex | None = None) -> np.ndarray:
+def exact(a: Sequence[Record], b: Sequence[Record], index: FrameIndex | None = None) -> np.ndarray:
     """The flow that the data set knows, in either direction; UserError where it knows none.
 
     Backward in time it is stored; forward it is that of the later frame turned round where a pixel is seen in both,

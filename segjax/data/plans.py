@@ -156,7 +156,7 @@ def _draw(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *rounds])[:count]
 
 
-def uniform(source: Source, *, seed: int = 0, records: np.ndarray | None = None) -> UniformPlan:
+def uniform(source: Source, seed: int = 0, records: np.ndarray | None = None) -> UniformPlan:
     """Every record once per epoch; records: their numbers, by default all of the source."""
     return UniformPlan(len(source) if records is None else records, seed=seed)
 
@@ -173,14 +173,14 @@ def find_places(kind: str, source: Source, *, cache: str | None = None, tile: in
 
 def class_uniform(
     source: Source,
-    *,
     seed: int = 0,
+    records: np.ndarray | None = None,
+    extra: Sequence[Centroids] = (),
+    cache: str | None = None,
+    *,
     share: float = 0.5,
     tile: int = 1024,
     min_area: int = 1,
-    extra: Sequence[Centroids] = (),
-    records: np.ndarray | None = None,
-    cache: str | None = None,
 ) -> ClassPlan:
     """VPLR's class uniform sampling (section 3.3): half of the epoch around places of classes in tiles.
 
@@ -194,13 +194,13 @@ def class_uniform(
 
 def centroid(
     source: Source,
-    *,
     seed: int = 0,
+    records: np.ndarray | None = None,
+    extra: Sequence[Centroids] = (),
+    cache: str | None = None,
+    *,
     share: float = 1.0,
     min_area: int = 1,
-    extra: Sequence[Centroids] = (),
-    records: np.ndarray | None = None,
-    cache: str | None = None,
 ) -> ClassPlan:
     """CSST's centroid sampling (section 3.2): the epoch around connected components, N / K of every class.
 

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from segjax.data.shard_files import make_serializer, shard_name, write_file, write_info, write_records
+from segjax.data.shard_files import make_serializer, shard_name, write_info, write_records
 from segjax.errors import UserError
+from segjax.files import write_file
 
 SHARD_BYTES = 256 * 2**20  # a file holds at least as much, the last one less
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.build import creating
 from segjax.data.label_map import LabelMap
-from segjax.data.shard_files import link, make_serializer, shard_name, write_file, write_info, write_records
+from segjax.data.shard_files import make_serializer, shard_name, write_info, write_records
 from segjax.data.tfds_source import quiet_tfds, write_index
 from segjax.errors import UserError
+from segjax.files import creating, link, write_file
 
 Examples = Mapping[str, Sequence[Mapping[str, Any]]]  # split -> records: encoded bytes, numbers and texts
 

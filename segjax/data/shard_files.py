@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from segjax.files import sync
 
 
 def make_serializer(features: Any) -> Callable[[Mapping[str, Any]], bytes]:
@@ -40,28 +41,6 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
     sync(part)
     os.replace(part, path)
     return size
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Writes a small file, which appears by one rename."""
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    part.write_bytes(data)
-    sync(part)
-    os.replace(part, path)
-
-
-def sync(path: Path) -> None:
-    """Waits until a file is on the disk."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def link(source: Path, target: Path) -> None:
-    """The same file under another name."""
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
 
 
 def shard_name(dataset: str, split: str, number: int, count: int) -> str:

@@ -1,27 +1,29 @@
-"""A video of what a network sees: each frame tinted by its predicted classes, beside the truth where there is one."""
+"""A video of what a network sees, each frame tinted by its predicted classes, beside the truth: `segjax demo`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from segjax import visualize
-from segjax.data import Record, Source
+from segjax.data import Record, Source, open_source
 from segjax.data.label_map import LabelMap
 from segjax.data.sources import read_label
-from segjax.errors import UserError
-from segjax.inference.clips import Clip, Images
-from segjax.inference.frame_batches import FilledBatches, ahead, in_order, predictions
-from segjax.inference.labelled_video import by_number, list_masks
-from segjax.inference.writers import VideoWriter
+from segjax.errors import UserError, did_you_mean
+from segjax.inference.network import images_at_once, open_network
+from segjax.media.clips import Clip, Images
+from segjax.media.frame_batches import FilledBatches, ahead, in_order, predictions
+from segjax.media.masks import find_truths
+from segjax.media.progress import progress_bar
+from segjax.media.writers import VideoWriter
 from segjax.typing import Array
 
 
@@ -150,43 +152,114 @@ def clip_frames(
         yield DemoFrame(frame.name, frame.image, truth)
 
 
-def find_truths(
-    clip: Clip, labels: str | os.PathLike, *, image_suffix: str = "", mask_suffix: str = ""
-) -> dict[object, Path]:
-    """Masks of a clip's frames: by name for images, by number (from 0) for a video.
-
-    image_suffix, mask_suffix: what file names add to the common part. Masks in other folders are found by the last part
-    of their name. Raises UserError when no mask belongs to a frame.
-    """
-    from segjax.data.folders import list_images, some
-
-    if not isinstance(clip, Images):
-        masks = by_number(list_masks(Path(labels).expanduser()))
-        numbers = {number: path for number, path in masks.items() if number < (len(clip) or math.inf)}
-        if not numbers:
-            raise UserError(f"no mask in {labels} is of one of the {len(clip)} frames of {clip.path}, counted from 0")
-        return dict(numbers)
-    masks = list_images(labels, suffix=mask_suffix)
-    by_stem: dict[str, list[Path]] = {}
-    for key, path in masks.items():
-        by_stem.setdefault(key.rpartition("/")[2], []).append(path)
-    found: dict[object, Path] = {}
-    for name, _ in clip.files:
-        key = name.removesuffix(image_suffix)
-        same = by_stem.get(key.rpartition("/")[2], [])
-        if key in masks or len(same) == 1:
-            found[name] = masks.get(key) or same[0]
-    if not found:
-        names = some([name for name, _ in clip.files])
-        raise UserError(
-            f"no mask in {labels} is called like an image ({names}); give --image-suffix and --mask-suffix, what the "
-            "names add to their common part"
-        )
-    return found
-
-
 def source_frames(source: Source, rows: Sequence[int]) -> Iterator[DemoFrame]:
     """Some records of a data set, with their labels."""
     for row in rows:
         record: Record = source[int(row)]
         yield DemoFrame(record.name, record.image, record.label)
+
+
+def demo_of_clip(
+    checkpoint: str,
+    clip: Clip,
+    output: str | Path,
+    *,
+    labels: str = "",
+    label_map: str = "",
+    image_suffix: str = "",
+    mask_suffix: str = "",
+    fps: float | None = None,
+    **options: Any,
+) -> tuple[DemoReport, list[str]]:
+    """(what was written, what could not be read) for a video or a folder of images.
+
+    labels: folder of masks, "" = none. label_map: of the masks, by default that of the network's training set.
+    fps: by default the video's own, 25 for images. options: see `_write`.
+    """
+    truths = find_truths(clip, labels, image_suffix=image_suffix, mask_suffix=mask_suffix) if labels else {}
+    problems: list[str] = []
+    network = open_network(checkpoint)
+    classes = network.label_map
+    reads = _same_classes(LabelMap.open(label_map), classes) if label_map else classes.with_ids()
+    frames = clip_frames(clip, truths, reads, on_error=lambda error: problems.append(str(error)))
+    fps = fps or (clip.fps if clip.is_video else 25.0)
+    return _write(network, frames, output, count=len(clip), truth=bool(labels), fps=fps, **options), problems
+
+
+def demo_of_split(
+    checkpoint: str,
+    dataset: str,
+    output: str | Path,
+    *,
+    split: str,
+    sequence: str = "",
+    builder_options: Mapping[str, Any] | None = None,
+    data_dir: str = "",
+    fps: float | None = None,
+    **options: Any,
+) -> DemoReport:
+    """The frames of a split of a data set, labelled or not, by sequence and number; sequence: one of them only."""
+    source = open_source(
+        dataset, split, data_dir=data_dir or None, builder_options=builder_options, labelled_only=False
+    )
+    index = source.index
+    rows = np.lexsort((index.frames, index.sequences))
+    if sequence:
+        known = sorted(set(map(str, index.sequences)))
+        rows = rows[np.array([_within(str(index.sequences[row]), sequence) for row in rows])]
+        if not len(rows):
+            raise UserError(f"split {split} of {dataset} has no sequence {sequence!r}.{did_you_mean(sequence, known)}")
+    network = open_network(checkpoint)
+    labelled = bool(index.labelled[rows].any())
+    if labelled:
+        _same_classes(source.label_map, network.label_map)
+    return _write(
+        network, source_frames(source, rows), output, count=len(rows), truth=labelled, fps=fps or 25.0, **options
+    )
+
+
+def _within(name: str, sequence: str) -> bool:
+    """Whether a sequence is the one asked for, or a part of it: stuttgart_00 has the part stuttgart_00_000000."""
+    return name == sequence or name.startswith(f"{sequence}_")
+
+
+def _same_classes(label_map: LabelMap, classes: LabelMap) -> LabelMap:
+    if label_map.class_names != classes.class_names:
+        raise UserError(
+            f"the labels have the {label_map.num_classes} classes {', '.join(label_map.class_names[:4])}, ... and the "
+            f"network the {classes.num_classes} classes {', '.join(classes.class_names[:4])}, ...; give a label map of "
+            "the network's classes"
+        )
+    return label_map
+
+
+def _write(
+    network,
+    frames,
+    output,
+    *,
+    count: int,
+    truth: bool,
+    fps: float,
+    batch: int | None,
+    alpha: float,
+    width: int,
+    **views,
+) -> DemoReport:
+    """batch: images at once, None = 1 on CPU and 4 on accelerators. truth, fps, alpha, width: see `write_demo`. views:
+    scales, flip, window and overlap of `segjax.inference.predictor`."""
+    classes = network.label_map
+    with progress_bar("demo", count, unit="frames") as progress:
+        return write_demo(
+            network.predictor(**views),
+            frames,
+            output,
+            fps=fps,
+            palette=classes.palette,
+            class_names=classes.class_names,
+            truth=truth,
+            batch=images_at_once(batch),
+            alpha=alpha,
+            width=width,
+            progress=progress,
+        )

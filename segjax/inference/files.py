@@ -9,14 +9,17 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segjax import visualize
 from segjax.errors import UserError, did_you_mean
-from segjax.inference.clips import Clip, Frame
-from segjax.inference.frame_batches import FilledBatches, ahead, predictions, same_size
-from segjax.inference.writers import PngWriter, VideoWriter, write_png
+from segjax.inference.network import images_at_once, open_network
+from segjax.media.clips import Clip, Frame
+from segjax.media.frame_batches import FilledBatches, ahead, predictions, same_size
+from segjax.media.progress import progress_bar
+from segjax.media.writers import PngWriter, VideoWriter, write_png
 from segjax.typing import Array
 
 KINDS = ("overlay", "ids", "color")
@@ -114,6 +117,38 @@ def predict_files(
         write_png(output / "legend.png", picture)
     seconds = time.perf_counter() - begin
     return FilesReport(sum(sizes.values()), seconds, dict(sizes), tuple(problems), tuple(outputs))
+
+
+def predict_clips(
+    checkpoint: str,
+    clips: Sequence[Clip],
+    output: str | os.PathLike,
+    *,
+    batch: int | None = None,
+    write: Sequence[str] = ("overlay", "ids"),
+    alpha: float = 0.5,
+    **views: Any,
+) -> FilesReport:
+    """Opens the network of a run and writes what it predicts; see `predict_files`.
+
+    batch: images at once, by default 1 on CPU and 4 on accelerators. views: scales, flip, window and overlap of
+    `views.predict`. Raises UserError for a checkpoint or files that cannot be used.
+    """
+    network = open_network(checkpoint)
+    classes = network.label_map
+    with progress_bar("predict", sum(len(clip) for clip in clips)) as progress:
+        return predict_files(
+            network.predictor(**views),
+            clips,
+            output,
+            palette=classes.palette,
+            class_names=classes.class_names,
+            decode=classes.with_ids().decode,
+            write=write,
+            batch=images_at_once(batch),
+            alpha=alpha,
+            progress=progress,
+        )
 
 
 def _picture(kind, image, labels, palette, decode, alpha) -> np.ndarray:

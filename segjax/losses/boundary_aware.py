@@ -31,8 +31,8 @@ OUTSIDE = -1  # label of pixels beyond the image, which are of no class
 def boundary_aware_cross_entropy(
     logits: Array,
     labels: Array,
-    *,
     ignore_label: int = 255,
+    *,
     distances: Sequence[float] = (16, 64, 128),
     weights: Sequence[float] = (8, 4, 2, 1),
     gamma: float = 0.5,

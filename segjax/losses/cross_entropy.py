@@ -19,8 +19,8 @@ WEIGHT_MODES = ("weighted_mean", "pixel_mean", "image_mean")
 def cross_entropy(
     logits: Array,
     labels: Array,
-    *,
     ignore_label: int = 255,
+    *,
     class_weights: Sequence[float] | Array | None = None,
     upper_bound: float = 0.0,
     weight_mode: str = "weighted_mean",

@@ -17,8 +17,8 @@ from segjax.typing import Array, Sum
 def ohem_cross_entropy(
     logits: Array,
     labels: Array,
-    *,
     ignore_label: int = 255,
+    *,
     threshold: float = 0.7,
     min_kept: float = 1 / 16,
     images_per_device: int = 0,

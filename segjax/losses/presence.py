@@ -10,7 +10,7 @@ from segjax.ops.windows import is_class
 from segjax.typing import Array, Sum
 
 
-def presence_cross_entropy(logits: Array, labels: Array, *, ignore_label: int = 255) -> Sum:
+def presence_cross_entropy(logits: Array, labels: Array, ignore_label: int = 255) -> Sum:
     """Binary cross entropy of sigmoid(logits) and "the class has a pixel in the image", over images and classes.
 
     logits: (..., k) float, one number per image and class.

@@ -23,8 +23,9 @@ MODES = ("paper", "per_image", "reference")
 def relaxed_cross_entropy(
     logits: Array,
     labels: Array,
-    *,
     ignore_label: int = 255,
+    epoch: int | Array = 0,
+    *,
     window: int = 3,
     strict_classes: Sequence[int] = (),
     class_weights: Sequence[float] | Array | None = None,
@@ -33,7 +34,6 @@ def relaxed_cross_entropy(
     images_per_device: int = 0,
     off_epoch: int | None = None,
     boundary_weight: float = 2.0,
-    epoch: int | Array = 0,
 ) -> Sum:
     """-log of the softmax mass of the classes N in the window around each pixel, times the mean weight of N.
 

@@ -11,7 +11,7 @@ from segjax.ops.windows import is_class
 from segjax.typing import Array, Sum
 
 
-def soft_target_cross_entropy(logits: Array, labels: Array, *, ignore_label: int = 255, cell: int = 0) -> Sum:
+def soft_target_cross_entropy(logits: Array, labels: Array, ignore_label: int = 255, *, cell: int = 0) -> Sum:
     """-sum over classes of share * log softmax(logits), summed over the cells that are at least half labelled.
 
     logits: (..., h', w', k) float at the resolution the network gives them; do not resize them.

@@ -1,12 +1,14 @@
-"""Networks by name. A network is a linen module: apply(variables, images (b, h, w, 3), train=False) -> SegOutput."""
+"""Networks by name, in families that are called alike. A network is a linen module, and knows no loss and no data."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from segjax.errors import UserError, did_you_mean
 from segjax.models.bisenet import bisenet_r18, bisenet_r18_coincheung
@@ -38,6 +40,7 @@ from segjax.models.sdcnet import SDCNet2D
 from segjax.models.swiftnet import swiftnet_efficientnet_lite0, swiftnet_r18, swiftnet_r18_pyramid
 from segjax.models.trunks import trunk_pattern as trunk_pattern
 
+# (variables, images (b, h, w, 3), train=False) -> SegOutput
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "bisenet_r18": bisenet_r18,
     "bisenet_r18_coincheung": bisenet_r18_coincheung,
@@ -73,39 +76,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def names() -> list[str]:
-    """Names that `create` accepts, sorted."""
-    return sorted(MODELS)
-
-
-def options(name: str) -> dict[str, object]:
-    """Options of the network `name` with their defaults."""
-    if name not in MODELS:
-        raise UserError(f"model {name!r} does not exist.{did_you_mean(name, MODELS)}")
-    parameters = inspect.signature(MODELS[name]).parameters
-    return {k: p.default for k, p in parameters.items() if k not in ("num_classes", "parent", "name")}
-
-
-def create(name: str, num_classes: int, **options_: object) -> nn.Module:
-    """The network `name` with `num_classes` outputs; `options(name)` lists what else it takes.
-
-    Common options: dtype ("float32" | "bfloat16", of the computation; parameters, statistics and logits stay float32),
-    bn_momentum (weight of the new batch), bn_eps, remat (recompute activations in the backward pass).
-    Raises UserError for an unknown name or option, or an impossible value.
-    """
-    known = options(name)
-    for key in options_:
-        if key not in known:
-            raise UserError(f"model {name!r} has no option {key!r}.{did_you_mean(key, known)}")
-    check_options(MODELS[name], name, {"num_classes": num_classes, **options_})
-    return MODELS[name](num_classes=num_classes, **_hashable(options_))
-
-
-def _hashable(options_: dict[str, object]) -> dict[str, object]:
-    """Lists, which is what JSON makes of tuples, as tuples: a linen module must be hashable."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in options_.items()}
-
-
 # (variables, images (b, t, h, w, 3), flows (b, t - 1, h, w, 2)) -> VideoOutput, see SDCNet2D
 VIDEO_MODELS: dict[str, Callable[..., nn.Module]] = {
     "sdcnet2d": functools.partial(SDCNet2D, frames=2),
@@ -116,26 +86,106 @@ VIDEO_MODELS: dict[str, Callable[..., nn.Module]] = {
 FLOW_MODELS: dict[str, Callable[..., nn.Module]] = {"flownet2_s": FlowNet2S}
 
 
-def create_video(name: str, **options_: object) -> nn.Module:
-    """The video network `name`: "sdcnet2d" predicts the next frame, "sdcnet2d_recon" reconstructs the last one given.
+class Family(NamedTuple):
+    """Networks that are called alike.
 
-    Options: width, levels, flow_mean, flow_std, init_as, dtype, remat, see `SDCNet2D`. UserError for an unknown name
-    or option.
+    title: what an error calls one of them. networks: name -> constructor.
+    inputs: module -> small arguments of its call, zeros, to initialise it or to ask for shapes.
     """
-    return _create(VIDEO_MODELS, "video network", name, options_, fixed=("frames",))
+
+    title: str
+    networks: Mapping[str, Callable[..., nn.Module]]
+    inputs: Callable[[nn.Module], tuple[Any, ...]]
+
+
+def _one_image(module: nn.Module) -> tuple[Any, ...]:
+    return (jnp.zeros((1, 64, 64, 3)),)
+
+
+def _frames_and_flows(module: nn.Module) -> tuple[Any, ...]:
+    return jnp.zeros((1, module.frames, 64, 64, 3)), jnp.zeros((1, module.frames - 1, 64, 64, 2))
+
+
+def _two_images(module: nn.Module) -> tuple[Any, ...]:
+    return jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64, 3))
+
+
+FAMILIES: dict[str, Family] = {
+    "image": Family("model", MODELS, _one_image),
+    "video": Family("video network", VIDEO_MODELS, _frames_and_flows),
+    "flow": Family("flow network", FLOW_MODELS, _two_images),
+}
+_FROM_CODE = ("num_classes", "parent", "name")  # parameters that no recipe gives
+
+
+def family_of(name: str) -> str:
+    """Returns the key in FAMILIES of a network's name. Raises UserError for an unknown one."""
+    for kind, family in FAMILIES.items():
+        if name in family.networks:
+            return kind
+    raise UserError(f"model {name!r} does not exist.{did_you_mean(name, MODELS)}")
+
+
+def names() -> list[str]:
+    """Returns the names that `create` accepts, sorted."""
+    return sorted(MODELS)
+
+
+def options(name: str, *, kind: str = "image") -> dict[str, object]:
+    """Returns the options of the network `name` with their defaults. Raises UserError for an unknown name."""
+    family = FAMILIES[kind]
+    if name not in family.networks:
+        raise UserError(f"{family.title} {name!r} does not exist.{did_you_mean(name, family.networks)}")
+    constructor = family.networks[name]
+    fixed = (*_FROM_CODE, *getattr(constructor, "keywords", ()))
+    return {k: p.default for k, p in inspect.signature(constructor).parameters.items() if k not in fixed}
+
+
+def create(name: str, num_classes: int, **options_: object) -> nn.Module:
+    """Builds the network `name` with `num_classes` outputs; `options(name)` lists what else it takes.
+
+    Common options: dtype ("float32" | "bfloat16", of the computation; parameters, statistics and logits stay float32),
+    bn_momentum (weight of the new batch), bn_eps, remat (recompute activations in the backward pass).
+    Raises UserError for an unknown name or option, or an impossible value.
+    """
+    return _create("image", name, options_, num_classes=num_classes)
+
+
+def create_video(name: str, **options_: object) -> nn.Module:
+    """Builds the video network `name`: "sdcnet2d" predicts a frame, "sdcnet2d_recon" reconstructs the last one given.
+
+    Options: width, levels, flow_mean, flow_std, init_as, dtype, remat, see `SDCNet2D`. Raises UserError for an unknown
+    name or option.
+    """
+    return _create("video", name, options_)
 
 
 def create_flow(name: str, **options_: object) -> nn.Module:
-    """The optical flow network `name`; options: dtype. UserError for an unknown name or option."""
-    return _create(FLOW_MODELS, "flow network", name, options_)
+    """Builds the optical flow network `name`; options: dtype. Raises UserError for an unknown name or option."""
+    return _create("flow", name, options_)
 
 
-def _create(table, kind: str, name: str, options_: dict[str, object], fixed: tuple[str, ...] = ()) -> nn.Module:
-    if name not in table:
-        raise UserError(f"{kind} {name!r} does not exist.{did_you_mean(name, table)}")
-    known = set(inspect.signature(table[name]).parameters) - {"parent", "name", *fixed}
+def from_spec(spec: Mapping[str, Any]) -> nn.Module:
+    """Builds the network that a checkpoint describes: {"name", "num_classes" (of image networks), "options"}."""
+    kind = family_of(spec["name"])
+    given = {"num_classes": spec["num_classes"]} if kind == "image" else {}
+    return _create(kind, spec["name"], spec["options"], **given)
+
+
+def example_inputs(spec: Mapping[str, Any], module: nn.Module) -> tuple[Any, ...]:
+    """Returns small arguments of a network's call, zeros; module: what `from_spec` built."""
+    return FAMILIES[family_of(spec["name"])].inputs(module)
+
+
+def _create(kind: str, name: str, options_: Mapping[str, object], **given: object) -> nn.Module:
+    known, family = options(name, kind=kind), FAMILIES[kind]
     for key in options_:
         if key not in known:
-            raise UserError(f"{kind} {name!r} has no option {key!r}.{did_you_mean(key, known)}")
-    check_options(table[name], name, options_)
-    return table[name](**_hashable(options_))
+            raise UserError(f"{family.title} {name!r} has no option {key!r}.{did_you_mean(key, known)}")
+    check_options(family.networks[name], name, {**given, **options_})
+    return family.networks[name](**given, **_hashable(options_))
+
+
+def _hashable(options_: Mapping[str, object]) -> dict[str, object]:
+    """Lists, which is what JSON makes of tuples, as tuples: a linen module must be hashable."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options_.items()}

@@ -18,13 +18,13 @@ import numpy as np
 from segjax import augment, data, parallel
 from segjax.data.pipeline import draw_crop
 from segjax.data.random import CROP, generator
-from segjax.errors import UserError, did_you_mean
-from segjax.inference.browse_sheet import Browsed, browse_sheet
-from segjax.inference.writers import write_png
+from segjax.errors import UserError, choose, did_you_mean
+from segjax.files import plain
+from segjax.media.writers import write_png
 from segjax.stages import build, train
 from segjax.stages.recipe import Context
-from segjax.stages.settings import choose, plain
-from segjax.stages.timetable import Timetable
+from segjax.stages.run_plan import Timetable
+from segjax.visualize.browse_sheet import Browsed, browse_sheet
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 
 from segjax import augment, losses, models, weights
 from segjax.data import LabelMap, Source, open_source
-from segjax.errors import UserError
-from segjax.stages.settings import check_keys, choose, options_of, plain
-from segjax.training.checkpoints import has_checkpoint, load_for_inference
+from segjax.errors import UserError, choose
+from segjax.files import plain
+from segjax.stages.config.keys import check_keys, options_of
 from segjax.training.step import LossTerm
 from segjax.typing import Variables
+from segjax.weights.runs import has_checkpoint, load_for_inference
 
 log = logging.getLogger("segjax")
 

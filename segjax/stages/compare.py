@@ -11,8 +11,9 @@ from typing import Any
 import jax
 
 from segjax.errors import UserError
-from segjax.inference.comparison import Cell, markdown, write_comparison
-from segjax.stages.settings import check_keys, plain
+from segjax.evaluation.comparison import Cell, markdown, write_comparison
+from segjax.files import plain
+from segjax.stages.config.keys import check_keys
 
 log = logging.getLogger("segjax")
 

@@ -10,9 +10,11 @@ import jax
 
 from segjax import data, inference, metrics, parallel
 from segjax.errors import UserError
-from segjax.stages import build, scoring
-from segjax.stages.settings import check_keys, check_numbers, plain
-from segjax.training.checkpoints import load_for_inference
+from segjax.evaluation import scorer as scoring
+from segjax.files import plain
+from segjax.stages import build
+from segjax.stages.config.keys import check_keys, check_numbers
+from segjax.weights.runs import load_for_inference
 
 log = logging.getLogger("segjax")
 

@@ -16,23 +16,24 @@ from jax.experimental import multihost_utils
 
 from segjax import data
 from segjax.data.chains import Chain, FrameTable, find_chains
+from segjax.data.derived import MODES, PROVENANCE, provenance_file, with_ignored
 from segjax.data.image_files import encode_png
 from segjax.data.label_map import LabelMap
-from segjax.data.propagated import MODES, PROVENANCE, provenance_file, with_ignored
 from segjax.data.record_shards import RecordShards
 from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL
 from segjax.data.sources import Record
 from segjax.data.threads import ordered_map
 from segjax.data.video import FrameIndex
-from segjax.errors import UserError
-from segjax.inference.propagate_chains import INPUT_CHOICES, Propagated, Propagator
-from segjax.inference.propagation import METHODS, RGB_WARPS
-from segjax.inference.propagation_report import describe, merge, propagation_sheet, summarise, warp_seconds
-from segjax.inference.writers import write_png
+from segjax.errors import UserError, choose
+from segjax.files import config_hash, plain
+from segjax.media.writers import write_png
+from segjax.propagation.carry import METHODS, RGB_WARPS
+from segjax.propagation.motion import flow_of, open_flow, open_video_network
+from segjax.propagation.propagator import INPUT_CHOICES, Propagated, Propagator
+from segjax.propagation.report import describe, merge, propagation_sheet, summarise, warp_seconds
 from segjax.stages import build
-from segjax.stages.motion import flow_of, open_flow, open_video_network
-from segjax.stages.settings import check_keys, check_numbers, choose, config_hash, plain
-from segjax.training.checkpoints import fingerprint
+from segjax.stages.config.keys import check_keys, check_numbers
+from segjax.weights.runs import fingerprint
 
 log = logging.getLogger("segjax")
 

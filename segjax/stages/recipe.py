@@ -17,13 +17,14 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from segjax.errors import UserError, did_you_mean
+from segjax.errors import UserError, choose, did_you_mean
+from segjax.files import config_hash, plain
 from segjax.host import usable_cores
 from segjax.stages import compare, evaluate, propagate, train, train_video
 from segjax.stages.build import check_dataset
-from segjax.stages.choices import check_choices, give_way
-from segjax.stages.settings import check_keys, choose, config_hash, plain
-from segjax.training.checkpoints import has_checkpoint
+from segjax.stages.config.choices import check_choices, give_way
+from segjax.stages.config.keys import check_keys
+from segjax.weights.runs import has_checkpoint
 
 log = logging.getLogger("segjax")
 

@@ -12,15 +12,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import augment, data, models, parallel
+from segjax.data.epoch_shares import describe_shares, epoch_shares
 from segjax.data.plans import CutPlan
-from segjax.data.shares import describe_shares, epoch_shares
-from segjax.stages import build, scoring
-from segjax.stages.extras import Extra, check_extras, open_extras, parts_of
-from segjax.stages.settings import check_keys, check_numbers, choose, options_of, plain
-from segjax.stages.timetable import Timetable, make_timetable
+from segjax.errors import choose
+from segjax.evaluation import scorer as scoring
+from segjax.files import plain
+from segjax.stages import build
+from segjax.stages.config import durations
+from segjax.stages.config.keys import check_keys, check_numbers, options_of
+from segjax.stages.extra_data import Extra, check_extras, open_extras, parts_of
+from segjax.stages.run_plan import Timetable, make_timetable
 from segjax.stages.training_run import OPTIMIZER_KEYS, check_training, compilable, place_state, run_steps
-from segjax.training import durations
-from segjax.training.buckets import CompiledSteps
+from segjax.training.compiled import CompiledSteps
 from segjax.training.optimizer import make_optimizer
 from segjax.training.schedules import make_schedule
 from segjax.training.step import make_train_step

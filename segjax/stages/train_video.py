@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax import augment, models, parallel
-from segjax.errors import UserError, did_you_mean
+from segjax.errors import UserError, choose, did_you_mean
+from segjax.files import plain
 from segjax.stages import build
-from segjax.stages.settings import check_keys, check_numbers, choose, plain
-from segjax.stages.timetable import make_timetable, read_crop
+from segjax.stages.config import durations
+from segjax.stages.config.keys import check_keys, check_numbers
+from segjax.stages.run_plan import make_timetable, read_crop
 from segjax.stages.train import make_updates
 from segjax.stages.training_run import check_training, compilable, place_state, run_steps
 from segjax.stages.video_data import (
@@ -26,8 +28,7 @@ from segjax.stages.video_data import (
     open_triplets,
 )
 from segjax.stages.video_validation import Validation
-from segjax.training import durations
-from segjax.training.buckets import CompiledSteps
+from segjax.training.compiled import CompiledSteps
 from segjax.training.video_step import RELEASED, TERMS, make_video_step
 
 KEYS = {

@@ -13,17 +13,18 @@ from jax.sharding import Mesh
 
 from segjax import parallel
 from segjax.errors import UserError
+from segjax.files import differences
 from segjax.stages import build
-from segjax.stages.settings import check_keys, check_numbers, differences
-from segjax.stages.timetable import Timetable, read_crop
-from segjax.training import durations
-from segjax.training.buckets import CompiledSteps
+from segjax.stages.config import durations
+from segjax.stages.config.keys import check_keys, check_numbers
+from segjax.stages.run_plan import Timetable, read_crop
 from segjax.training.checkpoints import Checkpoints
+from segjax.training.compiled import CompiledSteps
 from segjax.training.logging import TrainingLog
 from segjax.training.loop import train
 from segjax.training.memory import log_memory_plan, memory_plan
+from segjax.training.metric_files import open_writers
 from segjax.training.state import TrainState, create_state
-from segjax.training.writers import open_writers
 from segjax.typing import Variables
 
 log = logging.getLogger("segjax")

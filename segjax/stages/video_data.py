@@ -17,10 +17,11 @@ from segjax.data.scene_cuts import CUT_HISTOGRAM
 from segjax.data.triplets import Clips, Triplets, measure_flow, train_triplets
 from segjax.data.video import FrameIndex, open_frames
 from segjax.errors import UserError
+from segjax.files import config_hash, plain
+from segjax.propagation.motion import open_flow
 from segjax.stages import build
-from segjax.stages.motion import open_flow
-from segjax.stages.settings import config_hash, options_of, plain
-from segjax.training.checkpoints import has_checkpoint, load_for_inference
+from segjax.stages.config.keys import options_of
+from segjax.weights.runs import has_checkpoint, load_for_inference
 
 log = logging.getLogger("segjax")
 

@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from segjax import parallel
 from segjax.data.triplets import Clips, Triplets, eval_triplets
-from segjax.inference.video_scores import VideoScores, frames_sheet, make_scorer, score_frames
-from segjax.inference.writers import write_png
+from segjax.evaluation.reconstruction import VideoScores, frames_sheet, make_scorer, score_frames
+from segjax.media.writers import write_png
+from segjax.stages.config import durations
 from segjax.stages.video_data import flow_of
-from segjax.training import durations
 from segjax.training.state import TrainState
 
 log = logging.getLogger("segjax")

@@ -17,7 +17,7 @@ import rich.console
 import rich.logging
 import rich.progress
 
-from segjax.training.writers import Writer
+from segjax.training.metric_files import Writer
 
 log = logging.getLogger("segjax")
 

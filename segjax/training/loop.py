@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from segjax.errors import UserError
-from segjax.training.buckets import CompiledSteps
 from segjax.training.checkpoints import Checkpoints
+from segjax.training.compiled import CompiledSteps
 from segjax.training.interrupt import Interrupted, StopSignal
 from segjax.training.state import TrainState
 

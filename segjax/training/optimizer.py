@@ -29,16 +29,16 @@ OPTIONS = {name: (*own, "weight_decay", "clip_norm") for name, own in _DEFAULTS.
 def make_optimizer(
     name: str,
     schedule: Callable[[Array], Array],
-    *,
     params: Any,
+    lr_rules: Rules = ((".*", 1.0),),
+    decay_rules: Rules = ((".*", 1.0),),
+    *,
     momentum: float | None = None,
     nesterov: bool | None = None,
     b1: float | None = None,
     b2: float | None = None,
     eps: float | None = None,
     weight_decay: float = 0.0,
-    lr_rules: Rules = ((".*", 1.0),),
-    decay_rules: Rules = ((".*", 1.0),),
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
     """Builds an optimizer whose update is exactly PyTorch's, parameter group by parameter group.

@@ -45,17 +45,17 @@ def scl_poly(
 
 def make_schedule(
     kind: str,
-    *,
     base_lr: float,
     total_steps: int,
     epoch_starts: Sequence[int] | None = None,
+    warmup_steps: int = 0,
+    *,
     per: str = "step",
     power: float | None = None,
     final: float | None = None,
     restart_epoch: float | None = None,
     restart_power: float | None = None,
     rescale: float | None = None,
-    warmup_steps: int = 0,
     warmup_start: float = 0.0,
 ) -> Schedule:
     """Builds step () int -> learning rate () float32.

@@ -5,9 +5,9 @@ import pytest
 from fake_source import FakeSource
 
 from segjax.data import plans
+from segjax.data.epoch_shares import describe_shares, epoch_shares
 from segjax.data.joined import Joined, Subset
 from segjax.data.plans import ClassPlan, CutPlan, UniformPlan
-from segjax.data.shares import describe_shares, epoch_shares
 from segjax.data.timeline import Timeline
 from segjax.errors import UserError
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segjax.data import ClassTable, Label, LabelMap, class_table, open_source
+from segjax.data.derived import PROVENANCE, open_propagated, provenance_file, with_ignored
 from segjax.data.image_files import encode_png
-from segjax.data.propagated import PROVENANCE, open_propagated, provenance_file, with_ignored
 from segjax.data.record_shards import RecordShards
 from segjax.errors import UserError
 

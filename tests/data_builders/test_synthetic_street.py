@@ -244,7 +244,7 @@ def test_builds_and_reads_back_without_tensorflow(tmp_path, root):
 
 
 def test_opens_as_a_source(tmp_path):
-    from segjax.data.build import open_source
+    from segjax.data.builds import open_source
 
     options = {"height": 48, "width": 96, "train": 1, "validation": 1, "test": 1, "frames": 6}
     source = open_source("synthetic_street", "train", data_dir=tmp_path, builder_options=options, flow=True)

@@ -11,9 +11,10 @@ from segjax import cli, visualize
 from segjax.data import LabelMap, class_table, open_source
 from segjax.data.image_files import encode_png
 from segjax.errors import UserError
-from segjax.inference.clips import open_clips
-from segjax.inference.demo import DemoFrame, clip_frames, find_truths, write_demo
-from segjax.inference.writers import VideoWriter, write_png
+from segjax.inference.demo import DemoFrame, clip_frames, write_demo
+from segjax.media.clips import open_clips
+from segjax.media.masks import find_truths
+from segjax.media.writers import VideoWriter, write_png
 from segjax.stages import demo
 from tests.data_builders import mini_trees
 

@@ -10,11 +10,11 @@ from segjax import visualize
 from segjax.data.classes import class_table
 from segjax.data.label_map import LabelMap
 from segjax.errors import UserError
-from segjax.inference import clips as clips_module
-from segjax.inference.clips import Frame, Images, Video, open_clips
 from segjax.inference.files import predict_files
-from segjax.inference.frame_batches import ahead, same_size
-from segjax.inference.writers import PngWriter, VideoWriter, write_png
+from segjax.media import clips as clips_module
+from segjax.media.clips import Frame, Images, Video, open_clips
+from segjax.media.frame_batches import ahead, same_size
+from segjax.media.writers import PngWriter, VideoWriter, write_png
 
 CITY = LabelMap(class_table("cityscapes"))
 

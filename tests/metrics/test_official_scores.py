@@ -9,9 +9,9 @@ from data_builders.kitti.kitti_dataset_builder import to_thousands
 from segjax.data.classes import CLASSES
 from segjax.data.image_files import encode_png, read_mask
 from segjax.errors import UserError
-from segjax.inference.servers import SERVERS
 from segjax.metrics import RULES, empty_tally, find_rule, official_scores, tally
 from segjax.metrics.instances import CITYSCAPES_CATEGORIES
+from segjax.submission.servers import SERVERS
 from tests.official import official_cityscapes
 
 NAMES = CLASSES["cityscapes"].names

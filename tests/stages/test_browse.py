@@ -8,11 +8,11 @@ from segjax import cli, parallel
 from segjax.data import class_table
 from segjax.data.image_files import read_image
 from segjax.errors import UserError
-from segjax.inference.browse_sheet import Browsed, browse_sheet
 from segjax.stages import train
 from segjax.stages.browse import browse, dataset_recipe
+from segjax.stages.config.recipe_file import load_recipe
 from segjax.stages.recipe import Context
-from segjax.stages.recipe_file import load_recipe
+from segjax.visualize.browse_sheet import Browsed, browse_sheet
 
 STREET = dict(height=64, width=128, train=4, validation=1, test=1, frames=6, labelled_every=1)
 

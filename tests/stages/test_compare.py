@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import vplr_ablation
 from segjax.errors import UserError
-from segjax.inference.comparison import Cell, class_markdown, markdown, plot
+from segjax.evaluation.comparison import Cell, class_markdown, markdown, plot
 from segjax.stages import recipe, run_recipe
 
 SCORES = {"a0": 0.25, "a1": 0.75, "b0": 0.5, "b1": 0.625}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segjax.training.checkpoints import load_for_inference
+from segjax.weights.runs import load_for_inference
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS = 12

@@ -14,16 +14,16 @@ from ml_collections import ConfigDict
 
 from segjax import parallel
 from segjax.data import build_dataset, open_source, train_batches
+from segjax.data.derived import PROVENANCE
 from segjax.data.image_files import decode_mask
-from segjax.data.propagated import PROVENANCE
 from segjax.data.record_shards import RecordShards
 from segjax.errors import UserError
-from segjax.inference.propagate_chains import Propagator
+from segjax.propagation.propagator import Propagator
 from segjax.stages import build, run_recipe
 from segjax.stages import propagate as stage
-from segjax.stages.extras import open_extras, parts_of
+from segjax.stages.extra_data import open_extras, parts_of
 from segjax.stages.recipe import Context
-from segjax.stages.timetable import make_timetable
+from segjax.stages.run_plan import make_timetable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STREET = dict(height=48, width=64, train=3, validation=1, test=1, frames=6, labelled_every=3)

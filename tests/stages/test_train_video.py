@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 from segjax.data.image_files import encode_png, read_image
 from segjax.data.sources import Record
 from segjax.errors import UserError
+from segjax.propagation.motion import open_flow, open_video_network
 from segjax.stages import build, run_recipe
-from segjax.stages.motion import open_flow, open_video_network
 from segjax.stages.predict_clips import load_network
 from segjax.stages.video_data import flow_statistics
-from segjax.training.checkpoints import load_for_inference
+from segjax.weights.runs import load_for_inference
 
 STREET = dict(height=64, width=128, train=2, validation=1, test=1, frames=6)
 

@@ -14,8 +14,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from segjax.errors import UserError
-from segjax.training.checkpoints import Checkpoints, fingerprint, load_for_inference
+from segjax.training.checkpoints import Checkpoints
 from segjax.training.state import TrainState, create_state
+from segjax.weights.runs import fingerprint, load_for_inference
 
 OPTIMIZER = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9))
 

@@ -1,0 +1,227 @@
+"""What the networks cost, by name, and the page of docs/ that lists them all. Nothing is computed, only traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from segjax import models
+from segjax.costs.modules import Cost, cost_table, module_costs, saved_for_backward
+from segjax.errors import UserError
+from segjax.typing import Array, Variables
+
+
+class Published(NamedTuple):
+    """Figures that others measured on the published network, to hold ours against.
+
+    size: (h, w) of the one image. multiply_adds: of its convolutions. within: relative, of the rounding of the figure.
+    aux: the auxiliary head was counted too.
+    """
+
+    name: str
+    size: tuple[int, int]
+    parameters: int
+    multiply_adds: float
+    within: float
+    source: str
+    num_classes: int = 19
+    aux: bool = False
+
+    def ours(self) -> Cost:
+        """What we count for the same."""
+        model = models.create(self.name, self.num_classes)
+        images = jax.ShapeDtypeStruct((1, *self.size, 3), jnp.float32)
+        variables = abstract_variables(model, images)
+        if self.aux:
+            costs = module_costs(forward(model), variables, images)
+        else:
+            costs = _inference_costs(self.name, self.num_classes, {}, variables, images, 1)
+        total = Cost()
+        for cost in costs.values():
+            total += cost
+        return total
+
+
+_TORCHVISION = ("torchvision's table of weights", 21, True)
+PUBLISHED = (
+    Published("fastscnn", (1024, 2048), 1_138_051, 6.71e9, 2e-3, "Tramac/Fast-SCNN-pytorch, run"),
+    Published("swiftnet_r18", (1024, 1024), 11_797_071, 51.8e9, 2e-3, "orsic/swiftnet, run"),
+    Published("swiftnet_r18_pyramid", (1024, 1024), 12_056_275, 64.1e9, 2e-3, "orsic/swiftnet, run"),
+    Published("deeplabv3_r50", (520, 520), 42_004_074, 178.722e9, 1e-5, *_TORCHVISION),
+    Published("deeplabv3_r101", (520, 520), 60_996_202, 258.743e9, 1e-5, *_TORCHVISION),
+    Published("fcn_r50", (520, 520), 35_322_218, 152.717e9, 1e-5, *_TORCHVISION),
+    Published("fcn_r101", (520, 520), 54_314_346, 232.738e9, 1e-5, *_TORCHVISION),
+)
+
+
+def abstract_variables(model: Any, images: jax.ShapeDtypeStruct) -> Variables:
+    """Shapes of the variables of a network for images of that shape."""
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+
+
+def forward(model: Any) -> Callable[[Variables, Array], Array]:
+    """(variables, images) -> logits, in evaluation."""
+    return lambda variables, images: model.apply(variables, images, train=False).logits
+
+
+def training(model: Any) -> Callable[..., Any]:
+    """(params, statistics, images) -> (logits, aux) of a training step, dropout included."""
+
+    def apply(params, statistics, images):
+        rngs = {"dropout": jax.random.key(0)}
+        output, _ = model.apply(
+            {**statistics, "params": params}, images, train=True, mutable=["batch_stats"], rngs=rngs
+        )
+        return output.logits, output.aux
+
+    return apply
+
+
+def model_costs(
+    name: str, size: tuple[int, int], *, num_classes: int = 19, batch: int = 1, depth: int | None = 1, **options: Any
+) -> dict[str, Cost]:
+    """Cost of each module of a network by name, with what training keeps. depth: see `module_costs`."""
+    model = models.create(name, num_classes, **options)
+    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
+    variables = abstract_variables(model, images)
+    costs = _inference_costs(name, num_classes, options, variables, images, depth)
+    for group, saved in _saved(model, variables, images, depth).items():
+        costs.setdefault(group, Cost()).saved_bytes += saved
+    return costs
+
+
+def _inference_costs(name, num_classes, options, variables, images, depth):
+    """Nobody reads the auxiliary heads in inference: their parameters are there, their products are not."""
+    quiet = {"aux": False} if "aux" in models.options(name) else {}
+    model = models.create(name, num_classes, **{**options, **quiet})
+    return module_costs(forward(model), variables, images, depth=depth)
+
+
+def _saved(model, variables, images, depth):
+    statistics = {key: value for key, value in variables.items() if key != "params"}
+    return saved_for_backward(training(model), variables["params"], statistics, images, depth=depth)
+
+
+def print_summary(
+    name: str,
+    *,
+    size: tuple[int, int],
+    num_classes: int,
+    batch: int = 1,
+    depth: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    compile: bool = False,
+) -> None:
+    """Prints what a network of `segjax.models` costs for images (batch, *size, 3); the command `segjax summary`.
+
+    depth: levels of modules to tell apart, None for the stages of trunk and decoder. options: of the network.
+    compile: also ask XLA what it plans.
+    Raises UserError for an unknown network or option, or a backend that does not tell.
+    """
+    options = dict(options or {})
+    model = models.create(name, num_classes, **options)
+    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
+    costs = model_costs(name, size, num_classes=num_classes, batch=batch, depth=depth, **options)
+    table = cost_table(costs, title=f"{name}, {num_classes} classes, {batch} x {'x'.join(map(str, size))}")
+    Console(width=Console(width=1000).measure(table).maximum).print(table)  # all digits, however narrow the terminal
+    variables = abstract_variables(model, images)
+    params, statistics = variables["params"], {key: value for key, value in variables.items() if key != "params"}
+    print(f"parameters: {_mebibytes(params)} in float32, statistics {_mebibytes(statistics)}")
+    saved = sum(cost.saved_bytes for cost in costs.values())
+    print(f"training keeps {saved / 2**20:,.0f} MiB of activations for the backward pass")
+    if compile:
+        for what, planned in planned_memory(model, params, statistics, images).items():
+            backend = jax.default_backend()
+            print(f"{what} needs {planned / 2**20:,.0f} MiB on {backend} beside parameters, images and results")
+    print("multiply-adds: convolutions and matrix products with kernels; activations: what these write")
+
+
+def planned_memory(model: Any, params: Any, statistics: Any, images: Any) -> dict[str, int]:
+    """Bytes of temporary memory in the compiled forward pass and in the compiled gradient, on the default backend.
+
+    A CPU does not show what remat saves. Raises UserError where the backend does not tell.
+    """
+
+    def loss(params, statistics, images):
+        return sum(head.sum() for head in jax.tree.leaves(training(model)(params, statistics, images)))
+
+    programs = {
+        "inference": jax.jit(forward(model)).lower({**statistics, "params": params}, images),
+        "the gradient of a training step": jax.jit(jax.grad(loss)).lower(params, statistics, images),
+    }
+    analyses = {what: lowered.compile().memory_analysis() for what, lowered in programs.items()}
+    if None in analyses.values():
+        raise UserError(f"the {jax.default_backend()} backend does not report memory; leave --compile out")
+    return {what: analysis.temp_size_in_bytes for what, analysis in analyses.items()}
+
+
+def _mebibytes(tree: Any) -> str:
+    return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) / 2**20:,.2f} MiB"
+
+
+def model_page(names: Sequence[str], size: tuple[int, int], *, num_classes: int = 19) -> str:
+    """Markdown page with a row for each network: parameters, multiply-adds, activations that training keeps."""
+    shown = "x".join(map(str, size))
+    lines = [
+        "# Networks",
+        "",
+        "Made by `segjax summary --all` (do not edit):",
+        "",
+        "```bash",
+        f"segjax summary --all --size={shown} --output=docs/models.md",
+        "```",
+        "",
+        f"Defaults of each network, {num_classes} classes, one image of {shown}, float32. Multiply-adds: convolutions "
+        "and matrix products with learned kernels in inference, where auxiliary heads do not run; resizing, BatchNorm "
+        "and activations are not counted. Kept to train: what the backward pass keeps of the forward pass, auxiliary "
+        "heads included, and the same with `remat=True`. Loss weights: as published.",
+        "",
+        "Stage by stage: `segjax summary --model=NAME --size=HxW`; module by module: with `--depth=3`.",
+        "",
+        "| network | parameters, M | multiply-adds, G | kept to train, GiB | with remat, GiB | loss weights |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [_row(name, size, num_classes) for name in names]
+    lines += [
+        "",
+        "## Against the figures of others",
+        "",
+        "Their convention is ours: a multiplication and the addition after it count once, convolutions only. "
+        "torchvision (which calls them GFLOPS) counts 21 classes and the auxiliary head, and so does that row of ours. "
+        "The papers of the Ladder DenseNets add one operation for each value that enters a batch norm.",
+        "",
+        "| network | size | their G | ours | source |",
+        "|---|---|---|---|---|",
+    ]
+    for published in PUBLISHED:
+        if published.name in names:
+            figures = f"{published.multiply_adds / 1e9:g} | {published.ours().multiply_adds / 1e9:.3f}"
+            lines.append(
+                f"| `{published.name}` | {'x'.join(map(str, published.size))} | {figures} | {published.source} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, size: tuple[int, int], num_classes: int) -> str:
+    model = models.create(name, num_classes)
+    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    variables = abstract_variables(model, images)
+    costs = _inference_costs(name, num_classes, {}, variables, images, 1)
+    remat = models.create(name, num_classes, remat=True)
+    kept = [sum(_saved(m, variables, images, 1).values()) / 2**30 for m in (model, remat)]
+    cells = (
+        f"{sum(cost.parameters for cost in costs.values()) / 1e6:.2f}",
+        _digits(sum(cost.multiply_adds for cost in costs.values()) / 1e9),
+        *map(_digits, kept),
+        ", ".join(f"{head} {weight:g}" for head, weight in model.loss_weights.items()),
+    )
+    return f"| `{name}` | {' | '.join(cells)} |"
+
+
+def _digits(x: float) -> str:
+    """Three digits, never an exponent."""
+    return f"{x:.1f}" if x >= 100 else f"{x:.2f}" if x >= 1 else f"{x:.3f}"

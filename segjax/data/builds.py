@@ -1,0 +1,217 @@
+"""Builds data sets on first use: atomic, once per configuration, safe with several processes and hosts."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import importlib
+import io
+import json
+import os
+import pkgutil
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from segjax.data.prepare import begun, prepare
+from segjax.data.tfds_source import TfdsSource, quiet_tfds, write_index
+from segjax.errors import UserError, did_you_mean
+from segjax.files import creating
+
+PACKAGE = "data_builders"
+_INHERITED = {"name", "version", "release_notes", "supported_versions", "description", "tags"}
+
+
+def open_source(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    builder_options: Mapping[str, Any] | None = None,
+    labelled_only: bool = True,
+    flow: bool = False,
+    instances: bool = False,
+    label_map: Any = None,
+    all_labels: bool = False,
+) -> TfdsSource:
+    """Opens one split of a data set of data_builders/, which is built first when it is not there yet.
+
+    name: of the data set, or the folder of one that was built elsewhere, by the stage "propagate" for example; it takes
+    no builder_options.
+    data_dir: where data sets are kept; default $SEGJAX_DATA_DIR, else ~/.cache/segjax/datasets.
+    builder_options: fields of the builder's configuration; another value is another build, never a stale one.
+    labelled_only: leave out records without label. flow, instances: read these too (data sets that have them).
+    all_labels: read the stored labels of unlabelled records too, to evaluate.
+    split: see `segjax.data.splits`. label_map: another map of the same raw ids than the data set's own.
+    Raises UserError: unknown name, split or option, no record, damaged source files, full disk.
+    """
+    if (Path(name) / "dataset_info.json").is_file() and not builder_options:
+        directory = Path(name)
+    else:
+        directory = build_dataset(name, data_dir=data_dir, builder_options=builder_options)
+    return TfdsSource(
+        directory, split, labelled_only=labelled_only, flow=flow, instances=instances, all_labels=all_labels,
+        label_map=label_map,
+    )  # fmt: skip
+
+
+def dataset_names() -> list[str]:
+    """Names of the data sets that can be built."""
+    package = importlib.import_module(PACKAGE)
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
+
+
+def dataset_options(name: str) -> set[str]:
+    """Names of the builder_options that a data set takes. Raises UserError for an unknown name."""
+    return _known_options(_builder_class(name).BUILDER_CONFIGS[0])
+
+
+def build_dataset(
+    name: str, *, data_dir: str | os.PathLike | None = None, builder_options: Mapping[str, Any] | None = None
+) -> Path:
+    """Returns the folder of a built data set, building it when needed; see `open_source`.
+
+    The folder appears by one rename when it is complete. Among processes that share data_dir, one builds and the others
+    wait for it.
+    """
+    root = data_root(data_dir)
+    builder_class, config = _configure(name, dict(builder_options or {}))
+    target = root / name / config.name / str(builder_class.VERSION)
+    if target.is_dir():
+        return target
+    with creating(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target.parent / ".lock", f"{name} in {target}"):
+        if not target.is_dir():
+            _build(name, builder_class, config, root, target)
+    return target
+
+
+def _build(name: str, builder_class: Any, config: Any, root: Path, target: Path) -> None:
+    scratch = target.parent / f".building-{socket.gethostname()}"
+    done, _ = begun(scratch)
+    how = f"going on after {done} records" if done else "once"
+    print(f"Building data set {name} in {target} ({how}) ...", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    try:
+        with creating(target):
+            scratch.mkdir(exist_ok=True)
+            built = _generate(builder_class, config, scratch, root / "downloads")
+            lengths = write_index(built)
+            os.chmod(built, 0o755)
+            _publish(built, target)
+    except BaseException:
+        if not begun(scratch)[0]:  # what is finished is kept; the next call goes on after it
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    shutil.rmtree(scratch, ignore_errors=True)
+    counts = ", ".join(f"{split} {length}" for split, length in lengths.items())
+    size = sum(file.stat().st_size for file in target.iterdir()) / 1e6
+    print(
+        f"Built data set {name}: {counts} records, {size:.0f} MB, {time.monotonic() - start:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    others = [path.name for path in target.parent.parent.iterdir() if _older_build(path, target)]
+    if others:
+        print(
+            f"{len(others)} older builds of the same options, whose source files have changed since, lie in "
+            f"{target.parent.parent} and may be deleted: {', '.join(sorted(others)[:5])}",
+            file=sys.stderr,
+        )
+
+
+def _generate(builder_class: Any, config: Any, scratch: Path, downloads: Path) -> Path:
+    import tensorflow_datasets as tfds
+
+    with quiet_tfds(), contextlib.redirect_stdout(io.StringIO()):
+        tfds.display_progress_bar(sys.stderr.isatty())
+        builder = builder_class(data_dir=scratch, config=config, file_format="array_record")
+        return prepare(builder, scratch, downloads=downloads)
+
+
+def _publish(built: Path, target: Path) -> None:
+    try:
+        os.rename(built, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # Another host without working file locks was faster: its build is as good as this one.
+
+
+def _configure(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Imports a builder and makes its configuration, whose name is a hash of all options and of the source files."""
+    builder_class = _builder_class(name)
+    presets = {config.name: config for config in builder_class.BUILDER_CONFIGS}
+    preset = options.pop("config", None)
+    if preset is not None and preset not in presets:
+        raise UserError(f"data set {name} has no config {preset!r}.{did_you_mean(preset, presets)}")
+    base = presets[preset] if preset else next(iter(presets.values()))
+    known = _known_options(base)
+    for key in options:
+        if key not in known:
+            raise UserError(f"data set {name} has no option {key!r}.{did_you_mean(key, known | {'config'})}")
+    values = {key: options.get(key, getattr(base, key)) for key in known}
+    config = dataclasses.replace(base, **values, name="probe")
+    meaning = {key: value for key, value in values.items() if key not in getattr(config, "places", ())}
+    identity = json.dumps([name, str(builder_class.VERSION), meaning], sort_keys=True, default=str)
+    config_name = _digest(identity)
+    if hasattr(config, "fingerprint"):
+        config_name += "-" + _digest(config.fingerprint())
+    return builder_class, dataclasses.replace(config, name=config_name)
+
+
+def _builder_class(name: str) -> Any:
+    if name not in dataset_names():
+        raise UserError(f"there is no data set {name!r}.{did_you_mean(name, dataset_names())}")
+    return importlib.import_module(f"{PACKAGE}.{name}.{name}_dataset_builder").Builder
+
+
+def _known_options(config: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(config)} - _INHERITED
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _older_build(path: Path, target: Path) -> bool:
+    options, dash, _ = target.parent.name.partition("-")
+    built = path != target.parent and any(path.glob("*/dataset_info.json"))
+    return bool(dash) and path.name.startswith(options + "-") and built
+
+
+def data_root(data_dir: str | os.PathLike | None = None) -> Path:
+    """Returns the folder that built data sets are kept in; see `open_source`."""
+    root = str(data_dir or os.environ.get("SEGJAX_DATA_DIR") or "~/.cache/segjax/datasets")
+    if "://" in root:
+        raise UserError(f"data_dir {root} is not a local path; mount the bucket and give the mount point")
+    path = Path(root).expanduser().absolute()
+    if path.is_file():
+        raise UserError(f"data_dir {path} is a file, not a folder; data_dir or SEGJAX_DATA_DIR names one")
+    return path
+
+
+@contextlib.contextmanager
+def _locked(path: Path, what: str) -> Iterator[None]:
+    """Holds an advisory lock, which the system releases when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: the atomic rename still keeps concurrent builds whole
+        yield
+        return
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another process that builds {what} ...", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: as on Windows
+        yield

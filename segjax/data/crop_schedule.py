@@ -1,0 +1,112 @@
+"""Crop schedules: which crop and batch each epoch trains with (CSST, section 3.3 and figure 5).
+
+Small crops cost less, and leave room for larger batches. The paper names four schedules and gives 800 x 800, 180
+epochs, "every 30 epochs", batches from 16 to 64 and a 1.7x speed-up, but not the sizes. Six crops in equal steps from
+half to full size fit all of it: 180 / 30 is 6, a quarter of the pixels allows 4 x 16 = 64 images, and the mean crop has
+0.592 of the full one's pixels, 1.69x less work.
+
+    coarse2fine    400 400 .. 480 480 .. 800 800 ..     each crop for as many epochs
+    coarse2fine+   400 480 560 640 720 800 400 480 ..   another crop every epoch
+    fine2coarse, fine2coarse+                           the same from back to front
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from segjax.errors import UserError, did_you_mean
+
+KINDS = ("constant", "coarse2fine", "coarse2fine+", "fine2coarse", "fine2coarse+")
+
+
+class EpochShape(NamedTuple):
+    """crop: (h, w) in pixels; batch: images per step over all devices."""
+
+    crop: tuple[int, int]
+    batch: int
+
+
+def crop_schedule(
+    kind: str,
+    epochs: int,
+    crop: tuple[int, int],
+    batch: int,
+    batch_divisor: int = 1,
+    *,
+    levels: int = 6,
+    smallest: float = 0.5,
+    max_batch: int | None = None,
+    divisor: int = 16,
+    warmup_epochs: int = 0,
+) -> list[EpochShape]:
+    """Returns the crop and batch of every epoch.
+
+    kind: one of KINDS.
+    crop, batch: full crop (h, w), and images per step at the full crop.
+    levels, smallest: number of crops, and the sides of the smallest as a fraction of the full ones.
+    max_batch: largest batch, 64 (or `batch`, if more) by default. A smaller crop's batch has no more pixels than the
+        full crop's, and no fewer images.
+    divisor: the sides of crops are full side - n * divisor: multiples of it where the full side is one, and 769, 753,
+        .. for networks that want 1 more than a multiple.
+    batch_divisor: every batch is a multiple of it: devices x micro-batches.
+    warmup_epochs: so many first epochs train on the smallest crop before the schedule begins, whatever the kind. Not
+        from the paper: a network without trained weights learns colours and textures first, which small crops show.
+
+    Raises UserError for settings that cannot be.
+    """
+    if kind not in KINDS:
+        raise UserError(f"crop.schedule={kind!r} is not known.{did_you_mean(kind, KINDS)}")
+    max_batch = max(64, batch) if max_batch is None else max_batch
+    _check(epochs, crop, batch, levels, smallest, max_batch, divisor, batch_divisor, warmup_epochs)
+    sizes = _sizes(crop, levels, smallest, divisor)
+    rest = epochs - warmup_epochs
+    if kind == "constant":
+        order = [crop] * rest
+    elif kind.endswith("+"):
+        order = [
+            sizes[(epoch - rest) % levels] for epoch in range(rest)
+        ]  # counted from the end, where the crop is full
+    else:
+        order = [sizes[-(-(epoch + 1) * levels // rest) - 1] for epoch in range(rest)]
+    if kind.startswith("fine2coarse"):
+        order.reverse()
+    order = [sizes[0]] * warmup_epochs + order
+    return [EpochShape(size, _batch(size, crop, batch, max_batch, batch_divisor)) for size in order]
+
+
+def relative_work(shapes: list[EpochShape], crop: tuple[int, int]) -> float:
+    """Pixels trained per image, as a fraction of what the full crop takes; 1 / this is the speed-up to hope for."""
+    return sum(shape.crop[0] * shape.crop[1] for shape in shapes) / (len(shapes) * crop[0] * crop[1])
+
+
+def _sizes(crop: tuple[int, int], levels: int, smallest: float, divisor: int) -> list[tuple[int, int]]:
+    # from smallest to full
+    fractions = [1.0] if levels == 1 else [smallest + (1 - smallest) * i / (levels - 1) for i in range(levels)]
+    less = lambda side, f: min(round(side * (1 - f) / divisor), (side - 1) // divisor)  # noqa: E731
+    return [tuple(side - divisor * less(side, f) for side in crop) for f in fractions]
+
+
+def _batch(size: tuple[int, int], crop: tuple[int, int], batch: int, max_batch: int, batch_divisor: int) -> int:
+    room = batch * crop[0] * crop[1] // (size[0] * size[1])
+    return max(batch, min(room, max_batch) // batch_divisor * batch_divisor)
+
+
+def _check(epochs, crop, batch, levels, smallest, max_batch, divisor, batch_divisor, warmup_epochs) -> None:
+    if len(crop) != 2 or min(crop) < 1:
+        raise UserError(f"crop.size={tuple(crop)} must be (height, width) in pixels.")
+    if epochs < 1 or levels < 1 or divisor < 1 or batch_divisor < 1 or batch < 1:
+        raise UserError(
+            f"crop schedule with epochs={epochs}, levels={levels}, divisor={divisor}, batch_divisor={batch_divisor}, "
+            f"batch_size={batch}: each must be 1 or more."
+        )
+    if not 0.0 < smallest <= 1.0:
+        raise UserError(f"crop.smallest={smallest} must be above 0 and at most 1, a fraction of crop.size.")
+    if not 0 <= warmup_epochs <= epochs:
+        raise UserError(f"crop.warmup_epochs={warmup_epochs} must be from 0 to the run's {epochs} epochs.")
+    if batch % batch_divisor:
+        raise UserError(
+            f"batch_size={batch} must be a multiple of {batch_divisor} (devices x accumulate_steps); "
+            f"try {max(1, round(batch / batch_divisor)) * batch_divisor}."
+        )
+    if max_batch < batch:
+        raise UserError(f"crop.max_batch={max_batch} is below batch_size={batch}; raise it, or lower batch_size.")

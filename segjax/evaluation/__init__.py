@@ -1,0 +1,11 @@
+"""Scores of trained networks on data sets, as numbers, tables and pictures."""
+
+from segjax.evaluation.confusions import Evaluation, ImageScore, evaluate
+from segjax.evaluation.extra_scores import ExtraScores, describe_scores, plain_scores
+from segjax.evaluation.report import class_table, print_scores, worst_sheet, write_report
+from segjax.evaluation.scorer import Scorer, headline, per_class
+
+__all__ = [
+    "Evaluation", "ExtraScores", "ImageScore", "Scorer", "class_table", "describe_scores", "evaluate", "headline",
+    "per_class", "plain_scores", "print_scores", "worst_sheet", "write_report",
+]  # fmt: skip

@@ -1,0 +1,193 @@
+"""An evaluation as people read it: a table, CSV files, the confusion matrix, sheets of the worst images."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from segjax import metrics, visualize
+from segjax.errors import UserError
+from segjax.evaluation.confusions import Evaluation, ImageScore
+from segjax.media.writers import write_png
+
+ROWS_PER_SHEET = 6
+
+
+def class_table(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Table:
+    """Table of IoU, recall, precision and share of the pixels per class, in percent, with the means below.
+
+    matrix (k, k) counts, row = truth, column = prediction. A class in neither truth nor prediction shows a dash.
+    """
+    scores = metrics.iou_scores(matrix)
+    rows = _class_rows(matrix, class_names)
+    table = Table(title=title or None, title_justify="left", show_footer=True)
+    means = ["mean", *(_percent(_nanmean([row[key] for row in rows])) for key in ("iou", "recall", "precision")), ""]
+    for heading, foot in zip(("class", "IoU", "recall", "precision", "pixels"), means):
+        table.add_column(heading, footer=foot, justify="left" if heading == "class" else "right")
+    table.add_column("", footer=f"pixel accuracy {_percent(scores['pixel_accuracy'])}")
+    for row in rows:
+        cells = [_percent(row[key]) for key in ("iou", "recall", "precision", "share")]
+        table.add_row(row["class"], *cells, _bar(row["iou"]))
+    return table
+
+
+def print_scores(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "", console: Console | None = None):
+    """Shows `class_table` on the screen."""
+    (console or Console()).print(class_table(matrix, class_names, title=title))
+
+
+def write_report(
+    evaluation: Evaluation,
+    folder: str | os.PathLike,
+    *,
+    class_names: Sequence[str],
+    palette: np.ndarray,
+    names: Callable[[int], str] = str,
+    ignore_label: int = 255,
+    title: str = "",
+) -> list[Path]:
+    """Writes classes.csv, confusion.csv, confusion.png and worst_1.png, worst_2.png, ... and returns their paths.
+
+    names: record index -> name of the image. A sheet shows image, truth, prediction and error of six images.
+    Call it on one host only. Raises UserError when the folder cannot be written.
+    """
+    folder = Path(folder)
+    paths = [
+        _write_csv(folder / "classes.csv", _class_csv(evaluation.matrix, class_names)),
+        _write_csv(
+            folder / "confusion.csv",
+            [["truth", *class_names], *([name, *map(int, row)] for name, row in zip(class_names, evaluation.matrix))],
+        ),
+        write_png(folder / "confusion.png", visualize.confusion_plot(evaluation.matrix, class_names)),
+    ]
+    for start in range(0, len(evaluation.worst), ROWS_PER_SHEET):
+        scores = evaluation.worst[start : start + ROWS_PER_SHEET]
+        picture = worst_sheet(
+            scores,
+            class_names=class_names,
+            palette=palette,
+            names=names,
+            ignore_label=ignore_label,
+            heading=f"{title + ': ' if title else ''}worst images {start + 1} to {start + len(scores)}",
+        )
+        paths.append(write_png(folder / f"worst_{start // ROWS_PER_SHEET + 1}.png", picture))
+    return paths
+
+
+def worst_sheet(
+    scores: Sequence[ImageScore],
+    *,
+    class_names: Sequence[str],
+    palette: np.ndarray,
+    names: Callable[[int], str] = str,
+    ignore_label: int = 255,
+    heading: str = "",
+    tile_width: int = 480,
+) -> np.ndarray:
+    """Sheet of image | truth | prediction | error, one row per image, with a legend; returns (h, w, 3) uint8."""
+    rows, captions = [], []
+    for score in scores:
+        rows.append(
+            [
+                score.image,
+                visualize.overlay(score.image, score.label, palette),
+                visualize.overlay(score.image, score.prediction, palette),
+                visualize.error_map(score.prediction, score.label, image=score.image, ignore_label=ignore_label),
+            ]
+        )
+        captions.append(
+            f"{names(score.record)}    mIoU {_percent(score.miou)}    pixel accuracy {_percent(score.pixel_accuracy)}"
+        )
+    width = visualize.sheet_width(4, tile_width) - 2 * visualize.GAP
+    return visualize.sheet(
+        rows,
+        captions=captions,
+        titles=("image", "truth", "prediction", "error"),
+        heading=heading,
+        foot=visualize.legend(class_names, palette, width=width),
+        tile_width=tile_width,
+    )
+
+
+def label_sheet(
+    samples: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    class_names: Sequence[str],
+    palette: np.ndarray,
+    *,
+    tile_width: int = 420,
+) -> np.ndarray:
+    """Sheet of image | overlay | labels for (name, image (h, w, 3) uint8, labels (h, w)) triples, with a legend."""
+    rows = [
+        [image, visualize.overlay(image, labels, palette), visualize.colorize(labels, palette)]
+        for _, image, labels in samples
+    ]
+    width = visualize.sheet_width(3, tile_width) - 2 * visualize.GAP
+    return visualize.sheet(
+        rows,
+        captions=[name for name, _, _ in samples],
+        titles=("image", "overlay", "labels"),
+        foot=visualize.legend(class_names, palette, width=width),
+        tile_width=tile_width,
+    )
+
+
+def _class_rows(matrix: np.ndarray, class_names: Sequence[str]) -> list[dict]:
+    iou = metrics.iou_scores(matrix)["iou"]
+    matrix = np.asarray(matrix, np.float64)
+    truth, predicted, right = matrix.sum(1), matrix.sum(0), np.diag(matrix)
+    return [
+        {
+            "class": name,
+            "iou": float(iou[i]),
+            "recall": right[i] / truth[i] if truth[i] else math.nan,
+            "precision": right[i] / predicted[i] if predicted[i] else math.nan,
+            "share": truth[i] / max(matrix.sum(), 1),
+            "pixels": int(truth[i]),
+        }
+        for i, name in enumerate(class_names)
+    ]
+
+
+def _class_csv(matrix: np.ndarray, class_names: Sequence[str]) -> list[list]:
+    rows, scores = _class_rows(matrix, class_names), metrics.iou_scores(matrix)
+    lines = [["class", "iou", "recall", "precision", "pixels"]]
+    lines += [
+        [r["class"], *("" if math.isnan(r[k]) else f"{r[k]:.6f}" for k in lines[0][1:4]), r["pixels"]] for r in rows
+    ]
+    lines.append(
+        ["mean", *(f"{_nanmean([r[k] for r in rows]):.6f}" for k in lines[0][1:4]), sum(r["pixels"] for r in rows)]
+    )
+    lines.append(["pixel_accuracy", f"{scores['pixel_accuracy']:.6f}", "", "", ""])
+    return lines
+
+
+def _write_csv(path: Path, lines: Sequence[Sequence]) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(lines)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); free some space or give another folder"
+        ) from None
+    return path
+
+
+def _nanmean(values: Sequence[float]) -> float:
+    good = [value for value in values if not math.isnan(value)]
+    return sum(good) / len(good) if good else math.nan
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _bar(share: float, width: int = 24) -> str:
+    return "" if math.isnan(share) else "█" * round(share * width)

@@ -1,0 +1,78 @@
+"""Scores a network on a split: used while training and by the stage "evaluate"."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from segjax import data, parallel
+from segjax.evaluation.confusions import Evaluation, evaluate
+from segjax.typing import Variables
+
+
+class Scorer:
+    """score(variables) -> Evaluation of every labelled image of a source, compiled once per image size.
+
+    predict: (variables, images uint8 (b, h, w, 3)) -> class ids (b, h, w), see `inference.network.class_ids`.
+    limit: so many images only, spread evenly.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Variables, Any], jax.Array],
+        source: data.Source,
+        *,
+        mesh: Mesh,
+        batch_size: int,
+        limit: int | None = None,
+    ):
+        self._predict, self._source, self._mesh, self._limit = predict, source, mesh, limit
+        parts = parallel.axis_size(mesh, "data")
+        self._batch_size = -(-batch_size // parts) * parts  # padding rows weigh nothing
+
+    def __call__(
+        self,
+        variables: Variables,
+        *,
+        worst: int = 0,
+        observe: Callable[..., None] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Evaluation:
+        """Every process calls it and gets the same result. worst, observe, progress: see `evaluate`."""
+        part, parts = parallel.batch_part(self._mesh)
+        return evaluate(
+            functools.partial(self._predict, variables),
+            data.eval_batches(
+                self._source,
+                batch_size=self._batch_size,
+                process_index=part,
+                process_count=parts,
+                limit=self._limit,
+            ),
+            num_classes=self._source.num_classes,
+            worst=worst,
+            sharding=parallel.batch_sharding(self._mesh, 4, space_axis=1),
+            observe=observe,
+            progress=progress,
+        )
+
+
+def headline(evaluation: Evaluation) -> dict[str, float]:
+    """The numbers a log line shows, in 0..1."""
+    scores = evaluation.scores
+    return {name: float(scores[name]) for name in ("miou", "pixel_accuracy", "mean_accuracy")}
+
+
+def per_class(evaluation: Evaluation, class_names: Sequence[str]) -> Mapping[str, float | None]:
+    """IoU by class name; None for a class that neither truth nor prediction has."""
+    iou = evaluation.scores["iou"]
+    return {name: (None if value != value else round(float(value), 6)) for name, value in zip(class_names, iou)}
+
+
+def replicate(variables: Variables, mesh: Mesh) -> Variables:
+    """Host arrays onto every device of the mesh."""
+    return jax.device_put(variables, parallel.replicated(mesh))

@@ -1,0 +1,227 @@
+"""Logits of whole images: one window or many, one scale or many, with or without the mirror image.
+
+All of it is one loop over views of the image. A view is a rectangle of the (resized, perhaps mirrored) image that the
+network sees at once; a whole image is the view that covers everything. The views of one scale run one after the other
+in a `lax.scan`, so the network is compiled once per scale and memory does not grow with the number of tiles.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from segjax import ops
+from segjax.errors import UserError
+from segjax.typing import Array, Variables
+
+Average = Literal["logits", "probabilities"]
+EPSILON = 1e-9  # 900 * (1 - 1/3) is 600.0000000000001 in floating point; the stride is 600
+
+
+def tile_starts(length: int, window: int, overlap: float = 1 / 3) -> list[int]:
+    """First pixels of the tiles along one axis: equal strides, the last tile shifted back inside the image.
+
+    length, window: pixels; a window larger than the image gives one tile. overlap: share of the window that neighbours
+        have in common, [0, 1).
+    The stride is ceil(window * (1 - overlap)), as in the VPLR release: 2048 pixels in windows of 1024 start at 0, 683
+    and 1024.
+    """
+    if window >= length:
+        return [0]
+    stride = math.ceil(window * (1 - overlap) - EPSILON)
+    count = math.ceil((length - window) / stride) + 1
+    return [min(i * stride, length - window) for i in range(count)]
+
+
+def predict(
+    apply_fn: Callable[[Array], Array],
+    images: Array,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: tuple[int, int] | None = None,
+    overlap: float = 1 / 3,
+    average: Average = "logits",
+    multiple: int = 1,
+    base_size: tuple[int, int] | None = None,
+) -> jax.Array:
+    """Mean logits over scales, mirror images and overlapping windows, at the size of the images.
+
+    apply_fn: images (b, h', w', 3) float32 -> logits (b, h', w', k), for any h', w'.
+    images: (b, h, w, 3) float32, normalised as the network expects.
+    scales: the network sees the image resized by each (bilinear, antialiased when shrinking); its logits are resized
+        back and averaged.
+    flip: average with the logits of the mirror image.
+    window: (h, w) in pixels, None = whole image. At a scale s > 1 the window grows with the image to int(window * s);
+        an image smaller than the window is one smaller tile. Each pixel of a scale is the mean of the tiles over it,
+        then scales and mirror images weigh the same.
+    overlap: share of the window that neighbouring tiles have in common.
+    average: what scales and mirror images are averaged in, "logits" or "probabilities" (softmax at the size of the
+        images); tiles of one view are always averaged in logits.
+    multiple: the sides of every scale are rounded up to a multiple of this (LDN: 64).
+    base_size: (h, w) that images are brought to first (bicubic, antialiased); the result is brought back by nearest
+        neighbour, as the VPLR release does for KITTI.
+
+    Returns logits, or probabilities, (b, h, w, k) float32. Everything but apply_fn and images is static under jit; each
+    image size compiles once. Source: Zhu et al., CVPR 2019 (VPLR), sliding evaluation, with a count map that is right.
+    Raises UserError for impossible settings, and for images that are not finite, unless they are being traced.
+    """
+    check_views(scales=scales, window=window, overlap=overlap, average=average, multiple=multiple, base_size=base_size)
+    if images.ndim != 4:
+        raise UserError(f"images of shape {images.shape} are no batch; give (batch, height, width, 3).")
+    check_finite(images)
+    scales = tuple(float(s) for s in scales)
+
+    full_size = tuple(images.shape[1:3])
+    if base_size is not None:
+        images = ops.resize(images, tuple(base_size), method="bicubic", antialias=True)
+    size = tuple(images.shape[1:3])
+    total, count = 0.0, 0
+    for scale in scales:
+        scaled_size = tuple(multiple * math.ceil(max(1, int(n * scale + EPSILON)) / multiple) for n in size)
+        scaled_window = scaled_size if window is None else tuple(int(n * max(scale, 1.0) + EPSILON) for n in window)
+        scaled = images if scaled_size == size else ops.resize(images, scaled_size, antialias=True)
+        if average == "logits":  # linear, so that both mirror images share one loop
+            logits = _mean_over_views(apply_fn, scaled, scaled_window, overlap, flip)
+            total, count = total + (logits if scaled_size == size else ops.resize(logits, size)), count + 1
+            continue
+        for mirrored in (False, True)[: 1 + flip]:
+            view = scaled[:, :, ::-1] if mirrored else scaled
+            logits = _mean_over_views(apply_fn, view, scaled_window, overlap, False)
+            logits = ops.resize(logits[:, :, ::-1] if mirrored else logits, size)
+            total, count = total + jax.nn.softmax(logits), count + 1
+    total = total / count
+    return total if size == full_size else ops.resize(total, full_size, method="nearest")
+
+
+def check_views(
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: tuple[int, int] | None = None,
+    overlap: float = 1 / 3,
+    average: Average = "logits",
+    multiple: int = 1,
+    base_size: tuple[int, int] | None = None,
+) -> None:
+    """Raises UserError for options of `predict` that no image could be predicted with."""
+    if isinstance(scales, (str, float, int)) or not scales or not all(_number(s) and 0 < s < math.inf for s in scales):
+        raise UserError(f"scales={scales!r} must hold at least one number, all above 0.")
+    if not isinstance(flip, bool):
+        raise UserError(f"flip={flip!r} must be True or False.")
+    if not _number(overlap) or not 0 <= overlap < 1:
+        raise UserError(f"overlap={overlap!r} must be a number of 0 or more and below 1.")
+    for name, size in (("window", window), ("base_size", base_size)):
+        pair = isinstance(size, (tuple, list)) and len(size) == 2
+        if size is not None and not (pair and all(isinstance(n, numbers.Integral) and n > 0 for n in size)):
+            raise UserError(f"{name}={size!r} must be two whole numbers above 0, (height, width).")
+    if not isinstance(multiple, numbers.Integral) or multiple < 1:
+        raise UserError(f"multiple={multiple!r} must be a whole number of 1 or more.")
+    if average not in ("logits", "probabilities"):
+        raise UserError(f"average={average!r} must be 'logits' or 'probabilities'.")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: float, flip: bool) -> jax.Array:
+    """Mean logits of one scale. images (b, h, w, c), window (h, w) in its pixels; returns (b, h, w, k) float32."""
+    b, h, w, c = images.shape
+    th, tw = min(window[0], h), min(window[1], w)
+    rows, columns = tile_starts(h, th, overlap), tile_starts(w, tw, overlap)
+    # A tile at x of the mirror image is the mirrored tile at w - tw - x of the image, so the image itself is never
+    # mirrored.
+    views = [(y, x, 0) for y in rows for x in columns]
+    weight_y = _share(rows, th, h)
+    weight_x = _share(columns, tw, w)[None]
+    if flip:
+        views += [(y, w - tw - x, 1) for y in rows for x in columns]
+        weight_x = np.stack([weight_x[0], weight_x[0, ::-1]]) / 2
+    weight_y, weight_x = jnp.asarray(weight_y), jnp.asarray(weight_x)
+
+    tile_shape = jax.ShapeDtypeStruct((b, th, tw, c), images.dtype)
+    k = jax.eval_shape(apply_fn, tile_shape).shape[-1]
+
+    def add_view(total, view):
+        y, x, mirrored = view
+        tile = lax.dynamic_slice(images, (0, y, x, 0), (b, th, tw, c))
+        if flip:
+            tile = lax.select(jnp.broadcast_to(mirrored == 1, tile.shape), tile[:, :, ::-1], tile)
+        logits = apply_fn(tile).astype(jnp.float32)
+        if logits.shape[:3] != (b, th, tw):
+            raise ValueError(f"apply_fn must return logits at the size of its input {(b, th, tw)}, got {logits.shape}")
+        if flip:
+            logits = lax.select(jnp.broadcast_to(mirrored == 1, logits.shape), logits[:, :, ::-1], logits)
+        share_y = lax.dynamic_slice(weight_y, (y,), (th,))
+        share_x = lax.dynamic_slice(weight_x, (mirrored, x), (1, tw))[0]
+        logits = logits * (share_y[:, None] * share_x)[:, :, None]
+        there = lax.dynamic_slice(total, (0, y, x, 0), logits.shape)
+        return lax.dynamic_update_slice(total, there + logits, (0, y, x, 0)), None
+
+    total = jnp.zeros((b, h, w, k), jnp.float32)
+    if len(views) == 1:  # whole image: the same step without the loop around it
+        return add_view(total, views[0])[0]
+    return lax.scan(add_view, total, tuple(jnp.asarray(v, jnp.int32) for v in zip(*views)))[0]
+
+
+def _share(starts: Sequence[int], window: int, length: int) -> np.ndarray:
+    """1 / number of tiles over each pixel of one axis, (length,) float32; the product of both axes is that of the
+    rectangle."""
+    count = np.zeros(length, np.float32)
+    for start in starts:
+        count[start : start + window] += 1
+    return 1 / count
+
+
+def predictor(
+    apply_fn: Callable[[Variables, Array], Array],
+    *,
+    normalise: Callable[[Array], Array],
+    **protocol: Any,
+) -> Callable[[Variables, Array], jax.Array]:
+    """A jitted function (variables, uint8 RGB images (b, h, w, 3)) -> class ids (b, h, w).
+
+    apply_fn: (variables, images float32) -> logits. normalise: images uint8 -> float32, on the device.
+    protocol: options of `predict` (scales, flip, window, ...; see protocols.py).
+    The ids are uint8 up to 255 classes, else int32. Each image shape compiles once. Float images must be finite.
+    """
+
+    @jax.jit
+    def class_ids(variables, images):
+        logits = predict(
+            lambda x: apply_fn(variables, x),
+            normalise(images),
+            **protocol,
+        )
+        return jnp.argmax(logits, axis=-1).astype(jnp.uint8 if logits.shape[-1] < 256 else jnp.int32)
+
+    def checked(variables, images):
+        check_finite(images)
+        return class_ids(variables, images)
+
+    return checked
+
+
+def check_finite(images: Array) -> None:
+    """Raises UserError where float images (b, ..) hold nan or infinity, and names the first such image.
+
+    Integers are finite, and what is being traced has no values yet: both cost nothing. One nan would spread over the
+    whole prediction through global pooling. Shape and type are checked by the networks themselves.
+    """
+    if isinstance(images, jax.core.Tracer) or not np.issubdtype(images.dtype, np.floating):
+        return
+    bad = ~np.isfinite(np.asarray(images))
+    if bad.any():
+        first = int(np.argmax(bad.any(axis=tuple(range(1, bad.ndim)))))
+        raise UserError(
+            f"image {first} of the batch holds {int(bad[first].sum())} values that are nan or infinite; "
+            "repair or leave out the image."
+        )

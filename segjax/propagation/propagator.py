@@ -1,0 +1,262 @@
+"""Runs propagation over chains of frames: reads, finds flow, looks for scene cuts, and feeds the device in batches."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from segjax import parallel
+from segjax.data.chains import CUT, INPUTS, Chain
+from segjax.data.flow import RecordFlow
+from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL, flow_residual, histogram_distance
+from segjax.data.sources import Record
+from segjax.errors import UserError, did_you_mean
+from segjax.propagation.carry import METHODS, Ignored, PredictMotion, first_state, make_step
+
+ReadRecords = Callable[[Sequence[int]], dict[int, Record]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Propagated:
+    """A label carried to a frame.
+
+    chain, step: whose, and how far (1 = the next frame). image: uint8 (h, w, 3), the carried picture. label: uint8
+    (h, w). real: the frame itself. ignored: shares of the pixels.
+    """
+
+    chain: Chain
+    step: int
+    image: np.ndarray
+    label: np.ndarray
+    real: Record
+    ignored: Ignored
+
+
+INPUT_CHOICES = ("auto", *INPUTS)  # see `Propagator`
+
+
+class Propagator:
+    """Carries labels along chains; compiled once per size of frame.
+
+    method: see `propagation.METHODS`. flow: "copy" needs none. predict_motion, variables: the network of
+    "reconstruction" and "prediction". batch: chains at once on the devices of this process.
+    cut_histogram, cut_residual: a change of scene between two frames ends a chain: where their colour histograms differ
+    by more (share of the pixels), or where a frame differs by more grey levels in the mean from its neighbour that
+    flow moves onto it (methods that look at this flow). 0 = off.
+    inputs: the real frames that a network looks at, see `Chain.inputs`; "auto": those of the released code for
+    "reconstruction", "near" for "prediction", which would take the motion over a growing gap for that of one frame.
+    options: those of `propagation.carry`. flow_bytes: memory for flow fields that later chains may need again.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        *,
+        flow: RecordFlow | FlowStore | None = None,
+        predict_motion: PredictMotion | None = None,
+        variables: Any = (),
+        batch: int = 8,
+        cut_histogram: float = CUT_HISTOGRAM,
+        cut_residual: float = CUT_RESIDUAL,
+        flow_bytes: int = 2**30,
+        inputs: str = "auto",
+        **options: Any,
+    ):
+        if method not in METHODS:
+            raise UserError(f"propagation method {method!r} is not known.{did_you_mean(method, METHODS)}")
+        if method in ("reconstruction", "prediction") and predict_motion is None:
+            raise UserError(f"method {method!r} needs the checkpoint of a video network; or use method 'flow'.")
+        if inputs == "auto":
+            inputs = "near" if method == "prediction" else "published"
+        if inputs not in INPUTS:
+            raise UserError(f"inputs={inputs!r} is not known.{did_you_mean(inputs, INPUT_CHOICES)}")
+        needs_flow = method != "copy" or options.get("max_cycle_error", 0) > 0
+        if needs_flow and flow is None:
+            raise UserError(f"method {method!r} needs optical flow; name a provider, for example 'dis'.")
+        self.method, self.inputs, self.options = method, inputs, options
+        self.cut_histogram, self.cut_residual = cut_histogram, cut_residual
+        devices = jax.local_devices()
+        parts = next(n for n in range(min(len(devices), batch), 0, -1) if batch % n == 0)
+        self.batch, self._mesh = batch, parallel.make_mesh({"data": -1}, devices[:parts])
+        self._step = make_step(method, predict_motion, **options)
+        self._variables = jax.device_put(variables, parallel.replicated(self._mesh))
+        self._flows = flow if isinstance(flow, FlowStore) else FlowStore(flow, flow_bytes)
+        self.seconds: collections.Counter[str] = collections.Counter()
+
+    @property
+    def needs_before(self) -> bool:
+        """Whether the first step looks at the frame on the other side of the labelled one, as all networks do."""
+        return 0 in METHODS[self.method]
+
+    def __call__(self, chains: Sequence[Chain], read: ReadRecords) -> tuple[list[Chain], list[Propagated]]:
+        """The chains, cut where scenes change, and what was carried, in the order of chains and steps.
+
+        read: numbers of records -> the records. Raises UserError when a labelled frame has no label.
+        """
+        with self._time("read"):
+            wanted = {r for chain in chains for pair in self._neighbours(chain) for r in pair}
+            records = read(sorted(wanted))
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for number, chain in enumerate(chains):
+            if chain.records:
+                groups.setdefault(records[chain.record].image.shape[:2], []).append(number)
+        chains = list(chains)
+        results: dict[int, list[Propagated]] = {}
+        for group in groups.values():
+            # chains of like length together: a batch runs as long as its longest
+            group = sorted(group, key=lambda number: -len(chains[number].records))
+            for start in range(0, len(group), self.batch):
+                rows = group[start : start + self.batch]
+                for row, chain in zip(rows, self._without_cuts([chains[row] for row in rows], records)):
+                    chains[row] = chain
+                rows = [row for row in rows if chains[row].records]
+                if rows:
+                    results |= zip(rows, self._carry([chains[row] for row in rows], records))
+        return chains, [found for number in range(len(chains)) for found in results.get(number, ())]
+
+    def _without_cuts(self, chains: Sequence[Chain], records: dict[int, Record]) -> list[Chain]:
+        pairs = list(dict.fromkeys(pair for chain in chains for pair in self._neighbours(chain)))
+        looks_at_flow = 2 in METHODS[self.method] and self.cut_residual > 0
+        cut = set()
+        with self._time("flow"):
+            flows = self._flows(pairs, records) if looks_at_flow else [None] * len(pairs)
+        for (later, earlier), flow in zip(pairs, flows):
+            a, b = records[later].image, records[earlier].image
+            if (self.cut_histogram > 0 and histogram_distance(a, b) > self.cut_histogram) or (
+                flow is not None and flow_residual(a, b, flow) > self.cut_residual
+            ):
+                cut.add((later, earlier))
+        return [self._shorten(chain, cut) for chain in chains]
+
+    def _neighbours(self, chain: Chain) -> list[tuple[int, int]]:
+        if not chain.records:
+            return []
+        places = (chain.record, *chain.records)
+        before = [(chain.record, chain.before)] if self.needs_before else []
+        return before + list(zip(places[1:], places))
+
+    def _shorten(self, chain: Chain, cut: set[tuple[int, int]]) -> Chain:
+        pairs = self._neighbours(chain)
+        first = next((number for number, pair in enumerate(pairs) if pair in cut), None)
+        if first is None:
+            return chain
+        return chain.cut(max(first - self.needs_before, 0), CUT)
+
+    def _carry(self, chains: Sequence[Chain], records: dict[int, Record]) -> list[list[Propagated]]:
+        rows = [*chains, *chains[-1:] * (self.batch - len(chains))]
+        looks_at = METHODS[self.method]
+        published = self.options.get("rgb_warp") == "reference"
+        with self._time("carry"):
+            label = [_label(records[chain.record]) for chain in rows]
+            state = first_state(self._put([records[chain.record].image for chain in rows]), self._put(label))
+        steps = []
+        for step in range(1, max(len(chain.records) for chain in chains) + 1):
+            # a chain that has ended repeats its last step, which nobody looks at
+            inputs = [chain.inputs(min(step, len(chain.records)), self.inputs) for chain in rows]
+            with self._time("flow"):
+                frames = [[place[i] for i in looks_at] for place in inputs]
+                # all that are new in one call, which finds them side by side
+                self._flows(list(dict.fromkeys(pair for f in frames for pair in zip(f[1:], f))), records)
+                flows = [self._flows(list(zip(f[1:], f)), records) for f in frames]
+                reverse = None
+                if self.options.get("max_cycle_error", 0) > 0:
+                    reverse = self._flows([(place[1], place[2]) for place in inputs], records)
+            with self._time("carry"):
+                images = [np.stack([records[r].image for r in f]) for f in frames] if self.needs_before else None
+                target = None
+                if self.options.get("max_image_error", 0) > 0:
+                    target = [records[place[2]].image for place in inputs]
+                state, picture, ignored = self._step(
+                    self._variables,
+                    state,
+                    self._put(images),
+                    self._put([np.stack(f) for f in flows] if len(looks_at) > 1 else None),
+                    self._put(target),
+                    self._put(reverse),
+                    first=step == 1 or not published,
+                )
+                steps.append((picture, state.label, ignored))
+        with self._time("carry"):
+            steps = jax.device_get(steps)
+        return [
+            [
+                Propagated(
+                    chain,
+                    step,
+                    picture[row],
+                    label[row],
+                    records[chain.records[step - 1]],
+                    Ignored(*(float(share[row]) for share in ignored)),
+                )
+                for step, (picture, label, ignored) in enumerate(steps[: len(chain.records)], start=1)
+            ]
+            for row, chain in enumerate(chains)
+        ]
+
+    def _put(self, rows: Sequence[np.ndarray] | None) -> jax.Array | None:
+        if rows is None:
+            return None
+        array = np.stack(rows)
+        return jax.device_put(array, parallel.batch_sharding(self._mesh, array.ndim))
+
+    @contextlib.contextmanager
+    def _time(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - start
+
+
+class FlowStore:
+    """Flow of pairs of records, by their numbers, kept while there is room: neighbouring chains ask for the same.
+
+    Several propagators over the same records may share one.
+    """
+
+    def __init__(self, flow: RecordFlow | None, max_bytes: int = 2**30):
+        self._flow, self._max_bytes, self._bytes = flow, max_bytes, 0
+        self._known: collections.OrderedDict[tuple[int, int], np.ndarray] = collections.OrderedDict()
+
+    def __call__(self, pairs: Sequence[tuple[int, int]], records: dict[int, Record]) -> list[np.ndarray]:
+        """Fields (h, w, 2) of pairs (a, b) of records."""
+        found = {pair: self._known[pair] for pair in pairs if pair in self._known}
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in found]
+        if new:
+            a, b = ([records[pair[i]] for pair in new] for i in (0, 1))
+            found |= zip(new, self._by_size(a, b))
+        for pair in dict.fromkeys(pairs):
+            self._keep(pair, found[pair])
+        return [found[pair] for pair in pairs]
+
+    def _by_size(self, a: list[Record], b: list[Record]) -> list[np.ndarray]:
+        sizes = [record.image.shape[:2] for record in a]
+        flows: list[Any] = [None] * len(a)
+        for size in dict.fromkeys(sizes):
+            rows = [i for i, other in enumerate(sizes) if other == size]
+            for row, flow in zip(rows, self._flow([a[i] for i in rows], [b[i] for i in rows])):
+                flows[row] = np.array(flow, np.float32)  # no view that would keep the others
+        return flows
+
+    def _keep(self, pair: tuple[int, int], flow: np.ndarray) -> None:
+        if pair in self._known:
+            self._known.move_to_end(pair)
+            return
+        self._known[pair] = flow
+        self._bytes += flow.nbytes
+        while self._bytes > self._max_bytes and len(self._known) > 1:
+            _, old = self._known.popitem(last=False)
+            self._bytes -= old.nbytes
+
+
+def _label(record: Record) -> np.ndarray:
+    if record.label is None:
+        raise UserError(f"{record.name} has no label to propagate; its mask is missing.")
+    return record.label

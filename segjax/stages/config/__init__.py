@@ -1,0 +1,1 @@
+"""Recipes as settings: strict keys, choices by name, durations, recipe files."""

@@ -1,0 +1,47 @@
+"""Reads a recipe for the console command, as main.py's flag --config does: FILE.py[:ARGS], and values to override."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from segjax.errors import UserError
+from segjax.stages.config.choices import give_way
+from segjax.stages.recipe import check_recipe
+
+
+def load_recipe(text: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """The config of "configs/vplr.py:camvid,net=fastscnn"; overrides: dotted key -> value.
+
+    What the overrides stand in for gives way, see `give_way`. Raises UserError for a file that is missing or no recipe,
+    for options that it does not know, and for keys and values that no stage takes.
+    """
+    name, _, argument = text.partition(":")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(f"--config={text}: {path} does not exist; give a recipe such as configs/vplr.py:camvid")
+    shared = str(path.resolve().parent.parent)  # recipes import their helpers as `configs.common`
+    if shared not in sys.path:
+        sys.path.append(shared)
+    try:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config(*([argument] if argument else []))
+    except (ValueError, AttributeError, ImportError, SyntaxError) as error:
+        raise UserError(f"--config={text} cannot be read: {error}") from error
+    overrides = dict(overrides or {})
+    try:
+        with config.unlocked():  # as for main.py: a recipe does not name every option there is
+            config.update_from_flattened_dict(overrides)
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = error.args[0] if error.args else error
+        raise UserError(f"--set: {' '.join(str(reason).replace(chr(39), '').split())}") from error
+    give_way(config, overrides)
+    check_recipe(config)
+    return config

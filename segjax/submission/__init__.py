@@ -1,0 +1,1 @@
+"""Archives for evaluation servers: made, checked, scored."""

@@ -1,0 +1,157 @@
+"""Reads what a training run has saved: the newest intact checkpoint, or a file of exported weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from segjax import models, weights
+from segjax.errors import UserError
+
+log = logging.getLogger("segjax")
+
+VARIABLES = ("params", "batch_stats", "ema")
+
+
+@jax.jit
+def fingerprint(tree: Any) -> jax.Array:
+    """() uint32 of the bits of every leaf; the same on any number of devices, other when any one word differs."""
+    total = jnp.zeros((), jnp.uint32)
+    for place, leaf in enumerate(jax.tree.leaves(tree)):
+        bits = leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf
+        if bits.dtype.itemsize in (4, 8):  # 8 under x64 only; the pair of words becomes the last axis
+            bits = jax.lax.bitcast_convert_type(bits, jnp.uint32)
+        words = bits.astype(jnp.uint32).reshape(-1)
+        # an odd factor per place is invertible modulo 2^32, so no single change can vanish
+        factors = 2 * jnp.arange(words.size, dtype=jnp.uint32) + jnp.uint32(2 * place + 1)
+        total += jnp.sum(words * factors, dtype=jnp.uint32)
+    return total
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a finished checkpoint lies in the folder, intact or not."""
+    return any(_is_checkpoint(path) for path in folder.glob("*"))
+
+
+def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """Reads (model spec, variables, info) from a run, a stage, a checkpoint folder or one checkpoint.
+
+    path: DIR, DIR/<stage>, DIR/<stage>/checkpoints, or one step of it. The newest run stage is taken. Or a
+        .safetensors file that `export_weights` wrote.
+    Returns the spec {"name", "num_classes", "options"}, the averaged variables where there are any (host memory, every
+    sharding undone), and what else was stored: class names, palette, label map, normalisation, metrics.
+    Raises UserError when there is none or none is intact.
+    """
+    if Path(path).suffix == ".safetensors":
+        return _load_exported(path)
+    folder, step = _find(Path(path))
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with ocp.CheckpointManager(
+        folder,
+        item_handlers={"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
+        options=ocp.CheckpointManagerOptions(read_only=True),
+    ) as manager:
+
+        def read(step):
+            shapes = manager.item_metadata(step).state
+            shapes = getattr(shapes, "tree", shapes)
+            wanted = {name: shapes[name] for name in (*VARIABLES, "fingerprint") if name in shapes}
+            abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), wanted)
+            restore_args = jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=device), abstract)
+            state = ocp.args.PyTreeRestore(item=abstract, restore_args=restore_args, partial_restore=True)
+            found = manager.restore(step, args=ocp.args.Composite(state=state, meta=ocp.args.JsonRestore()))
+            tree = {name: found.state.get(name, {}) for name in VARIABLES}
+            written = found.state["fingerprint"]
+            check_fingerprints(written, {"variables": fingerprint(tree)})
+            variables = tree["ema"] or {"params": tree["params"], "batch_stats": tree["batch_stats"]}
+            return found.meta["model"], variables, {**found.meta, "step": step}
+
+        steps = [step] if step is not None else list(manager.all_steps())
+        result = newest_intact(folder, steps, read)
+    if result is None:
+        raise UserError(f"there is no checkpoint in {folder}; give the --workdir of a run that has trained.")
+    return result
+
+
+def export_weights(checkpoint: str | Path, output: str | Path) -> Path:
+    """Writes the weights of a run to a .safetensors file under the published tensor names.
+
+    The file says which network it belongs to, so that `load_for_inference` and the commands take it in place of a run.
+    """
+    spec, variables, info = load_for_inference(checkpoint)
+    keep = {name: info[name] for name in _EXPORTED if name in info}
+    return weights.save(output, variables, info={**keep, "model": spec})
+
+
+_EXPORTED = ("normalisation", "label_map", "dataset", "step")
+
+
+def _load_exported(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    info = weights.read_info(path)
+    spec = info["model"]
+    model = models.from_spec(spec)
+    inputs = models.example_inputs(spec, model)
+    variables, _ = weights.load(path, jax.eval_shape(model.init, jax.random.key(0), *inputs))
+    return spec, variables, info
+
+
+def _find(path: Path) -> tuple[Path, int | None]:
+    if not path.is_dir():
+        raise UserError(
+            f"--checkpoint={path} is not a folder; give the run's --workdir, one of its stages, or an exported "
+            ".safetensors file."
+        )
+    path = path.resolve()
+    if _is_checkpoint(path):
+        return path.parent, int(path.name)
+    candidates = [path] + sorted(path.glob("checkpoints")) + sorted(path.glob("*/checkpoints"))
+    found = [c for c in candidates if has_checkpoint(c)]
+    if not found:
+        raise UserError(f"there is no checkpoint in {path}; give the --workdir of a run that has trained.")
+    return max(found, key=lambda c: max(p.stat().st_mtime for p in c.iterdir())), None
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.name.isdigit() and (path / "state").is_dir()
+
+
+def check_fingerprints(written: dict[str, Any], read: dict[str, Any]) -> None:
+    """Raises ValueError where what was read is not what was written."""
+    if any(int(written[name]) != int(read[name]) for name in read):
+        raise ValueError("its contents are not what was written")
+
+
+def newest_intact(folder: Path, steps: list[int], read: Callable[[int], Any]) -> Any | None:
+    """Returns read(step) of the newest checkpoint for which it succeeds, None without any step; logs the damaged ones.
+
+    Raises UserError when none can be read.
+    """
+    problems = []
+    for step in sorted(steps, reverse=True):
+        try:
+            result = read(step)
+        except Exception as error:  # noqa: BLE001 (orbax and tensorstore raise many kinds for one damaged file)
+            problems.append(f"{folder / str(step)}: {first_line(error)}")
+            log.warning("checkpoint %s is damaged (%s); trying the one before", folder / str(step), first_line(error))
+            continue
+        if problems:
+            log.warning("going on from checkpoint %s instead", folder / str(step))
+        return result
+    if problems:
+        raise UserError(
+            f"no checkpoint in {folder} can be read ({'; '.join(problems)}); "
+            "delete the folder to start again, or give the options the run was started with."
+        )
+    return None
+
+
+def first_line(error: Exception) -> str:
+    """Returns the kind of an error and the first line of its text, for a sentence."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:160] if text else ''}"
