@@ -18,6 +18,7 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 Batch = Mapping[str, Array]
+Targets = Mapping[str, Array]  # what a loss compares with: {"labels": (b, h, w) int32, ...}
 Variables = Mapping[str, Any]  # {"params": nested dict, "batch_stats": nested dict}
 
 

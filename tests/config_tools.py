@@ -5,8 +5,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from segjax.stages.config.choices import give_way
-from segjax.stages.recipe import check_recipe
+from segjax.stages.config.choices import apply_overrides
+from segjax.stages.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +19,6 @@ def read_config(recipe: str, *words: str) -> ConfigDict:
         "config", flag_values=values, lock_config=False, accept_new_attributes=True, sys_argv=argv
     )
     values(argv)
-    give_way(values.config, config_flags.get_override_values(values["config"]))
-    check_recipe(values.config)
+    apply_overrides(values.config, config_flags.get_override_values(values["config"]))
+    read_recipe(values.config)
     return values.config

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from configs import common
 from segjax.data.classes import CLASSES
 from segjax.files import as_text
-from segjax.stages.recipe import check_recipe
+from segjax.stages.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -104,7 +104,7 @@ def test_coarse_labels_add_places_of_rare_classes():
     assert config.train.extra.propagated.steps == (3,) and config.train.sampler.cut_epoch == 150
     coarse = config.train.extra.coarse
     assert (coarse.split, coarse.in_epoch) == ("train_extra", False) and set(coarse.classes) < set(names("cityscapes"))
-    check_recipe(config)
+    read_recipe(config)
     small = load("vplr", "cityscapes,coarse,debug")
     assert small.dataset.name == "synthetic_street" and small.train.extra.coarse.split == "train"
     with pytest.raises(ValueError, match="belongs to the preset cityscapes"):

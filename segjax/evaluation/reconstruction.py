@@ -1,10 +1,12 @@
-"""How well a video network tells a frame, beside what copying and optical flow alone give."""
+"""PSNR and SSIM of reconstructed frames, compared with copying and plain optical flow."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,8 +15,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import parallel, visualize
+from segjax.data.triplets import Triplets, TripletSampling, eval_triplets
+from segjax.media.writers import write_png
 from segjax.metrics.image_quality import psnr, ssim
 from segjax.ops import bilinear_warp
+
+log = logging.getLogger("segjax")
 
 METHODS = ("network", "copy", "flow")
 
@@ -40,7 +46,7 @@ class VideoScores:
     shown: Sequence[ShownFrame]
 
 
-def make_scorer(apply: Callable[..., Any], *, frames: int, mesh: Mesh) -> Callable:
+def compile_measures(apply: Callable[..., Any], *, frames: int, mesh: Mesh) -> Callable:
     """A compiled (variables, batch) -> (numbers (b, 6), weight, record, frame, flow); see `data.eval_triplets`.
 
     Copy takes the frame before the target; flow moves that frame by the optical flow from the target into it.
@@ -114,3 +120,56 @@ def frames_sheet(shown: Sequence[ShownFrame], names: Callable[[int], str], *, he
         foot=visualize.wheel_legend(MOTION_KEY),
         tile_width=400,
     )
+
+
+class ReconstructionScorer:
+    """Scores of held-out frames, while training and at the end; every process gets the same.
+
+    apply: a video network's. triplets: held out. sampling: without reversal, flow on whole frames.
+    batch_size: global, made a multiple of the devices. limit: so many triples only, spread evenly.
+    """
+
+    def __init__(
+        self,
+        apply: Callable[..., Any],
+        triplets: Triplets,
+        sampling: TripletSampling,
+        *,
+        mesh: Mesh,
+        batch_size: int,
+        limit: int | None = None,
+    ):
+        self._triplets, self._sampling, self._mesh, self._limit = triplets, sampling, mesh, limit
+        parts = parallel.axis_size(mesh, "data")
+        self._batch_size = -(-batch_size // parts) * parts
+        self._measures = compile_measures(apply, frames=sampling.frames, mesh=mesh)
+
+    def _score(self, variables: Any, show: Sequence[int] = ()) -> VideoScores:
+        part, parts = parallel.batch_part(self._mesh)
+        batches = eval_triplets(
+            self._triplets,
+            self._sampling,
+            batch_size=self._batch_size,
+            limit=self._limit,
+            process_index=part,
+            process_count=parts,
+        )
+        return score_frames(self._measures, variables, batches, mesh=self._mesh, show=show)
+
+    def scores(self, variables: Any) -> dict[str, float]:
+        """Returns the numbers, for the log."""
+        return dict(self._score(variables).scores)
+
+    def final(self, variables: Any, path: Path, *, rows: int) -> dict[str, float]:
+        """Returns the numbers at the end, and writes a sheet of `rows` frames to `path`."""
+        limited = self._triplets.limited(self._limit)
+        rows = min(rows, len(limited))
+        show = np.unique(np.linspace(0, len(limited) - 1, num=rows).astype(int)).tolist() if rows else []
+        found = self._score(variables, show)
+        values = [found.scores["psnr" if name == "network" else f"psnr_{name}"] for name in METHODS]
+        text = ", ".join(f"{name} {value:.2f} dB" for name, value in zip(METHODS, values))
+        log.info("%d frames held out: %s", found.frames, text)
+        if jax.process_index() == 0 and found.shown:
+            write_png(path, frames_sheet(found.shown, lambda record: limited.names[record], heading=text))
+            log.info("pictures: %s", path)
+        return {**{name: round(value, 4) for name, value in found.scores.items()}, "frames": found.frames}

@@ -71,8 +71,3 @@ def per_class(evaluation: Evaluation, class_names: Sequence[str]) -> Mapping[str
     """IoU by class name; None for a class that neither truth nor prediction has."""
     iou = evaluation.scores["iou"]
     return {name: (None if value != value else round(float(value), 6)) for name, value in zip(class_names, iou)}
-
-
-def replicate(variables: Variables, mesh: Mesh) -> Variables:
-    """Host arrays onto every device of the mesh."""
-    return jax.device_put(variables, parallel.replicated(mesh))

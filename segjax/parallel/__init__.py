@@ -10,6 +10,7 @@ from segjax.parallel.mesh import (
     make_mesh,
     replicated,
     shard_batch,
+    sync,
 )
 from segjax.parallel.rules import Rules, match_rules, tree_paths
 from segjax.parallel.split import lay_out, split_by_rules
@@ -28,5 +29,6 @@ __all__ = [
     "setup",
     "shard_batch",
     "split_by_rules",
+    "sync",
     "tree_paths",
 ]

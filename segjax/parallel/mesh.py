@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from segjax.errors import UserError
@@ -150,3 +151,9 @@ def fetch_replicated(tree: Any) -> Any:
         return np.asarray(x.addressable_shards[0].data)
 
     return jax.tree.map(fetch, tree)
+
+
+def sync(name: str) -> None:
+    """Waits for all processes; name: what for, the same in every process."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

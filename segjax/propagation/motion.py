@@ -19,7 +19,6 @@ from segjax.data.video import FrameIndex
 from segjax.errors import UserError, did_you_mean
 from segjax.inference.network import compute_dtype, find_run, open_network
 from segjax.propagation.carry import PredictMotion
-from segjax.stages.config.keys import check_keys
 
 WITHOUT_NETWORK = ("flow", "copy")
 METHOD_OF = {2: "prediction", 3: "reconstruction"}  # by the number of frames the network looks at
@@ -80,15 +79,14 @@ def open_flow(name: str, options: Mapping[str, Any] | None = None, *, index: Fra
     return flow.create(name, options, index=index)
 
 
-def flow_of(flow: str | Mapping[str, Any], network: VideoNetwork) -> tuple[str, dict[str, Any]]:
-    """(name, options) of the flow to use: a name, {"name", "options"}, or "": what the network was trained with, else
-    "dis"."""
+def choose_flow(flow: str | Mapping[str, Any], network: VideoNetwork) -> tuple[str, dict[str, Any]]:
+    """Returns (name, options) of the flow to use.
+
+    flow: a name, {"name", "options"}, or "": what the network was trained with, and "dis" without a network.
+    """
     if isinstance(flow, str):
-        settings = {"name": flow} if flow else network.flow or {"name": "dis"}
-    else:
-        settings = flow
-        check_keys(settings, {"name", "options"}, where="flow", required=["name"])
-    return settings["name"], dict(settings.get("options", {}))
+        flow = {"name": flow} if flow else network.flow or {"name": "dis"}
+    return flow["name"], dict(flow.get("options", {}))
 
 
 class NetworkFlow:
@@ -97,7 +95,7 @@ class NetworkFlow:
     It sees 4, 2 or 1 pairs at once: it is compiled for these only, and memory does not grow with the pairs asked for.
     """
 
-    def __init__(self, name: str, weights: str = "", dtype: str = "auto"):
+    def __init__(self, name: str, *, weights: str = "", dtype: str = "auto"):
         if not weights:
             raise UserError(
                 f"flow={name!r} needs its weights: give flow.options.weights=FILE (--flow-weights=FILE), or use 'dis'."

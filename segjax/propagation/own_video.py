@@ -20,7 +20,7 @@ from segjax.files import creating, write_file
 from segjax.media.writers import PngWriter
 from segjax.propagation.label_frames import label_frames
 from segjax.propagation.labelled_video import LabelledVideo, open_labelled_video, open_video
-from segjax.propagation.motion import flow_of, open_flow, open_video_network
+from segjax.propagation.motion import choose_flow, open_flow, open_video_network
 from segjax.propagation.propagator import Propagator
 from segjax.propagation.report import merge, summarise
 
@@ -67,7 +67,7 @@ def propagate_video(
         raise UserError(f"{there[0]} exists already; give another --output, or delete it.")
     _check_labels(labels, label_map, every, segmenter)
     network = open_video_network(checkpoint)
-    flow, flow_options = flow_of(flow, network)
+    flow, flow_options = choose_flow(flow, network)
     if flow == "exact":
         raise UserError(f"--flow=exact: nobody knows the exact flow of {video}; use --flow=dis.")
     if flow_weights:

@@ -58,10 +58,10 @@ class Propagator:
     def __init__(
         self,
         method: str,
-        *,
         flow: RecordFlow | FlowStore | None = None,
         predict_motion: PredictMotion | None = None,
         variables: Any = (),
+        *,
         batch: int = 8,
         cut_histogram: float = CUT_HISTOGRAM,
         cut_residual: float = CUT_RESIDUAL,

@@ -16,14 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax import augment, data, parallel
+from segjax.data.builds import data_root
 from segjax.data.pipeline import draw_crop
 from segjax.data.random import CROP, generator
 from segjax.errors import UserError, choose, did_you_mean
-from segjax.files import plain
 from segjax.media.writers import write_png
-from segjax.stages import build, train
-from segjax.stages.recipe import Context
-from segjax.stages.run_plan import Timetable
+from segjax.stages import train
+from segjax.stages.dataset import read_dataset
+from segjax.stages.stage import Context
+from segjax.training.run import RunPlan
 from segjax.visualize.browse_sheet import Browsed, browse_sheet
 
 
@@ -55,48 +56,56 @@ def browse(
     name = stage or _first_training(config)
     if name not in config["stages"]:
         raise UserError(f"--stage={name} is not a stage of this recipe.{did_you_mean(name, config['stages'])}")
-    settings = config[name]
-    choose({"train": 0}, settings.get("kind", ""), where=f"{name}.kind")
-    dataset = settings.get("dataset") or config["dataset"]
-    seed = settings.get("seed", config.get("seed", 0)) if seed is None else seed
-    folder = Path(workdir).expanduser() if workdir else data.build.data_root() / "browse"
+    section = config[name]
+    choose({"train": 0}, section.get("kind", ""), where=f"{name}.kind")
+    settings = {key: value for key, value in section.items() if key != "seed"}
+    options = train.STAGE.read(settings, name)
+    dataset = read_dataset(config["dataset"], "dataset")
+    seed = section.get("seed", config.get("seed", 0)) if seed is None else seed
+    folder = Path(workdir).expanduser() if workdir else data_root() / "browse"
     context = Context(name, folder, folder / name, seed, dataset)
-    mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
-    _, source, _, table = train.open_training(settings, context, mesh)
-    if not 1 <= epoch <= table.timeline.epochs:
-        raise UserError(f"--epoch={epoch}: stage {name!r} has the epochs 1 to {table.timeline.epochs}")
-    first = table.timeline.epoch_start(epoch - 1)
-    bucket = table.timeline.at(first).bucket
-    samples = list(itertools.islice(_samples(settings, source, table, mesh, seed, first), count))
-    low, high = table.scale_range
+    source, samples, plan = _open(options, context)
+    timeline = plan.timeline
+    if not 1 <= epoch <= timeline.epochs:
+        raise UserError(f"--epoch={epoch}: stage {name!r} has the epochs 1 to {timeline.epochs}")
+    first = timeline.epoch_start(epoch - 1)
+    bucket = timeline.at(first).bucket
+    shown = list(itertools.islice(_shown(options, samples, plan, seed, first), count))
+    low, high = options.plan.crop.scale_range
     heading = (
-        f"{dataset['name']}, epoch {epoch} of {table.timeline.epochs}, seed {seed}: "
+        f"{(options.dataset or dataset).name}, epoch {epoch} of {timeline.epochs}, seed {seed}: "
         f"crops of {bucket.crop[0]}x{bucket.crop[1]} (h x w), {bucket.batch} to a batch, "
         f"enlarged by {low:g} to {high:g}"
     )
-    picture = browse_sheet(samples, source.class_names, source.palette, heading=heading)
-    return Browsing(heading, samples, write_png(output, picture))
+    picture = browse_sheet(shown, source.class_names, source.palette, heading=heading)
+    return Browsing(heading, shown, write_png(output, picture))
 
 
-def _samples(settings, source, table: Timetable, mesh, seed: int, step: int) -> Iterator[Browsed]:
-    """The samples from a step on, to the end of its epoch."""
-    epoch, _, bucket = table.timeline.at(step)
-    plan = table.plan.build(epoch)
-    look = _looker(settings, bucket.crop, seed)
-    window = data.window_size(bucket.crop, table.scale_range, source.sizes)
-    for number, batch in train.open_batches(settings, source, table, mesh, step):
-        if number >= table.timeline.epoch_start(epoch + 1):
+def _open(options: train.Options, context: Context) -> tuple[data.Source, data.ImageCrops, RunPlan]:
+    real, samples, _, plan = train.open_training(options, context, parallel.make_mesh(options.mesh))
+    return real, samples, plan
+
+
+def _shown(options: train.Options, samples: data.ImageCrops, plan: RunPlan, seed: int, step: int) -> Iterator[Browsed]:
+    """Yields the samples from a step on, to the end of its epoch."""
+    source, scale_range = samples.source, samples.scale_range
+    epoch, _, bucket = plan.timeline.at(step)
+    shown = plan.epochs.build(epoch)
+    look = _looker(options, bucket.crop, seed)
+    window = data.window_size(bucket.crop, scale_range, source.sizes)
+    for number, batch in data.train_batches(samples, plan.epochs, plan.timeline, options.reading, step):
+        if number >= plan.timeline.epoch_start(epoch + 1):
             return
         images, labels, mirrored = map(np.asarray, look(batch))
         for row, (record, index) in enumerate(zip(batch["record"].tolist(), batch["index"].tolist())):
-            place = None if plan.places[index, 0] < 0 else tuple(map(int, plan.places[index]))
+            place = None if shown.places[index, 0] < 0 else tuple(map(int, shown.places[index]))
             rows, columns = draw_crop(
                 tuple(map(int, source.sizes[record])),
                 crop=bucket.crop,
                 window=window,
-                scale_range=table.scale_range,
+                scale_range=scale_range,
                 centroid=place,
-                rng=generator(table.plan.seed, CROP, epoch, index),
+                rng=generator(plan.epochs.seed, CROP, epoch, index),
             )
             yield Browsed(
                 name=source.names[record],
@@ -108,17 +117,17 @@ def _samples(settings, source, table: Timetable, mesh, seed: int, step: int) -> 
                     columns.start + columns.high,
                 ),
                 place=place,
-                centred_on=source.class_names[plan.classes[index]] if plan.classes[index] >= 0 else "",
+                centred_on=source.class_names[shown.classes[index]] if shown.classes[index] >= 0 else "",
                 mirrored=bool(mirrored[row]),
                 image=images[row],
                 label=labels[row],
             )
 
 
-def _looker(settings: Mapping[str, Any], crop: tuple[int, int], seed: int):
+def _looker(options: train.Options, crop: tuple[int, int], seed: int):
     """batch -> (images uint8 (b, h, w, 3), labels (b, h, w), mirrored (b,)), by the training's own augmentation."""
-    mean, std = build.normalisation(settings.get("normalisation", "imagenet"))
-    augmentation = train.make_augment(settings, crop=crop, seed=seed)
+    mean, std = augment.normalisation(options.normalisation)
+    augmentation = train.make_augmentation(options, crop=crop, seed=seed)
 
     @jax.jit
     def look(batch):
@@ -142,7 +151,7 @@ def dataset_recipe(
     The crop is half of the first image's height, and as wide as high.
     """
     dataset = dict(name=name, options=dict(options or {}), train=split, data_dir=data_dir)
-    side = max(int(build.open_split(dataset, "train").sizes[0].min()) // 2, 16)
+    side = max(int(read_dataset(dataset, "dataset").open("train").sizes[0].min()) // 2, 16)
     stage = dict(
         kind="train",
         total_epochs=1,
@@ -151,6 +160,9 @@ def dataset_recipe(
         sampler=dict(kind="class_uniform", tile=0),
         augment=dict(flip=True),
         mesh=dict(data=1),
+        model=dict(name="fastscnn"),  # nothing is trained, but a stage of kind "train" has these three
+        loss=dict(main=dict(name="cross_entropy")),
+        optimizer=dict(name="sgd", lr=0.0),
     )
     return dict(seed=0, stages=("train",), dataset=dataset, train=stage)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Mapping
@@ -14,40 +15,57 @@ from segjax.errors import UserError
 from segjax.evaluation.comparison import Cell, markdown, write_comparison
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys
+from segjax.stages.stage import Context, Stage
 
 log = logging.getLogger("segjax")
 
-KEYS = {"kind", "title", "axis", "baseline", "cells"}
-OF_CELL = ("series", "at", "stages")
+
+@dataclasses.dataclass(frozen=True)
+class CellOptions:
+    """A cell of the table. series: its row. at: its column. stages: of kind "evaluate", which differ by their seed."""
+
+    series: str
+    at: Any
+    stages: tuple[str, ...]
 
 
-def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """Writes table.md, table.csv, classes.csv and curves.png. Returns the report.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The section of a stage "compare".
 
-    settings.cells: ({"series", "at", "stages"}, ...); stages: of kind "evaluate", which differ by their seed. The same
-    stage may be in several cells. axis: what "at" counts. baseline: see `write_comparison`.
+    cells: the same stage may be in several of them. axis: what "at" counts. baseline: see `write_comparison`.
     """
-    check_keys(settings, KEYS, where=context.name, required=("cells",))
-    cells = []
+
+    cells: tuple[CellOptions, ...]
+    axis: str
+    title: str
+    baseline: str
+
+
+def read(settings: Mapping[str, Any], where: str) -> Options:
+    """Reads the section. Raises UserError for unknown keys and without cells."""
+    check_keys(settings, {"kind", "title", "axis", "baseline", "cells"}, where=where, required=("cells",))
+    cells, fields = [], ("series", "at", "stages")
     for number, cell in enumerate(plain(settings["cells"])):
-        check_keys(cell, OF_CELL, where=f"{context.name}.cells[{number}]", required=OF_CELL)
-        reports = [_report(context.workdir / stage / "report.json", stage) for stage in cell["stages"]]
-        cells.append(
-            Cell(
-                cell["series"],
-                cell["at"],
-                tuple(report["miou"] for report in reports),
-                tuple(report.get("iou", {}) for report in reports),
-            )
-        )
+        check_keys(cell, fields, where=f"{where}.cells[{number}]", required=fields)
+        cells.append(CellOptions(cell["series"], cell["at"], tuple(cell["stages"])))
     if not cells:
-        raise UserError(f"config key {context.name}.cells is empty; name the stages to compare.")
-    axis, title = settings.get("axis", ""), settings.get("title", "")
+        raise UserError(f"config key {where}.cells is empty; name the stages to compare.")
+    return Options(tuple(cells), settings.get("axis", ""), settings.get("title", ""), settings.get("baseline", ""))
+
+
+def run(options: Options, context: Context) -> dict[str, Any]:
+    """Writes table.md, table.csv, classes.csv and curves.png. Returns the report."""
+    cells = []
+    for cell in options.cells:
+        reports = [_report(context.workdir / stage / "report.json", stage) for stage in cell.stages]
+        scores, classes = (tuple(report.get(key, {}) for report in reports) for key in ("miou", "iou"))
+        cells.append(Cell(cell.series, cell.at, scores, classes))
     if jax.process_index() == 0:
         files = write_comparison(
-            cells, context.folder, title=title, axis=axis, baseline=settings.get("baseline", "")
-        )  # fmt: skip
-        for line in [title, *markdown(cells, axis=axis).splitlines()]:
+            cells, context.folder, title=options.title, axis=options.axis, baseline=options.baseline
+        )
+        for line in [options.title, *markdown(cells, axis=options.axis).splitlines()]:
             log.info(line)
         log.info("tables and plot: %s", ", ".join(map(str, files)))
     return {
@@ -69,3 +87,6 @@ def _report(path: Path, stage: str) -> dict[str, Any]:
             "images."
         )
     return report
+
+
+STAGE = Stage(read, run, again="always")

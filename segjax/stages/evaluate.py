@@ -2,69 +2,125 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from segjax import data, inference, metrics, parallel
+from segjax import evaluation, inference, metrics, parallel
+from segjax.data import Source
 from segjax.errors import UserError
-from segjax.evaluation import scorer as scoring
 from segjax.files import plain
-from segjax.stages import build
+from segjax.inference.network import class_ids, compute_dtype, find_run, open_network
 from segjax.stages.config.keys import check_keys, check_numbers
-from segjax.weights.runs import load_for_inference
+from segjax.stages.dataset import Dataset, read_own_dataset
+from segjax.stages.stage import Context, Stage
+from segjax.training.start import other_classes
 
 log = logging.getLogger("segjax")
 
-KEYS = {
-    "kind", "dataset", "checkpoint", "split", "batch_size", "protocol", "limit", "worst", "mesh", "dtype",
-    "benchmark", "boundary",
-}  # fmt: skip
 VIEWS = ("scales", "flip", "window", "overlap", "average", "multiple", "base_size")  # options of inference.predict
 
 
-def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The section of a stage "evaluate".
+
+    dataset: None = `config.dataset`. checkpoint: the name of a stage of this run, or a folder. split: to score.
+    views: options of `inference.predict`: those of the protocol, then what the section adds. limit: images, spread
+    evenly, None = all. worst: images in the picture of the worst. benchmark: also score by the rule of that server
+    (`metrics.RULES`), "" for none. boundary: also score outlines.
+    """
+
+    dataset: Dataset | None
+    checkpoint: str
+    split: str
+    batch_size: int
+    views: Mapping[str, Any]
+    limit: int | None
+    worst: int
+    mesh: Mapping[str, int]
+    dtype: str
+    benchmark: str
+    boundary: bool
+
+
+def read(settings: Mapping[str, Any], where: str) -> Options:
+    """Reads the section. Raises UserError for unknown keys and names; reads no data."""
+    known = {
+        "kind", "dataset", "checkpoint", "split", "batch_size", "protocol", "limit", "worst", "mesh", "dtype",
+        "benchmark", "boundary", *VIEWS,
+    }  # fmt: skip
+    check_keys(settings, known, where=where, required=("checkpoint", "split"))
+    mesh = settings.get("mesh", {"data": -1})
+    check_keys(mesh, ("data", "space"), where=f"{where}.mesh")
+    check_numbers(settings, ("batch_size",), where=where, low=1)
+    check_numbers(settings, ("limit", "worst"), where=where, low=0)
+    if settings.get("benchmark"):
+        metrics.find_rule(settings["benchmark"])
+    views = inference.find_protocol(settings.get("protocol") or "single")
+    for name in VIEWS:
+        value = plain(settings.get(name, []))
+        if value not in ([], False):  # () and False add nothing to the protocol
+            views[name] = tuple(value) if isinstance(value, list) else value
+    inference.check_views(**views)
+    return Options(
+        dataset=read_own_dataset(settings, where),
+        checkpoint=settings["checkpoint"],
+        split=settings["split"],
+        batch_size=settings.get("batch_size", 1),
+        views=views,
+        limit=settings.get("limit") or None,
+        worst=settings.get("worst", 0),
+        mesh=plain(mesh),
+        dtype=compute_dtype(settings.get("dtype", "auto")),
+        benchmark=settings.get("benchmark", ""),
+        boundary=bool(settings.get("boundary", False)),
+    )
+
+
+def inputs(options: Options, begun: bool) -> dict[str, str]:
+    """Inputs of the stage, see `Stage.inputs`."""
+    return {"checkpoint": options.checkpoint}
+
+
+def run(options: Options, context: Context) -> dict[str, Any]:
     """Writes the class table, confusion matrix and worst images to the stage's folder. Returns the report.
 
-    settings.checkpoint: the name of a stage of this run, or a folder. benchmark: also score by the rule of that server
-    (`segjax.metrics.RULES`). boundary: also score outlines.
+    Raises UserError for a network with another number of classes than the dataset.
     """
-    check(settings, where=context.name)
-    mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
-    dataset = settings.get("dataset") or context.dataset
-    source = build.open_split(dataset, settings["split"])
-    extra = extra_scores(settings, source, dataset)
-    spec, variables, info = load_for_inference(build.find_run(settings["checkpoint"], context.workdir))
-    if spec["num_classes"] != source.num_classes:
+    mesh = parallel.make_mesh(options.mesh)
+    dataset = options.dataset or context.dataset
+    source = dataset.open(options.split)
+    extra = extra_scores(options, source, dataset)
+    network = open_network(find_run(options.checkpoint, context.workdir), dtype=options.dtype)
+    if network.spec["num_classes"] != source.num_classes:
         raise UserError(
-            f"the network in {settings['checkpoint']} knows {spec['num_classes']} classes but the dataset "
-            f"{dataset['name']} has {source.num_classes}; evaluate it on the data set it was trained for."
+            f"the network in {options.checkpoint} knows {network.spec['num_classes']} classes but the dataset "
+            f"{dataset.name} has {source.num_classes}; evaluate it on the data set it was trained for."
         )
-    if other := build.other_classes(info, source.class_names):
-        log.warning("checkpoint %s: %s; it is scored as if they were the same", settings["checkpoint"], other)
-    dtype = build.compute_dtype(settings.get("dtype", "auto"))
-    model = build.create_model({**spec, "options": {**spec["options"], "dtype": dtype}})
-    score = scoring.Scorer(
-        model,
+    if other := other_classes(network.info, source.class_names):
+        log.warning("checkpoint %s: %s; it is scored as if they were the same", options.checkpoint, other)
+    scorer = evaluation.Scorer(
+        class_ids(network.module, network.normalisation, **options.views),
         source,
         mesh=mesh,
-        normalisation=info["normalisation"],
-        batch_size=settings.get("batch_size", 1),
-        limit=settings.get("limit") or None,
-        **views(settings),
+        batch_size=options.batch_size,
+        limit=options.limit,
     )
-    evaluation = score(scoring.replicate(variables, mesh), worst=settings.get("worst", 0), observe=extra)
+    variables = jax.device_put(network.variables, parallel.replicated(mesh))
+    scored = scorer(variables, worst=options.worst, observe=extra)
     found = extra.report() if extra else {}
-    where = f"{dataset['name']} {settings['split']}, {evaluation.images} images"
-    if not evaluation.matrix.any():
+    where = f"{dataset.name} {options.split}, {scored.images} images"
+    if not scored.matrix.any():
         log.warning("%s: not one pixel is labelled, so there is no score", where)
-    title = f"{spec['name']}, step {info['step']}: {where}"
+    title = f"{network.spec['name']}, step {network.step}: {where}"
     if jax.process_index() == 0:
-        inference.print_scores(evaluation.matrix, source.class_names, title=title)
-        inference.write_report(
-            evaluation,
+        evaluation.print_scores(scored.matrix, source.class_names, title=title)
+        evaluation.write_report(
+            scored,
             context.folder,
             class_names=source.class_names,
             palette=source.palette,
@@ -72,58 +128,36 @@ def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
             title=title,
         )
         for name, scores in found.items():
-            log.info("%s: %s", name, ", ".join(inference.describe_scores(scores)))
+            log.info("%s: %s", name, ", ".join(evaluation.describe_scores(scores)))
         log.info("pictures and tables: %s", context.folder)
     return {
-        **scoring.headline(evaluation),
-        "iou": scoring.per_class(evaluation, source.class_names),
-        "images": evaluation.images,
-        "images_per_second": round(evaluation.images / max(evaluation.seconds, 1e-9), 2),
-        "checkpoint_step": info["step"],
+        **evaluation.headline(scored),
+        "iou": evaluation.per_class(scored, source.class_names),
+        "images": scored.images,
+        "images_per_second": round(scored.images / max(scored.seconds, 1e-9), 2),
+        "checkpoint_step": network.step,
         **found,
     }
 
 
-def check(settings: Mapping[str, Any], *, where: str) -> None:
-    """Raises UserError for keys and names that are not known; reads no data."""
-    check_keys(settings, {*KEYS, *VIEWS}, where=where, required=("checkpoint", "split"))
-    check_keys(settings.get("mesh", {}), ("data", "space"), where=f"{where}.mesh")
-    check_numbers(settings, ("batch_size",), where=where, low=1)
-    check_numbers(settings, ("limit", "worst"), where=where, low=0)
-    build.compute_dtype(settings.get("dtype", "auto"))
-    if settings.get("benchmark"):
-        metrics.find_rule(settings["benchmark"])
-    inference.check_views(**views(settings))
-
-
-def extra_scores(
-    settings: Mapping[str, Any], source: data.Source, dataset: Mapping[str, Any]
-) -> inference.ExtraScores | None:
-    """What `benchmark` and `boundary` ask for, None for neither. iIoU needs a build with the option instances=True."""
-    rule, boundary = settings.get("benchmark", ""), bool(settings.get("boundary", False))
-    if not (rule or boundary):
+def extra_scores(options: Options, source: Source, dataset: Dataset) -> evaluation.ExtraScores | None:
+    """Returns what counts `benchmark` and `boundary`, None for neither; iIoU needs a build with instances=True."""
+    if not (options.benchmark or options.boundary):
         return None
     instances = None
-    if rule and metrics.find_rule(rule).sizes:
-        if dataset.get("options", {}).get("instances", False):
-            maps = build.open_split(dataset, settings["split"], instances=True)
+    if options.benchmark and metrics.find_rule(options.benchmark).sizes:
+        if dataset.options.get("instances", False):
+            maps = dataset.open(options.split, fields=("instances",))
             instances = lambda record: maps[record].instances  # noqa: E731
         else:
-            log.warning("benchmark %r: no iIoU, which needs --config.dataset.options.instances=True", rule)
-    return inference.ExtraScores(
+            log.warning("benchmark %r: no iIoU, which needs --config.dataset.options.instances=True", options.benchmark)
+    return evaluation.ExtraScores(
         source.class_names,
-        rule=rule,
+        rule=options.benchmark,
         instances=instances,
         train_id_of=source.label_map.table.ids,
-        boundary=boundary,
+        boundary=options.boundary,
     )
 
 
-def views(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of `predict`: those of the named protocol, then what the settings add; () and False add nothing."""
-    options = inference.find_protocol(settings.get("protocol") or "single")
-    for name in VIEWS:
-        value = plain(settings.get(name, []))
-        if value not in ([], False):
-            options[name] = tuple(value) if isinstance(value, list) else value
-    return options
+STAGE = Stage(read, run, inputs, again="when_stale")

@@ -1,15 +1,10 @@
 """What a training shows beside the labelled images of its split: propagated frames, or coarsely labelled images.
 
-    train.extra = dict(stage="propagate", mode="jp", steps=(1,))
-    train.extra = dict(
-        propagated=dict(stage="propagate", mode="jp", steps=(1, 2, 3)),
-        coarse=dict(split="train_extra", classes=("truck", "bus", "train"), in_epoch=False),
-    )
-
-stage: of this run, or a folder; mode and steps as in `open_propagated`. split, dataset: labelled images, of
-config.dataset by default. in_epoch: whether these records count for the length N of an epoch and its random part
-(Cityscapes as published), or give places of classes only (CamVid and coarse labels as published). classes: of the
-places taken, all by default (published: all of propagated frames, 7 rare ones of coarse labels).
+train.extra = dict(stage="propagate", mode="jp", steps=(1,))
+train.extra = dict(
+    propagated=dict(stage="propagate", mode="jp", steps=(1, 2, 3)),
+    coarse=dict(split="train_extra", classes=("truck", "bus", "train"), in_epoch=False),
+)
 """
 
 from __future__ import annotations
@@ -27,11 +22,50 @@ from segjax.data.joined import Joined
 from segjax.data.plans import CutPlan, find_places
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
-from segjax.stages import build
-from segjax.stages.config.keys import check_keys, options_of
+from segjax.stages.config.keys import check_keys, check_numbers, options_of
+from segjax.stages.dataset import Dataset, read_own_dataset
+from segjax.stages.stage import Context
 
 _KINDS = ({"stage", "mode", "steps"}, {"split", "dataset"})
-_COMMON = {"in_epoch", "classes"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtraOptions:
+    """One part of `train.extra`.
+
+    name: of the part. where: its config key. stage, mode, steps: a stage of this run or a folder, see
+    `open_propagated`; or split, dataset: labelled images, of `config.dataset` by default.
+    in_epoch: whether these records count for the length N of an epoch and its random part (Cityscapes as published), or
+    add places of classes only (CamVid and coarse labels as published).
+    classes: whose places are taken, () = all (published: all of propagated frames, 7 rare ones of coarse labels).
+    """
+
+    name: str
+    where: str
+    stage: str
+    mode: str
+    steps: tuple[int, ...]
+    split: str
+    dataset: Dataset | None
+    in_epoch: bool
+    classes: tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerOptions:
+    """The section `sampler`.
+
+    kind, options: of `data.PLANS`. cut_epoch: epochs after this one (counted from 0) are as long as the real records
+    are many, and their random part shows only these (VPLR's max_cu_epoch, 150). cut_places: "all": their places are
+    those of before (what the released code does), "real": places of real records only (what it means to do).
+    where: the config key of the stage.
+    """
+
+    kind: str = "uniform"
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cut_epoch: int | None = None
+    cut_places: str = "all"
+    where: str = "train"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,94 +79,110 @@ class Extra:
     classes: tuple[int, ...]
 
 
-def open_extras(
-    settings: Mapping[str, Any], real: data.Source, context: Any, *, where: str
-) -> tuple[data.Source, list[Extra]]:
-    """(all records, the real ones first; the extras) of `train.extra`; without any, the real source and none."""
-    if not settings:
-        return real, []
-    extras, first = [], len(real)
-    for name, here, one in check_extras(settings, where=where):
-        if "stage" in one:
-            inside = context.workdir / one["stage"] / "dataset"
-            source = open_propagated(
-                inside if inside.is_dir() else one["stage"], mode=one["mode"], steps=tuple(one["steps"])
-            )
-        else:
-            source = build.open_split(one.get("dataset") or context.dataset, one["split"])
-        classes = tuple(_class_id(c, real.class_names, where=here) for c in one.get("classes", ()))
-        extras.append(Extra(name, source, first, one.get("in_epoch", "stage" in one), classes))
-        first += len(source)
-    return Joined([real, *(extra.source for extra in extras)]), extras
-
-
-def check_extras(settings: Mapping[str, Any], *, where: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, config key, settings) of each; UserError for keys that are not known or missing. Reads no data."""
+def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, ...]:
+    """Reads `train.extra`: one part, or several by name. Raises UserError for unknown and missing keys."""
     settings = plain(settings)
     if not settings:
-        return []
+        return ()
     single = any(not isinstance(value, Mapping) for value in settings.values())
     found = []
     for name, one in ({settings.get("stage", "extra"): settings} if single else settings).items():
         here, known, required = (where if single else f"{where}.{name}"), _KINDS[1], ["split"]
         if "stage" in one:
             known, required = _KINDS[0], ["mode", "steps"]
-        check_keys(one, known | _COMMON, where=here, required=required)
-        found.append((name, here, one))
-    return found
+        check_keys(one, known | {"in_epoch", "classes"}, where=here, required=required)
+        found.append(
+            ExtraOptions(
+                name=name,
+                where=here,
+                stage=one.get("stage", ""),
+                mode=one.get("mode", ""),
+                steps=tuple(one.get("steps", ())),
+                split=one.get("split", ""),
+                dataset=read_own_dataset(one, here),
+                in_epoch=one.get("in_epoch", "stage" in one),
+                classes=tuple(one.get("classes", ())),
+            )
+        )
+    return tuple(found)
+
+
+def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
+    """Reads the section `sampler` of a stage. Raises UserError for unknown names and options, and wrong numbers."""
+    here, settings = f"{where}.sampler", plain(settings)
+    check_numbers(settings, ("tile", "cut_epoch"), where=here, low=0)
+    check_numbers(settings, ("min_area",), where=here, low=1)
+    check_numbers(settings, ("share",), where=here, low=0, whole=False)
+    kind = settings.pop("kind", "uniform")
+    cut_epoch, cut_places = settings.pop("cut_epoch", None), settings.pop("cut_places", "all")
+    choose({"all": 0, "real": 0}, cut_places, where=f"{here}.cut_places")
+    options = options_of(settings, choose(data.PLANS, kind, where=f"{here}.kind"), where=here)
+    return SamplerOptions(kind, options, cut_epoch, cut_places, where)
+
+
+def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Context) -> tuple[data.Source, list[Extra]]:
+    """Returns (all records, the real ones first; the extras). Without extras that is the real source and none.
+
+    Raises UserError for a set that is not there, lacks the steps asked for, or has other classes.
+    """
+    if not extras:
+        return real, []
+    found, first = [], len(real)
+    for one in extras:
+        if one.stage:
+            inside = context.workdir / one.stage / "dataset"
+            source = open_propagated(inside if inside.is_dir() else one.stage, mode=one.mode, steps=one.steps)
+        else:
+            source = (one.dataset or context.dataset).open(one.split)
+        classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
+        found.append(Extra(one.name, source, first, one.in_epoch, classes))
+        first += len(source)
+    return Joined([real, *(extra.source for extra in found)]), found
 
 
 def make_plan(
-    settings: Mapping[str, Any], source: data.Source, extras: Sequence[Extra], *, seed: int, cache: Any, where: str
+    sampler: SamplerOptions, source: data.Source, extras: Sequence[Extra], *, seed: int, cache: Any
 ) -> data.EpochPlan:
-    """The epoch plan of `sampler`: {kind, the options of that plan, cut_epoch, cut_places}.
+    """Builds the epoch plan of a sampler. source: the real records. cache: folder for the places of classes, or None.
 
-    source: the real records. cut_epoch: epochs after this one (counted from 0) are as long as the real records are many
-    and their random part shows only these (VPLR's max_cu_epoch, 150). cut_places: "all": their places are those of
-    before (what the released code does), "real": places of real records only (what it means to do).
+    Raises UserError for `cut_epoch` without extra data, and what the plan itself refuses.
     """
-    settings = plain(settings)
-    kind = settings.pop("kind", "uniform")
-    cut_epoch, cut_places = settings.pop("cut_epoch", None), settings.pop("cut_places", "all")
-    choose({"all": 0, "real": 0}, cut_places, where=f"{where}.sampler.cut_places")
-    function = choose(data.PLANS, kind, where=f"{where}.sampler.kind")
-    given = ("source", "seed", "extra", "cache", "records")
-    options = options_of(settings, function, where=f"{where}.sampler", given=given)
-    plan = functools.partial(function, source, seed=seed, **options)
+    plan = functools.partial(data.PLANS[sampler.kind], source, seed=seed, **sampler.options)
     counted = [np.arange(e.first, e.first + len(e.source)) for e in extras if e.in_epoch]
-    if kind == "uniform":
-        numbers = np.concatenate([np.arange(len(source)), *counted])
+    numbers = np.concatenate([np.arange(len(source)), *counted])
+    if sampler.kind == "uniform":
         whole, rest = functools.partial(plan, records=numbers), plan
     else:
         plan = functools.partial(plan, cache=cache)
-        places = [_places(extra, kind, options, cache) for extra in extras]
-        numbers = np.concatenate([np.arange(len(source)), *counted])
+        places = [_places(extra, sampler, cache) for extra in extras]
         whole = functools.partial(plan, records=numbers, extra=places)
-        rest = functools.partial(plan, extra=places) if cut_places == "all" else plan
-    if cut_epoch is None:
+        rest = functools.partial(plan, extra=places) if sampler.cut_places == "all" else plan
+    if sampler.cut_epoch is None:
         return whole()
     if not extras:
+        where = sampler.where
         raise UserError(
             f"config key {where}.sampler.cut_epoch says when {where}.extra ends, but there is no extra data."
         )
-    return CutPlan(whole(), rest(), cut_epoch)
+    return CutPlan(whole(), rest(), sampler.cut_epoch)
 
 
 def parts_of(source: data.Source, extras: Sequence[Extra]) -> dict[str, tuple[int, int]]:
-    """name -> (first, end) record of the real and the extra data, for `data.shares`."""
+    """Returns name -> (first, end) record of the real and the extra data, for `data.epoch_shares`."""
     return {"real": (0, len(source)), **{e.name: (e.first, e.first + len(e.source)) for e in extras}}
 
 
-def _places(extra: Extra, kind: str, options: Mapping[str, Any], cache: Any):
-    found = find_places(kind, extra.source, cache=cache, **options)
-    if extra.classes:
-        found = found.of_classes(extra.classes)
-    return found.moved(extra.first)
-
-
-def _class_id(name: str | int, names: Sequence[str], *, where: str) -> int:
+def class_id(name: str | int, names: Sequence[str], *, where: str) -> int:
+    """Returns the train id of a class, given by name or id. Raises UserError with the nearest name."""
     if isinstance(name, int) and 0 <= name < len(names):
         return name
     if name not in names:
         raise UserError(f"config key {where}.classes names {name!r}, which is no class.{did_you_mean(name, names)}")
     return list(names).index(name)
+
+
+def _places(extra: Extra, sampler: SamplerOptions, cache: Any):
+    found = find_places(sampler.kind, extra.source, cache=cache, **sampler.options)
+    if extra.classes:
+        found = found.of_classes(extra.classes)
+    return found.moved(extra.first)

@@ -8,55 +8,35 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 
+from segjax import parallel
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import config_hash, plain
 from segjax.host import usable_cores
 from segjax.stages import compare, evaluate, propagate, train, train_video
-from segjax.stages.build import check_dataset
-from segjax.stages.config.choices import check_choices, give_way
+from segjax.stages.config.choices import apply_overrides, check_choices
 from segjax.stages.config.keys import check_keys
+from segjax.stages.dataset import read_dataset
+from segjax.stages.stage import Context, Stage
 from segjax.weights.runs import has_checkpoint
 
 log = logging.getLogger("segjax")
 
-STAGES: dict[str, Callable[..., dict[str, Any]]] = {
-    "train": train.run,
-    "train_video": train_video.run,
-    "propagate": propagate.run,
-    "evaluate": evaluate.run,
-    "compare": compare.run,
+STAGES: dict[str, Stage] = {
+    "train": train.STAGE,
+    "train_video": train_video.STAGE,
+    "propagate": propagate.STAGE,
+    "evaluate": evaluate.STAGE,
+    "compare": compare.STAGE,
 }
-# check(settings, where=...) reads no data, so that a mistake in the last stage is found before the first one runs
-CHECKS: dict[str, Callable[..., None]] = {
-    "train": train.check,
-    "train_video": train_video.check,
-    "propagate": propagate.check,
-    "evaluate": evaluate.check,
-}
-CHEAP = {"evaluate"}  # run again by themselves when what they read was run again, and with --stage
-QUICK = {"compare"}  # these only read what other stages wrote, and run every time
 
 _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a stage knows of the run. folder: its own; workdir: the run's, where other stages have their folders."""
-
-    name: str
-    workdir: Path
-    folder: Path
-    seed: int
-    dataset: Mapping[str, Any]
 
 
 def run_recipe(
@@ -64,43 +44,49 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Runs config.stages below `workdir` and returns the reports by stage; `only` runs a single one.
 
-    What is done is not done again, but an evaluation that `only` asks for is, also with other settings.
-
-    overrides: the keys of `config` that were set by hand; what the recipe says otherwise gives way, see `give_way`.
-    A stage may have a `seed` of its own, so that one run can hold several trainings that differ by it.
+    A finished stage is skipped. An evaluation that `only` names runs again, with other settings too.
+    overrides: the keys of `config` that were set on the command line, see `choices.apply_overrides`.
+    A stage may have a `seed` of its own, so that one run can contain several trainings that differ by it.
     Raises UserError for a config that is wrong, or that is not the one a finished stage was run with.
     """
     workdir = Path(workdir).resolve()
-    stages = stage_names(config)
-    if only is not None and only not in stages:
-        raise UserError(f"--stage={only} is not a stage of this recipe.{did_you_mean(only, stages)}")
-    give_way(config, overrides)
-    check_recipe(config)
-    check_inputs(config, workdir)
+    names = stage_names(config)
+    if only is not None and only not in names:
+        raise UserError(f"--stage={only} is not a stage of this recipe.{did_you_mean(only, names)}")
+    apply_overrides(config, overrides)
+    options = read_recipe(config)
+    check_inputs(config, options, workdir)
     _make(workdir)
 
-    reports = {name: _read_report(workdir / name / "report.json") for name in stages}
-    reports, kinds = {name: report for name, report in reports.items() if report}, set()
-    for name in stages:
-        stage = config[name]
-        digest = config_hash({"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(stage)})
-        settings, seed = _without_seed(stage), stage.get("seed", config.seed)
-        context = Context(name, workdir, workdir / name, seed, config.dataset)
-        again = only == name and stage.kind in CHEAP
-        if only not in (None, name) or (
-            not again and _is_done(name, stage, reports, digest=digest, folder=context.folder)
-        ):
+    reports = {name: report for name in names if (report := _read_report(workdir / name / "report.json"))}
+    kinds = set()
+    for name in names:
+        section, folder = config[name], workdir / name
+        stage = STAGES[section.kind]
+        digest = config_hash({"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(section)})
+        if only not in (None, name):
             continue
-        _make(context.folder)
-        log.info("stage %s: %s", name, context.folder)
+        asked = only == name and stage.again == "when_stale"
+        if not asked and _is_done(name, stage, options[name], reports, digest=digest, folder=folder):
+            continue
+        _make(folder)
+        log.info("stage %s: %s", name, folder)
         start = time.perf_counter()
-        if stage.kind in kinds:
+        if section.kind in kinds:
             jax.clear_caches()  # the compiled programs of dozens of trainings would fill the memory
-        kinds.add(stage.kind)
-        result = STAGES[stage.kind](settings, context)
+        kinds.add(section.kind)
+        context = Context(
+            name=name,
+            workdir=workdir,
+            folder=folder,
+            seed=section.get("seed", config.seed),
+            dataset=read_dataset(config.dataset, "dataset"),
+            settings=plain(_without_seed(section)),
+        )
+        result = stage.run(options[name], context)
         reports[name] = {
             "stage": name,
-            "kind": stage.kind,
+            "kind": section.kind,
             "config": digest,
             "seconds": round(time.perf_counter() - start, 1),
             "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -108,28 +94,29 @@ def run_recipe(
             "versions": versions(),
             **result,
         }
-        _write_json(context.folder / "report.json", reports[name])
-        _write_json(workdir / "report.json", {name: reports[name] for name in stages if name in reports})
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"report of {name}")  # the next stage of any process may read it
-    reports = {name: reports[name] for name in stages if name in reports}
-    _write_json(workdir / "report.json", reports)  # also where a kill came between the two
+        _write_json(folder / "report.json", reports[name])
+        _write_json(workdir / "report.json", {name: reports[name] for name in names if name in reports})
+        parallel.sync(f"report of {name}")  # the next stage of any process may read it
+    reports = {name: reports[name] for name in names if name in reports}
+    _write_json(workdir / "report.json", reports)  # also if a kill came between the two
     return reports
 
 
 def _is_done(
-    name: str, stage: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]], *, digest: str, folder: Path
+    name: str, stage: Stage, options: Any, reports: Mapping[str, Mapping[str, Any]], *, digest: str, folder: Path
 ) -> bool:
-    """Whether a stage is finished, with these settings and with what its inputs are now; UserError where it differs."""
+    """Whether a stage is finished, with these settings and with what its inputs are now; UserError if it differs."""
     done = reports.get(name)
-    if done is None or stage.kind in QUICK:
+    if done is None or stage.again == "always":
         return False
-    newer = [key for key in _inputs(stage).values() if _finished(reports.get(key)) > _finished(done)]
-    if newer and stage.kind in CHEAP:
+    # what a training began with counts here too: it would begin with something else now
+    inputs = stage.inputs(options, False).values()
+    newer = [key for key in inputs if _finished(reports.get(key)) > _finished(done)]
+    if newer and stage.again == "when_stale":
         log.info("stage %s runs again, because stage %s has been run since", name, newer[0])
         return False
     if done.get("config") != digest:
-        again = f"give --stage={name}" if stage.kind in CHEAP else f"delete {folder}"
+        again = f"give --stage={name}" if stage.again == "when_stale" else f"delete {folder}"
         raise UserError(
             f"{folder} was finished with other settings than these; give another --workdir, or {again} to run stage "
             f"{name!r} again."
@@ -143,61 +130,50 @@ def _is_done(
     return True
 
 
-def check_recipe(config: Any) -> None:
-    """Raises UserError for keys, names and options that no stage knows, and for keys that are missing.
+def read_recipe(config: Any) -> dict[str, Any]:
+    """Reads the sections of all stages and returns their options by name; reads no data.
 
-    A section of a stage that `stages` does not list stands by.
+    Sections of stages not listed in `stages` are ignored. Raises UserError for unknown and missing keys, names and
+    options that do not fit each other, and values that no stage could use.
     """
-    stages = stage_names(config)
-    idle = [key for key in config if "kind" in (config[key] if hasattr(config[key], "keys") else ())]
-    known = {"seed", "stages", "dataset", *stages, *idle}
-    check_keys(config, known, where="config", required=("seed", "dataset", *stages))
-    check_dataset(config.dataset, where="dataset")
-    for name in stages:
-        settings = _without_seed(config[name])
-        kind = settings.get("kind", "")
-        choose(STAGES, kind, where=f"{name}.kind")
-        check_choices(settings, where=name)
-        if kind in CHECKS:
-            CHECKS[kind](settings, where=name)
+    names = stage_names(config)
+    ignored = [key for key in config if "kind" in (config[key] if hasattr(config[key], "keys") else ())]
+    known = {"seed", "stages", "dataset", *names, *ignored}
+    check_keys(config, known, where="config", required=("seed", "dataset", *names))
+    read_dataset(config.dataset, "dataset")
+    options = {}
+    for name in names:
+        section = _without_seed(config[name])
+        stage = choose(STAGES, section.get("kind", ""), where=f"{name}.kind")
+        check_choices(section, where=name)
+        options[name] = stage.read(section, name)
+    return options
 
 
 def stage_names(config: Any) -> tuple[str, ...]:
-    """config.stages; UserError unless it lists names."""
+    """Returns config.stages. Raises UserError unless it lists names."""
     stages = config.get("stages")
     if not stages or not isinstance(stages, (tuple, list)) or not all(isinstance(name, str) for name in stages):
         raise UserError(f"config key stages={stages!r} must list the stages to run, such as ('train', 'evaluate').")
     return tuple(stages)
 
 
-def _without_seed(stage: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in stage.items() if key != "seed"}
+def _without_seed(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key != "seed"}
 
 
-def check_inputs(config: Any, workdir: Path) -> None:
-    """Raises UserError for a stage that wants to read what no stage before it writes, and what is no path either."""
+def check_inputs(config: Any, options: Mapping[str, Any], workdir: Path) -> None:
+    """Raises UserError for a stage that names an input which no stage before it writes, and which is no path either."""
     for position, name in enumerate(config.stages):
-        before = config.stages[:position]
-        for key, value in _inputs(config[name]).items():
-            if key == "init.checkpoint" and has_checkpoint(workdir / name / "checkpoints"):
-                continue  # it has begun, see `build.run_init`
+        before, stage = config.stages[:position], STAGES[config[name].kind]
+        begun = has_checkpoint(workdir / name / "checkpoints")
+        for key, value in stage.inputs(options[name], begun).items():
             known = not value or value in before or (workdir / value).exists() or Path(value).expanduser().exists()
             if not known:
                 raise UserError(
                     f"config key {name}.{key}={value!r} is no path, and no stage before {name!r}."
                     f"{did_you_mean(value, before)}"
                 )
-
-
-def _inputs(stage: Mapping[str, Any]) -> dict[str, str]:
-    """Key -> the stage or folder that a stage reads, "" for none."""
-    extra = stage.get("extra") or {}
-    parts = {"extra": extra, **{f"extra.{name}": part for name, part in extra.items() if hasattr(part, "keys")}}
-    return {
-        "checkpoint": stage.get("checkpoint") or "",
-        "init.checkpoint": stage.get("init", {}).get("checkpoint") or "",
-        **{f"{key}.stage": part.get("stage") or "" for key, part in parts.items()},
-    }
 
 
 def _finished(report: Mapping[str, Any] | None) -> str:

@@ -2,104 +2,101 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
 
 from segjax import data, parallel
 from segjax.data.crop_schedule import KINDS, crop_schedule
 from segjax.errors import UserError, choose
 from segjax.files import plain
-from segjax.stages.config import durations
-from segjax.stages.config.keys import check_keys, options_of
-from segjax.stages.extra_data import Extra, make_plan
+from segjax.stages.config.durations import Duration, read_duration
+from segjax.stages.config.keys import check_keys, check_numbers, options_of, recipe_options
 from segjax.training.loop import Events
+from segjax.training.run import RunPlan
 
 
-@dataclass(frozen=True)
-class Timetable:
-    """The run as data; every process has the same.
+@dataclasses.dataclass(frozen=True)
+class CropOptions:
+    """The section `crop`.
 
-    scale_range: factors images are enlarged by. sizes: (n, 2) height, width of the source's images. examples_per_step:
-    the mean over the run, with what a last batch leaves out of an epoch.
+    size: (height, width) in pixels. schedule: one of `crop_schedule.KINDS`. scale_range: factors by which images are
+    enlarged. options: of the schedule.
     """
 
-    plan: data.EpochPlan
-    timeline: data.Timeline
-    events: Events
+    size: tuple[int, int]
+    schedule: str
     scale_range: tuple[float, float]
-    sizes: np.ndarray
-    examples_per_step: float
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.timeline.total_steps
-
-    @property
-    def epochs(self) -> float:
-        """Epochs of the whole run; a fraction where it stops within one."""
-        return self.timeline.progress(self.total_steps)
-
-    @property
-    def epoch_starts(self) -> list[int]:
-        """First step of each epoch."""
-        starts = map(self.timeline.epoch_start, range(self.timeline.epochs))
-        return [start for start in starts if start < self.total_steps]
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """The mean, as crop schedules change it."""
-        return self.total_steps / self.epochs
-
-    def batch_spec(self, bucket: data.Bucket) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Shape and dtype of the arrays of a global batch, see `data.train_batches`."""
-        b, window = bucket.batch, data.window_size(bucket.crop, self.scale_range, self.sizes)
-        return {
-            "image": ((b, *window, 3), np.uint8),
-            "label": ((b, *window), np.uint8),
-            "extent": ((b, 4), np.float32),
-            "box": ((b, 4), np.float32),
-            **{name: ((b,), np.int32) for name in ("index", "epoch", "record")},
-        }
+    options: Mapping[str, Any]
 
 
-def make_timetable(
-    settings: Mapping[str, Any],
-    source: data.Source,
-    *,
-    mesh: Mesh,
-    seed: int,
-    cache: Path,
-    where: str,
-    extras: Sequence[Extra] = (),
-) -> Timetable:
-    """Works out the run from `sampler`, `crop`, `batch_size`, `total_*`, `checkpoint_*` and `eval_*`.
+@dataclasses.dataclass(frozen=True)
+class PlanOptions:
+    """What decides how long a training takes and what its batches are like.
 
-    source: the real records; extras: those that follow them in what is trained on.
+    total, checkpoint, evaluate: durations; None: never (but the end always saves). where: the config key of the stage.
     """
-    sampler = settings.get("sampler", {"kind": "uniform"})
-    plan = make_plan(sampler, source, extras, seed=seed, cache=cache, where=where)
-    kind, size, scale_range, options = read_crop(settings["crop"], where=f"{where}.crop")
-    batch = settings["batch_size"]
-    divisor = parallel.axis_size(mesh, "data") * settings.get("accumulate_steps", 1)
+
+    batch_size: int
+    crop: CropOptions
+    total: Duration
+    checkpoint: Duration | None
+    evaluate: Duration | None
+    accumulate_steps: int
+    where: str
+
+
+def read_plan(settings: Mapping[str, Any], where: str) -> PlanOptions:
+    """Reads batch_size, crop, accumulate_steps, total_*, checkpoint_* and eval_* of a stage.
+
+    Raises UserError for unknown keys, wrong numbers, and a stage without a length.
+    """
+    crop = read_crop_options(settings["crop"], f"{where}.crop")
+    check_numbers(settings, ("batch_size", "accumulate_steps"), where=where, low=1)
+    total, checkpoint, evaluate = (
+        read_duration(settings, name, where=where) for name in ("total", "checkpoint", "eval")
+    )
+    if total is None or not total.value:
+        raise UserError(f"config {where} needs a length: one of total_epochs, _steps or _examples, above 0.")
+    if total.unit == "percent":
+        total.steps()  # raises: of what?
+    return PlanOptions(
+        settings["batch_size"], crop, total, checkpoint, evaluate, settings.get("accumulate_steps", 1), where
+    )
+
+
+def read_crop_options(settings: Mapping[str, Any], where: str) -> CropOptions:
+    """Reads the section `crop`. Raises UserError for unknown keys and sizes that are none."""
+    crop = plain(settings)
+    known = {"size", "schedule", "scale_range", *recipe_options(crop_schedule)}
+    check_keys(crop, known, where=where, required=("size",))
+    kind, size = crop.pop("schedule", "constant"), _pair(crop.pop("size"), int, where=f"{where}.size")
+    choose(dict.fromkeys(KINDS), kind, where=f"{where}.schedule")
+    scale_range = _pair(crop.pop("scale_range", (1.0, 1.0)), (int, float), where=f"{where}.scale_range")
+    return CropOptions(size, kind, scale_range, options_of(crop, crop_schedule, where=where))
+
+
+def make_run_plan(options: PlanOptions, plan: data.EpochPlan, mesh: Mesh) -> RunPlan:
+    """Works out which steps the run has. plan: the samples of every epoch.
+
+    Raises UserError for a batch that does not fit an epoch or the mesh, and crops that do not fit the schedule.
+    """
+    crop, batch = options.crop, options.batch_size
+    divisor = parallel.axis_size(mesh, "data") * options.accumulate_steps
 
     def timeline_of(epochs: int, total_steps: int | None = None) -> data.Timeline:
-        shapes = crop_schedule(kind, epochs=epochs, crop=size, batch=batch, batch_divisor=divisor, **options)
+        shapes = crop_schedule(crop.schedule, epochs, crop.size, batch, divisor, **crop.options)
         return data.Timeline([plan.length_of(e) for e in range(epochs)], shapes, total_steps=total_steps)
 
-    scale = dict(steps_per_epoch=max(plan.length_of(0) // batch, 1), examples_per_step=batch, where=where)
-    epochs = durations.resolve_epochs(settings, "total", **scale)
+    scale = dict(steps_per_epoch=max(plan.length_of(0) // batch, 1), examples_per_step=batch)
+    epochs = options.total.epochs(**scale)
     timeline = timeline_of(epochs)
-    if durations.find_duration(settings, "total", where=where)[1] != "epochs":
+    if options.total.unit != "epochs":
         # larger batches at small crops make epochs shorter: add epochs until the steps asked for fit
-        wanted = durations.resolve_steps(settings, "total", **scale)
+        wanted = options.total.steps(**scale)
         while timeline.total_steps < wanted:
             epochs += math.ceil((wanted - timeline.total_steps) / scale["steps_per_epoch"])
             timeline = timeline_of(epochs)
@@ -107,30 +104,15 @@ def make_timetable(
 
     mean = timeline.epoch_start(epochs) / epochs
     per_step = sum(map(plan.length_of, range(epochs))) / epochs / mean
-    scale = dict(steps_per_epoch=mean, examples_per_step=per_step, where=where)
-    every = {
-        f"{name}_steps": durations.resolve_steps(settings, name, total_steps=timeline.total_steps, default=0, **scale)
-        for name in ("checkpoint", "eval")
-    }
-    sizes = np.concatenate([np.asarray(s.sizes) for s in (source, *(extra.source for extra in extras))])
-    return Timetable(plan, timeline, Events(**every), scale_range, sizes, per_step)
-
-
-def read_crop(
-    settings: Mapping[str, Any], *, where: str
-) -> tuple[str, tuple[int, int], tuple[float, float], dict[str, Any]]:
-    """(schedule, size, scale range, other options of `crop_schedule`) of `crop`."""
-    crop, given = plain(settings), ("kind", "epochs", "crop", "batch", "batch_divisor")
-    known = {"size", "schedule", "scale_range", *inspect.signature(crop_schedule).parameters} - set(given)
-    check_keys(crop, known, where=where, required=("size",))
-    kind, size = crop.pop("schedule", "constant"), _pair(crop.pop("size"), int, where=f"{where}.size")
-    choose(dict.fromkeys(KINDS), kind, where=f"{where}.schedule")
-    scale_range = _pair(crop.pop("scale_range", (1.0, 1.0)), (int, float), where=f"{where}.scale_range")
-    return kind, size, scale_range, options_of(crop, crop_schedule, where=where, given=given)
+    scale = dict(steps_per_epoch=mean, examples_per_step=per_step, total_steps=timeline.total_steps)
+    checkpoint, evaluate = (
+        0 if duration is None else duration.steps(**scale) for duration in (options.checkpoint, options.evaluate)
+    )
+    return RunPlan(plan, timeline, Events(checkpoint_steps=checkpoint, eval_steps=evaluate), per_step)
 
 
 def _pair(value: Any, kind: Any, *, where: str) -> tuple[Any, Any]:
-    """The value as a tuple; UserError unless it is two numbers of that kind above 0."""
+    """Returns the value as a tuple. Raises UserError unless it is two numbers of that kind above 0."""
     good = isinstance(value, (tuple, list)) and len(value) == 2
     if not good or not all(isinstance(x, kind) and not isinstance(x, bool) and 0 < x < math.inf for x in value):
         wanted = "height and width in whole pixels, as (320, 448)" if kind is int else "two factors, as (0.5, 2.0)"

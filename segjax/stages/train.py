@@ -2,232 +2,207 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
 from jax.sharding import Mesh
 
-from segjax import augment, data, models, parallel
+from segjax import augment, data, evaluation, losses, models, parallel
 from segjax.data.epoch_shares import describe_shares, epoch_shares
 from segjax.data.plans import CutPlan
-from segjax.errors import choose
-from segjax.evaluation import scorer as scoring
-from segjax.files import plain
-from segjax.stages import build
-from segjax.stages.config import durations
-from segjax.stages.config.keys import check_keys, check_numbers, options_of
-from segjax.stages.extra_data import Extra, check_extras, open_extras, parts_of
-from segjax.stages.run_plan import Timetable, make_timetable
-from segjax.stages.training_run import OPTIMIZER_KEYS, check_training, compilable, place_state, run_steps
-from segjax.training.compiled import CompiledSteps
-from segjax.training.optimizer import make_optimizer
-from segjax.training.schedules import make_schedule
-from segjax.training.step import make_train_step
+from segjax.errors import UserError, choose
+from segjax.inference.network import class_ids
+from segjax.stages.config.keys import check_keys, options_of
+from segjax.stages.dataset import Dataset
+from segjax.stages.extra_data import (
+    Extra,
+    ExtraOptions,
+    SamplerOptions,
+    make_plan,
+    open_extras,
+    parts_of,
+    read_extras,
+    read_sampler,
+)
+from segjax.stages.run_plan import make_run_plan
+from segjax.stages.stage import Context, Stage
+from segjax.stages.training_options import (
+    KEYS,
+    TrainingOptions,
+    find_init,
+    make_optimization,
+    read_training,
+    training_inputs,
+)
+from segjax.training.run import RunPlan, TrainingTask, place_state, run_training
+from segjax.training.start import first_variables, model_spec, with_source_options
+from segjax.training.state import TrainState
+from segjax.training.step import Step, make_train_step
+from segjax.training.terms import TermOptions, loss_terms
+from segjax.training.update import make_update
+from segjax.typing import Array, Batch, Targets
 
 log = logging.getLogger("segjax")
 
-KEYS = {
-    "kind", "dataset", "extra", "batch_size", "crop", "sampler", "augment", "normalisation", "model", "init", "dtype",
-    "remat", "loss", "optimizer", "accumulate_steps", "ema_decay", "mesh", "param_rules", "loader",
-    "log_steps", "eval_limit", "keep",
-    *(f"{name}_{unit}" for name in ("total", "checkpoint", "eval") for unit in durations.UNITS),
-}  # fmt: skip
+
+@dataclasses.dataclass(frozen=True)
+class Options(TrainingOptions):
+    """The section of a stage "train".
+
+    extra: what is trained on beside the split. augmentation: options of `augment.augment_batch`.
+    normalisation: a key of `augment.NORMALISATION`. loss: the terms by name.
+    """
+
+    extra: tuple[ExtraOptions, ...]
+    sampler: SamplerOptions
+    augmentation: Mapping[str, Any]
+    normalisation: str
+    loss: Mapping[str, TermOptions]
 
 
-def run(settings: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """Trains to the end of the schedule, from the newest checkpoint where there is one. Returns the report."""
-    check(settings, where=context.name)
-    dataset = settings.get("dataset") or context.dataset
-    mesh = parallel.make_mesh(plain(settings.get("mesh", {"data": -1})))
-    real, source, extras, table = open_training(settings, context, mesh)
-    shares = log_shares(table, real, extras)
-
-    dtype, remat = build.compute_dtype(settings.get("dtype", "auto")), settings.get("remat", False)
-    spec = build.model_spec(settings["model"], num_classes=source.num_classes, dtype=dtype, remat=remat)
-    spec = build.with_source_options(spec, settings.get("init", {}))
-    model = build.create_model(spec)
-    init = build.run_init(settings.get("init", {}), context)
-    variables = build.first_variables(
-        model, init, seed=context.seed, class_names=source.class_names,
-        normalisation=settings.get("normalisation", "imagenet"),
-    )  # fmt: skip
-    schedule, optimizer = make_updates(settings["optimizer"], variables["params"], table)
-    state = place_state(settings, variables, optimizer, mesh)
-    steps = CompiledSteps(
-        functools.partial(build_step, settings, table, state, model, schedule, optimizer, mesh, context.seed)
+def read(settings: Mapping[str, Any], where: str) -> Options:
+    """Reads the section. Raises UserError for settings that no training could be run with; reads no data."""
+    own = {"extra", "sampler", "augment", "normalisation", "loss", "accumulate_steps"}
+    check_keys(settings, KEYS | own, where=where, required=("batch_size", "crop", "model", "loss", "optimizer"))
+    normalisation = settings.get("normalisation", "imagenet")
+    choose(augment.NORMALISATION, normalisation, where=f"{where}.normalisation")
+    return Options(
+        **read_training(settings, where, family="image"),
+        extra=read_extras(settings.get("extra", {}), f"{where}.extra"),
+        sampler=read_sampler(settings.get("sampler", {}), where),
+        augmentation=options_of(settings.get("augment", {}), augment.augment_batch, where=f"{where}.augment"),
+        normalisation=normalisation,
+        loss=_read_loss(settings["loss"], f"{where}.loss"),
     )
-    score = make_scorer(settings, dataset, model, mesh)
-    meta = {
-        "model": spec,
-        "normalisation": settings.get("normalisation", "imagenet"),
-        "label_map": source.label_map.to_dict(),
-        "dataset": plain(dataset),
-        "config": plain(settings),
-    }
 
-    state, told = run_steps(
-        settings,
-        context,
-        table=table,
+
+def _read_loss(settings: Mapping[str, Any], where: str) -> dict[str, TermOptions]:
+    terms = {}
+    for key in settings:
+        here = f"{where}.{key}"
+        term = options_of(settings[key], TermOptions, where=here)
+        loss = choose(losses.LOSSES, term["name"], where=f"{here}.name")
+        options = options_of(term.pop("options", {}), loss, where=f"{here}.options")
+        terms[key] = TermOptions(**term, options=options)
+    if not terms:
+        raise UserError(f"config key {where} has no terms; add for example main={{'name': 'cross_entropy'}}.")
+    return terms
+
+
+def inputs(options: Options, begun: bool) -> dict[str, str]:
+    """Inputs of the stage, see `Stage.inputs`."""
+    return {**training_inputs(options, begun), **{f"{e.where.partition('.')[2]}.stage": e.stage for e in options.extra}}
+
+
+def run(options: Options, context: Context) -> dict[str, Any]:
+    """Trains to the end of the schedule, from the newest checkpoint if there is one. Returns the report."""
+    dataset = options.dataset or context.dataset
+    mesh = parallel.make_mesh(options.mesh)
+    real, samples, extras, plan = open_training(options, context, mesh)
+    shares = log_shares(plan, real, extras)
+
+    spec = model_spec(
+        options.model, options.model_options, num_classes=real.num_classes, dtype=options.dtype, remat=options.remat
+    )
+    spec = with_source_options(spec, options.init)
+    model = models.from_spec(spec)
+    variables = first_variables(
+        model,
+        find_init(options.init, context),
+        seed=context.seed,
+        where=f"{context.name}.init",
+        class_names=real.class_names,
+        normalisation=options.normalisation,
+    )
+    optimizer, schedule = make_optimization(options.optimizer, variables["params"], plan)
+    state = place_state(variables, optimizer, mesh, param_rules=options.param_rules, average=options.ema_decay > 0)
+    update = make_update(optimizer, schedule, ema_decay=options.ema_decay)
+    task = TrainingTask(
+        samples=samples,
+        plan=plan,
+        make_step=functools.partial(make_step, options, model, update, mesh, context.seed),
         state=state,
-        steps=steps,
-        batch_spec=table.batch_spec,
-        batches=functools.partial(open_batches, settings, source, table, mesh),
-        mesh=mesh,
-        meta=meta,
-        score=score and (lambda state: scoring.headline(score(state.best_variables))),
-        names=lambda record: source.names[record],
+        frozen={},
+        meta={
+            "model": spec,
+            "normalisation": options.normalisation,
+            "label_map": real.label_map.to_dict(),
+            "dataset": dataset.settings,
+            "config": context.settings,
+        },
+        score=make_score(options, dataset, model, mesh),
     )
-    return {
-        "steps": int(state.step),
-        "epochs": table.epochs,
-        "epoch_shares": shares,
-        "parameters": int(sum(np.prod(x.shape) for x in jax.tree.leaves(state.params))),
-        **told,
-        **({} if not told["history"] else {"validation": told["history"][-1]}),
-    }
-
-
-def check(settings: Mapping[str, Any], *, where: str) -> None:
-    """Raises UserError for settings that no training could be run with; reads no data."""
-    check_keys(settings, KEYS, where=where, required=("batch_size", "crop", "model", "loss", "optimizer"))
-    check_training(settings, where=where)
-    choose(models.MODELS, settings["model"].get("name", ""), where=f"{where}.model.name")
-    check_extras(settings.get("extra", {}), where=f"{where}.extra")
-    sampler = settings.get("sampler", {})
-    check_numbers(sampler, ("tile", "cut_epoch"), where=f"{where}.sampler", low=0)
-    check_numbers(sampler, ("min_area",), where=f"{where}.sampler", low=1)
-    check_numbers(sampler, ("share",), where=f"{where}.sampler", low=0, whole=False)
-    build.normalisation(settings.get("normalisation", "imagenet"))
-    build.loss_terms(settings["loss"], {"logits": 1.0})
-    augment_options(settings, where=where)
-    loader_options(settings, where=where)
+    state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)
+    validation = {"validation": report["history"][-1]} if report["history"] else {}
+    return {**report, "epoch_shares": shares, **validation}
 
 
 def open_training(
-    settings: Mapping[str, Any], context: Any, mesh: Mesh
-) -> tuple[data.Source, data.Source, list[Extra], Timetable]:
-    """(the records of the split, all records that are trained on, those beside the split's, the run as data)."""
-    real = build.open_split(settings.get("dataset") or context.dataset, "train")
-    source, extras = open_extras(settings.get("extra", {}), real, context, where=f"{context.name}.extra")
-    table = make_timetable(
-        settings,
-        real,
-        mesh=mesh,
-        seed=context.seed,
-        cache=context.workdir / "centroids",
-        where=context.name,
-        extras=extras,
-    )
-    return real, source, extras, table
+    options: Options, context: Context, mesh: Mesh
+) -> tuple[data.Source, data.ImageCrops, list[Extra], RunPlan]:
+    """Opens (the records of the split, the samples that are trained on, those beside the split's, the run as data)."""
+    real = (options.dataset or context.dataset).open("train")
+    source, extras = open_extras(options.extra, real, context)
+    epochs = make_plan(options.sampler, real, extras, seed=context.seed, cache=context.workdir / "centroids")
+    samples = data.ImageCrops(options.reading.cached(source), options.plan.crop.scale_range)
+    return real, samples, extras, make_run_plan(options.plan, epochs, mesh)
 
 
-def log_shares(table: Timetable, real: data.Source, extras: Sequence[Extra]) -> dict[str, Any]:
-    """Tells what the first epoch, and the first one after a cut, are made of. Returns both, by epoch from 0."""
+def log_shares(plan: RunPlan, real: data.Source, extras: Sequence[Extra]) -> dict[str, Any]:
+    """Logs what the first epoch, and the first one after a cut, are made of. Returns both, by epoch from 0."""
     epochs = [0]
-    if isinstance(table.plan, CutPlan) and table.plan.epoch + 1 < table.timeline.epochs:
-        epochs.append(table.plan.epoch + 1)
+    if isinstance(plan.epochs, CutPlan) and plan.epochs.epoch + 1 < plan.timeline.epochs:
+        epochs.append(plan.epochs.epoch + 1)
     parts, found = parts_of(real, extras), {}
     for epoch in epochs:
-        found[str(epoch)] = epoch_shares(table.plan.build(epoch), parts, real.class_names)
+        found[str(epoch)] = epoch_shares(plan.epochs.build(epoch), parts, real.class_names)
         for line in describe_shares(found[str(epoch)]):
             log.info("epoch %d: %s", epoch + 1, line)
     return found
 
 
-def make_scorer(settings, dataset, model, mesh) -> scoring.Scorer | None:
-    """The score on the validation split, where the settings ask for it."""
-    if not dataset.get("validation") or durations.find_duration(settings, "eval") is None:
+def make_score(
+    options: Options, dataset: Dataset, model: Any, mesh: Mesh
+) -> Callable[[TrainState], Mapping[str, float]] | None:
+    """Builds state -> scores on the validation split, None if there is none or no eval_* in the recipe."""
+    if not dataset.splits.get("validation") or options.plan.evaluate is None:
         return None
-    return scoring.Scorer(
-        model,
-        build.open_split(dataset, "validation"),
+    scorer = evaluation.Scorer(
+        class_ids(model, options.normalisation),
+        dataset.open("validation"),
         mesh=mesh,
-        normalisation=settings.get("normalisation", "imagenet"),
-        batch_size=settings["batch_size"],
-        limit=settings.get("eval_limit") or None,
+        batch_size=options.plan.batch_size,
+        limit=options.eval_limit,
     )
+    return lambda state: evaluation.headline(scorer(state.best_variables))
 
 
-def open_batches(settings, source, table, mesh, start):
-    """(step, this process's rows) from step `start` on."""
-    options = loader_options(settings, where="train")
-    part, parts = parallel.batch_part(mesh)
-    return data.train_batches(
-        source, table.plan, table.timeline,
-        start_step=start, scale_range=table.scale_range, process_index=part, process_count=parts, **options,
-    )  # fmt: skip
+def make_step(options: Options, model: Any, update: Any, mesh: Mesh, seed: int, bucket: data.Bucket) -> Step:
+    """Builds the step for one shape of batch."""
+    augmentation = make_augmentation(options, crop=bucket.crop, seed=seed)
 
+    def prepare(batch: Batch, frozen: Any) -> tuple[Array, Targets]:
+        images, labels = augmentation(batch)
+        return images, {"labels": labels}
 
-def make_augment(settings: Mapping[str, Any], *, crop: tuple[int, int], seed: int) -> Callable:
-    """uint8 batch -> (images, labels) as `train.augment` and `train.normalisation` say; see `augment.augment_batch`."""
-    mean, std = build.normalisation(settings.get("normalisation", "imagenet"))
-    options = augment_options(settings, where="train")
-    return functools.partial(augment.augment_batch, seed=seed, crop=crop, mean=mean, std=std, **options)
-
-
-def loader_options(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """`loader` as options of `data.train_batches`."""
-    given = ("source", "plan", "timeline", "start_step", "end_step", "scale_range", "process_index", "process_count")
-    return options_of(settings.get("loader", {}), data.train_batches, where=f"{where}.loader", given=given)
-
-
-def augment_options(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """`augment` as options of `augment.augment_batch`."""
-    given = ("batch", "seed", "crop", "mean", "std", "ignore_label")
-    return options_of(settings.get("augment", {}), augment.augment_batch, where=f"{where}.augment", given=given)
-
-
-def make_updates(settings: Mapping[str, Any], params: Any, table: Timetable) -> tuple[Callable, Any]:
-    """(schedule, optimizer) of `train.optimizer`."""
-    where = "train.optimizer"
-    check_keys(settings, OPTIMIZER_KEYS, where=where, required=["name", "lr"])
-    curve = plain(settings.get("schedule", {"kind": "constant"}))
-    warmup = durations.resolve_steps(
-        curve,
-        "warmup",
-        steps_per_epoch=table.steps_per_epoch,
-        examples_per_step=table.examples_per_step,
-        total_steps=table.total_steps,
-        default=0,
-        where=f"{where}.schedule",
-    )
-    curve = {key: value for key, value in curve.items() if not key.startswith("warmup_") or key == "warmup_start"}
-    given = ("base_lr", "total_steps", "epoch_starts", "warmup_steps")
-    schedule = make_schedule(
-        base_lr=settings["lr"],
-        total_steps=table.total_steps,
-        epoch_starts=table.epoch_starts,
-        warmup_steps=warmup,
-        **options_of(curve, make_schedule, where=f"{where}.schedule", given=given),
-    )
-    given = ("name", "schedule", "params", "lr_rules", "decay_rules")
-    optimizer = make_optimizer(
-        settings["name"],
-        schedule,
-        params=params,
-        lr_rules=tuple(settings.get("lr_rules", ((".*", 1.0),))),
-        decay_rules=tuple(settings.get("decay_rules", ((".*", 1.0),))),
-        **options_of(settings.get("options", {}), make_optimizer, where=f"{where}.options", given=given),
-    )
-    return schedule, optimizer
-
-
-def build_step(settings, table, state, model, schedule, optimizer, mesh, seed, bucket: data.Bucket):
-    """(step function, abstract arguments) for one shape of batch."""
-    step = make_train_step(
+    return make_train_step(
         model.apply,
-        build.loss_terms(settings["loss"], model.loss_weights, loss_names=getattr(model, "loss_names", None)),
-        optimizer,
-        schedule,
-        make_augment(settings, crop=bucket.crop, seed=seed),
+        loss_terms(options.loss, model.loss_weights, loss_names=getattr(model, "loss_names", None)),
+        update,
+        prepare,
         seed=seed,
-        accumulate_steps=settings.get("accumulate_steps", 1),
-        ema_decay=settings.get("ema_decay", 0.0),
+        accumulate_steps=options.plan.accumulate_steps,
         constrain=parallel.constrain_images(mesh),
     )
-    return compilable(step, state, table.batch_spec(bucket), mesh)
+
+
+def make_augmentation(options: Options, *, crop: tuple[int, int], seed: int) -> Callable[[Batch], tuple[Array, Array]]:
+    """Builds uint8 batch -> (images, labels) as `augment` and `normalisation` describe; see `augment.augment_batch`."""
+    mean, std = augment.normalisation(options.normalisation)
+    return functools.partial(augment.augment_batch, seed=seed, crop=crop, mean=mean, std=std, **options.augmentation)
+
+
+STAGE = Stage(read, run, inputs)

@@ -2,133 +2,156 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
-from segjax import data, parallel
+from segjax import data
 from segjax.data.flow import RecordFlow, Remembered
-from segjax.data.scene_cuts import CUT_HISTOGRAM
-from segjax.data.triplets import Clips, Triplets, measure_flow, train_triplets
+from segjax.data.triplets import Triplets, TripletSampling, measure_flow
 from segjax.data.video import FrameIndex, open_frames
 from segjax.errors import UserError
-from segjax.files import config_hash, plain
+from segjax.files import config_hash, plain, write_file
 from segjax.propagation.motion import open_flow
-from segjax.stages import build
-from segjax.stages.config.keys import options_of
+from segjax.stages.config.keys import check_keys
+from segjax.stages.dataset import Dataset
+from segjax.stages.stage import Context
+from segjax.training.start import Init
 from segjax.weights.runs import has_checkpoint, load_for_inference
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowSettings:
+    """The section `flow`.
+
+    name, options: see `propagation.motion.open_flow`. on: see `TripletSampling`. cache_bytes: memory for flow of whole
+    frames. measure: triples on which the statistics are measured. mean, std: (u, v) in pixels, instead of that.
+    settings: the section as plain data, by which measured statistics are known again.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    on: str
+    cache_bytes: int
+    measure: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    settings: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoDataOptions:
+    """Which frames a video network is trained on.
+
+    split, eval_split: of the dataset, all frames of them; eval_split: those held out. frames, eval_frames: instead of
+    these, a folder of frames or a video of one's own. frame_step: see `FrameIndex`. reverse, cut_histogram: see
+    `TripletSampling`.
+    """
+
+    frames: str
+    eval_frames: str
+    split: str
+    eval_split: str
+    frame_step: int | None
+    reverse: float
+    cut_histogram: float
+    flow: FlowSettings
+
+
+def read_flow(settings: Mapping[str, Any], where: str) -> FlowSettings:
+    """Reads a section `flow`. Raises UserError for unknown keys, and half of the statistics."""
+    settings = plain(settings)
+    known = {"name", "options", "on", "cache_bytes", "measure", "mean", "std"}
+    check_keys(settings, known, where=where, required=("name",))
+    mean, std = (tuple(map(float, settings.get(name) or ())) for name in ("mean", "std"))
+    if (mean or std) and (len(mean) != 2 or len(std) != 2 or min(std) <= 0):
+        stage, _, _ = where.rpartition(".")
+        raise UserError(f"flow.mean and flow.std of {stage} must both hold 2 numbers, std above 0.")
+    on = settings.get("on", "frame")
+    if on == "crop" and settings["name"] == "exact":
+        raise UserError("flow.on='crop' cannot be with the exact flow, which is that of whole frames; use 'frame'.")
+    return FlowSettings(
+        name=settings["name"],
+        options=settings.get("options", {}),
+        on=on,
+        cache_bytes=settings.get("cache_bytes", 0),
+        measure=settings.get("measure", 64),
+        mean=mean,
+        std=std,
+        settings=settings,
+    )
+
 
 log = logging.getLogger("segjax")
 
 
-def open_triplets(settings: Mapping[str, Any], context: Any, *, held_out: bool) -> Triplets | None:
-    """The triples to train on, or those held out; None where nothing is held out."""
-    path = settings.get("eval_frames" if held_out else "frames", "")
-    cache = settings.get("loader", {}).get("cache_bytes", 0)
+def open_triplets(
+    options: VideoDataOptions, dataset: Dataset, reading: data.Reading, *, held_out: bool
+) -> Triplets | None:
+    """Opens the triples to train on, or those held out; None if nothing is held out."""
+    path = options.eval_frames if held_out else options.frames
     if path:
         source: Any = open_frames(path)
-    elif settings.get("frames"):
+    elif options.frames:
         return None  # own training frames, and none to hold out
     else:
-        dataset = settings.get("dataset") or context.dataset
-        split = settings.get("eval_split", "validation") if held_out else settings.get("split", "train")
-        if not split or (held_out and split == "validation" and not dataset.get("validation")):
+        split = options.eval_split if held_out else options.split
+        if not split or (held_out and split == "validation" and not dataset.splits.get("validation")):
             return None
-        exact = settings.get("flow", {}).get("name") == "exact"
-        source = build.open_split(dataset, split, labelled_only=False, flow=exact)
-    if cache:
-        source = data.CachedSource(source, cache)
-    return Triplets(FrameIndex(source, step=settings.get("frame_step") or None))
+        fields = ("flow",) if options.flow.name == "exact" else ()
+        source = dataset.open(split, labelled_only=False, fields=fields)
+    return Triplets(FrameIndex(reading.cached(source), step=options.frame_step))
 
 
-def make_clips(settings: Mapping[str, Any], triplets: Triplets, frames: int) -> Clips:
-    """How triples become samples."""
-    flow = settings.get("flow", {"name": "dis"})
-    if flow.get("on", "frame") == "crop" and flow["name"] == "exact":
-        raise UserError("flow.on='crop' cannot be with the exact flow, which is that of whole frames; use 'frame'.")
-    return Clips(
-        flow_of(settings, triplets),
+def triplet_sampling(options: VideoDataOptions, flow: RecordFlow, frames: int) -> TripletSampling:
+    """Returns how triples become samples; frames: that the network looks at."""
+    return TripletSampling(
+        flow,
         frames=frames,
-        reverse=settings.get("reverse", 0.5),
-        cut_histogram=settings.get("cut_histogram", CUT_HISTOGRAM),
-        flow_on=flow.get("on", "frame"),
+        reverse=options.reverse,
+        cut_histogram=options.cut_histogram,
+        flow_on=options.flow.on,
     )
 
 
-def flow_of(settings: Mapping[str, Any], triplets: Triplets) -> RecordFlow:
-    """The flow of these frames, remembered where whole frames are looked at: other frames may have the same names."""
-    chosen = settings.get("flow", {"name": "dis"})
-    flow = open_flow(chosen["name"], plain(chosen.get("options", {})), index=triplets.index)
-    if chosen.get("on", "frame") == "frame" and chosen.get("cache_bytes", 0):
-        return Remembered(flow, chosen["cache_bytes"])
-    return flow
+def open_record_flow(options: FlowSettings, triplets: Triplets) -> RecordFlow:
+    """Opens the flow of these frames, remembered for whole frames: other frames may have the same names."""
+    flow = open_flow(options.name, options.options, index=triplets.index)
+    return Remembered(flow, options.cache_bytes) if options.on == "frame" and options.cache_bytes else flow
 
 
 def flow_statistics(
-    flow_settings: Mapping[str, Any], clips: Clips, triplets: Triplets, context: Any, init: Mapping[str, Any]
+    options: FlowSettings, sampling: TripletSampling, triplets: Triplets, context: Context, init: Init
 ) -> dict[str, list[float]]:
-    """{"mean", "std"} of the flow, which must stay as they are through a training and what follows it.
+    """Returns {"mean", "std"} of the flow, which must stay as they are through a training and what follows it.
 
-    As given, those of the stage's own checkpoint, those of the checkpoint it starts from, or measured (once).
+    They are those given, those of the stage's own checkpoint, those of the checkpoint it starts from, or measured once.
+    Raises UserError for a checkpoint that is not of a video network.
     """
-    if flow_settings.get("mean") or flow_settings.get("std"):
-        found = {name: list(map(float, flow_settings.get(name) or ())) for name in ("mean", "std")}
-        if len(found["mean"]) != 2 or len(found["std"]) != 2 or min(found["std"]) <= 0:
-            raise UserError(f"flow.mean and flow.std of {context.name} must both hold 2 numbers, std above 0.")
-        return found
+    if options.mean:
+        return {"mean": list(options.mean), "std": list(options.std)}
     begun = has_checkpoint(context.folder / "checkpoints")
-    if begun or init.get("checkpoint"):
-        _, _, info = load_for_inference(context.folder if begun else init["checkpoint"])
+    if begun or init.checkpoint:
+        _, _, info = load_for_inference(context.folder if begun else init.checkpoint)
         if "flow" not in info:
             raise UserError(
-                f"{init.get('checkpoint', context.folder)} is no video network; give a stage of kind train_video."
+                f"{init.checkpoint or context.folder} is no video network; give a stage of kind train_video."
             )
         return {name: info["flow"][name] for name in ("mean", "std")}
-    count, reverse = flow_settings.get("measure", 64), clips.reverse > 0
+    count, reverse = options.measure, sampling.reverse > 0
     path = context.folder / "flow_statistics.json"
-    key = config_hash({"flow": flow_settings, "names": triplets.names, "count": count, "reverse": reverse})
+    key = config_hash({"flow": options.settings, "names": triplets.names, "count": count, "reverse": reverse})
     if path.is_file():
         stored = json.loads(path.read_text())
         if stored.get("key") == key:
             return {name: stored[name] for name in ("mean", "std")}
-    measured = measure_flow(triplets, clips.flow, count=count, reverse=reverse)
+    measured = measure_flow(triplets, sampling.flow, count=count, reverse=reverse)
     found = {"mean": list(measured.mean), "std": list(measured.std)}
-    log.info("flow of %s: mean %s, standard deviation %s pixels", flow_settings["name"], found["mean"], found["std"])
+    log.info("flow of %s: mean %s, standard deviation %s pixels", options.name, found["mean"], found["std"])
     if jax.process_index() == 0:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"key": key, **found}) + "\n")
-        os.replace(temporary, path)
+        write_file(path, (json.dumps({"key": key, **found}) + "\n").encode())
     return found
-
-
-def batch_spec(bucket: data.Bucket, *, frames: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and dtype of the arrays of a global batch, see `train_triplets`."""
-    b, size = bucket.batch, bucket.crop
-    return {
-        "images": ((b, 3, *size, 3), np.uint8),
-        "flows": ((b, frames - 1, *size, 2), np.float32),
-        "weight": ((b,), np.float32),
-        **{name: ((b,), np.int32) for name in ("index", "epoch", "record")},
-    }
-
-
-def open_batches(settings, triplets, clips, table, mesh, start):
-    """(step, this process's rows) from step `start` on."""
-    options = loader_options(settings, where="train_video")
-    part, parts = parallel.batch_part(mesh)
-    return train_triplets(
-        triplets, clips, table.plan, table.timeline,
-        start_step=start, process_index=part, process_count=parts, **options,
-    )  # fmt: skip
-
-
-def loader_options(settings: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """`loader` as options of `train_triplets`; cache_bytes is of the frames, see `open_triplets`."""
-    loader = {key: value for key, value in plain(settings.get("loader", {})).items() if key != "cache_bytes"}
-    given = ("triplets", "clips", "plan", "timeline", "start_step", "process_index", "process_count")
-    return options_of(loader, train_triplets, where=f"{where}.loader", given=given)

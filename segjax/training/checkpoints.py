@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
+from segjax import parallel
 from segjax.errors import UserError
 from segjax.training.state import TrainState
 from segjax.weights.runs import VARIABLES, check_fingerprints, fingerprint, first_line, newest_intact
@@ -129,7 +129,7 @@ class Checkpoints:
             if jax.process_index() == 0:
                 (self.folder / str(step)).rename(self.folder.parent / f"damaged-checkpoint-{step}")
         if steps:
-            multihost_utils.sync_global_devices("set aside damaged checkpoints")
+            parallel.sync("set aside damaged checkpoints")
             self.manager.reload()
 
 

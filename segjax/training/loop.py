@@ -73,6 +73,7 @@ def train(
     meta: Callable[[int], dict[str, Any]],
     events: Events,
     progress: Progress,
+    frozen: Any = (),
     evaluate: Callable[[TrainState, int], Mapping[str, float]] | None = None,
     names: Callable[[int], str] = str,
     parts: int = 1,
@@ -81,6 +82,7 @@ def train(
 
     batches: (step, this host's rows) of every step, in order.
     to_devices: host rows -> global arrays on the mesh.
+    frozen: the step's third argument, on the devices.
     meta: what a checkpoint tells about itself.
     names: record number -> name, for the report of a bad batch.
     parts: how many shares like this host's make a batch.
@@ -112,7 +114,7 @@ def train(
                     number_of_batch, batch = next(batches)
                     arrays = to_devices(batch)
                 assert number_of_batch == step
-                state, metrics = run_step(state, arrays)
+                state, metrics = run_step(state, arrays, frozen)
                 progress.dispatched(metrics["loss"])
                 settle()
                 pending = Pending(step, metrics, batch["record"], len(batch["record"]) * parts)

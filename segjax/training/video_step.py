@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from segjax.losses import video as losses
-from segjax.training.state import TrainState, update_ema
+from segjax.training.state import TrainState
+from segjax.training.update import Update
 from segjax.typing import Array, Batch
 
 RELEASED = {"color": 0.7, "gradient": 0.2, "smooth": 0.1}  # vplr, sdc_net2d
@@ -48,38 +48,29 @@ def video_loss(
 
 def make_video_step(
     apply: Callable[..., Any],
-    optimizer: optax.GradientTransformation,
-    schedule: Callable[[Array], Array],
+    update: Update,
     *,
     frames: int,
     weights: Mapping[str, float],
     features: Features | None = None,
-    ema_decay: float = 0.0,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, Array]]]:
-    """Builds step(state, batch) -> (state, metrics); the network learns the third frame of every triple.
+) -> Callable[[TrainState, Batch, Any], tuple[TrainState, Mapping[str, Array]]]:
+    """Builds step(state, batch, frozen) -> (state, metrics); the network learns the third frame of every triple.
 
-    apply: a video network's. frames: how many of the three it looks at.
-    weights: of the loss terms, some of TERMS. features: of a fixed network whose variables are batch["frozen"].
-    batch: see `data.train_triplets`.
+    apply: a video network's. update: see `make_update`. frames: how many of the three frames it looks at.
+    weights: of the loss terms, some of TERMS. features: maps of a fixed network, whose variables are `frozen`.
+    batch: see `data.TripletCrops`.
     metrics: loss, every term, used (share of triples that are no cut of scenes), lr, grad_norm and param_norm.
     """
 
-    def loss_fn(params, batch):
+    def loss_fn(params, batch, frozen):
         images = batch["images"].astype(jnp.float32)
         output = apply({"params": params}, images[:, :frames], batch["flows"], train=True)
-        maps = None if features is None else lambda x: features(batch["frozen"], x)
-        return video_loss(
-            output.frame, output.flow, images[:, 2], batch["weight"], weights=weights, features=maps
-        )  # fmt: skip
+        maps = None if features is None else lambda x: features(frozen, x)
+        return video_loss(output.frame, output.flow, images[:, 2], batch["weight"], weights=weights, features=maps)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, Array]]:
-        (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        new = {"params": params, "batch_stats": state.batch_stats}
-        ema = update_ema(state.ema, new, step=state.step, decay=ema_decay) if state.ema else state.ema
-        metrics = {"loss": loss, **terms, "used": batch["weight"].mean(), "lr": schedule(state.step)}
-        metrics |= {"grad_norm": optax.global_norm(grads), "param_norm": optax.global_norm(params)}
-        return TrainState(state.step + 1, params, state.batch_stats, opt_state, ema), metrics
+    def step(state: TrainState, batch: Batch, frozen: Any) -> tuple[TrainState, Mapping[str, Array]]:
+        (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, frozen)
+        state, metrics = update(state, grads, state.batch_stats)
+        return state, {"loss": loss, **terms, "used": batch["weight"].mean(), **metrics}
 
     return step

@@ -138,7 +138,7 @@ def test_recipes_are_read_as_main_reads_them(root):
     assert (config.dataset.name, config.train.crop.size, config.seed) == ("camvid", (64, 96), 7)
 
 
-def test_values_give_way_as_for_main(root):
+def test_values_apply_overrides_as_for_main(root):
     config = load_recipe(f"{root}/configs/vplr.py", {"train.sampler.kind": "uniform", "train.augment.antialias": False})
     assert config.train.sampler.to_dict() == {"kind": "uniform"} and config.train.augment.antialias is False
 

@@ -8,16 +8,15 @@ in another unit. What the user wrote himself must fit.
 from __future__ import annotations
 
 import fnmatch
-import inspect
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from segjax import data, losses, models
 from segjax.data.flow import FLOWS
 from segjax.errors import UserError, choose
 from segjax.stages.config import durations
-from segjax.stages.config.keys import check_keys
+from segjax.stages.config.keys import check_keys, recipe_options
 from segjax.training import optimizer, schedules
 
 log = logging.getLogger("segjax")
@@ -36,28 +35,36 @@ class Choice(NamedTuple):
     common: Collection[str] = ()
 
 
-def _parameters(function: Callable, given: Collection[str]) -> set[str]:
-    return set(inspect.signature(function).parameters) - set(given)
-
-
-_PLANS = {name: _parameters(plan, ("source", "seed", "extra", "cache", "records")) for name, plan in data.PLANS.items()}
-_LOSSES = {
-    name: _parameters(loss, ("logits", "labels", "ignore_label", "epoch")) for name, loss in losses.LOSSES.items()
-}
+_PLANS = {name: recipe_options(plan) for name, plan in data.PLANS.items()}
+_LOSSES = {name: recipe_options(loss) for name, loss in losses.LOSSES.items()}
+_FROM_STAGE = {"dtype", "remat"}  # options of networks that a stage's section has beside `model`
 _MODELS = {
-    name: _parameters(model, ("num_classes", "frames", "parent", "name", "dtype", "remat"))
-    for name, model in {**models.MODELS, **models.VIDEO_MODELS}.items()
+    name: set(models.options(name, kind=kind)) - _FROM_STAGE
+    for kind in ("image", "video")
+    for name in models.FAMILIES[kind].networks
 }
 _FLOWS = {
-    **{name: _parameters(flow, ("a", "b", "index")) for name, flow in FLOWS.items()},
+    **{name: recipe_options(flow) for name, flow in FLOWS.items()},
     **{name: ("weights", "dtype") for name in models.FLOW_MODELS},
 }
 _WARMUP = ("warmup_start", *(f"warmup_{unit}" for unit in durations.UNITS))
 
 # where in a stage; * is any key
 CHOICES = {
-    "sampler": Choice("kind", "", "uniform", _PLANS, ("cut_epoch", "cut_places")),
-    "loss.*": Choice("name", "options", "", _LOSSES, ("on", "weight", "align_corners")),
+    "sampler": Choice(
+        "kind",
+        "",
+        "uniform",
+        _PLANS,
+        ("cut_epoch", "cut_places"),
+    ),
+    "loss.*": Choice(
+        "name",
+        "options",
+        "",
+        _LOSSES,
+        ("on", "weight", "align_corners"),
+    ),
     "model": Choice("name", "options", "", _MODELS),
     "features.model": Choice("name", "options", "", _MODELS),
     "optimizer": Choice("name", "options", "", optimizer.OPTIONS, ("lr", "schedule", "lr_rules", "decay_rules")),
@@ -107,8 +114,12 @@ def _refuse(key: str, name: str, choice: Choice, known: Collection[str], *, wher
     check_keys({key: None}, known, where=where)
 
 
-def give_way(config: Any, overrides: Collection[str]) -> None:
-    """Takes out of the config what the overrides, keys like "train.sampler.kind", stand in for. Tells what."""
+def apply_overrides(config: Any, overrides: Collection[str]) -> None:
+    """Drops from the config what the overrides, keys like "train.sampler.kind", replace; logs what is dropped.
+
+    Command-line overrides win. Recipe options that the newly chosen name does not accept are dropped, as is a duration
+    given in another unit.
+    """
     set_by_user = set(overrides)
 
     def own(key: str) -> bool:

@@ -42,20 +42,21 @@ def check_numbers(
         raise UserError(f"config key {where}.{key}={value!r} must be a {'whole ' if whole else ''}number, {limits}.")
 
 
-def options_of(
-    config: Mapping[str, Any], function: Callable, *, where: str, given: Iterable[str] = ()
-) -> dict[str, Any]:
-    """The config as keyword arguments of `function`; keys it does not take, or the caller gives, are errors."""
-    parameters = inspect.signature(function).parameters
-    allowed = {
-        name
-        for name, p in parameters.items()
-        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and name not in set(given)
-    }
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        allowed |= set(config)
-    check_keys(config, allowed, where=where)
-    return {key: _tuples(value) for key, value in plain(config).items()}
+def options_of(section: Mapping[str, Any], function: Callable, *, where: str) -> dict[str, Any]:
+    """Returns a section as keyword arguments of `function` (or of a dataclass), with tuples for lists.
+
+    A recipe gives keyword-only parameters and no others; positional ones come from code. Raises UserError for a key
+    that is not one of them, and when one without default is missing.
+    """
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    required = [p.name for p in parameters if p.default is p.empty]
+    check_keys(section, [p.name for p in parameters], where=where, required=required)
+    return {key: _tuples(value) for key, value in plain(section).items()}
+
+
+def recipe_options(function: Callable) -> set[str]:
+    """Returns the names of the parameters that a recipe gives, see `options_of`."""
+    return {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
 def _tuples(value: Any) -> Any:

@@ -11,15 +11,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from segjax.errors import UserError
-from segjax.stages.config.choices import give_way
-from segjax.stages.recipe import check_recipe
+from segjax.stages.config.choices import apply_overrides
+from segjax.stages.recipe import read_recipe
 
 
 def load_recipe(text: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
     """The config of "configs/vplr.py:camvid,net=fastscnn"; overrides: dotted key -> value.
 
-    What the overrides stand in for gives way, see `give_way`. Raises UserError for a file that is missing or no recipe,
-    for options that it does not know, and for keys and values that no stage takes.
+    See `apply_overrides`. Raises UserError for a file that is missing or no recipe, for options that it does not have,
+    and for keys and values that no stage accepts.
     """
     name, _, argument = text.partition(":")
     path = Path(name).expanduser()
@@ -42,6 +42,6 @@ def load_recipe(text: str, overrides: Mapping[str, Any] | None = None) -> Config
     except (KeyError, TypeError, AttributeError) as error:
         reason = error.args[0] if error.args else error
         raise UserError(f"--set: {' '.join(str(reason).replace(chr(39), '').split())}") from error
-    give_way(config, overrides)
-    check_recipe(config)
+    apply_overrides(config, overrides)
+    read_recipe(config)
     return config

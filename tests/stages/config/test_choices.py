@@ -50,7 +50,7 @@ def test_the_command_line_goes_before_the_recipe(case):
     assert (found.to_dict() if isinstance(found, ConfigDict) else found) == wanted
 
 
-def test_losses_and_durations_give_way():
+def test_losses_and_durations_apply_overrides():
     config = read(
         "--config.train.loss.main.name=cross_entropy", "--config.train.total_steps=7",
         recipe="configs/vplr.py:camvid,net=efficientnet",

@@ -1,0 +1,64 @@
+"""The section `dataset` of a recipe: which dataset, which of its splits, and how a split is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segjax.data import TfdsSource, open_source
+from segjax.files import plain
+from segjax.stages.config.keys import check_keys
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A dataset as a recipe names it.
+
+    name: of a builder, or the folder of a built dataset. options: of its builder. splits: "train", "validation", "test"
+    -> name of a split, "" for none. data_dir: where datasets are built, "" for the default. label_map: another map of
+    the same raw ids, "" for the dataset's own. settings: the section as plain data, for notes.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    splits: Mapping[str, str]
+    data_dir: str
+    label_map: Any
+    settings: Mapping[str, Any]
+
+    def open(self, split: str, *, labelled_only: bool = True, fields: Sequence[str] = ()) -> TfdsSource:
+        """Opens the records of a split: "train", "validation" or "test", or a split's own name.
+
+        labelled_only, fields: see `TfdsSource`. Raises UserError as `open_source` does.
+        """
+        return open_source(
+            self.name,
+            self.splits.get(split, split),
+            data_dir=self.data_dir or None,
+            builder_options={key: value for key, value in self.options.items() if value != ""},
+            label_map=self.label_map or None,
+            labelled_only=labelled_only,
+            fields=tuple(fields),
+        )
+
+
+def read_dataset(settings: Mapping[str, Any], where: str) -> Dataset:
+    """Reads a section `dataset`. Raises UserError for an unknown key, and without a name."""
+    settings = plain(settings)
+    check_keys(settings, {"name", "options", *SPLITS, "data_dir", "label_map"}, where=where, required=["name"])
+    return Dataset(
+        name=settings["name"],
+        options=settings.get("options", {}),
+        splits={split: settings[split] for split in SPLITS if split in settings},
+        data_dir=settings.get("data_dir", ""),
+        label_map=settings.get("label_map", ""),
+        settings=settings,
+    )
+
+
+def read_own_dataset(settings: Mapping[str, Any], where: str) -> Dataset | None:
+    """Reads the dataset of a stage's section, None if it has none of its own; see `read_dataset`."""
+    return read_dataset(settings["dataset"], f"{where}.dataset") if settings.get("dataset") else None

@@ -1,0 +1,152 @@
+"""What the sections of all training stages have in common: read once, and built once the data is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from segjax import models
+from segjax.data import Reading
+from segjax.errors import choose
+from segjax.files import plain
+from segjax.inference.network import compute_dtype, find_run
+from segjax.stages.config.durations import Duration, duration_keys, read_duration
+from segjax.stages.config.keys import check_keys, check_numbers, options_of
+from segjax.stages.dataset import Dataset, read_own_dataset
+from segjax.stages.run_plan import PlanOptions, read_plan
+from segjax.stages.stage import Context
+from segjax.training.optimizer import make_optimizer
+from segjax.training.run import RunOptions, RunPlan
+from segjax.training.schedules import make_schedule
+from segjax.training.start import Init
+from segjax.weights.runs import has_checkpoint
+
+KEYS = {
+    "kind", "dataset", "batch_size", "crop", "model", "init", "dtype", "remat", "optimizer", "ema_decay", "mesh",
+    "param_rules", "loader", "log_steps", "eval_limit", "keep", *duration_keys("total", "checkpoint", "eval"),
+}  # fmt: skip
+_EVERY = ((".*", 1.0),)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+    """The section `optimizer`. schedule: its kind. warmup: of the rate. lr_rules, decay_rules: multipliers by name."""
+
+    name: str
+    lr: float
+    options: Mapping[str, Any]
+    schedule: str
+    schedule_options: Mapping[str, Any]
+    warmup: Duration | None
+    lr_rules: tuple
+    decay_rules: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """The options of every training stage; each stage has more of its own.
+
+    dataset: None = `config.dataset`. model, model_options: name in `segjax.models`, and what it takes. dtype: of the
+    computation, "float32" or "bfloat16". eval_limit: images or triples to score while training, None = all.
+    """
+
+    dataset: Dataset | None
+    plan: PlanOptions
+    model: str
+    model_options: Mapping[str, Any]
+    init: Init
+    dtype: str
+    remat: bool
+    optimizer: OptimizerOptions
+    ema_decay: float
+    mesh: Mapping[str, int]
+    param_rules: tuple
+    reading: Reading
+    run: RunOptions
+    eval_limit: int | None
+
+
+def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> dict[str, Any]:
+    """Reads the fields of `TrainingOptions` from a section whose keys are known to be right.
+
+    family: key in `models.FAMILIES` of the network. Raises UserError for wrong keys, names and numbers.
+    """
+    plan = read_plan(settings, where)
+    check_numbers(settings, ("keep",), where=where, low=1)
+    check_numbers(settings, ("log_steps", "eval_limit"), where=where, low=0)
+    check_numbers(settings, ("ema_decay",), where=where, low=0, below=1, whole=False)
+    mesh = settings.get("mesh", {"data": -1})
+    check_keys(mesh, ("data", "space"), where=f"{where}.mesh")
+    model, networks = settings["model"], models.FAMILIES[family].networks
+    choose(networks, model.get("name", ""), where=f"{where}.model.name")
+    check_keys(model, {"name", "options"}, where=f"{where}.model", required=["name"])
+    run = {key: settings[key] for key in ("log_steps", "keep") if settings.get(key) is not None}
+    return dict(
+        dataset=read_own_dataset(settings, where),
+        plan=plan,
+        model=model["name"],
+        model_options=plain(model.get("options", {})),
+        init=read_init(settings.get("init", {}), f"{where}.init"),
+        dtype=compute_dtype(settings.get("dtype", "auto")),
+        remat=settings.get("remat", False),
+        optimizer=_read_optimizer(settings["optimizer"], f"{where}.optimizer"),
+        ema_decay=settings.get("ema_decay", 0.0),
+        mesh=plain(mesh),
+        param_rules=tuple(settings.get("param_rules", ())),
+        reading=Reading(**options_of(settings.get("loader", {}), Reading, where=f"{where}.loader")),
+        run=RunOptions(**run),
+        eval_limit=settings.get("eval_limit") or None,
+    )
+
+
+def read_init(settings: Mapping[str, Any], where: str) -> Init:
+    """Reads a section `init`. Raises UserError for an unknown key."""
+    return Init(**options_of(settings, Init, where=where))
+
+
+def _read_optimizer(settings: Mapping[str, Any], where: str) -> OptimizerOptions:
+    fields = ("name", "lr", "options", "schedule", "lr_rules", "decay_rules")
+    check_keys(settings, fields, where=where, required=("name", "lr"))
+    check_numbers(settings, ("lr",), where=where, low=0, whole=False)
+    curve, here = plain(settings.get("schedule", {})), f"{where}.schedule"
+    warmup = read_duration(curve, "warmup", where=here)
+    curve = {key: value for key, value in curve.items() if key not in duration_keys("warmup")}
+    kind = curve.pop("kind", "constant")
+    return OptimizerOptions(
+        name=settings["name"],
+        lr=settings["lr"],
+        options=options_of(settings.get("options", {}), make_optimizer, where=f"{where}.options"),
+        schedule=kind,
+        schedule_options=options_of(curve, make_schedule, where=here),
+        warmup=warmup,
+        lr_rules=tuple(settings.get("lr_rules", _EVERY)),
+        decay_rules=tuple(settings.get("decay_rules", _EVERY)),
+    )
+
+
+def make_optimization(options: OptimizerOptions, params: Any, plan: RunPlan) -> tuple[Any, Callable]:
+    """Builds (optimizer, schedule) for the parameters of a run. Raises UserError for what these two refuse."""
+    scale = dict(steps_per_epoch=plan.steps_per_epoch, examples_per_step=plan.examples_per_step)
+    warmup = 0 if options.warmup is None else options.warmup.steps(total_steps=plan.total_steps, **scale)
+    schedule = make_schedule(
+        options.schedule, options.lr, plan.total_steps, plan.epoch_starts, warmup, **options.schedule_options
+    )
+    optimizer = make_optimizer(options.name, schedule, params, options.lr_rules, options.decay_rules, **options.options)
+    return optimizer, schedule
+
+
+def find_init(init: Init, context: Context) -> Init:
+    """Returns `init` with the folder of the stage that its checkpoint names.
+
+    Empty if the stage has its own checkpoints: training resumes from them, and the initial weights may no longer exist.
+    """
+    if has_checkpoint(context.folder / "checkpoints"):
+        return Init()
+    checkpoint = str(find_run(init.checkpoint, context.workdir)) if init.checkpoint else ""
+    return dataclasses.replace(init, checkpoint=checkpoint)
+
+
+def training_inputs(options: TrainingOptions, begun: bool) -> dict[str, str]:
+    """Inputs of a training stage; none for first weights once it has begun, see `Stage.inputs`."""
+    return {"init.checkpoint": "" if begun else options.init.checkpoint}

@@ -1,0 +1,93 @@
+"""Writes a dataset group by group, shared among the processes, and resumes after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from segjax import parallel
+from segjax.data.record_shards import Examples, RecordShards
+
+log = logging.getLogger("segjax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What `write_records` returns.
+
+    notes: the summary of every shard, of all processes. records: written by this process in this call, in `seconds`.
+    """
+
+    notes: Sequence[Mapping[str, Any]]
+    records: int
+    seconds: float
+
+    @property
+    def rate(self) -> float | None:
+        """Records per second in this process; None if all were there already."""
+        return round(self.records / self.seconds, 2) if self.records else None
+
+
+def write_records(
+    shards: RecordShards,
+    groups: Sequence[Any],
+    compute: Callable[[Any], Any],
+    encode: Callable[[Any], tuple[Examples, Mapping[str, Any]]],
+) -> Written:
+    """Writes one shard for every group, those that are not written yet; a killed call repeats at most one of them.
+
+    compute: group -> results, with the number of them as len(). Runs in this thread, on the devices.
+    encode: results -> (split -> records, summary of the shard). Runs in a thread, while the next group is computed.
+    Every process calls it. Raises UserError when the folder was begun with other settings or cannot be written.
+    """
+    if jax.process_index() == 0:
+        shards.open()
+    parallel.sync(f"{shards.name}: folder")
+    start = time.perf_counter()
+    records = _write_mine(shards, groups, compute, encode)
+    seconds = time.perf_counter() - start
+    parallel.sync(f"{shards.name}: shards")
+    return Written([shards.summary(number) for number in range(len(groups))], records, seconds)
+
+
+def finish_records(
+    shards: RecordShards, written: Written, *, extra_files: Mapping[str, Mapping[str, np.ndarray]] | None = None
+) -> Path:
+    """Puts the shards together on process 0 and returns the folder of the dataset; see `RecordShards.finish`."""
+    if jax.process_index() == 0:
+        shards.finish(len(written.notes), extra_files=extra_files)
+    parallel.sync(f"{shards.name}: dataset")
+    return shards.directory
+
+
+def _write_mine(shards: RecordShards, groups: Sequence[Any], compute: Callable, encode: Callable) -> int:
+    mine = range(jax.process_index(), len(groups), jax.process_count())
+    todo = [number for number in mine if shards.summary(number) is None]
+    if len(todo) < len(mine):
+        log.info("%d of %d shards are done", len(mine) - len(todo), len(mine))
+
+    def write(number: int, results: Any) -> None:
+        shards.write(number, *encode(results))
+
+    count, writing = 0, None
+    with ThreadPoolExecutor(1, thread_name_prefix="shard") as pool:  # one is written while the next is computed
+        for done, number in enumerate(todo, start=1):
+            start = time.perf_counter()
+            results = compute(groups[number])
+            if writing:
+                writing.result()
+            writing = pool.submit(write, number, results)
+            count += len(results)
+            rate = len(results) / (time.perf_counter() - start)
+            log.info("shard %d of %d: %d records, %.1f records/s", done, len(todo), len(results), rate)
+        if writing:
+            writing.result()
+    return count
