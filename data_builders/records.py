@@ -1,4 +1,4 @@
-"""The features of a record, the same in every data set."""
+"""The description (DatasetInfo) of a dataset: features of its records, label map, divisions, source."""
 
 from __future__ import annotations
 
@@ -10,24 +10,7 @@ import tensorflow_datasets as tfds
 
 from data_builders.about import About
 from segjax.data.label_map import LabelMap
-
-
-def features(label_type: type = np.uint8) -> dict[str, Any]:
-    """Returns the features that every record has; label_type: np.uint16 where raw ids exceed 255.
-
-    image: (h, w, 3) as PNG or JPEG. label: (h, w, 1) raw ids as PNG; what it holds means nothing where `labelled` is
-    false. name: unique in the split. sequence, frame: video and position in it. height, width: pixels.
-    """
-    return {
-        "image": tfds.features.Image(shape=(None, None, 3)),
-        "label": tfds.features.Image(shape=(None, None, 1), dtype=label_type, encoding_format="png"),
-        "name": tfds.features.Text(),
-        "sequence": tfds.features.Text(),
-        "frame": np.int32,
-        "height": np.int32,
-        "width": np.int32,
-        "labelled": np.bool_,
-    }
+from segjax.data.record_features import record_features
 
 
 def dataset_info(
@@ -44,12 +27,10 @@ def dataset_info(
     label_map: of the raw ids in `label`. extra_features: for example the optical flow. divisions: further splits
     made of the stored ones (`segjax.data.splits.division`). kwargs: homepage, citation, ...
     """
-    wide = max(label.id for label in label_map.table.labels) > 255
-    common = features(np.uint16 if wide else np.uint8)
     return tfds.core.DatasetInfo(
         builder=builder,
         description=description,
-        features=tfds.features.FeaturesDict({**common, **(extra_features or {})}),
+        features=tfds.features.FeaturesDict({**record_features(label_map), **(extra_features or {})}),
         metadata=tfds.core.MetadataDict(label_map=label_map.to_dict(), splits=dict(divisions or {})),
         disable_shuffling=True,
         **kwargs,

@@ -7,9 +7,12 @@ from segjax.data.geometry import window_size
 from segjax.data.label_map import LabelMap
 from segjax.data.pipeline import eval_batches, train_batches
 from segjax.data.plans import PLANS, EpochPlan
+from segjax.data.samples import ImageCrops, Samples, batch_spec
 from segjax.data.sources import FolderSource, Record, Source
+from segjax.data.stream import Reading
 from segjax.data.tfds_source import TfdsSource
 from segjax.data.timeline import Bucket, Timeline
+from segjax.data.triplets import TripletCrops, Triplets, TripletSampling, eval_triplets
 
 __all__ = [
     "CLASSES",
@@ -20,17 +23,25 @@ __all__ = [
     "ClassTable",
     "EpochPlan",
     "FolderSource",
+    "ImageCrops",
     "Label",
     "LabelMap",
+    "Reading",
     "Record",
+    "Samples",
     "Source",
     "TfdsSource",
     "Timeline",
+    "TripletCrops",
+    "TripletSampling",
+    "Triplets",
+    "batch_spec",
     "build_dataset",
     "class_table",
     "dataset_names",
     "dataset_options",
     "eval_batches",
+    "eval_triplets",
     "open_source",
     "train_batches",
     "window_size",

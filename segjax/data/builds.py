@@ -15,7 +15,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,30 +35,26 @@ def open_source(
     data_dir: str | os.PathLike | None = None,
     builder_options: Mapping[str, Any] | None = None,
     labelled_only: bool = True,
-    flow: bool = False,
-    instances: bool = False,
+    fields: Collection[str] = (),
     label_map: Any = None,
-    all_labels: bool = False,
 ) -> TfdsSource:
-    """Opens one split of a data set of data_builders/, which is built first when it is not there yet.
+    """Opens one split of a dataset of data_builders/, which is built first if it does not exist yet.
 
-    name: of the data set, or the folder of one that was built elsewhere, by the stage "propagate" for example; it takes
-    no builder_options.
-    data_dir: where data sets are kept; default $SEGJAX_DATA_DIR, else ~/.cache/segjax/datasets.
+    name: of the dataset, or the folder of one that was built elsewhere, for example by the stage "propagate"; a folder
+        accepts no builder_options.
+    split: see `segjax.data.splits`.
+    data_dir: folder of the built datasets; default $SEGJAX_DATA_DIR, else ~/.cache/segjax/datasets.
     builder_options: fields of the builder's configuration; another value is another build, never a stale one.
-    labelled_only: leave out records without label. flow, instances: read these too (data sets that have them).
-    all_labels: read the stored labels of unlabelled records too, to evaluate.
-    split: see `segjax.data.splits`. label_map: another map of the same raw ids than the data set's own.
-    Raises UserError: unknown name, split or option, no record, damaged source files, full disk.
+    labelled_only, fields, label_map: see `TfdsSource`.
+
+    Raises UserError for an unknown name, split, option or field, a split without records, damaged source files, and a
+    full disk.
     """
     if (Path(name) / "dataset_info.json").is_file() and not builder_options:
         directory = Path(name)
     else:
         directory = build_dataset(name, data_dir=data_dir, builder_options=builder_options)
-    return TfdsSource(
-        directory, split, labelled_only=labelled_only, flow=flow, instances=instances, all_labels=all_labels,
-        label_map=label_map,
-    )  # fmt: skip
+    return TfdsSource(directory, split, labelled_only=labelled_only, fields=fields, label_map=label_map)
 
 
 def dataset_names() -> list[str]:

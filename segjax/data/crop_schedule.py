@@ -12,18 +12,10 @@ half to full size fit all of it: 180 / 30 is 6, a quarter of the pixels allows 4
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from segjax.data.timeline import Bucket
 from segjax.errors import UserError, did_you_mean
 
 KINDS = ("constant", "coarse2fine", "coarse2fine+", "fine2coarse", "fine2coarse+")
-
-
-class EpochShape(NamedTuple):
-    """crop: (h, w) in pixels; batch: images per step over all devices."""
-
-    crop: tuple[int, int]
-    batch: int
 
 
 def crop_schedule(
@@ -38,7 +30,7 @@ def crop_schedule(
     max_batch: int | None = None,
     divisor: int = 16,
     warmup_epochs: int = 0,
-) -> list[EpochShape]:
+) -> list[Bucket]:
     """Returns the crop and batch of every epoch.
 
     kind: one of KINDS.
@@ -71,10 +63,10 @@ def crop_schedule(
     if kind.startswith("fine2coarse"):
         order.reverse()
     order = [sizes[0]] * warmup_epochs + order
-    return [EpochShape(size, _batch(size, crop, batch, max_batch, batch_divisor)) for size in order]
+    return [Bucket(size, _batch(size, crop, batch, max_batch, batch_divisor)) for size in order]
 
 
-def relative_work(shapes: list[EpochShape], crop: tuple[int, int]) -> float:
+def relative_work(shapes: list[Bucket], crop: tuple[int, int]) -> float:
     """Pixels trained per image, as a fraction of what the full crop takes; 1 / this is the speed-up to hope for."""
     return sum(shape.crop[0] * shape.crop[1] for shape in shapes) / (len(shapes) * crop[0] * crop[1])
 

@@ -1,4 +1,4 @@
-"""Propagated data sets: what is stored of every record, and how a training chooses the steps it shows."""
+"""Datasets that a stage has written: their kind, and for propagated labels what is stored of every record."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 from segjax.data.classes import IGNORE_LABEL, ClassTable, Label
 from segjax.data.joined import Subset
 from segjax.data.label_map import LabelMap
-from segjax.data.tfds_source import TfdsSource
+from segjax.data.tfds_source import TfdsSource, open_builder
 from segjax.errors import UserError, did_you_mean
 
-# lp: the carried label on the real frame; jp: the carried label on the carried image (VPLR, section 3.1)
+PROPAGATED = "propagated"  # kind of the datasets of the stage propagate
+# lp: the propagated label on the real frame; jp: the propagated label on the propagated image (VPLR, section 3.1)
 MODES = ("jp", "lp")
-# beside the features of every data set
+# features beside those of every dataset
 PROVENANCE = {
     "source_name": "text",
     "source_frame": "int",
@@ -30,8 +31,78 @@ PROVENANCE = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Derived:
+    """A dataset that a stage has written.
+
+    directory: folder with dataset_info.json. kind: what the stage wrote, for example `PROPAGATED`. splits: their names.
+    """
+
+    directory: Path
+    kind: str
+    splits: tuple[str, ...]
+
+    def open(self, split: str) -> TfdsSource:
+        """Opens the records of a split. Raises UserError as `TfdsSource` does."""
+        return TfdsSource(self.directory, split)
+
+
+def open_derived(folder: str | os.PathLike, where: str = "") -> Derived:
+    """Opens the folder of a dataset that a stage has written, of any kind.
+
+    where: the config key that names the folder, for the error.
+    A dataset whose metadata holds no kind was written by the stage propagate, before there were kinds.
+
+    Raises UserError for a folder that holds no dataset.
+    """
+    directory = Path(folder)
+    if not (directory / "dataset_info.json").is_file():
+        key = f"config key {where}: " if where else ""
+        raise UserError(f"{key}{directory} holds no dataset of a stage; run the stage that writes it first.")
+    info = open_builder(directory).info
+    return Derived(directory, (info.metadata or {}).get("kind", PROPAGATED), tuple(info.splits))
+
+
+def open_propagated(directory: str | os.PathLike, where: str = "", *, mode: str, steps: Sequence[int]) -> Subset:
+    """Opens the records of a propagated dataset that lie the given numbers of steps away, on either side.
+
+    where: as in `open_derived`.
+    mode: "jp" or "lp".
+    steps: (3,) selects t - 3 and t + 3 only (not accumulated, published), (1, 2, 3) all within 3.
+
+    Raises UserError for a folder that holds no propagated dataset, or one without the mode or one of the steps.
+    """
+    derived = open_derived(directory, where)
+    if derived.kind != PROPAGATED:
+        raise UserError(
+            f"{derived.directory} holds a dataset of kind {derived.kind!r}, which has no mode and steps; name a stage "
+            "of kind propagate."
+        )
+    if mode not in MODES:
+        raise UserError(f"propagated data has no mode {mode!r}.{did_you_mean(mode, MODES)}")
+    path = derived.directory / provenance_file(mode)
+    if not path.is_file():
+        raise UserError(
+            f"{derived.directory} holds no records of mode {mode!r}; add it to the modes of the stage propagate."
+        )
+    with np.load(path) as arrays:
+        distance, digest = np.abs(arrays["steps"]), str(arrays["config"])
+    missing = [step for step in steps if step not in distance]
+    if missing or not steps:
+        raise UserError(
+            f"{derived.directory} holds no record {missing[0] if missing else 0} steps away; choose steps from 1 to "
+            f"{distance.max()}, or propagate further."
+        )
+    return Subset(derived.open(mode), np.flatnonzero(np.isin(distance, steps)), fingerprint=digest)
+
+
+def provenance_file(mode: str) -> str:
+    """Returns the name of the file beside the records: their signed steps, int32 (n,), and the settings' digest."""
+    return f"provenance-{mode}.npz"
+
+
 def with_ignored(label_map: LabelMap) -> LabelMap:
-    """The map of raw ids with an ignored label, which carried labels need even where the given ones do not."""
+    """Returns the map of raw ids with an ignored label, which propagated labels need even if the source has none."""
     label_map = label_map.with_ids()
     labels = label_map.table.labels
     if label_map.ignored_ids:
@@ -39,33 +110,3 @@ def with_ignored(label_map: LabelMap) -> LabelMap:
     number = IGNORE_LABEL if IGNORE_LABEL not in label_map.table.ids else max(label_map.table.ids) + 1
     ignored = Label(number, "ignored", IGNORE_LABEL, (0, 0, 0))
     return dataclasses.replace(label_map, table=ClassTable((*labels, ignored)))
-
-
-def provenance_file(mode: str) -> str:
-    """Name of the file beside the records that holds their signed steps, int32 (n,), and the digest of the settings."""
-    return f"provenance-{mode}.npz"
-
-
-def open_propagated(directory: str | os.PathLike, *, mode: str, steps: Sequence[int]) -> Subset:
-    """The records of a propagated data set that lie the given numbers of steps away, on either side.
-
-    mode: "jp" or "lp". steps: (3,) shows t - 3 and t + 3 only (not accumulated, published), (1, 2, 3) all within 3.
-    Raises UserError when the data set lacks the mode or one of the steps.
-    """
-    directory = Path(directory)
-    if not (directory / "dataset_info.json").is_file():
-        raise UserError(f"{directory} holds no propagated data set; run the stage that writes it first.")
-    if mode not in MODES:
-        raise UserError(f"propagated data has no mode {mode!r}.{did_you_mean(mode, MODES)}")
-    path = directory / provenance_file(mode)
-    if not path.is_file():
-        raise UserError(f"{directory} holds no records of mode {mode!r}; add it to the modes of the stage propagate.")
-    with np.load(path) as arrays:
-        distance, digest = np.abs(arrays["steps"]), str(arrays["config"])
-    missing = [step for step in steps if step not in distance]
-    if missing or not steps:
-        raise UserError(
-            f"{directory} holds no record {missing[0] if missing else 0} steps away; choose steps from 1 to "
-            f"{distance.max()}, or propagate further."
-        )
-    return Subset(TfdsSource(directory, mode), np.flatnonzero(np.isin(distance, steps)), fingerprint=digest)

@@ -80,6 +80,27 @@ def place(
     return Span(start, first - start, first - start + crop / scale)
 
 
+def draw_crop(
+    size: tuple[int, int],
+    *,
+    crop: tuple[int, int],
+    window: tuple[int, int],
+    scale_range: tuple[float, float],
+    centroid: tuple[int, int] | None,
+    rng: np.random.Generator,
+) -> tuple[Span, Span]:
+    """Draws a factor from scale_range and a crop of it: where the crop and its window lie, in rows and in columns.
+
+    size: (h, w) of the image. centroid: (y, x) of a pixel that the crop must show; None = anywhere.
+    """
+    scale = rng.uniform(*scale_range)
+    rows, columns = (
+        place(rng, side=size[axis], crop=crop[axis], scale=scale, window=window[axis], centroid=c)
+        for axis, c in enumerate(centroid or (None, None))
+    )
+    return rows, columns
+
+
 def cut(array: np.ndarray, start: tuple[int, int], window: tuple[int, int], *, fill: int) -> np.ndarray:
     """A copy of the window (h, w) of an array (h, w, ...), `fill` below and right of the array's end."""
     part = array[start[0] : start[0] + window[0], start[1] : start[1] + window[1]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data.label_map import LabelMap
+from segjax.data.record_features import record_features
 from segjax.data.shard_files import make_serializer, shard_name, write_info, write_records
 from segjax.data.tfds_source import quiet_tfds, write_index
 from segjax.errors import UserError
@@ -28,6 +28,7 @@ class RecordShards:
 
     name: of the data set. splits: their names. extra: feature name -> "text" or "int", beside those of every data set.
     identity: plain data that tells what is being written; a folder begun with another one is refused.
+    kind: of `segjax.data.derived`, for the metadata.
 
     A shard's files appear by renaming, then its summary, which says that it is done. Shards may be written in any order
     and by several processes, each its own.
@@ -40,6 +41,7 @@ class RecordShards:
     extra: Mapping[str, str]
     identity: Mapping[str, Any]
     description: str = ""
+    kind: str = ""
 
     @property
     def directory(self) -> Path:
@@ -120,13 +122,14 @@ class RecordShards:
             config_name="default",
         )
         lengths = {s: [note["lengths"][s] for note in notes if note["lengths"][s]] for s in self.splits}
+        kind = {"kind": self.kind} if self.kind else {}
         with quiet_tfds():
             info = tfds.core.DatasetInfo(
                 builder=identity,
                 description=self.description,
                 features=self._features(),
                 disable_shuffling=True,
-                metadata=tfds.core.MetadataDict(label_map=self.label_map.to_dict(), **self.identity),
+                metadata=tfds.core.MetadataDict(label_map=self.label_map.to_dict(), **self.identity, **kind),
             )
             sizes = {split: sum(note["bytes"][split] for note in notes) for split in self.splits}
             write_info(info, folder, self.name, lengths, sizes)
@@ -134,10 +137,9 @@ class RecordShards:
     def _features(self) -> Any:
         import tensorflow_datasets as tfds
 
-        wide = max(label.id for label in self.label_map.table.labels) > 255
-        kinds = {"text": tfds.features.Text(), "int": np.int32}
-        common = importlib.import_module("data_builders.records").features(np.uint16 if wide else np.uint8)
-        return tfds.features.FeaturesDict({**common, **{name: kinds[kind] for name, kind in self.extra.items()}})
+        types = {"text": tfds.features.Text(), "int": np.int32}
+        extra = {name: types[kind] for name, kind in self.extra.items()}
+        return tfds.features.FeaturesDict({**record_features(self.label_map), **extra})
 
     def _file(self, shard: int, split: str) -> Path:
         return self.folder / "shards" / f"{shard:05d}-{split}.array_record"

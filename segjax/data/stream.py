@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from absl import flags
@@ -17,14 +18,17 @@ from segjax.host import usable_cores
 Sample = dict[str, np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How samples are read. None of it changes the samples or their order.
+    """How samples are read: the section `loader` of a recipe. It changes neither the samples nor their order.
 
-    num_workers: processes; 0 reads in threads of this one, which is enough where decoding takes most of the time (it
-    releases the interpreter's lock). num_threads: threads in all, by default one per core, 16 at most; 0 reads when a
-    batch is asked for. prefetch: batches that are ready or being read ahead of the one in use.
-    cache_bytes: memory for decoded records, over all workers of this process.
+    num_workers: worker processes. 0 reads in threads of this process, which suffices if decoding takes most of the
+        time: it releases the interpreter's lock.
+    num_threads: threads over all workers, by default one per core and at most 16. 0 reads when a batch is requested.
+    prefetch: batches that are ready, or being read, ahead of the one in use.
+    cache_bytes: memory for decoded records, over all workers of this process; see `cached`.
+
+    Raises UserError for a negative number.
     """
 
     num_workers: int = 0
@@ -44,16 +48,19 @@ class Reading:
         return min(usable_cores(), 16) if self.num_threads is None else self.num_threads
 
     def cached(self, source: Source) -> Source:
-        """The source, with a cache where one is asked for."""
+        """Returns the source, with a cache of cache_bytes (divided among the workers) unless that is 0."""
         if not self.cache_bytes:
             return source
         return CachedSource(source, self.cache_bytes // max(self.num_workers, 1))
 
 
-def stream(load: Callable[[int], Sample], count: int, reading: Reading, *, batch: int) -> Iterator[Sample]:
-    """Yields load(0), .. load(count - 1); an error of load is raised where its sample would have come.
+DEFAULT_READING = Reading()
 
-    load: picklable where there are workers, which are spawned: a fork could copy locks that JAX's threads hold.
+
+def stream(load: Callable[[int], Sample], count: int, reading: Reading, *, batch: int) -> Iterator[Sample]:
+    """Yields load(0), .. load(count - 1); raises an error of `load` when its sample is due.
+
+    load: picklable if there are workers, which are spawned: a fork could copy locks that JAX's threads hold.
     batch: samples that are used at once, so that `prefetch` batches fit the buffers.
     """
     import grain  # loads jax, which nothing else here needs
@@ -66,7 +73,7 @@ def stream(load: Callable[[int], Sample], count: int, reading: Reading, *, batch
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=per_worker, prefetch_buffer_size=buffer))
     if workers:
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain asks for flags, which a program without absl.app never parses
+            flags.FLAGS.mark_as_parsed()  # Grain reads flags, which a program without absl.app never parses
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(-(-ahead // workers), 1))
         small = grain.experimental.DatasetOptions(min_shm_size=1 << 14)  # only images are worth a shared memory file
         dataset = grain.experimental.WithOptionsIterDataset(dataset, small)
@@ -80,13 +87,25 @@ def stream(load: Callable[[int], Sample], count: int, reading: Reading, *, batch
         iterator.close()
 
 
+def stream_batches(load: Callable[[int], Sample], rows: Sequence[int], reading: Reading) -> Iterator[Sample]:
+    """Yields batches of the samples load(0), load(1), ...; rows: number of samples of each batch, in order."""
+    if not rows:
+        return
+    samples = stream(load, sum(rows), reading, batch=max(rows))
+    try:
+        for count in rows:
+            yield stack(list(itertools.islice(samples, count)))
+    finally:
+        samples.close()
+
+
+def stack(samples: Sequence[Sample]) -> Sample:
+    """Returns samples as a batch: every array with a new leading axis."""
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
 def _start_worker(index: int, count: int) -> None:
     import cv2
 
     os.environ["JAX_PLATFORMS"] = "cpu"  # should anything in a worker start JAX, it must not take the accelerator
     cv2.setNumThreads(1)
-
-
-def stack(samples: list[Sample]) -> Sample:
-    """Samples -> a batch, every array with a new leading axis."""
-    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}

@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from segjax.data.image_files import decode_image, decode_mask
 from segjax.data.label_map import LabelMap
 from segjax.data.sources import LabelledClasses, Record, check_size
 from segjax.data.splits import Parts, resolve
-from segjax.errors import UserError
+from segjax.errors import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +40,23 @@ class Index:
         return Index(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
 
 
-class TfdsSource(LabelledClasses):
-    """One split of a built data set.
+# what can be read of a record beside image and label
+FIELDS = ("flow", "instances", "all_labels")
 
-    directory: the folder that holds dataset_info.json. split: its name, or an expression such as "train+validation",
-    "train[:10%]", "train@100" or "train::4" (`segjax.data.splits`).
-    labelled_only: leave out the frames that have no label.
-    flow: read the optical flow of each record too. instances: read the instance map too. all_labels: read what is
-    stored as the label of unlabelled records too; for evaluation, a training must not see it.
-    label_map: None = that of the data set's own metadata; or another map of the same raw ids, for example
-    "mapillary_to_cityscapes".
+
+class TfdsSource(LabelledClasses):
+    """One split of a built dataset.
+
+    directory: the folder that holds dataset_info.json.
+    split: its name, or an expression such as "train+validation", "train[:10%]", "train@100" or "train::4", see
+        `segjax.data.splits`.
+    labelled_only: skips the records that have no label.
+    fields: what to read beside image and label, of `FIELDS`. "flow": the optical flow. "instances": the instance map.
+        "all_labels": what is stored as the label of unlabelled records, for evaluation; a training run must not see it.
+    label_map: another map of the same raw ids, for example "mapillary_to_cityscapes"; None = the dataset's own.
+
+    Raises UserError for an unknown split or field, a field that the dataset does not store, a label map that lacks ids,
+    and a split without records.
     """
 
     def __init__(
@@ -57,18 +65,13 @@ class TfdsSource(LabelledClasses):
         split: str,
         *,
         labelled_only: bool = True,
-        flow: bool = False,
-        instances: bool = False,
-        all_labels: bool = False,
+        fields: Collection[str] = (),
         label_map: LabelMap | ClassTable | str | os.PathLike | None = None,
     ):
         self.directory, self.split, self.labelled_only = Path(directory), split, labelled_only
-        self.flow, self.instances, self.all_labels = flow, instances, all_labels
-        builder = _open(self.directory)
-        if flow and "flow" not in builder.info.features:
-            raise UserError(f"data set {builder.name} holds no optical flow; leave out flow=True")
-        if instances and "instances" not in builder.info.features:
-            raise UserError(f"data set {builder.name} holds no instances; build it with the option instances=True")
+        self.fields = frozenset(fields)
+        builder = open_builder(self.directory)
+        _check_fields(self.fields, builder)
         own = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
         self.label_map = own if label_map is None else _same_ids(LabelMap.open(label_map), own, builder.name)
         parts = _resolve(self.directory, builder, split)
@@ -100,16 +103,16 @@ class TfdsSource(LabelledClasses):
         name = example["name"].decode()
         file = f"{name} ({self.split}, {self.directory})"
         image, label = decode_image(example["image"], file), None
-        if self.index.labelled[index] or self.all_labels:
+        if self.index.labelled[index] or "all_labels" in self.fields:
             mask = decode_mask(example["label"], f"the mask of {file}")
             check_size(mask.shape, f"the mask of {file}", image.shape[:2], file)
             label = self.label_map.encode(mask, f"the mask of {file}")
         record = Record(image, label, name, example["sequence"].decode(), int(example["frame"]))
-        if self.flow:
+        if "flow" in self.fields:
             record.flow = np.asarray(example["flow"], np.float32)
             if "flow_valid" in example:
                 record.flow_valid = decode_mask(example["flow_valid"], f"the visibility of {file}") > 0
-        if self.instances and self.index.labelled[index]:
+        if "instances" in self.fields and self.index.labelled[index]:
             record.instances = decode_mask(example["instances"], f"the instances of {file}")
         return record
 
@@ -134,8 +137,9 @@ class TfdsSource(LabelledClasses):
     def _reader(self, split: str) -> Any:
         with self._lock:  # opened once per process, at the first read
             if split not in self._readers:
-                builder = _open(self.directory)
-                self._readers[split] = builder.as_data_source(split, decoders=_skip(builder, flow=not self.flow))
+                builder = open_builder(self.directory)
+                decoders = _skip(builder, flow="flow" not in self.fields)
+                self._readers[split] = builder.as_data_source(split, decoders=decoders)
             return self._readers[split]
 
     def __getstate__(self):
@@ -160,7 +164,7 @@ def quiet_tfds():
 
 def write_index(directory: Path) -> dict[str, int]:
     """Scans a freshly built data set once, caches the index of every split, and returns their lengths."""
-    builder = _open(directory)
+    builder = open_builder(directory)
     lengths = {}
     for split in builder.info.splits:
         index = _scan(builder, split)
@@ -170,13 +174,24 @@ def write_index(directory: Path) -> dict[str, int]:
     return lengths
 
 
-def _open(directory: Path) -> Any:
+def open_builder(directory: Path) -> Any:
+    """Returns the TFDS builder of a built dataset. Raises UserError for a folder that holds none."""
     import tensorflow_datasets as tfds
 
     if not (directory / "dataset_info.json").is_file():
         raise UserError(f"{directory} holds no built data set (dataset_info.json is missing); check the path")
     with quiet_tfds():
         return tfds.builder_from_directory(directory)
+
+
+def _check_fields(fields: Collection[str], builder: Any) -> None:
+    for field in sorted(fields):
+        if field not in FIELDS:
+            raise UserError(f"records have no field {field!r}.{did_you_mean(field, FIELDS)}")
+    if "flow" in fields and "flow" not in builder.info.features:
+        raise UserError(f"data set {builder.name} holds no optical flow; open it without the field 'flow'")
+    if "instances" in fields and "instances" not in builder.info.features:
+        raise UserError(f"data set {builder.name} holds no instances; build it with the option instances=True")
 
 
 def _label_map_data(builder: Any) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def open_records(
     source = open_source(dataset, split, data_dir=data_dir, builder_options=options, labelled_only=False)
     labelled = source.index.labelled
     if labelled.any():
-        maps = bool((options or {}).get("instances", False))
-        source = open_source(dataset, split, data_dir=data_dir, builder_options=options, instances=maps)
+        fields = ("instances",) if (options or {}).get("instances", False) else ()
+        source = open_source(dataset, split, data_dir=data_dir, builder_options=options, fields=fields)
     return source, bool(labelled.any())
 
 
