@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.dataset and not arguments.split:
         raise UserError(f"--dataset={arguments.dataset} needs --split=NAME, the frames to show")
     start_jax()
-    from segjax.stages.demo import demo_of_clip, demo_of_split
+    from segjax.inference.demo import demo_of_clip, demo_of_split
 
     problems: list[str] = []
     if clips:

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from absl import logging as absl_logging
 
-    from segjax.training import checkpoints
+    from segjax.weights.runs import export_weights
 
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax tells every detail of reading a checkpoint
-    print(checkpoints.export_weights(arguments.checkpoint, arguments.output))
+    print(export_weights(arguments.checkpoint, arguments.output))

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     options = views(arguments)
     clips = open_clips(arguments.input, exclude=arguments.output)
     start_jax()
-    from segjax.stages.predict_clips import predict_clips
+    from segjax.inference.files import predict_clips
 
     report = predict_clips(
         arguments.checkpoint,

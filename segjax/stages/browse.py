@@ -17,7 +17,7 @@ import numpy as np
 
 from segjax import augment, data, parallel
 from segjax.data.builds import data_root
-from segjax.data.pipeline import draw_crop
+from segjax.data.geometry import draw_crop
 from segjax.data.random import CROP, generator
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.media.writers import write_png
