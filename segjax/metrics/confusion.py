@@ -7,6 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from segjax.ops.platform import platform
 from segjax.typing import Array
 
 PIECE = 1 << 22  # pixels whose one-hot rows exist at a time; below 2^24, so that float32 counts them exactly
@@ -29,7 +30,7 @@ def confusion_matrix(
     counts = (labels != ignore_label) & (labels >= 0) & (labels < k) & (prediction >= 0) & (prediction < k)
     if weight is not None:
         counts &= jnp.asarray(weight).reshape(-1, *[1] * (labels.ndim - 1)) > 0
-    count = histogram_counts if jax.default_backend() == "cpu" else one_hot_counts
+    count = histogram_counts if platform() == "cpu" else one_hot_counts
     return count(prediction, jnp.where(counts, labels, k), k)
 
 

@@ -12,13 +12,13 @@ import contextvars
 import math
 from collections.abc import Callable, Iterator
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from segjax.ops import dense_conv
 from segjax.ops.conv_geometry import Padding, Pads, pads_of, pair, seen_share, seen_taps
 from segjax.ops.depthwise import depthwise
+from segjax.ops.platform import platform
 from segjax.typing import Array
 
 BUNDLE = 64  # channels of the dense convolutions that stand for a grouped one
@@ -49,7 +49,7 @@ def conv2d(
     else:
         (rows, above), (columns, beside) = map(seen_taps, x.shape[1:3], kernel.shape[:2], pads, stride, dilation)
         kernel, pads = kernel[rows, columns], (above, beside)
-        lowering = choose(x.shape, kernel.shape, stride, pads, dilation, groups, jax.default_backend())
+        lowering = choose(x.shape, kernel.shape, stride, pads, dilation, groups, platform())
     out = LOWERINGS[lowering](x, kernel, stride, pads, dilation, groups)
     return out if bias is None else out + bias
 
@@ -121,7 +121,7 @@ LOWERINGS: dict[str, Callable[..., Array]] = {
 def conv_transpose2d(x: Array, kernel: Array, *, stride: int = 2, padding: int = 0, bias: Array | None = None) -> Array:
     """torch ConvTranspose2d: x (b, h, w, c), kernel (kh, kw, c, d) -> (b, (h - 1) stride - 2 padding + kh, .., d)."""
     phases = [_phases(n, k, stride, padding) for n, k in zip(x.shape[1:3], kernel.shape[:2])]
-    if jax.default_backend() == "cpu" and stride > 1 and all(phases):
+    if platform() == "cpu" and stride > 1 and all(phases):
         out = _by_phases(x, kernel, stride, *phases)
     else:
         pads = [(k - 1 - padding, k - 1 - padding) for k in kernel.shape[:2]]

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from segjax.ops.platform import platform
+
 
 def fenced(function: Callable[..., Any], **jit_options: Any) -> Callable[..., Any]:
     """`function` whose array arguments and results exist in memory; jit_options: static_argnums and so on.
@@ -31,7 +33,7 @@ def fenced(function: Callable[..., Any], **jit_options: Any) -> Callable[..., An
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if jax.default_backend() != "cpu":
+        if platform() != "cpu":
             return function(*args, **kwargs)
         with set_xla_metadata(inlineable="false"):
             return compiled(*args, **kwargs)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.platform import platform
 from segjax.typing import Array
 
 # The default is bfloat16 on TPU and TF32 on GPU, too coarse for interpolation weights.
@@ -172,7 +173,7 @@ def resize(
 
     lead = x.shape[:-3]
     x = x.reshape(-1, *x.shape[-3:])
-    if method == "bilinear" and not antialias and jax.default_backend() == "cpu":
+    if method == "bilinear" and not antialias and platform() == "cpu":
         x = _bilinear_on_cpu(x, tuple(size), align_corners, scale_factor)
     else:
         x = _by_products(x, tuple(size), method, align_corners, antialias, scale_factor)
