@@ -8,10 +8,10 @@ shapes of the networks here; docs/speed.md holds what was found.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import math
 from collections.abc import Callable, Iterator
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -24,7 +24,7 @@ from segjax.typing import Array
 BUNDLE = 64  # channels of the dense convolutions that stand for a grouped one
 MOSTLY_SEEN = 0.9  # of the products of a convolution; where more than the rest is with padding, it is left out
 WORTH_COMPILING = 2**28  # multiply-adds, some milliseconds: a product for each tap takes longer to compile
-_textbook = contextvars.ContextVar("textbook", default=False)
+_textbook = jax.make_user_context(False)
 
 
 def conv2d(
@@ -44,7 +44,7 @@ def conv2d(
     """
     stride, dilation = pair(stride), pair(dilation)
     pads = pads_of(padding, x.shape[1:3], kernel.shape[:2], stride, dilation)
-    if _textbook.get():
+    if _textbook.value:
         lowering = "xla"
     else:
         (rows, above), (columns, beside) = map(seen_taps, x.shape[1:3], kernel.shape[:2], pads, stride, dilation)
@@ -57,11 +57,8 @@ def conv2d(
 @contextlib.contextmanager
 def textbook_convolutions() -> Iterator[None]:
     """Convolutions that are traced inside are XLA's own, whatever is fastest: for counting what they compute."""
-    token = _textbook.set(True)
-    try:
+    with _textbook(True):
         yield
-    finally:
-        _textbook.reset(token)
 
 
 def choose(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dilation, groups: int, backend: str) -> str:

@@ -12,7 +12,7 @@ from jax import export, lax
 from segjax import models
 from segjax.losses import relaxed_cross_entropy
 from segjax.metrics import confusion_matrix
-from segjax.ops import conv2d, conv_transpose2d, for_platform, made_for, platform, resize
+from segjax.ops import conv2d, conv_transpose2d, for_platform, made_for, platform, resize, textbook_convolutions
 from segjax.ops.fence import fenced
 
 ELSEWHERE = ("tpu", "cuda")
@@ -209,6 +209,15 @@ def test_unknown_platforms_are_refused_at_once():
         for_platform(jnp.sin, "metal")
     with pytest.raises(ValueError, match="choose cpu"), made_for("TPU"):
         pass
+
+
+def test_a_function_traced_before_is_traced_again_for_textbook_convolutions():
+    function, shapes, _ = OPS["depthwise"]
+    jitted, args = jax.jit(function), arguments(shapes)
+    assert count(jitted.lower(*args).as_text(), "convolution") == 0
+    with textbook_convolutions():
+        assert count(jitted.lower(*args).as_text(), "convolution") == 1
+    assert count(jitted.lower(*args).as_text(), "convolution") == 0
 
 
 def test_training_gradient_of_a_whole_network():
