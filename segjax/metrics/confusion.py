@@ -6,6 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from segjax.ops.platform import platform
 from segjax.typing import Array
@@ -52,9 +53,9 @@ def one_hot_counts(prediction: Array, labels: Array, num_classes: int) -> jax.Ar
     pieces = min(w, math.ceil(labels.size / PIECE))
     wide = math.ceil(w / pieces)
 
-    def cut(x, fill):  # ... h w -> pieces ... h w'
+    def cut(x, fill):
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pieces * wide - w)], constant_values=fill)
-        return jnp.moveaxis(x.reshape(*x.shape[:-1], pieces, wide), -2, 0)
+        return rearrange(x, "... (pieces wide) -> pieces ... wide", wide=wide)
 
     def add(matrix, piece):
         truth, guess = ((x[..., None] == jnp.arange(k)).astype(jnp.bfloat16) for x in piece)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 
 from segjax.ops import dense_conv
@@ -154,5 +155,5 @@ def _by_phases(x: Array, kernel: Array, stride: int, rows, columns) -> Array:
         [conv2d(x, kernel[y::-stride, x_::-stride], padding=(above, beside)) for x_, beside in columns]
         for y, above in rows
     ]
-    y = jnp.stack([jnp.stack(row, 3) for row in parts], 2)  # b h stride w stride d
-    return y.reshape(y.shape[0], y.shape[1] * stride, y.shape[3] * stride, y.shape[-1])
+    y = jnp.stack([jnp.stack(row, 3) for row in parts], 2)
+    return rearrange(y, "b h row w column d -> b (h row) (w column) d")

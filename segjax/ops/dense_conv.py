@@ -7,6 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 
 from segjax.ops.conv_geometry import Pads, output_size, pad, tap_inputs, tap_outputs
@@ -46,7 +47,7 @@ def _patches(x: Array, kernel: tuple[int, int], stride, pads: Pads) -> Array:
     x = jnp.stack([x[:, i : i + (ho - 1) * sh + 1 : sh] for i in range(kh)], 2)
     x = x.reshape(b, ho, kh, -1, sw * c)
     x = jnp.concatenate([x[:, :, :, i : i + wo, : (kw - i * sw) * c] for i in range(pieces)], -1)
-    return x.transpose(0, 1, 3, 2, 4).reshape(b * ho * wo, -1)
+    return rearrange(x, "b ho kh wo row -> (b ho wo) (kh row)")
 
 
 @partial(fenced, static_argnums=(2, 3, 4, 5))
