@@ -1,4 +1,7 @@
-"""Pure functions of arrays: resize, warp, pooling, convolution and batch normalisation, all with PyTorch semantics."""
+"""Pure functions of arrays: resize, warp, pooling, convolution and batch normalisation, all with PyTorch semantics.
+
+`platform`, `made_for` and `for_platform` select the lowerings of a program that is made for another platform.
+"""
 
 from segjax.ops.batch_norm import batch_moments, batch_norm, normalise
 from segjax.ops.conv import conv2d, conv_transpose2d, textbook_convolutions
