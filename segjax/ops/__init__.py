@@ -1,7 +1,11 @@
-"""Pure functions of arrays: resize, warp, pooling, convolution and batch normalisation, all with PyTorch semantics."""
+"""Pure functions of arrays: resize, warp, pooling, convolution and batch normalisation, all with PyTorch semantics.
+
+`platform`, `made_for` and `for_platform` select the lowerings of a program that is made for another platform.
+"""
 
 from segjax.ops.batch_norm import batch_moments, batch_norm, normalise
 from segjax.ops.conv import conv2d, conv_transpose2d, textbook_convolutions
+from segjax.ops.platform import for_platform, made_for, platform
 from segjax.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 from segjax.ops.resize import resize
 from segjax.ops.warp import bilinear_warp, grid_sample
@@ -14,9 +18,12 @@ __all__ = [
     "bilinear_warp",
     "conv2d",
     "conv_transpose2d",
+    "for_platform",
     "grid_sample",
+    "made_for",
     "max_pool",
     "normalise",
+    "platform",
     "resize",
     "textbook_convolutions",
 ]

@@ -1,30 +1,33 @@
 """Two-dimensional convolution with PyTorch semantics; the one place that decides how a convolution is computed.
 
-On GPU and TPU it is XLA's convolution. On CPU that is slow outside its fast path, above all in its gradients, so that
-other ways are taken there, chosen by shape in `choose`. `python -m benchmarks.convolutions` measures all of them on the
-shapes of the networks here; docs/speed.md holds what was found.
+In programs for GPU and TPU it is XLA's convolution. On CPU that is slow outside its fast path, above all in its
+gradients, and `choose` selects another lowering by shape. `python -m benchmarks.convolutions` measures all lowerings on
+the shapes of the networks here; docs/speed.md contains the results.
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import math
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 
 from segjax.ops import dense_conv
 from segjax.ops.conv_geometry import Padding, Pads, pads_of, pair, seen_share, seen_taps
 from segjax.ops.depthwise import depthwise
+from segjax.ops.platform import platform
 from segjax.typing import Array
 
-BUNDLE = 64  # channels of the dense convolutions that stand for a grouped one
-MOSTLY_SEEN = 0.9  # of the products of a convolution; where more than the rest is with padding, it is left out
-WORTH_COMPILING = 2**28  # multiply-adds, some milliseconds: a product for each tap takes longer to compile
-_textbook = contextvars.ContextVar("textbook", default=False)
+BUNDLE = 64  # channels of the dense convolutions that replace a grouped one
+# Products with padding are skipped if less than this share is with the image, and if the convolution has this many
+# multiply-adds (some milliseconds): a product for each tap takes longer to compile.
+MOSTLY_SEEN = 0.9
+WORTH_COMPILING = 2**28
+_textbook = jax.make_user_context(False)
 
 
 def conv2d(
@@ -37,37 +40,41 @@ def conv2d(
     groups: int = 1,
     bias: Array | None = None,
 ) -> Array:
-    """Cross-correlation of x (b, h, w, c) with kernel (kh, kw, c / groups, d) -> (b, h', w', d), as torch.nn.Conv2d.
+    """Returns the cross-correlation (b, h', w', d) of x with a kernel, as torch.nn.Conv2d.
 
+    x: (b, h, w, c).
+    kernel: (kh, kw, c / groups, d).
+    stride, dilation: pixels, or (rows, columns).
     padding: pixels on every side, ((top, bottom), (left, right)), or "same" for TensorFlow's size-dependent padding.
     bias: (d,) or None.
     """
     stride, dilation = pair(stride), pair(dilation)
     pads = pads_of(padding, x.shape[1:3], kernel.shape[:2], stride, dilation)
-    if _textbook.get():
+    if _textbook.value:
         lowering = "xla"
     else:
         (rows, above), (columns, beside) = map(seen_taps, x.shape[1:3], kernel.shape[:2], pads, stride, dilation)
         kernel, pads = kernel[rows, columns], (above, beside)
-        lowering = choose(x.shape, kernel.shape, stride, pads, dilation, groups, jax.default_backend())
+        lowering = choose(x.shape, kernel.shape, stride, pads, dilation, groups, platform())
     out = LOWERINGS[lowering](x, kernel, stride, pads, dilation, groups)
     return out if bias is None else out + bias
 
 
 @contextlib.contextmanager
 def textbook_convolutions() -> Iterator[None]:
-    """Convolutions that are traced inside are XLA's own, whatever is fastest: for counting what they compute."""
-    token = _textbook.set(True)
-    try:
+    """Lowers all convolutions traced inside the block to XLA's own, so that their multiply-adds can be counted."""
+    with _textbook(True):
         yield
-    finally:
-        _textbook.reset(token)
 
 
-def choose(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dilation, groups: int, backend: str) -> str:
-    """Name of the lowering for these shapes: the fastest of those that can compute it, output and gradients."""
+def choose(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dilation, groups: int, target: str) -> str:
+    """Returns the name of the fastest lowering for these shapes, for the output and both gradients.
+
+    x, kernel: shapes, as for `conv2d`.
+    target: platform of the program, see `segjax.ops.platform`.
+    """
     channels, features = x[-1], kernel[-1]
-    if backend != "cpu":
+    if target != "cpu":
         return "xla"
     if groups == channels == features and groups > 1:
         return "depthwise"
@@ -85,15 +92,15 @@ def choose(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dila
 
 
 def _bundles(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int) -> Array:
-    """Groups bundled to dense convolutions of about BUNDLE channels, between which the kernel is 0.
+    """Returns a grouped convolution by dense ones of about BUNDLE channels, whose kernels are 0 between groups.
 
     XLA's CPU backend has no fast grouped convolution, and takes 20 to 200 times as long for its gradients.
     """
     (kh, kw, inner), outer = kernel.shape[:3], kernel.shape[-1] // groups
     together = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * max(inner, outer) <= BUNDLE))
     count = groups // together
-    # both axes of the taps as one: the gradient of this product would be a sum over one of 7 axes, a segmentation
-    # fault on the CPU (jaxlib 0.10.2 and 0.11, https://github.com/jax-ml/jax/issues/39257)
+    # Both axes of the taps are merged. Otherwise the gradient of this product is a sum over one of 7 axes, which is a
+    # segmentation fault on the CPU (jaxlib 0.10.2 and 0.11, https://github.com/jax-ml/jax/issues/39257).
     parts = kernel.reshape(kh * kw, inner, count, together, outer)
     own = jnp.eye(together, dtype=kernel.dtype)  # (group of the input, group of the output)
     parts = parts[:, None, :, :] * own[:, None, None, :, None]  # (kh kw) together inner count together outer
@@ -101,7 +108,7 @@ def _bundles(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int)
     width, out = together * inner, []
     for i in range(count):
         view, part = x[..., i * width : (i + 1) * width], parts[:, :, :, i]
-        lowering = choose(view.shape, part.shape, stride, pads, dilation, 1, "cpu")
+        lowering = choose(view.shape, part.shape, stride, pads, dilation, 1, "cpu")  # only chosen for the CPU itself
         out.append(LOWERINGS[lowering](view, part, stride, pads, dilation, 1))
     return jnp.concatenate(out, -1)
 
@@ -119,9 +126,15 @@ LOWERINGS: dict[str, Callable[..., Array]] = {
 
 
 def conv_transpose2d(x: Array, kernel: Array, *, stride: int = 2, padding: int = 0, bias: Array | None = None) -> Array:
-    """torch ConvTranspose2d: x (b, h, w, c), kernel (kh, kw, c, d) -> (b, (h - 1) stride - 2 padding + kh, .., d)."""
+    """Returns the transposed convolution (b, (h - 1) stride - 2 padding + kh, .., d), as torch.nn.ConvTranspose2d.
+
+    x: (b, h, w, c).
+    kernel: (kh, kw, c, d).
+    stride, padding: pixels, of the output.
+    bias: (d,) or None.
+    """
     phases = [_phases(n, k, stride, padding) for n, k in zip(x.shape[1:3], kernel.shape[:2])]
-    if jax.default_backend() == "cpu" and stride > 1 and all(phases):
+    if platform() == "cpu" and stride > 1 and all(phases):
         out = _by_phases(x, kernel, stride, *phases)
     else:
         pads = [(k - 1 - padding, k - 1 - padding) for k in kernel.shape[:2]]
@@ -133,10 +146,11 @@ def conv_transpose2d(x: Array, kernel: Array, *, stride: int = 2, padding: int =
 
 
 def _phases(size: int, kernel: int, stride: int, padding: int) -> list[tuple[int, tuple[int, int]]]:
-    """Along one axis, for every output % stride: its last tap and the pixels of padding; empty where it is no help.
+    """Returns for each output modulo stride, along one axis, its last tap and the pixels of padding (before, after).
 
-    Output stride * m + a sees the taps k that are a + padding modulo stride, and through tap k input m + (a + padding
-    - k) / stride: an ordinary convolution of the input with every stride-th tap, in reverse.
+    Output stride * m + a is a sum over the taps k that equal a + padding modulo stride. Tap k reads input
+    m + (a + padding - k) / stride. That is an ordinary convolution of the input with every stride-th tap, reversed.
+    The list is empty if the outputs cannot be computed so, without cropping.
     """
     out, phases = (size - 1) * stride - 2 * padding + kernel, []
     for a in range(stride):
@@ -152,10 +166,13 @@ def _phases(size: int, kernel: int, stride: int, padding: int) -> list[tuple[int
 
 
 def _by_phases(x: Array, kernel: Array, stride: int, rows, columns) -> Array:
-    """One convolution for each place modulo stride: XLA's gradient of the dilated form takes 3 to 20 times as long."""
+    """Returns the transposed convolution by one convolution for each output position modulo stride.
+
+    XLA's gradient of the dilated form takes 3 to 20 times as long on CPU.
+    """
     parts = [
         [conv2d(x, kernel[y::-stride, x_::-stride], padding=(above, beside)) for x_, beside in columns]
         for y, above in rows
     ]
-    y = jnp.stack([jnp.stack(row, 3) for row in parts], 2)  # b h stride w stride d
-    return y.reshape(y.shape[0], y.shape[1] * stride, y.shape[3] * stride, y.shape[-1])
+    y = jnp.stack([jnp.stack(row, 3) for row in parts], 2)
+    return rearrange(y, "b h row w column d -> b (h row) (w column) d")

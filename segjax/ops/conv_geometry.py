@@ -1,4 +1,7 @@
-"""Sizes and padding of convolutions, for their lowerings."""
+"""Sizes and padding of convolutions, for their lowerings.
+
+Along one axis, `size` is the pixels of the input, `taps` those of the kernel, and `pads` the padding (before, after).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,15 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """(value, value) of a number."""
+    """Returns (value, value) of a number, and a pair as a tuple."""
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
 def pads_of(padding: Padding, size, kernel, stride, dilation) -> Pads:
-    """Pixels before and behind, for rows and columns."""
-    if padding == "same":  # TensorFlow SAME: the output has ceil(size / stride) pixels, the odd pixel goes to the end
+    """Returns the pixels of padding ((top, bottom), (left, right))."""
+    if (
+        padding == "same"
+    ):  # TensorFlow SAME: the output has ceil(size / stride) pixels; an odd pixel is added at the end
         total = [
             max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in zip(size, kernel, stride, dilation)
         ]
@@ -29,14 +34,17 @@ def pads_of(padding: Padding, size, kernel, stride, dilation) -> Pads:
 
 
 def tap_outputs(size: int, taps: int, pads: tuple[int, int], stride: int, dilation: int) -> list[range]:
-    """Along one axis, for each tap: the output pixels that see a pixel of the input through it, the others padding."""
+    """Returns for each tap of one axis the output pixels for which it reads the input, not padding."""
     outputs = (size + sum(pads) - dilation * (taps - 1) - 1) // stride + 1
     offsets = [tap * dilation - pads[0] for tap in range(taps)]
     return [range(max(-(o // stride), 0), min((size - 1 - o) // stride + 1, outputs)) for o in offsets]
 
 
 def seen_share(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dilation) -> float:
-    """Share of the products of a convolution, shapes (b, h, w, c) and (kh, kw, c, d), that are not with padding."""
+    """Returns the share of a convolution's products that are not with padding, 0..1.
+
+    x, kernel: shapes (b, h, w, c) and (kh, kw, c, d).
+    """
     share = 1.0
     for size, taps, *rest in zip(x[1:3], kernel, pads, stride, dilation):
         seen = tap_outputs(size, taps, *rest)
@@ -46,16 +54,16 @@ def seen_share(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, 
 
 
 def tap_inputs(size: int, taps: int, pads: tuple[int, int], stride: int, dilation: int) -> list[slice]:
-    """Along one axis, for each tap: the pixels of the input that `tap_outputs` see through it."""
+    """Returns for each tap of one axis the input pixels that it reads for its `tap_outputs`."""
     seen = tap_outputs(size, taps, pads, stride, dilation)
     first = [outputs.start * stride + tap * dilation - pads[0] for tap, outputs in enumerate(seen)]
     return [slice(start, start + max(len(outputs) * stride, 0), stride) for start, outputs in zip(first, seen)]
 
 
 def seen_taps(size: int, taps: int, pads: tuple[int, int], stride: int, dilation: int) -> tuple[slice, tuple[int, int]]:
-    """Along one axis: the taps that some output pixel sees a pixel of the input through, and the pads without the rest.
+    """Returns the taps of one axis that read any pixel of the input, and the pads of a kernel of these taps alone.
 
-    A 3x3 kernel dilated by 24 has one row of taps on an input 16 high; the others see padding only.
+    A 3x3 kernel dilated by 24 has one such row of taps on an input of 16 rows; the others read only padding.
     """
     seen = [tap for tap, outputs in enumerate(tap_outputs(size, taps, pads, stride, dilation)) if outputs]
     if seen:
@@ -66,11 +74,11 @@ def seen_taps(size: int, taps: int, pads: tuple[int, int], stride: int, dilation
 
 
 def pad(x: Array, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
-    """Pads (or crops, where negative) the sides of x (b, h, w, c) with zeros."""
+    """Pads the sides of x (b, h, w, c) with zeros, or crops them if negative; rows, columns: (before, after)."""
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
 
 
 def output_size(x: Array, kernel: tuple[int, int], stride, pads: Pads, dilation) -> tuple[int, int]:
-    """(h, w) of what a convolution gives."""
+    """Returns (h, w) of the output of a convolution of x (b, h, w, c)."""
     sizes = zip(x.shape[1:3], kernel, stride, pads, dilation)
     return tuple((n + sum(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)

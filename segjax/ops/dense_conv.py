@@ -1,4 +1,7 @@
-"""Lowerings of convolutions over all channels; segjax/ops/conv.py chooses among them."""
+"""Lowerings of convolutions over all channels, among which segjax/ops/conv.py chooses.
+
+Shapes: x (b, h, w, c), kernel (kh, kw, c, d) -> (b, h', w', d). stride, dilation: (rows, columns).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 
 from segjax.ops.conv_geometry import Pads, output_size, pad, tap_inputs, tap_outputs
@@ -16,7 +20,7 @@ from segjax.typing import Array
 
 
 def xla(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int = 1) -> Array:
-    """XLA's convolution."""
+    """Returns XLA's convolution, also in groups: kernel (kh, kw, c / groups, d)."""
     return lax.conv_general_dilated(
         x, kernel, stride, pads, rhs_dilation=dilation, feature_group_count=groups,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -24,7 +28,7 @@ def xla(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int = 1) 
 
 
 def pointwise(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
-    """One matrix product over all pixels: XLA's own 1x1 convolution needs six times as long for the kernel gradient."""
+    """Returns a 1x1 convolution by one product over all pixels; XLA's takes 6 times as long for the kernel gradient."""
     if stride != (1, 1):
         x = x[:, :: stride[0], :: stride[1]]
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], kernel.shape[-1])
@@ -32,9 +36,9 @@ def pointwise(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
 
 @partial(fenced, static_argnums=(1, 2, 3))
 def _patches(x: Array, kernel: tuple[int, int], stride, pads: Pads) -> Array:
-    """Windows of x as rows of a matrix (b * ho * wo, kh * kw * c), for a few channels and no dilation.
+    """Returns the windows of x as rows of a matrix (b * ho * wo, kh * kw * c), for a few channels and no dilation.
 
-    kw * c values of a window lie next to each other in a row of x, so that they are copied together.
+    kw * c values of a window are neighbours in a row of x, and are copied together.
     """
     (b, _, _, c), (kh, kw), (sh, sw) = x.shape, kernel, stride
     ho, wo = output_size(x, kernel, stride, pads, (1, 1))
@@ -46,12 +50,12 @@ def _patches(x: Array, kernel: tuple[int, int], stride, pads: Pads) -> Array:
     x = jnp.stack([x[:, i : i + (ho - 1) * sh + 1 : sh] for i in range(kh)], 2)
     x = x.reshape(b, ho, kh, -1, sw * c)
     x = jnp.concatenate([x[:, :, :, i : i + wo, : (kw - i * sw) * c] for i in range(pieces)], -1)
-    return x.transpose(0, 1, 3, 2, 4).reshape(b * ho * wo, -1)
+    return rearrange(x, "b ho kh wo row -> (b ho wo) (kh row)")
 
 
 @partial(fenced, static_argnums=(2, 3, 4, 5))
 def _dense_dk(x: Array, dy: Array, kernel: tuple[int, int], stride, pads: Pads, dilation) -> Array:
-    """One matrix product of shifted x with dy for each tap."""
+    """Returns the kernel gradient (kh, kw, c, d), by one matrix product of shifted x with dy for each tap."""
     c, (_, ho, wo, d) = x.shape[-1], dy.shape
     (top, bottom), (left, right) = pads
     x = pad(x, (top, max(bottom, 0)), (left, max(right, 0)))
@@ -66,7 +70,10 @@ def _dense_dk(x: Array, dy: Array, kernel: tuple[int, int], stride, pads: Pads, 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def windows(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
-    """Windows copied, then one product, for the output and the kernel gradient: a few channels, dilation (1, 1)."""
+    """Returns the product of copied windows with the kernel; the kernel gradient is such a product too.
+
+    For a few channels; dilation must be (1, 1).
+    """
     size = output_size(x, kernel.shape[:2], stride, pads, dilation)
     y = _patches(x, kernel.shape[:2], stride, pads) @ kernel.reshape(-1, kernel.shape[-1])
     return y.reshape(x.shape[0], *size, -1)
@@ -88,7 +95,7 @@ windows.defvjp(_windows_forward, _windows_backward)
 
 @partial(fenced, static_argnums=(2, 3, 4))
 def shifted(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
-    """For each tap one product of the pixels that are seen through it, added up: no work for what is padding."""
+    """Returns the sum of one product for each tap with only the pixels that it reads: no products with padding."""
     ho, wo = output_size(x, kernel.shape[:2], stride, pads, dilation)
     axes = list(zip(x.shape[1:3], kernel.shape, pads, stride, dilation))
     (down, right), (above, beside) = ([find(*axis) for axis in axes] for find in (tap_outputs, tap_inputs))
@@ -105,7 +112,7 @@ def shifted(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def taps(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
-    """XLA's convolution, whose kernel gradient is one product for each tap."""
+    """Returns XLA's convolution, with a kernel gradient by one product for each tap."""
     return xla(x, kernel, stride, pads, dilation)
 
 

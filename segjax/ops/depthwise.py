@@ -1,7 +1,7 @@
 """Depthwise convolution on CPU: kh * kw shifted multiply-adds.
 
-Columns and channels are merged, so that the innermost loop is a whole row; with a stride, columns are first split into
-their phases (planes), which makes every shifted view contiguous in a row.
+Columns and channels are merged, so that the innermost loop is a whole row. With a stride, columns are first split into
+their phases (planes): every shifted view is then contiguous in a row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PARTS = 4
 
 
 def _planes(x: Array, kernel: tuple[int, int], stride, pads: Pads, dilation) -> list[Array]:
-    """Padded x as one array (b, rows, columns * c) for every phase of the column stride."""
+    """Returns padded x as one array (b, rows, columns * c) for each phase of the column stride."""
     b, h, w, c = x.shape
     (ho, wo), (top, left) = output_size(x, kernel, stride, pads, dilation), (pads[0][0], pads[1][0])
     wo += -wo % _PARTS
@@ -35,7 +35,7 @@ def _planes(x: Array, kernel: tuple[int, int], stride, pads: Pads, dilation) -> 
 
 
 def _views(planes: list[Array], size: tuple[int, int], width: int, kernel: tuple[int, int], stride, dilation):
-    """The kh * kw shifted views (b, ho, width) of the planes; size: (ho, c)."""
+    """Yields the kh * kw shifted views (b, ho, width) of the planes; size: (ho, c)."""
     (ho, c), (kh, kw), (sh, sw), (dh, dw) = size, kernel, stride, dilation
     for i in range(kh):
         for j in range(kw):
@@ -54,7 +54,11 @@ def _depthwise_y(planes: list[Array], kernel: Array, size: tuple[int, int], stri
 
 @partial(fenced, static_argnums=(2, 3, 4, 5))
 def _depthwise_dx(dy: Array, kernel: Array, size: tuple[int, int], stride, pads: Pads, dilation) -> Array:
-    """Pixel r of padded x gathers dy[(r - i * dilation) / stride] * kernel[i]: one stride-1 sum for each phase of r."""
+    """Returns the gradient of x (b, h, w, c); size: (h, w).
+
+    At pixel r of padded x it is the sum over i of dy[(r - i * dilation) / stride] * kernel[i], which has stride 1 for
+    each phase of r.
+    """
     (h, w), (b, ho, wo, c) = size, dy.shape
     (kh, kw), (sh, sw), (dh, dw), ((top, _), (left, _)) = kernel.shape[:2], stride, dilation, pads
     first_row, first_column = top // sh, left // sw
@@ -83,7 +87,10 @@ def _depthwise_dx(dy: Array, kernel: Array, size: tuple[int, int], stride, pads:
 
 @partial(fenced, static_argnums=(2, 3, 4))
 def _depthwise_dk(planes: list[Array], dy: Array, kernel: tuple[int, int], stride, dilation) -> Array:
-    """Products of every view with dy, added over quarters of a row in one elementwise pass, then reduced."""
+    """Returns the kernel gradient (kh, kw, 1, c) in float32 or wider.
+
+    Products of a view with dy are added over the quarters of a row in one elementwise pass, and then reduced.
+    """
     _, ho, wo, c = dy.shape
     dy = pad(dy, (0, 0), (0, -wo % _PARTS))
     dy = dy.reshape(*dy.shape[:2], -1)
@@ -96,14 +103,14 @@ def _depthwise_dk(planes: list[Array], dy: Array, kernel: tuple[int, int], strid
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def depthwise(x: Array, kernel: Array, stride, pads: Pads, dilation) -> Array:
-    """x (b, h, w, c), kernel (kh, kw, 1, c) -> (b, h', w', c)."""
+    """Returns the convolution (b, h', w', c) of x (b, h, w, c) with kernel (kh, kw, 1, c)."""
     return _depthwise_forward(x, kernel, stride, pads, dilation)[0]
 
 
 def _depthwise_forward(x, kernel, stride, pads, dilation):
     planes = _planes(x, kernel.shape[:2], stride, pads, dilation)
     size = output_size(x, kernel.shape[:2], stride, pads, dilation)
-    # x itself is not kept, only its shape, as an array without values
+    # only the shape of x is saved, as an array without values
     return _depthwise_y(planes, kernel, size, stride, dilation), (planes, kernel, jnp.zeros((*x.shape[1:3], 0)))
 
 

@@ -1,8 +1,8 @@
-"""Functions that XLA compiles on their own instead of melting them into their surroundings.
+"""Functions that XLA's CPU backend compiles separately instead of fusing them with the code around them.
 
-XLA's CPU backend computes elementwise producers again inside every consumer, however many there are: the nine taps of
-a depthwise kernel gradient then each repeat the whole forward pass before them. `optimization_barrier` does not help,
-because it is removed before fusion; a call that may not be inlined does.
+That backend computes elementwise producers again inside every consumer, however many there are. Each of the nine taps
+of a depthwise kernel gradient then repeats the whole forward pass before it. `optimization_barrier` does not help,
+because XLA removes it before fusion. A call that XLA must not inline does.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ from typing import Any
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from segjax.ops.platform import platform
+
 
 def fenced(function: Callable[..., Any], **jit_options: Any) -> Callable[..., Any]:
-    """`function` whose array arguments and results exist in memory; jit_options: static_argnums and so on.
+    """Returns `function` with arguments and results that exist in memory in programs for the CPU.
 
-    Other backends than the CPU choose well on their own, there it is the plain function.
+    In programs for other platforms, whose fusion needs no help, it is the plain function.
+
+    jit_options: options of `jax.jit`, for example static_argnums.
     """
 
     @functools.wraps(function)
     def body(*args: Any, **kwargs: Any) -> Any:
-        # without this, what jax.numpy jits (jnp.where ..) would be a call of its own as well
+        # otherwise the jitted functions of jax.numpy inside (jnp.where ..) would inherit "false" and be calls too
         with set_xla_metadata(inlineable="true"):
             return function(*args, **kwargs)
 
@@ -31,7 +35,7 @@ def fenced(function: Callable[..., Any], **jit_options: Any) -> Callable[..., An
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if jax.default_backend() != "cpu":
+        if platform() != "cpu":
             return function(*args, **kwargs)
         with set_xla_metadata(inlineable="false"):
             return compiled(*args, **kwargs)

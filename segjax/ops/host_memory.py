@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process, so that a training step on CPU does not get its pages from the kernel anew."""
+"""Keeps freed memory in the process, so that training steps on CPU need not request it from the kernel again."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 def reuse_freed_memory() -> bool:
-    """Tells glibc's malloc to take all memory from one heap that never shrinks; False where that is not possible.
+    """Sets glibc's malloc to use one heap that never shrinks; returns False if this C library cannot.
 
-    XLA's CPU backend allocates the temporaries of every execution in one piece, and glibc gives pieces of that size
-    back to the kernel each time: 135 thousand page faults (0.2 s of processor time and more) in a Fast-SCNN step of
-    0.45 s. Must run before JAX starts its threads. The process keeps its peak memory until it ends.
+    XLA's CPU backend allocates the temporaries of each execution in one piece. By default, glibc returns pieces of that
+    size to the kernel: 135 thousand page faults (0.2 s of processor time and more) in a Fast-SCNN step of 0.45 s.
+    Must run before JAX starts its threads. The process keeps its peak memory until it ends.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.conv_geometry import pair
 from segjax.typing import Array
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
-
-
 def _pads(size: int, window: int, stride: int, padding: int, ceil_mode: bool) -> tuple[int, int]:
-    """Pixels before and after one axis; ceil_mode keeps a last window that starts inside image or left padding."""
+    """Returns the pixels of padding (before, after) along one axis.
+
+    ceil_mode: keep a last window that starts inside the image or the padding before it.
+    """
     out = (size + 2 * padding - window) // stride + 1
     if ceil_mode:
         out = -(-(size + 2 * padding - window) // stride) + 1
@@ -26,9 +26,9 @@ def _pads(size: int, window: int, stride: int, padding: int, ceil_mode: bool) ->
 
 
 def _geometry(x, window, stride, padding, ceil_mode):
-    window = _pair(window)
-    stride = window if stride is None else _pair(stride)
-    pads = tuple(_pads(n, k, s, p, ceil_mode) for n, k, s, p in zip(x.shape[1:3], window, stride, _pair(padding)))
+    window = pair(window)
+    stride = window if stride is None else pair(stride)
+    pads = tuple(_pads(n, k, s, p, ceil_mode) for n, k, s, p in zip(x.shape[1:3], window, stride, pair(padding)))
     return (1, *window, 1), (1, *stride, 1), ((0, 0), *pads, (0, 0))
 
 
@@ -40,7 +40,11 @@ def max_pool(
     *,
     ceil_mode: bool = False,
 ) -> Array:
-    """Largest value of each window of x (b, h, w, c), padded with -inf: torch max_pool2d. stride: window."""
+    """Returns the largest value of each window of x (b, h, w, c), padded with -inf, as torch max_pool2d.
+
+    window, stride, padding: pixels; stride defaults to window.
+    ceil_mode: keep a last window that extends beyond the padded image.
+    """
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
     geometry = _geometry(x, window, stride, padding, ceil_mode)
     return lax.reduce_window(x, np.asarray(lowest, x.dtype), lax.max, *geometry)
@@ -54,8 +58,9 @@ def avg_pool(
     *,
     count_include_pad: bool = True,
 ) -> Array:
-    """Mean of each window of x (b, h, w, c), as torch avg_pool2d; stride defaults to window.
+    """Returns the mean of each window of x (b, h, w, c), as torch avg_pool2d.
 
+    window, stride, padding: pixels; stride defaults to window.
     count_include_pad: divide by the whole window (torch's default) instead of by the pixels inside the image.
     """
     geometry = _geometry(x, window, stride, padding, False)
@@ -68,15 +73,15 @@ def avg_pool(
 
 @lru_cache(maxsize=256)
 def _bins(size: int, out: int) -> np.ndarray:
-    """Weights (out, size): bin i is the mean of pixels floor(i size / out) .. ceil((i + 1) size / out) - 1."""
+    """Returns weights (out, size): bin i is the mean of pixels floor(i size / out) .. ceil((i + 1) size / out) - 1."""
     i, pixel = np.arange(out)[:, None], np.arange(size)[None]
     inside = (pixel >= i * size // out) & (pixel < -(-(i + 1) * size // out))
     return inside / inside.sum(1, keepdims=True)
 
 
 def adaptive_avg_pool(x: Array, size: int | tuple[int, int]) -> Array:
-    """Mean of size[0] x size[1] bins that cover x (b, h, w, c), as torch adaptive_avg_pool2d."""
-    out_h, out_w = _pair(size)
+    """Returns the means of size[0] x size[1] bins that cover x (b, h, w, c), as torch adaptive_avg_pool2d."""
+    out_h, out_w = pair(size)
     if (out_h, out_w) == (1, 1):
         return x.mean((1, 2), keepdims=True)
     rows, columns = (jnp.asarray(_bins(n, m), x.dtype) for n, m in zip(x.shape[1:3], (out_h, out_w)))

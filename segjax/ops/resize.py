@@ -1,6 +1,6 @@
 """Image resizing with PyTorch semantics, as two small matrix products: differentiates and shards like any einsum.
 
-On CPU, bilinear resizing that needs no gradient picks and weighs neighbours instead.
+On CPU, bilinear resizing without a gradient gathers and weights neighbouring pixels instead.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.platform import platform
 from segjax.typing import Array
 
-# The default is bfloat16 on TPU and TF32 on GPU, too coarse for interpolation weights.
+# the default is bfloat16 on TPU and TF32 on GPU, too coarse for interpolation weights
 _PRECISION = lax.Precision.HIGHEST
 
 Method = Literal["bilinear", "nearest", "bicubic"]
@@ -40,7 +41,7 @@ def _scale(size: int, out: int, align_corners: bool, scale_factor: float | None)
 
 
 def _source(size: int, out: int, align_corners: bool, scale_factor: float | None) -> np.ndarray:
-    """Source coordinate of every output pixel, (out,) float64, not clamped."""
+    """Returns the source coordinate of every output pixel, (out,) float64, not clamped."""
     scale = _scale(size, out, align_corners, scale_factor)
     return np.arange(out) * scale if align_corners else (np.arange(out) + 0.5) * scale - 0.5
 
@@ -49,11 +50,15 @@ def _source(size: int, out: int, align_corners: bool, scale_factor: float | None
 def resize_matrix(
     size: int, out: int, method: Method, align_corners: bool, antialias: bool, scale_factor: float | None = None
 ) -> np.ndarray:
-    """Weights (out, size) float64 with y = matrix @ x along one axis.
+    """Returns weights (out, size) float64 with y = matrix @ x along one axis.
 
     Source coordinate of output pixel i (torch ATen/native/UpSample.h): i * (size - 1) / (out - 1) with align_corners,
-    else (i + 0.5) * size / out - 0.5, clamped at 0 for bilinear; taps outside the image repeat the edge.
-    antialias: the kernel is stretched when shrinking, cut at the edge and renormalised (Pillow; a = -0.5).
+    else (i + 0.5) * size / out - 0.5, clamped to the image for bilinear. Taps outside the image repeat the edge.
+
+    size, out: pixels of the input and of the output.
+    method: "bilinear" or "bicubic".
+    antialias: stretch the kernel when shrinking, cut it at the edge and renormalise it (Pillow; a = -0.5).
+    scale_factor: as for `resize`.
     """
     scale = _scale(size, out, align_corners, scale_factor)
     index = np.arange(out)[:, None]
@@ -81,30 +86,32 @@ def resize_matrix(
 
 
 def nearest_indices(size: int, out: int) -> np.ndarray:
-    """Source index of every output pixel, floor(i * size / out) in float32 as torch computes it."""
+    """Returns the source index of every output pixel, floor(i * size / out) in float32 as torch computes it."""
     index = np.floor(np.arange(out, dtype=np.float32) * np.float32(size / out)).astype(np.int32)
     return np.minimum(index, size - 1)
 
 
 def _rows(x: Array, matrix: np.ndarray) -> Array:
-    """matrix (o, h) applied to the rows of x (n, h, w, c); a batched product keeps (w, c) together: 4x faster."""
+    """Returns matrix (o, h) @ the rows of x (n, h, w, c); one product per image keeps (w, c) together: 4x faster."""
     n, h, w, c = x.shape
     weights = jnp.broadcast_to(jnp.asarray(matrix, x.dtype), (n, *matrix.shape))
     return jnp.matmul(weights, x.reshape(n, h, w * c), precision=_PRECISION).reshape(n, -1, w, c)
 
 
 def _columns(x: Array, matrix: np.ndarray) -> Array:
-    """matrix (p, w) applied to the columns of x (n, h, w, c)."""
+    """Returns matrix (p, w) @ the columns of x (n, h, w, c)."""
     return jnp.einsum("nhwc,pw->nhpc", x, jnp.asarray(matrix, x.dtype), precision=_PRECISION)
 
 
 def _by_products(
     x: Array, size: tuple[int, int], method: Method, align_corners: bool, antialias: bool, scale_factor: float | None
 ) -> Array:
-    """x (n, h, w, c) -> (n, *size, c) as a product along each axis."""
+    """Returns x (n, h, w, c) resized to (n, *size, c), by one product along each axis."""
     (h, w), (out_h, out_w) = x.shape[1:3], size
     steps = [(_columns, w, out_w), (_rows, h, out_h)]
-    if out_h < h:  # rows first when they shrink: the rest has less to do then; else the larger product is batched
+    # Rows first when they shrink, so that fewer pixels are left for the columns. Else columns first, so that the larger
+    # of the two products is the batched one.
+    if out_h < h:
         steps.reverse()
     for apply, old, new in steps:
         if old != new or scale_factor is not None:
@@ -114,9 +121,9 @@ def _by_products(
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _bilinear_on_cpu(x: Array, size: tuple[int, int], align_corners: bool, scale_factor: float | None) -> Array:
-    """x (n, h, w, c) -> (n, *size, c): without a gradient two taps per axis, up to 9 times faster than products.
+    """Returns x (n, h, w, c) resized to (n, *size, c), by two taps per axis: up to 9 times faster than products.
 
-    Where a gradient is asked for (the rules below) products are faster: its taps would scatter.
+    When differentiated, the rules below use products: the gradient of the taps would be a slower scatter.
     """
     for axis in (1, 2):
         old, new = x.shape[axis], size[axis - 1]
@@ -152,11 +159,15 @@ def resize(
 ) -> Array:
     """Resizes x (..., h, w, c) to (..., size[0], size[1], c), as torch.nn.functional.interpolate(size=size).
 
+    x: integers become float32, unless method is "nearest".
+    size: rows and columns of the result.
     method: "bilinear", "bicubic" (a = -0.75), or "nearest" (any dtype, values are only copied).
+    align_corners: map the centres of the corner pixels to each other, instead of the outer edges.
     antialias: widen the kernel when shrinking (torch antialias=True, Pillow).
-    scale_factor: sample on the grid of torch's interpolate(scale_factor=..), which is not size / (h, w) exactly when
+    scale_factor: sample on the grid of torch's interpolate(scale_factor=..). It differs from that of size / (h, w) if
         size = floor(scale_factor * (h, w)) was rounded.
-    Integer input becomes float32 unless method is "nearest". Raises ValueError for combinations torch refuses.
+
+    Raises ValueError for an unknown method, and for combinations that torch rejects.
     """
     if method not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(f"resize: method={method!r}; choose bilinear, bicubic or nearest")
@@ -172,7 +183,7 @@ def resize(
 
     lead = x.shape[:-3]
     x = x.reshape(-1, *x.shape[-3:])
-    if method == "bilinear" and not antialias and jax.default_backend() == "cpu":
+    if method == "bilinear" and not antialias and platform() == "cpu":
         x = _bilinear_on_cpu(x, tuple(size), align_corners, scale_factor)
     else:
         x = _by_products(x, tuple(size), method, align_corners, antialias, scale_factor)

@@ -9,9 +9,9 @@ from segjax.typing import Array
 
 
 def like_argument(gradient: Array, argument: Array) -> Array:
-    """Sums a written-out gradient over the mapped axes on which it varies and its argument does not.
+    """Returns a hand-written gradient, summed over the mapped axes on which it varies and its argument does not.
 
-    JAX does this by itself where it derives the backward pass. Outside shard_map nothing happens.
+    JAX inserts this sum itself in backward passes that it derives. Outside shard_map the gradient is unchanged.
     """
     axes = _varying_axes(gradient) - _varying_axes(argument)
     return lax.psum(gradient, tuple(axes)) if axes else gradient

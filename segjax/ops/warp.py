@@ -14,7 +14,7 @@ Border = Literal["replicate", "zeros"]
 
 
 def _sample(image: Array, x: Array, y: Array, method: Method, border: Border) -> Array:
-    """Samples one image (h, w, c) at pixel positions x, y (...,) -> (..., c)."""
+    """Returns the values (..., c) of one image (h, w, c) at pixel positions x, y (...)."""
     h, w = image.shape[:2]
 
     def pixel(row: Array, column: Array) -> Array:
@@ -24,7 +24,7 @@ def _sample(image: Array, x: Array, y: Array, method: Method, border: Border) ->
             value = jnp.where(inside[..., None], value, jnp.zeros((), value.dtype))
         return value
 
-    # Beyond one pixel outside nothing changes any more, and huge displacements would overflow the integer index.
+    # values are constant from one pixel outside on, and huge displacements would overflow the integer index
     x, y = jnp.clip(x, -2.0, w + 1.0), jnp.clip(y, -2.0, h + 1.0)
     if method == "nearest":
         return pixel(jnp.floor(y + 0.5).astype(jnp.int32), jnp.floor(x + 0.5).astype(jnp.int32))
@@ -44,12 +44,17 @@ def _check(method: str, border: str) -> None:
 
 
 def bilinear_warp(image: Array, flow: Array, *, method: Method = "bilinear", border: Border = "replicate") -> Array:
-    """Warps image (b, h, w, c) by flow (b, h, w, 2) = (u, v) in pixels: output(x, y) = image(x + u, y + v).
+    """Warps an image by optical flow; returns (b, h, w, c) with output(x, y) = image(x + u, y + v).
 
-    Integer pixel centres, as resample2d of FlowNet2. method "nearest" rounds half up and keeps the image's dtype, so
-    that labels may be warped; "bilinear" returns float32 (or the image's wider float type).
-    border: "replicate" repeats the edge pixel, "zeros" counts pixels outside the image as 0.
-    Differentiable with respect to image and, for bilinear, flow. Raises ValueError when sizes differ.
+    Pixel centres are at integers, as in resample2d of FlowNet2. Differentiable in image and, if bilinear, in flow.
+
+    image: (b, h, w, c).
+    flow: (b, h, w, 2), (u, v) in pixels.
+    method: "bilinear" returns float32, or the image's wider float type. "nearest" rounds half up and keeps the image's
+        dtype, so that labels can be warped.
+    border: "replicate" repeats the edge pixel; "zeros" counts pixels outside the image as 0.
+
+    Raises ValueError if sizes differ, or for an unknown method or border.
     """
     _check(method, border)
     if image.shape[:3] != flow.shape[:3] or flow.shape[-1] != 2:
@@ -60,16 +65,21 @@ def bilinear_warp(image: Array, flow: Array, *, method: Method = "bilinear", bor
     flow = flow.astype(jnp.promote_types(flow.dtype, jnp.float32))
     x = jnp.arange(w, dtype=flow.dtype) + flow[..., 0]
     y = jnp.arange(h, dtype=flow.dtype)[:, None] + flow[..., 1]
-    # vmapped: a gather with written-out batch indices would all-gather a sharded batch
+    # vmap, because a gather with explicit batch indices would all-gather a sharded batch
     return jax.vmap(lambda i, x, y: _sample(i, x, y, method, border))(image, x, y)
 
 
 def grid_sample(
     image: Array, grid: Array, *, method: Method = "bilinear", border: Border = "zeros", align_corners: bool = True
 ) -> Array:
-    """Samples image (b, h, w, c) at grid (b, h', w', 2) = (x, y) in -1..1 -> (b, h', w', c), as torch grid_sample.
+    """Samples an image at the points of a grid; returns (b, h', w', c), as torch grid_sample.
 
+    image: (b, h, w, c).
+    grid: (b, h', w', 2), (x, y) in -1..1.
+    method, border: as for `bilinear_warp`.
     align_corners: -1 and 1 are the centres of the corner pixels (True) or the outer edges of the image (False).
+
+    Raises ValueError for an unknown method or border.
     """
     _check(method, border)
     h, w = image.shape[1:3]

@@ -1,8 +1,8 @@
-"""What a pixel's neighbourhood holds: sets of classes as bitmasks, and boundaries between classes.
+"""Classes in a pixel's neighbourhood: sets of classes as bitmasks, and boundaries between classes.
 
 A set of classes is a column of uint32 words, (words, ..., h, w): class c is bit c % 32 of word c // 32. One more bit,
-number `num_classes`, stands for void. A 3x3 window over 19 classes therefore costs 4 bytes a pixel instead of 20, and
-a few OR instructions.
+number `num_classes`, is void. A 3x3 window over 19 classes therefore takes 4 bytes per pixel instead of 20, and a few
+OR instructions.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from segjax.typing import Array
 
 
 def class_sets(labels: Array, num_classes: int, *, window: int = 3, ignore_label: int = 255) -> jax.Array:
-    """Classes present in the window around each pixel.
+    """Returns the classes present in the window around each pixel, (words, ..., h, w) uint32.
+
+    There are num_classes // 32 + 1 words. Source: VPLR, section 3.2 and fact sheet 1.1.
 
     labels: (..., h, w) int. Pixels with `ignore_label`, or outside 0..num_classes-1, are void, and so is everything
-        beyond the image.
-    window: side of the square window in pixels, odd; 1 = the pixel alone.
-    Returns (words, ..., h, w) uint32 with words = num_classes // 32 + 1.
+        outside the image.
+    window: side of the square window in pixels, odd; 1 is the pixel alone.
 
-    Raises ValueError for an even window. Source: VPLR, section 3.2 and fact sheet 1.1.
+    Raises ValueError for an even window.
     """
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window={window}: a window has a middle only if its side is odd, for example 3")
@@ -35,10 +36,10 @@ def class_sets(labels: Array, num_classes: int, *, window: int = 3, ignore_label
 
 
 def thick_boundaries(labels: Array) -> jax.Array:
-    """Pixels with one of the 4 neighbours of another label, on both sides of the boundary; (..., h, w) int -> bool.
+    """Returns whether a pixel has a different label than one of its 4 neighbours, (..., h, w) int -> bool.
 
-    Every label counts, void too; the edge of the image is no boundary. Same as scikit-image's
-    `find_boundaries(mode="thick")` with 4-connectivity.
+    Both sides of a boundary are true. Void is a label too; the edge of the image is not a boundary.
+    The same as scikit-image's `find_boundaries(mode="thick")` with 4-connectivity.
     """
 
     def along(axis):
@@ -52,24 +53,24 @@ def thick_boundaries(labels: Array) -> jax.Array:
 
 
 def is_class(labels: Array, num_classes: int, ignore_label: int = 255) -> jax.Array:
-    """Where labels (..., h, w) are one of the classes 0..num_classes-1 and not the ignore label; bool."""
+    """Returns whether labels (..., h, w) are in 0..num_classes-1 and not the ignore label; bool."""
     labels = jnp.asarray(labels)
     return (labels >= 0) & (labels < num_classes) & (labels != ignore_label)
 
 
 def has_class(sets: Array, c: int) -> jax.Array:
-    """Whether class c is in each set (words, ...); (...) uint32 of 0 and 1."""
+    """Returns 1 if class c is in a set, else 0, for sets (words, ...); (...) uint32."""
     return (sets[c >> 5] >> (c & 31)) & 1
 
 
 def set_size(sets: Array, num_classes: int) -> jax.Array:
-    """Number of classes in each set (words, ...), void not counted; (...) int32."""
+    """Returns the number of classes in each set (words, ...), without void; (...) int32."""
     masks = [(1 << min(32, max(0, num_classes - 32 * j))) - 1 for j in range(sets.shape[0])]
     return sum(jax.lax.population_count(word & jnp.uint32(mask)).astype(jnp.int32) for word, mask in zip(sets, masks))
 
 
 def _or_along(x, axis, window, outside):
-    """OR over `window` neighbours along an axis; beyond the array lies `outside`."""
+    """Returns the OR over `window` neighbours along an axis; values outside the array are `outside`."""
     axis %= x.ndim
     padded = _pad(x, axis, window // 2, window // 2, outside)
     result = None

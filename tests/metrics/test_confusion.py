@@ -6,6 +6,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.metrics import confusion, confusion_matrix
+from segjax.ops import made_for
 from tests.losses.test_losses_on_devices import collectives
 
 K = 7
@@ -28,11 +29,10 @@ def by_hand(prediction, labels, ignore_label=255):
 
 
 @pytest.fixture(params=["histogram", "one hot"])
-def way(request, monkeypatch):
+def way(request):
     """The CPU's way and the accelerators'."""
-    if request.param == "one hot":
-        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    return request.param
+    with made_for("cpu" if request.param == "histogram" else "gpu"):
+        yield request.param
 
 
 @pytest.mark.parametrize("shape", [(4, 9, 14), (9, 14), (2, 2, 5, 1), (1, 1)])
