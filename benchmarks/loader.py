@@ -4,8 +4,8 @@
     python benchmarks/loader.py --size 1024x2048 --crop 800x800 --images 32
     python benchmarks/loader.py --dataset camvid --options '{"source_dir": "DIR"}'   a dataset of data_builders/
 
-Training waits for data if the slower of the two is slower than the network. Each row is one setting of the loader. A pass
-over the first --images images warms it up (workers start, files are read into memory); the next pass is timed.
+Training waits for data if the slower of the two is slower than the network. Each row is one setting of the loader. The
+first pass over --images images warms it up (workers start, files are read into memory); the next pass is timed.
 """
 
 import argparse

@@ -46,7 +46,7 @@ def test_changed_source_files_are_noticed(data_dir, tmp_path, capfd):
 
 def test_wrong_names(data_dir, tmp_path):
     assert {"camvid", "segmentation_folder", "toy"} <= set(dataset_names())
-    with pytest.raises(UserError, match="no data set 'camvit'. Did you mean 'camvid'"):
+    with pytest.raises(UserError, match="no dataset 'camvit'. Did you mean 'camvid'"):
         open_source("camvit", "train", data_dir=data_dir)
     with pytest.raises(UserError, match="no split 'trian'. Did you mean 'train'"):
         open_source("toy", "trian", data_dir=data_dir)
@@ -56,7 +56,7 @@ def test_wrong_names(data_dir, tmp_path):
         open_source("toy", "train", data_dir=data_dir, builder_options={"config": "larg"})
     with pytest.raises(UserError, match="not a local path"):
         open_source("toy", "train", data_dir="gs://bucket/x")
-    with pytest.raises(UserError, match="no built data set"):
+    with pytest.raises(UserError, match="no built dataset"):
         TfdsSource(tmp_path, "train")
 
 
@@ -65,7 +65,7 @@ def test_empty_splits(data_dir):
         open_source("toy", "test", data_dir=data_dir)
     with pytest.raises(UserError, match="holds no record"):
         open_source("toy", "train[:0]", data_dir=data_dir)
-    with pytest.raises(UserError, match='split "train" of data set toy would hold no record'):
+    with pytest.raises(UserError, match='split "train" of dataset toy would hold no record'):
         open_source("toy", "train", data_dir=data_dir, builder_options={"count": 0})
 
 
@@ -96,7 +96,7 @@ def test_processes_share_one_build(package, tmp_path):
     outputs = [worker.communicate(timeout=300) for worker in workers]
     assert [out.strip() for out, _ in outputs] == ["3"] * 3, outputs
     assert len(log.read_text().splitlines()) == 1
-    assert sum("Built data set" in err for _, err in outputs) == 1
+    assert sum("Built dataset" in err for _, err in outputs) == 1
 
 
 SLOW = """

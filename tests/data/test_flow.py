@@ -1,4 +1,4 @@
-"""Flow providers: the sign of the displacement, and the data set's own flow turned round."""
+"""Flow providers: the sign of the displacement, and the dataset's own flow turned round."""
 
 import pickle
 

@@ -19,7 +19,7 @@ def expected_image(i, size=8, split=0):
 
 def test_records_come_back_as_they_were_written(data_dir, capfd):
     source = open_source("toy", "train", data_dir=data_dir, labelled_only=False)
-    assert "Built data set toy: train 6, test 6 records" in capfd.readouterr().err
+    assert "Built dataset toy: train 6, test 6 records" in capfd.readouterr().err
     assert isinstance(source, Source) and len(source) == 6
     assert source.names == [f"v_{i:03d}" for i in range(6)]
     np.testing.assert_array_equal(source.sizes, [[8, 8 + i] for i in range(6)])

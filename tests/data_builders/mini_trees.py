@@ -1,4 +1,4 @@
-"""Writes the published trees of data sets in small: real names and encodings, 2 to 6 random images of 32x64."""
+"""Writes the published trees of datasets in small: real names and encodings, 2 to 6 random images of 32x64."""
 
 import json
 from pathlib import Path
