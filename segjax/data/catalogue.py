@@ -82,7 +82,7 @@ def describe(entry: Entry, *, all_classes: bool = False) -> str:
     """Returns the facts about a dataset, one per line; all_classes: every name instead of the first 8."""
     lines = [f"{entry.name}: {entry.summary}"]
     about = entry.about
-    told = {
+    facts = {
         "classes": _classes(about.classes, all_classes) if about.classes else "as the option label_map says",
         "maps": ", ".join(
             name for name in CLASSES if name == f"rob_{entry.name}" or name.startswith(f"{entry.name}_to_")
@@ -93,7 +93,7 @@ def describe(entry: Entry, *, all_classes: bool = False) -> str:
         "from": about.homepage,
         "licence": about.licence,
     }
-    lines += [f"  {name:<9} {text}" for name, text in told.items() if text]
+    lines += [f"  {name:<9} {text}" for name, text in facts.items() if text]
     if about.archives:
         lines.append(
             f"  download  {', '.join(about.archives)}; folder in source_dir or ${about.variable}; {about.readme}"
