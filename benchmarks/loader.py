@@ -1,11 +1,11 @@
-"""Images per second that the input pipeline reads, beside those that the augmentation on the device turns into crops.
+"""Measures the images per second that the input pipeline reads, and those that the augmentation turns into crops.
 
     python benchmarks/loader.py                                                generated PNG files of 360x480
     python benchmarks/loader.py --size 1024x2048 --crop 800x800 --images 32
-    python benchmarks/loader.py --dataset camvid --options '{"source_dir": "DIR"}'   a data set of data_builders/
+    python benchmarks/loader.py --dataset camvid --options '{"source_dir": "DIR"}'   a dataset of data_builders/
 
-Training waits for data where the slower of the two is slower than the network. Each row is one setting of the loader; a
-pass over the first --images images warms it up (workers start, files get into memory), the next pass is timed.
+Training waits for data if the slower of the two is slower than the network. Each row is one setting of the loader. The
+first pass over --images images warms it up (workers start, files are read into memory); the next pass is timed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from segjax.data import plans
 
 
 def draw_files(folder: Path, count: int, size: tuple[int, int]) -> data.FolderSource:
-    """Photographs of nothing: smooth colours with noise, which PNG packs as it does photographs; masks of blocks."""
+    """Writes images of smooth colours with noise, which PNG compresses like photographs, and masks of blocks."""
     rng = np.random.default_rng(0)
     table = data.class_table("camvid")
     for part in ("images", "masks"):
@@ -60,11 +60,12 @@ class First:
         return self.source[index]
 
 
-def loader_rate(source, args, **reading) -> float:
-    """Images per second after the first --images."""
+def loader_rate(source, args, reading: data.Reading) -> float:
+    """Returns the images per second after the first --images."""
     plan = plans.create("uniform", source)
     timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=3)
-    batches = data.train_batches(source, plan, timeline, scale_range=args.scale_range, **reading)
+    samples = data.ImageCrops(reading.cached(source), args.scale_range)
+    batches = data.train_batches(samples, plan, timeline, reading)
     steps = timeline.epoch_start(1)
     for _ in itertools.islice(batches, steps):
         pass
@@ -77,14 +78,14 @@ def loader_rate(source, args, **reading) -> float:
 
 
 def augment_rates(source, args) -> dict[str, float]:
-    """Images per second of the augmentation alone, on the first batch."""
+    """Returns the images per second of the augmentation alone, on the first batch."""
     import jax
 
     from segjax import augment
 
     plan = plans.create("uniform", source)
     timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=1)
-    _, batch = next(iter(data.train_batches(source, plan, timeline, scale_range=args.scale_range)))
+    _, batch = next(iter(data.train_batches(data.ImageCrops(source, args.scale_range), plan, timeline)))
     batch = jax.device_put(batch)
     mean, std = augment.normalisation("imagenet")
     jitter = dict(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25)
@@ -115,7 +116,7 @@ def side_by_side(text: str) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", help="name of a data set; default: files drawn for the occasion")
+    parser.add_argument("--dataset", help="name of a dataset; default: generated files")
     parser.add_argument("--split", default="train")
     parser.add_argument("--data-dir")
     parser.add_argument("--options", type=json.loads, default={}, help="builder options as JSON")
@@ -144,12 +145,12 @@ def main() -> None:
         table.add_column("what")
         table.add_column("images/s", justify="right")
         for threads in args.threads:
-            rate = loader_rate(source, args, num_threads=threads)
+            rate = loader_rate(source, args, data.Reading(num_threads=threads))
             table.add_row("read when asked" if threads == 0 else f"{threads} threads", f"{rate:.0f}")
         for workers in args.workers:
-            rate = loader_rate(source, args, num_workers=workers, num_threads=workers)
+            rate = loader_rate(source, args, data.Reading(num_workers=workers, num_threads=workers))
             table.add_row(f"{workers} worker processes", f"{rate:.0f}")
-        rate = loader_rate(source, args, num_threads=cores, cache_bytes=1 << 34)
+        rate = loader_rate(source, args, data.Reading(num_threads=cores, cache_bytes=1 << 34))
         table.add_row(f"{cores} threads, decoded images in memory", f"{rate:.0f}")
         table.add_section()
         for name, rate in augment_rates(source, args).items():

@@ -24,8 +24,10 @@ def dataset_info(
 ) -> tfds.core.DatasetInfo:
     """Returns the DatasetInfo of a builder; records keep the order in which they are yielded.
 
-    label_map: of the raw ids in `label`. extra_features: for example the optical flow. divisions: further splits
-    made of the stored ones (`segjax.data.splits.division`). kwargs: homepage, citation, ...
+    label_map: of the raw ids in `label`.
+    extra_features: features beside those of every record, for example the optical flow.
+    divisions: further splits, made of the stored ones (`segjax.data.splits.division`).
+    kwargs: homepage, citation, ...
     """
     return tfds.core.DatasetInfo(
         builder=builder,
@@ -45,10 +47,12 @@ def published_info(
     stored: Collection[str] | None = None,
     instances: bool = False,
 ) -> tfds.core.DatasetInfo:
-    """Returns the DatasetInfo of a published data set.
+    """Returns the DatasetInfo of a published dataset.
 
-    stored: the splits this build has, None = all; divisions of others are left out. instances: with the feature
-    instances, uint16 (h, w, 1), raw id * 1000 + number.
+    about: facts about the published files.
+    label_map: of the raw ids in `label`.
+    stored: the splits of this build, None = all; divisions of other splits are omitted.
+    instances: adds the feature instances, uint16 (h, w, 1), raw id * 1000 + number.
     """
     divisions = {
         name: rule

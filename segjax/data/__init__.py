@@ -1,4 +1,9 @@
-"""Host side, numpy only: class tables, label maps, sources, epoch plans, batches."""
+"""Data on the host, numpy only.
+
+From files to batches: class tables and label maps (what a mask holds), sources (records by number), plans (which
+records an epoch shows), a timeline (which step shows which samples), samples (crops of images, triples of frames),
+`train_batches` and `eval_batches`. `open_source` opens a dataset of data_builders/ and builds it on first use.
+"""
 
 from segjax.data.builds import build_dataset, dataset_names, dataset_options, open_source
 from segjax.data.cache import CachedSource

@@ -1,4 +1,4 @@
-"""Builds data sets on first use: atomic, once per configuration, safe with several processes and hosts."""
+"""Datasets built on first use: atomically, once per configuration, safe with several processes and hosts."""
 
 from __future__ import annotations
 
@@ -58,23 +58,25 @@ def open_source(
 
 
 def dataset_names() -> list[str]:
-    """Names of the data sets that can be built."""
+    """Returns the names of the datasets that can be built."""
     package = importlib.import_module(PACKAGE)
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
 
 
 def dataset_options(name: str) -> set[str]:
-    """Names of the builder_options that a data set takes. Raises UserError for an unknown name."""
+    """Returns the names of a dataset's builder_options. Raises UserError for an unknown name."""
     return _known_options(_builder_class(name).BUILDER_CONFIGS[0])
 
 
 def build_dataset(
     name: str, *, data_dir: str | os.PathLike | None = None, builder_options: Mapping[str, Any] | None = None
 ) -> Path:
-    """Returns the folder of a built data set, building it when needed; see `open_source`.
+    """Returns the folder of a built dataset, which is built first if it does not exist; arguments as in `open_source`.
 
     The folder appears by one rename when it is complete. Among processes that share data_dir, one builds and the others
     wait for it.
+
+    Raises UserError for an unknown name or option, damaged source files, and a full disk.
     """
     root = data_root(data_dir)
     builder_class, config = _configure(name, dict(builder_options or {}))
@@ -93,7 +95,7 @@ def _build(name: str, builder_class: Any, config: Any, root: Path, target: Path)
     scratch = target.parent / f".building-{socket.gethostname()}"
     done, _ = begun(scratch)
     how = f"going on after {done} records" if done else "once"
-    print(f"Building data set {name} in {target} ({how}) ...", file=sys.stderr, flush=True)
+    print(f"Building dataset {name} in {target} ({how}) ...", file=sys.stderr, flush=True)
     start = time.monotonic()
     try:
         with creating(target):
@@ -103,14 +105,14 @@ def _build(name: str, builder_class: Any, config: Any, root: Path, target: Path)
             os.chmod(built, 0o755)
             _publish(built, target)
     except BaseException:
-        if not begun(scratch)[0]:  # what is finished is kept; the next call goes on after it
+        if not begun(scratch)[0]:  # finished shards are kept: the next call resumes after them
             shutil.rmtree(scratch, ignore_errors=True)
         raise
     shutil.rmtree(scratch, ignore_errors=True)
     counts = ", ".join(f"{split} {length}" for split, length in lengths.items())
     size = sum(file.stat().st_size for file in target.iterdir()) / 1e6
     print(
-        f"Built data set {name}: {counts} records, {size:.0f} MB, {time.monotonic() - start:.1f} s",
+        f"Built dataset {name}: {counts} records, {size:.0f} MB, {time.monotonic() - start:.1f} s",
         file=sys.stderr,
         flush=True,
     )
@@ -138,21 +140,21 @@ def _publish(built: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        # Another host without working file locks was faster: its build is as good as this one.
+        # another host without working file locks was faster: its build is as good as this one
 
 
 def _configure(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
-    """Imports a builder and makes its configuration, whose name is a hash of all options and of the source files."""
+    """Returns a builder class and its configuration, whose name is a hash of all options and of the source files."""
     builder_class = _builder_class(name)
     presets = {config.name: config for config in builder_class.BUILDER_CONFIGS}
     preset = options.pop("config", None)
     if preset is not None and preset not in presets:
-        raise UserError(f"data set {name} has no config {preset!r}.{did_you_mean(preset, presets)}")
+        raise UserError(f"dataset {name} has no config {preset!r}.{did_you_mean(preset, presets)}")
     base = presets[preset] if preset else next(iter(presets.values()))
     known = _known_options(base)
     for key in options:
         if key not in known:
-            raise UserError(f"data set {name} has no option {key!r}.{did_you_mean(key, known | {'config'})}")
+            raise UserError(f"dataset {name} has no option {key!r}.{did_you_mean(key, known | {'config'})}")
     values = {key: options.get(key, getattr(base, key)) for key in known}
     config = dataclasses.replace(base, **values, name="probe")
     meaning = {key: value for key, value in values.items() if key not in getattr(config, "places", ())}
@@ -165,7 +167,7 @@ def _configure(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
 
 def _builder_class(name: str) -> Any:
     if name not in dataset_names():
-        raise UserError(f"there is no data set {name!r}.{did_you_mean(name, dataset_names())}")
+        raise UserError(f"there is no dataset {name!r}.{did_you_mean(name, dataset_names())}")
     return importlib.import_module(f"{PACKAGE}.{name}.{name}_dataset_builder").Builder
 
 
@@ -184,7 +186,7 @@ def _older_build(path: Path, target: Path) -> bool:
 
 
 def data_root(data_dir: str | os.PathLike | None = None) -> Path:
-    """Returns the folder that built data sets are kept in; see `open_source`."""
+    """Returns the folder of built datasets, see `open_source`. Raises UserError for a URL or a file."""
     root = str(data_dir or os.environ.get("SEGJAX_DATA_DIR") or "~/.cache/segjax/datasets")
     if "://" in root:
         raise UserError(f"data_dir {root} is not a local path; mount the bucket and give the mount point")
@@ -196,7 +198,7 @@ def data_root(data_dir: str | os.PathLike | None = None) -> Path:
 
 @contextlib.contextmanager
 def _locked(path: Path, what: str) -> Iterator[None]:
-    """Holds an advisory lock, which the system releases when the process ends, however it ends."""
+    """Holds an advisory lock, which the system releases at the end of the process, whatever ends it."""
     try:
         import fcntl
     except ImportError:  # Windows: the atomic rename still keeps concurrent builds whole

@@ -1,4 +1,4 @@
-"""Keeps decoded records in memory, up to a number of bytes."""
+"""A source that keeps decoded records in memory, up to a number of bytes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from segjax.data.sources import Record, Source
 
 
 class CachedSource:
-    """A source that decodes a record once, as long as what it keeps takes at most max_bytes.
+    """A source that decodes each record once, as long as the kept records take at most max_bytes.
 
-    What was kept stays: an epoch reads every record once, so that dropping the oldest would drop what comes next.
-    Copies in other processes begin empty. Do not write to the arrays of a record.
+    Nothing is evicted: each epoch reads every record once, so evicting the oldest would evict the next one needed.
+    Copies in other processes start empty. Do not write to the arrays of a record.
     """
 
     def __init__(self, source: Source, max_bytes: int):
@@ -42,7 +42,7 @@ class CachedSource:
         return record
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "source":  # not there yet while it is unpickled
+        if name.startswith("_") or name == "source":  # not set yet while it is unpickled
             raise AttributeError(name)
         return getattr(self.source, name)
 
@@ -55,5 +55,5 @@ class CachedSource:
 
 
 def vars_of(record: Record) -> list[Any]:
-    """The values of a record's fields."""
+    """Returns the values of a record's fields."""
     return [getattr(record, field.name) for field in dataclasses.fields(record)]

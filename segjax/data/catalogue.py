@@ -1,4 +1,4 @@
-"""Lists the data sets that can be built: classes, splits, sizes, where they are from, what is built on this machine."""
+"""The datasets that can be built: classes, splits, sizes, origin, and what is built on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segjax.data.prepare import begun
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A data set on this machine: its folder, bytes, and images per stored split."""
+    """A dataset on this machine: its folder, bytes, and images per stored split."""
 
     folder: Path
     size: int
@@ -26,7 +26,11 @@ class Built:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A data set that can be built. about: what its builder says of the published files."""
+    """A dataset that can be built.
+
+    summary: one line. about: facts about the published files (`data_builders.about.About`).
+    built: complete builds, newest first. begun: builds that were interrupted and can be resumed.
+    """
 
     name: str
     summary: str
@@ -36,7 +40,7 @@ class Entry:
 
 
 def catalogue(data_dir: str | os.PathLike | None = None) -> list[Entry]:
-    """Returns all data sets by name; data_dir: where built ones are looked for, default as in `open_source`."""
+    """Returns all datasets by name; data_dir: folder of the built ones, default as in `open_source`."""
     root = data_root(data_dir)
     entries = []
     for name in dataset_names():
@@ -48,7 +52,7 @@ def catalogue(data_dir: str | os.PathLike | None = None) -> list[Entry]:
 
 
 def find_built(folder: Path) -> list[Built]:
-    """Returns the complete builds of one data set, newest first."""
+    """Returns the complete builds of one dataset, newest first."""
     infos = sorted(folder.glob("*/*/dataset_info.json"), key=lambda path: -path.stat().st_mtime)
     found = []
     for info in infos:
@@ -62,7 +66,7 @@ def find_built(folder: Path) -> list[Built]:
 
 
 def find_begun(folder: Path) -> list[Built]:
-    """Returns the preparations that were stopped and would go on; images: of all splits."""
+    """Returns the builds that were interrupted and can be resumed; images: those of all splits together."""
     found = [(path, *begun(path)) for path in sorted(folder.glob("*/.building-*"))]
     return [Built(path, size, {"records": records}) for path, records, size in found if records]
 
@@ -75,10 +79,10 @@ def _classes(name: str, every: bool) -> str:
 
 
 def describe(entry: Entry, *, all_classes: bool = False) -> str:
-    """Returns all that is known of a data set, one thing per line; all_classes: every name, not the first 8."""
+    """Returns the facts about a dataset, one per line; all_classes: every name instead of the first 8."""
     lines = [f"{entry.name}: {entry.summary}"]
     about = entry.about
-    told = {
+    facts = {
         "classes": _classes(about.classes, all_classes) if about.classes else "as the option label_map says",
         "maps": ", ".join(
             name for name in CLASSES if name == f"rob_{entry.name}" or name.startswith(f"{entry.name}_to_")
@@ -89,7 +93,7 @@ def describe(entry: Entry, *, all_classes: bool = False) -> str:
         "from": about.homepage,
         "licence": about.licence,
     }
-    lines += [f"  {name:<9} {text}" for name, text in told.items() if text]
+    lines += [f"  {name:<9} {text}" for name, text in facts.items() if text]
     if about.archives:
         lines.append(
             f"  download  {', '.join(about.archives)}; folder in source_dir or ${about.variable}; {about.readme}"
@@ -101,9 +105,7 @@ def describe(entry: Entry, *, all_classes: bool = False) -> str:
         lines.append(f"  built     {images}; {built.size / 1e6:,.0f} MB in {built.folder}")
     for stopped in entry.begun:
         count = stopped.images["records"]
-        lines.append(
-            f"  begun     {count} records, {stopped.size / 1e6:,.0f} MB in {stopped.folder}, to be gone on with"
-        )
+        lines.append(f"  begun     {count} records, {stopped.size / 1e6:,.0f} MB in {stopped.folder}, to be resumed")
     if not entry.built:
         lines.append("  built     no")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Places of classes: one pixel for every class of a tile (VPLR) or for every connected component (CSST)."""
+"""Places of classes: one pixel of every class in a tile (VPLR) or of every connected component (CSST)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from segjax.data.sources import Source
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError, did_you_mean
 
-KINDS = ("tiles", "components")
-_FORMAT = 1  # part of the cache's key: raise it when centroids are computed in another way
+_FORMAT = 1  # part of the cache's key; raise it when the computation of centroids changes
 
 
 @dataclasses.dataclass(frozen=True)
 class Centroids:
     """m places in records.
 
-    records: int32 (m,). classes: int32 (m,) train ids. places: int32 (m, 2) y, x. areas: int32 (m,) pixels.
+    records: int32 (m,), numbers of the records.
+    classes: int32 (m,), train ids.
+    places: int32 (m, 2), y and x in pixels.
+    areas: int32 (m,), pixels.
     """
 
     records: np.ndarray
@@ -39,20 +41,20 @@ class Centroids:
         return len(self.records)
 
     def take(self, rows: np.ndarray) -> Centroids:
-        """Some of the places, by number or mask (m,)."""
+        """Returns some of the places. rows: their numbers, or a mask (m,)."""
         return Centroids(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
 
     def of_classes(self, classes: Iterable[int]) -> Centroids:
-        """The places of some classes: what a coarse boost takes from another source."""
+        """Returns the places of some classes, for example of the rare ones in a coarsely labelled source."""
         return self.take(np.isin(self.classes, list(classes)))
 
     def moved(self, offset: int) -> Centroids:
-        """The same places with `offset` added to the records: where a source follows others in a longer one."""
+        """Returns the places with `offset` added to the records, for a source that follows others in a longer one."""
         return dataclasses.replace(self, records=self.records + np.int32(offset))
 
 
 def concatenate(parts: Sequence[Centroids]) -> Centroids:
-    """The places of all parts, in order."""
+    """Returns the places of all parts, in order."""
     names = [field.name for field in dataclasses.fields(Centroids)]
     return Centroids(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
@@ -66,12 +68,15 @@ def tile_centroids(
     min_area: int = 1,
     inside: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One place for every class in every tile of a label (h, w): (classes (m,), places (m, 2), areas (m,)).
+    """Returns one place for every class in every tile of a label: classes (m,), places (m, 2), areas (m,).
 
-    tile: side in pixels, 0 for the whole image. remainder: use the strips that whole tiles leave at the right and the
-    bottom; the published code drops them, which leaves nothing of an image smaller than a tile.
-    min_area: pixels that a class needs in a tile. inside: the pixel of the class nearest to its centre of mass; else
-    the centre of mass itself, rounded down, which may lie on something else (published).
+    label: uint8 (h, w), train ids.
+    tile: side in pixels, 0 for the whole image.
+    remainder: also use the strips that whole tiles leave at the right and at the bottom. The published code of VPLR
+        ignores them, so that an image smaller than a tile has no place.
+    min_area: pixels that a class must have in a tile.
+    inside: take the pixel of the class that is nearest to its centre of mass; False takes the centre of mass itself,
+        rounded down, which may lie on another class (published).
     """
     height, width = label.shape
     tile_h, tile_w = (tile, tile) if tile else (height, width)
@@ -91,15 +96,16 @@ def tile_centroids(
 def component_centroids(
     label: np.ndarray, num_classes: int, *, min_area: int = 1, inside: bool = True, connectivity: int = 8
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One place for every connected component of every class of a label (h, w), as in `tile_centroids`.
+    """Returns one place for every connected component of every class of a label, as `tile_centroids` does.
 
+    min_area: pixels that a component must have.
     connectivity: 4 or 8 neighbours.
     """
     found = []
     for c, region in enumerate(scipy.ndimage.find_objects(label.astype(np.int32) + 1, max_label=num_classes)):
         if region is None:
             continue
-        y, x = (side.start for side in region)  # most classes fill a small part of an image
+        y, x = (side.start for side in region)  # search this region only: most classes fill a small part of an image
         mask = (label[region] == c).view(np.uint8)
         _, parts, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=connectivity, ltype=cv2.CV_32S)
         for part in np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= min_area):
@@ -116,7 +122,7 @@ def component_centroids(
 
 def _centres(label: np.ndarray, num_classes: int, *, min_area: int, inside: bool):
     height, width = label.shape
-    # how often every class occurs in every row and every column gives its area and its centre of mass
+    # the counts of a class per row and per column yield its area and its centre of mass
     by_row = np.stack([np.bincount(row, minlength=256) for row in label])[:, :num_classes]
     by_column = np.stack([np.bincount(column, minlength=256) for column in np.ascontiguousarray(label.T)])
     areas = by_row.sum(axis=0)
@@ -147,12 +153,15 @@ def find_centroids(
     workers: int | None = None,
     **options,
 ) -> Centroids:
-    """The places of every record of a source, read once and kept in a file.
+    """Returns the places of every record of a source, which are computed once and kept in a file.
 
-    kind: "tiles" or "components"; options: those of `tile_centroids` or `component_centroids`.
-    cache: a folder. The file's name is a digest of the records' names and sizes, the classes, the settings, and the
-    labels of a few records: another list of files or other settings never find an old file.
-    workers: threads, by default the number of cores.
+    kind: "tiles" or "components".
+    cache: folder of the file; None keeps none. The file's name is a digest of the records' names and sizes, the
+        classes, the settings, and the labels of a few records: other records or settings never find an old file.
+    workers: threads, by default one per core.
+    options: those of `tile_centroids` or `component_centroids`.
+
+    Raises UserError for an unknown kind, a source without records, and a record without label.
     """
     functions = {"tiles": tile_centroids, "components": component_centroids}
     if kind not in functions:
@@ -190,7 +199,7 @@ def _digest(source: Source, kind: str, options: dict) -> str:
         settings["fingerprint"] = source.fingerprint
     digest.update(json.dumps(settings, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(source.sizes, np.int64).tobytes())
-    # files that were drawn or labelled anew under the old names
+    # finds files that were labelled again under the old names
     for index in np.unique(np.linspace(0, len(source) - 1, num=min(8, len(source))).astype(int)):
         digest.update(np.ascontiguousarray(_label(source, int(index))).tobytes())
     return digest.hexdigest()[:20]
@@ -198,7 +207,7 @@ def _digest(source: Source, kind: str, options: dict) -> str:
 
 def _save(centroids: Centroids, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # several processes may write the same file: each its own, then one rename
+    # several processes may write the same file: each writes its own and renames it
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         np.savez(file, **dataclasses.asdict(centroids))
     os.chmod(file.name, 0o644)

@@ -1,4 +1,4 @@
-"""Chains: the neighbouring frames that a label is carried to, and why each chain ends where it does."""
+"""Chains: the neighbouring frames that a label is propagated to, and the reason why each chain ends."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from segjax.errors import UserError
 
 
 class FrameTable(Protocol):
-    """What is known of n frames without decoding them; `segjax.data.tfds_source.Index` is one.
+    """Facts about n frames that need no frame decoded; `segjax.data.tfds_source.Index` is one.
 
-    names, sequences: n strings. frames: int (n,) position in the video. sizes: int (n, 2). labelled: bool (n,).
+    names, sequences: n strings.
+    frames: int (n,), position in the sequence.
+    sizes: int (n, 2), height and width.
+    labelled: bool (n,).
     """
 
     names: Sequence[str]
@@ -29,11 +32,13 @@ INPUTS = ("published", "near")  # see `Chain.inputs`
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """A labelled frame t and the frames its label is carried to, in one direction.
+    """A labelled frame t and the frames its label is propagated to, in one direction.
 
-    record: of frame t. direction: +1 later, -1 earlier frames. before: record of t - direction, None where there is
-    none. records: of t + direction, t + 2 direction, ...; may be empty. end: why there are no more, "" when all steps
-    asked for are there; else one of ENDS.
+    record: number of frame t.
+    direction: +1 for later, -1 for earlier frames.
+    before: record of t - direction, None if there is none.
+    records: of t + direction, t + 2 direction, ...; may be empty.
+    end: why there are no more, one of ENDS; "" if there are as many as requested.
     """
 
     record: int
@@ -43,14 +48,15 @@ class Chain:
     end: str = ""
 
     def cut(self, steps: int, end: str) -> Chain:
-        """The first `steps` steps only."""
+        """Returns the first `steps` steps of the chain; end: the reason."""
         return dataclasses.replace(self, records=self.records[:steps], end=end)
 
     def inputs(self, step: int, kind: str = "published") -> tuple[int | None, int, int]:
-        """Records of the three real frames of a step, numbered from 1: before, source place, target.
+        """Returns the records of the three real frames of step p (numbered from 1): before, source, target.
 
-        Step 1: t - 1, t, t + 1. Later ones "published": t, t + p - 1, t + p, so that the first gap grows; "near":
-        t + p - 2, t + p - 1, t + p, as far apart as in the triples that a network was trained on.
+        Step 1: t - 1, t, t + 1. Later steps:
+        kind "published": t, t + p - 1, t + p, so that the first gap grows with p;
+        kind "near": t + p - 2, t + p - 1, t + p, as far apart as in the triples that a network was trained on.
         """
         if step == 1:
             return self.before, self.record, self.records[0]
@@ -58,7 +64,7 @@ class Chain:
         return before, self.records[step - 2], self.records[step - 1]
 
 
-# why a chain ends, as it is counted and listed
+# reasons why a chain ends, for counts and lists
 SEQUENCE_END = "the sequence ends"
 MISSING = "a frame is missing"
 SIZE = "a frame has another size"
@@ -74,15 +80,20 @@ def find_chains(
     directions: Sequence[int] = (1, -1),
     frame_step: int = 0,
 ) -> list[Chain]:
-    """The chains of all labelled frames, in the order of the table, forward before backward.
+    """Returns the chains of all labelled frames, in the order of the table, forward before backward.
 
-    steps: K, the longest chain. needs_before: a chain whose frame t - direction is not there is empty, because its
-    first step looks at that frame. frame_step: distance of neighbouring frames in the numbering; 0: the smallest
-    distance that occurs in the split.
-    Raises UserError when no frame is labelled, two frames share a number, or nothing has a neighbour.
+    table: of the frames.
+    steps: length K of the longest chain.
+    needs_before: a chain without frame t - direction is empty, because its first step reads that frame.
+    directions: 1 (later frames), -1 (earlier ones) or both.
+    frame_step: difference between the numbers of neighbouring frames; 0: the smallest that occurs.
+
+    Raises UserError if no frame is labelled, two frames share a number, or no frame has a neighbour.
     """
     if steps < 1:
-        raise UserError(f"steps={steps} must be 1 or more, the number of frames a label is carried to on either side.")
+        raise UserError(
+            f"steps={steps} must be 1 or more, the number of frames a label is propagated to on either side."
+        )
     if not set(directions) <= {1, -1} or not directions:
         raise UserError(f"directions={tuple(directions)} must hold 1 (later frames), -1 (earlier ones) or both.")
     places, ends = places_of(table)
@@ -115,12 +126,15 @@ def find_chains(
 
 
 def describe_end(chain: Chain, table: FrameTable) -> str:
-    """One line for a list: "seq_000012 -> step +3: a frame is missing"."""
+    """Returns one line for a list: "seq_000012 -> step +3: a frame is missing"."""
     return f"{table.names[chain.record]} -> step {chain.direction * (len(chain.records) + 1):+d}: {chain.end}"
 
 
 def places_of(table: FrameTable) -> tuple[dict[tuple[str, int], int], dict[str, tuple[int, int]]]:
-    """(sequence, frame) -> record, and sequence -> (first, last frame); UserError where two frames share a number."""
+    """Returns (sequence, frame) -> record, and sequence -> (first, last frame).
+
+    Raises UserError if two frames share a number.
+    """
     places: dict[tuple[str, int], int] = {}
     ends: dict[str, tuple[int, int]] = {}
     for record, (sequence, frame) in enumerate(zip(table.sequences, map(int, table.frames))):
@@ -137,13 +151,16 @@ def places_of(table: FrameTable) -> tuple[dict[tuple[str, int], int], dict[str, 
 
 
 def smallest_distance(table: FrameTable) -> int:
-    """The smallest difference between the numbers of two frames of a video; UserError where there is no video."""
+    """Returns the smallest difference between the numbers of two frames of a sequence.
+
+    Raises UserError if no sequence has two frames.
+    """
     order = np.lexsort((table.frames, table.sequences))
     frames, sequences = np.asarray(table.frames)[order], np.asarray(table.sequences)[order]
     distances = np.diff(frames)[sequences[1:] == sequences[:-1]]
     if not len(distances):
         raise UserError(
-            "no frame has a neighbour in its sequence, so nothing can be propagated; use a data set of videos, and a "
+            "no frame has a neighbour in its sequence, so nothing can be propagated; use a dataset of videos, and a "
             "split that holds their unlabelled frames too."
         )
     return int(distances.min())

@@ -1,4 +1,4 @@
-"""Finds what is wrong with folders of images and masks before anything is trained on them."""
+"""A check of image and mask folders, which finds all faults before a network is trained on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from segjax.data.check_report import KINDS, CheckReport, Problem, Sample
+from segjax.data.check_report import KINDS, CheckReport, Problem, SamplePair
 from segjax.data.classes import IGNORE_LABEL, ClassTable
 from segjax.data.folders import pair_files, some
 from segjax.data.image_files import read_image, read_mask
@@ -20,10 +20,10 @@ from segjax.data.sources import check_size
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError
 
-__all__ = ["KINDS", "CheckReport", "Problem", "Sample", "check_folder"]
+__all__ = ["KINDS", "CheckReport", "Problem", "SamplePair", "check_folder"]
 
-_SAMPLE_SIDE = 640  # samples for the overlay sheet are reduced to this many pixels
-_MAX_VALUES = 4096  # more distinct values are counted as one: they are no classes, and memory stays bounded
+_SAMPLE_SIDE = 640  # longer side of the samples for the overlay sheet, in pixels
+_MAX_VALUES = 4096  # further distinct values are counted as one: they are no classes, and memory stays bounded
 
 Pair = tuple[str, Path, Path]
 
@@ -39,12 +39,16 @@ def check_folder(
     num_samples: int = 8,
     workers: int | None = None,
 ) -> CheckReport:
-    """Reads every pair once, in threads, with memory that does not grow with the folder, and reports all problems.
+    """Reads every pair once, in threads, and reports all problems; memory does not grow with the folder.
 
-    label_map: LabelMap, class table, its name or a JSON file; without one, a map is proposed from what the masks hold.
-    output: folder for label_map.json, the map in use. image_suffix, mask_suffix: see `pair_files`.
-    num_samples: pairs kept for an overlay sheet. Raises UserError only when there is nothing to check (a folder is
-    missing or empty) or the label map itself is wrong.
+    images, masks: folders.
+    label_map: LabelMap, class table, its name or a JSON file; None proposes a map from the values in the masks.
+    output: folder for label_map.json, the map in use.
+    image_suffix, mask_suffix: see `pair_files`.
+    num_samples: pairs kept for an overlay sheet.
+    workers: threads, by default one per core.
+
+    Raises UserError only if there is nothing to check (a folder is missing or empty) or the label map is wrong.
     """
     given = None if label_map is None else LabelMap.open(label_map)
     found = pair_files(images, masks, image_suffix=image_suffix, mask_suffix=mask_suffix)
@@ -96,13 +100,13 @@ def check_folder(
 
 
 class _Seen(NamedTuple):
-    """What one pair looks like: size of the image (h, w), raw value -> pixels of the mask, maybe a reduced sample."""
+    """Findings of one pair: size of the image (h, w), raw value -> pixels of the mask, maybe a reduced sample."""
 
     mask_file: Path
     problems: list[Problem]
     size: tuple[int, int] | None
     counts: dict[Value, int] | None
-    sample: Sample | None
+    sample: SamplePair | None
 
 
 def _look(pair: Pair, coding: str, *, keep: bool) -> _Seen:
@@ -122,7 +126,9 @@ def _look(pair: Pair, coding: str, *, keep: bool) -> _Seen:
         except UserError as error:
             problems.append(Problem("size", str(error)))
             keep = False
-    sample = Sample(name, _reduce(image), _reduce(mask)) if keep and image is not None and mask is not None else None
+    sample = (
+        SamplePair(name, _reduce(image), _reduce(mask)) if keep and image is not None and mask is not None else None
+    )
     size = None if image is None else image.shape[:2]
     return _Seen(mask_file, problems, size, None if mask is None else _count(mask), sample)
 
@@ -137,18 +143,18 @@ def _count(mask: np.ndarray) -> dict[Value, int]:
 
 
 class _Tally:
-    """Adds up the values of all masks."""
+    """Sums of the values of all masks."""
 
     def __init__(self, coding: str, label_map: LabelMap | None):
         self.coding = coding
         self.pixels: collections.Counter = collections.Counter()
-        self.images: collections.Counter = collections.Counter()  # per train id, or per value while there is no map
+        self.images: collections.Counter = collections.Counter()  # per train id, or per value without a map
         self.overflow = 0
         self.map = None if label_map is None else _by_value(label_map)
         self.map_name = label_map.name if label_map else ""
 
     def add(self, counts: dict[Value, int], file: Path) -> list[Problem]:
-        """Adds one mask and returns what is wrong with its values."""
+        """Adds one mask and returns the problems of its values."""
         for value, pixels in counts.items():
             if value in self.pixels or len(self.pixels) < _MAX_VALUES:
                 self.pixels[value] += pixels
@@ -174,7 +180,7 @@ class _Tally:
         return problems
 
     def too_many(self, proposed: LabelMap | None) -> list[Problem]:
-        """The problem of masks from which no map can be proposed."""
+        """Returns the problem of masks from which no map can be proposed."""
         if proposed is not None or not self.pixels:
             return []
         count = f"more than {_MAX_VALUES}" if self.overflow else str(len(self.pixels))
@@ -183,7 +189,7 @@ class _Tally:
         return [Problem("value", text)]
 
     def per_class(self, label_map: LabelMap | None) -> tuple[np.ndarray, np.ndarray, int]:
-        """Pixels and images of every class, int64 (k,), and the pixels of ignored labels."""
+        """Returns pixels and images of every class, both int64 (k,), and the pixels of ignored labels."""
         num_classes = label_map.num_classes if label_map else 0
         pixels, images, ignored = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), 0
         if label_map is None:
@@ -208,7 +214,7 @@ def _by_value(label_map: LabelMap) -> dict[Value, int]:
 
 
 def _detect_coding(pairs: tuple[Pair, ...]) -> str:
-    """ "color" when any of 20 masks can only be read as colours, else "id"."""
+    """Returns "color" if any of 20 masks can only be read as colours, else "id"."""
     for index in np.unique(np.linspace(0, len(pairs) - 1, min(20, len(pairs)), dtype=int)):
         for coding in ("id", "color"):
             try:
@@ -222,7 +228,7 @@ def _detect_coding(pairs: tuple[Pair, ...]) -> str:
 
 
 def _palette(pairs: tuple[Pair, ...], chosen: set[int]) -> dict[int, tuple[int, int, int]]:
-    """Display colours of ids, from the palettes of some masks; grey values are no colours."""
+    """Returns display colours of ids, from the palettes of some masks; grey values are no colours."""
     colors: dict[int, tuple[int, int, int]] = {}
     for index in sorted(chosen):
         try:
@@ -244,8 +250,8 @@ def _reduce(array: np.ndarray) -> np.ndarray:
     return cv2.resize(array, size, interpolation=cv2.INTER_NEAREST)
 
 
-def _encode_sample(sample: Sample, label_map: LabelMap) -> Sample:
-    """Raw mask -> train ids; unknown values, which the report lists, are shown as ignored."""
+def _encode_sample(sample: SamplePair, label_map: LabelMap) -> SamplePair:
+    """Maps a raw mask to train ids; unknown values, which the report lists, are shown as ignored."""
     by_value, label = _by_value(label_map), np.full(sample.label.shape[:2], IGNORE_LABEL, np.uint8)
     for value in _count(sample.label):
         same = sample.label == value

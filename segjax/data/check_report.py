@@ -1,4 +1,4 @@
-"""What a check of image and mask folders found, and how it is shown."""
+"""The report of a check of image and mask folders."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ KINDS = {
 
 
 class Problem(NamedTuple):
-    """One thing to correct: its kind (a key of KINDS) and a sentence that names the file."""
+    """One fault to correct: its kind (a key of KINDS) and a sentence that names the file."""
 
     kind: str
     message: str
 
 
-class Sample(NamedTuple):
+class SamplePair(NamedTuple):
     """A pair for the overlay sheet: name, image uint8 (h, w, 3) RGB, label uint8 (h, w) train ids."""
 
     name: str
@@ -40,13 +40,18 @@ class Sample(NamedTuple):
 
 @dataclasses.dataclass
 class CheckReport:
-    """What `check_folder` found.
+    """The findings of `check_folder`.
 
-    num_pairs: pairs that were checked. problems: what must be corrected. notes: worth knowing, but no error.
-    sizes: (h, w) -> number of images. label_map: the given map or, when `proposed`, one to edit; None when none fits.
-    pixels, images: int64 (k,), pixels of each class and masks that show it. ignored_pixels: pixels of ignored labels.
-    raw_pixels: raw id or (r, g, b) -> pixels, as found in the masks. samples: a few pairs, reduced, for a sheet.
-    files: what was written.
+    num_pairs: number of pairs that were checked.
+    problems: faults to correct.
+    notes: useful facts that are no faults.
+    sizes: (h, w) -> number of images.
+    label_map: the given map or, if `proposed`, one to edit; None if none fits.
+    pixels, images: int64 (k,), pixels of each class, and masks that show it.
+    ignored_pixels: pixels of ignored labels.
+    raw_pixels: raw id or (r, g, b) -> pixels, as found in the masks.
+    samples: a few pairs, reduced in size, for a sheet.
+    files: paths that were written.
     """
 
     num_pairs: int
@@ -59,22 +64,22 @@ class CheckReport:
     images: np.ndarray
     ignored_pixels: int
     raw_pixels: dict[int | tuple[int, int, int], int]
-    samples: list[Sample]
+    samples: list[SamplePair]
     files: list[Path] = dataclasses.field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """True when nothing must be corrected."""
+        """True if there is no fault to correct."""
         return not self.problems
 
     @property
     def exit_code(self) -> int:
-        """0 when the data is fit for training, else 1."""
+        """0 if the data is fit for training, else 1."""
         return 0 if self.ok else 1
 
     @property
     def shares(self) -> np.ndarray:
-        """Share of each class among the pixels that count, float64 (k,)."""
+        """Share of each class among the pixels that are not ignored, float64 (k,)."""
         return self.pixels / max(1, self.pixels.sum())
 
     @property

@@ -1,4 +1,4 @@
-"""What a class table is: raw id, name, train id and colour of every label of a data set."""
+"""Class tables: raw id, name, train id and colour of every label of a dataset."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ IGNORE_LABEL = 255
 
 
 class Label(NamedTuple):
-    """One raw label of a data set.
+    """One raw label of a dataset.
 
     id: value in the published masks, 0..65535.
-    train_id: class index the network learns, or 255 = ignored.
-    color: (r, g, b) in 0..255, for display, and the value in colour-coded masks.
+    train_id: class index that the network learns, or 255 = ignored.
+    color: (r, g, b) in 0..255, for display, and as the value in colour-coded masks.
     """
 
     id: int
@@ -27,7 +27,7 @@ class Label(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ClassTable:
-    """The labels of a data set; a class takes name and colour of its first label."""
+    """The labels of a dataset; a class has the name and the colour of its first label."""
 
     labels: tuple[Label, ...]
 
@@ -62,5 +62,5 @@ class ClassTable:
 
 
 def rows(*labels: tuple[int, str, int, tuple[int, int, int]]) -> ClassTable:
-    """Returns the table of (raw id, name, train id, colour)."""
+    """Returns the class table of rows (raw id, name, train id, colour)."""
     return ClassTable(tuple(Label(*label) for label in labels))

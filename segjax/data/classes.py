@@ -1,4 +1,4 @@
-"""Class tables of published data sets by name; the tables themselves are in `tables`, one file per data set."""
+"""Class tables of published datasets by name; the tables themselves are in `tables`, one file per dataset."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CLASSES: dict[str, ClassTable] = {
 
 
 def class_table(name: str) -> ClassTable:
-    """Returns the class table of a data set; UserError with the nearest name when there is none."""
+    """Returns the class table of a dataset. Raises UserError with the nearest name for an unknown one."""
     if name not in CLASSES:
         raise UserError(f"there is no class table {name!r}.{did_you_mean(name, CLASSES)}")
     return CLASSES[name]

@@ -1,9 +1,9 @@
-"""Crop schedules: which crop and batch each epoch trains with (CSST, section 3.3 and figure 5).
+"""Crop schedules: the crop and the batch of each epoch (CSST, section 3.3 and figure 5).
 
-Small crops cost less, and leave room for larger batches. The paper names four schedules and gives 800 x 800, 180
+Small crops cost less and leave room for larger batches. The paper names four schedules. It states 800 x 800, 180
 epochs, "every 30 epochs", batches from 16 to 64 and a 1.7x speed-up, but not the sizes. Six crops in equal steps from
-half to full size fit all of it: 180 / 30 is 6, a quarter of the pixels allows 4 x 16 = 64 images, and the mean crop has
-0.592 of the full one's pixels, 1.69x less work.
+half to full size fit all of these: 180 / 30 is 6, a quarter of the pixels allows 4 x 16 = 64 images, and the mean crop
+has 0.592 of the full one's pixels, 1.69x less work.
 
     coarse2fine    400 400 .. 480 480 .. 800 800 ..     each crop for as many epochs
     coarse2fine+   400 480 560 640 720 800 400 480 ..   another crop every epoch
@@ -36,15 +36,15 @@ def crop_schedule(
     kind: one of KINDS.
     crop, batch: full crop (h, w), and images per step at the full crop.
     levels, smallest: number of crops, and the sides of the smallest as a fraction of the full ones.
-    max_batch: largest batch, 64 (or `batch`, if more) by default. A smaller crop's batch has no more pixels than the
-        full crop's, and no fewer images.
-    divisor: the sides of crops are full side - n * divisor: multiples of it where the full side is one, and 769, 753,
-        .. for networks that want 1 more than a multiple.
-    batch_divisor: every batch is a multiple of it: devices x micro-batches.
-    warmup_epochs: so many first epochs train on the smallest crop before the schedule begins, whatever the kind. Not
-        from the paper: a network without trained weights learns colours and textures first, which small crops show.
+    max_batch: largest batch, by default 64, or `batch` if that is larger. A smaller crop's batch has no more pixels
+        than the full crop's, and no fewer images.
+    divisor: the sides of crops are full side - n * divisor: multiples of it if the full side is one, and 769, 753, ..
+        for networks that require 1 more than a multiple.
+    batch_divisor: devices x micro-batches; every batch is a multiple of it.
+    warmup_epochs: number of first epochs on the smallest crop, before the schedule of any kind begins. Not from the
+        paper: an untrained network learns colours and textures first, which small crops show.
 
-    Raises UserError for settings that cannot be.
+    Raises UserError for an unknown kind and for numbers that are out of range or do not divide each other.
     """
     if kind not in KINDS:
         raise UserError(f"crop.schedule={kind!r} is not known.{did_you_mean(kind, KINDS)}")
@@ -67,7 +67,7 @@ def crop_schedule(
 
 
 def relative_work(shapes: list[Bucket], crop: tuple[int, int]) -> float:
-    """Pixels trained per image, as a fraction of what the full crop takes; 1 / this is the speed-up to hope for."""
+    """Returns the mean pixels per image as a fraction of the full crop's; its inverse is the expected speed-up."""
     return sum(shape.crop[0] * shape.crop[1] for shape in shapes) / (len(shapes) * crop[0] * crop[1])
 
 

@@ -1,4 +1,4 @@
-"""What an epoch is made of: how much of it is real, propagated, and centred on a class."""
+"""The composition of an epoch: shares of real and of propagated samples, and of those centred on each class."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from segjax.data.plans import Epoch
 
 
 def epoch_shares(epoch: Epoch, parts: Mapping[str, tuple[int, int]], class_names: Sequence[str]) -> dict[str, Any]:
-    """Counts of an epoch's samples.
+    """Returns the shares of an epoch's n samples, each of the whole epoch.
 
-    parts: name -> (first, end) numbers of the records. Returns {"samples": n, "parts": {part: share},
-    "anywhere": {part: share}, "classes": {class: {part: share}}}; all shares are of the whole epoch and anywhere and
-    classes add up to 1.
+    parts: name -> (first, end) numbers of the records.
+
+    Returns {"samples": n, "parts": {part: share}, "anywhere": {part: share}, "classes": {class: {part: share}}}.
+    "anywhere" and "classes" add up to 1.
     """
     n = len(epoch.records)
 
@@ -32,7 +33,7 @@ def epoch_shares(epoch: Epoch, parts: Mapping[str, tuple[int, int]], class_names
 
 
 def describe_shares(shares: Mapping[str, Any]) -> list[str]:
-    """Lines for a log, in percent of the epoch."""
+    """Returns the result of `epoch_shares` as lines for a log, in percent of the epoch."""
     parts = list(shares["parts"])
     whole = ", ".join(f"{name} {100 * shares['parts'][name]:.1f} %" for name in parts)
     rows = {"anywhere": shares["anywhere"], **shares["classes"]}

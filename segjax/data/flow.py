@@ -1,7 +1,7 @@
 """Optical flow of pairs of frames, by name: flow (h, w, 2) in pixels, pixel (x, y) of a lies at (x + u, y + v) in b.
 
-So flow from a into b fetches: `ops.bilinear_warp(b, flow)` looks like a. A learned provider needs a device and is
-opened by the stages.
+Flow from a into b thus fetches: `ops.bilinear_warp(b, flow)` looks like a. Networks that compute flow need a device and
+are opened in `segjax.propagation.motion`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ PRESETS = {
 
 
 def dis(a: Sequence[Record], b: Sequence[Record], *, preset: str = "medium") -> np.ndarray:
-    """Dense inverse search (Kroeger et al., ECCV 2016), OpenCV; float32 (n, h, w, 2). preset: one of PRESETS."""
+    """Computes flow by dense inverse search (Kroeger et al., ECCV 2016) in OpenCV; float32 (n, h, w, 2).
+
+    preset: one of PRESETS. Raises UserError for an unknown one.
+    """
     if preset not in PRESETS:
         raise UserError(f"the flow's option preset={preset!r} is not known.{did_you_mean(preset, PRESETS)}")
 
@@ -42,11 +45,15 @@ def dis(a: Sequence[Record], b: Sequence[Record], *, preset: str = "medium") -> 
 
 
 def exact(a: Sequence[Record], b: Sequence[Record], index: FrameIndex | None = None) -> np.ndarray:
-    """The flow that the data set knows, in either direction; UserError where it knows none.
+    """Returns the flow that the dataset stores, in either direction in time; float32 (n, h, w, 2).
 
-    Backward in time it is stored; forward it is that of the later frame turned round where a pixel is seen in both,
-    and that of the nearest such pixel elsewhere. index: of the frames of the source, opened with flow=True; with it,
-    frames may also be several steps apart: the flows between them are followed one after the other.
+    Backward flow is stored. Forward flow is the inverse of the later frame's flow for pixels that are visible in both
+    frames; other pixels take the value of the nearest such pixel.
+
+    index: of the source's frames. With it, frames may also be several steps apart: the flows between them are chained.
+
+    The source must be opened with the field "flow".
+    Raises UserError for records without flow, and for frames that are no neighbours.
     """
     return np.stack([_exact(one, other, index) for one, other in zip(a, b)])
 
@@ -55,9 +62,10 @@ FLOWS: dict[str, RecordFlow] = {"dis": dis, "exact": exact}
 
 
 def create(name: str, options: Mapping[str, Any] | None = None, *, index: FrameIndex | None = None) -> RecordFlow:
-    """The flow of a name with its options; UserError with a suggestion for a name that is not known.
+    """Returns the flow of a name with its options.
 
     index: of the source's frames, which "exact" uses.
+    Raises UserError for an unknown name or option, with the nearest one.
     """
     if name not in FLOWS:
         raise UserError(f"flow={name!r} is not known.{did_you_mean(name, FLOWS)}")
@@ -70,7 +78,7 @@ def create(name: str, options: Mapping[str, Any] | None = None, *, index: FrameI
 
 
 class Remembered:
-    """A flow that keeps what it has computed, up to max_bytes; what was kept stays. For several threads."""
+    """A flow that keeps its results in memory, up to max_bytes; nothing is evicted. Safe in several threads."""
 
     def __init__(self, flow: RecordFlow, max_bytes: int):
         self.flow, self.max_bytes = flow, max_bytes
@@ -81,7 +89,7 @@ class Remembered:
         self._bytes, self._lock = 0, threading.Lock()
 
     def __call__(self, a: Sequence[Record], b: Sequence[Record]) -> np.ndarray:
-        """As the flow itself; pairs are told apart by the names of their records."""
+        """Returns the flow of pairs; a pair is identified by the names of its records."""
         keys = [(one.name, other.name) for one, other in zip(a, b)]
         new = [i for i, key in enumerate(keys) if key not in self._known]
         found = dict(zip(new, self.flow([a[i] for i in new], [b[i] for i in new]))) if new else {}
@@ -103,14 +111,14 @@ class Remembered:
 
 @dataclasses.dataclass
 class FlowStatistics:
-    """Mean and standard deviation of u and v over many flows, summed up one after the other."""
+    """Mean and standard deviation of u and v over many flows, accumulated one flow at a time."""
 
     count: int = 0
     total: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
     squares: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
 
     def add(self, flow: np.ndarray) -> None:
-        """Counts every pixel of flow (..., 2)."""
+        """Adds every pixel of a flow (..., 2)."""
         flow = np.asarray(flow, np.float64).reshape(-1, 2)
         self.count += len(flow)
         self.total += flow.sum(0)
@@ -123,7 +131,7 @@ class FlowStatistics:
 
     @property
     def std(self) -> tuple[float, float]:
-        """(u, v) in pixels, at least 0.1: a camera that stands still must not blow up noise."""
+        """(u, v) in pixels, at least 0.1, so that the noise of a camera at rest is not amplified."""
         variance = self.squares / self.count - np.square(self.total / self.count)
         return tuple(np.maximum(np.sqrt(np.maximum(variance, 0)), 0.1).tolist())
 
@@ -132,7 +140,7 @@ def _exact(a: Record, b: Record, index: FrameIndex | None) -> np.ndarray:
     step = index.step if index else 1
     later = a if a.frame > b.frame else b
     if later.flow is None:
-        raise UserError(f"{later.name} stores no optical flow; choose flow='dis' for this data set.")
+        raise UserError(f"{later.name} stores no optical flow; choose flow='dis' for this dataset.")
     gap, rest = divmod(abs(a.frame - b.frame), step)
     if a.sequence != b.sequence or rest or not gap or (gap > 1 and index is None):
         raise UserError(f"{a.name} and {b.name} are no neighbours, so their exact flow is not known; use flow='dis'.")
@@ -158,13 +166,17 @@ def _neighbours(a: Record, b: Record) -> np.ndarray:
 
 
 def _sample(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """field (h, w, 2) at the places that flow (h, w, 2) leads to; outside, that of the border."""
+    """Samples a field (h, w, 2) at the places that flow (h, w, 2) leads to; beyond the border, that of the border."""
     y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
     return cv2.remap(field, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def invert(flow: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Flow (h, w, 2) from b to a, where `valid` (h, w), turned into flow from a to b, filled from the nearest pixel."""
+    """Returns the inverse of a flow, float32 (h, w, 2): from a to b for a given flow from b to a.
+
+    flow: (h, w, 2) in pixels. valid: bool (h, w), pixels of b that are visible in a; others are ignored.
+    Pixels of a that no valid pixel of b leads to take the value of the nearest one that has one.
+    """
     h, w = valid.shape
     y, x = np.nonzero(valid)
     v = flow[y, x]

@@ -1,4 +1,4 @@
-"""Lists image folders and pairs images with masks by their relative path without suffix."""
+"""Lists of image folders, and pairs of images and masks with the same relative path without suffix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FRAME = re.compile(r"^(.*?)[_\-.]?f?(\d+)$")
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Images and masks that belong together, and those that belong to nobody; keys are relative paths.
+    """Images and masks that belong together, and those without partner; keys are relative paths.
 
     pairs: (key, image, mask) in natural order of the key.
     """
@@ -30,9 +30,10 @@ class Pairs:
 def list_images(folder: str | os.PathLike, *, suffix: str = "") -> dict[str, Path]:
     """Returns key -> path of all image files under a folder, in natural order (frame 9 before frame 10).
 
-    The key is the path relative to the folder without extension and without `suffix`; files that do not end with
-    `suffix` are left out, hidden files too. Raises UserError when the folder is missing or holds no image, or when two
-    files share a key.
+    The key is the path relative to the folder without extension and without `suffix`. Files that do not end with
+    `suffix` and hidden files are ignored.
+
+    Raises UserError if the folder is missing or contains no image, or if two files share a key.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -66,7 +67,9 @@ def pair_files(
     """Pairs the images and the masks of two folders.
 
     image_suffix, mask_suffix: what follows the common part of the names, for example "_leftImg8bit" and
-    "_gtFine_labelIds". When the two are one folder, one of them must be given.
+        "_gtFine_labelIds". If both folders are the same, they must differ.
+
+    Raises UserError as `list_images` does, and for the same folder with the same suffixes.
     """
     if Path(images).expanduser().resolve() == Path(masks).expanduser().resolve() and image_suffix == mask_suffix:
         raise UserError(f"images and masks are the same folder {images}; give a suffix that tells them apart")
@@ -84,13 +87,13 @@ def pair_files(
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sort key that compares digits as numbers."""
+    """Returns a sort key that compares digits as numbers."""
     parts = re.split(r"(\d+)", text)
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
 def split_frame(key: str) -> tuple[str, int | None]:
-    """Key of an image -> (sequence, frame number): "a/seq_f00012" -> ("a/seq", 12); without number (folder, None)."""
+    """Splits the key of an image: "a/seq_f00012" into ("a/seq", 12); a key without number into (folder, None)."""
     folder, _, stem = key.rpartition("/")
     match = _FRAME.match(stem)
     if not match:
@@ -110,6 +113,6 @@ def fingerprint(paths: Iterable[str | os.PathLike], *, root: str | os.PathLike |
 
 
 def some(items: Sequence[object], limit: int = 3) -> str:
-    """A few items for a message: "a, b, c and 4 more"."""
+    """Returns a few items for a message: "a, b, c and 4 more"."""
     shown = ", ".join(str(item) for item in items[:limit])
     return shown + (f" and {len(items) - limit} more" if len(items) > limit else "")

@@ -1,6 +1,6 @@
-"""Where a crop lies in its image, and which pixels of the image the device needs for it.
+"""The place of a crop in its image, and the window of pixels that the device needs to make it.
 
-Rows and columns are alike and independent, so everything here is for one axis. Positions are pixel edges: pixel i
+Rows and columns are independent of each other, so most functions are for one axis. Positions are pixel edges: pixel i
 covers i .. i + 1.
 """
 
@@ -23,9 +23,13 @@ class Span(NamedTuple):
 
 
 def window_size(crop: tuple[int, int], scale_range: tuple[float, float], sizes: np.ndarray) -> tuple[int, int]:
-    """The (h, w) that holds the source pixels of any crop, and never more than the largest image.
+    """Returns the (h, w) that holds the source pixels of any crop, at most that of the largest image.
 
-    crop: (h, w) of the result. scale_range: (smallest, largest) factor images are enlarged by. sizes: (n, 2) h, w.
+    crop: (h, w) of the result, in pixels.
+    scale_range: (smallest, largest) factor that images are enlarged by.
+    sizes: (n, 2), height and width of the images in pixels.
+
+    Raises UserError for a scale_range that is not two factors above 0, the smaller first.
     """
     smallest, largest = scale_range
     if not 0 < smallest <= largest < math.inf:
@@ -43,10 +47,10 @@ def window_size(crop: tuple[int, int], scale_range: tuple[float, float], sizes: 
 def place_box(rng: np.random.Generator, *, side: int, crop: int, scale: float, centroid: int | None = None) -> float:
     """Draws the first edge of a crop's box, which covers crop / scale pixels of an image of `side` pixels.
 
-    Where the box is larger than the image, the image lies in its middle (VPLR and LDN pad both sides alike). Else it
-    lies anywhere inside the image with the same probability, or, given a centroid, anywhere that shows this pixel whole
-    (VPLR: position uniform, then moved into the image). A box starts at whole pixels, or ends at the image's last, so
-    that scale 1 copies pixels.
+    If the box is larger than the image, the image lies in its middle (VPLR and LDN pad both sides alike). Otherwise
+    every place inside the image is equally likely. With a centroid, these are the places that show this pixel whole
+    (VPLR: position uniform, then moved into the image). A box starts at whole pixels, or ends at the image's last
+    pixel, so that scale 1 copies pixels.
     """
     box = crop / scale
     room = side - box
@@ -62,9 +66,10 @@ def place_box(rng: np.random.Generator, *, side: int, crop: int, scale: float, c
 
 
 def place_window(*, side: int, window: int, first: float, box: float) -> int:
-    """First pixel of a window of `window` pixels, around the box first .. first + box, inside the image if it fits.
+    """Returns the first pixel of a window of `window` pixels around the box first .. first + box.
 
-    What the window has beyond the box is shared by both ends: filters that shrink read a little beyond the box.
+    The window lies inside the image if it fits. Its pixels beyond the box are divided between both ends, because
+    filters that shrink an image read a little beyond the box.
     """
     low, high = max(math.floor(first + 1e-6), 0), min(math.ceil(first + box - 1e-6), side)
     slack = window - (high - low)
@@ -74,7 +79,7 @@ def place_window(*, side: int, window: int, first: float, box: float) -> int:
 def place(
     rng: np.random.Generator, *, side: int, crop: int, scale: float, window: int, centroid: int | None = None
 ) -> Span:
-    """Draws a crop along one axis: place_box, then place_window."""
+    """Draws a crop along one axis with `place_box`, and places its window with `place_window`."""
     first = place_box(rng, side=side, crop=crop, scale=scale, centroid=centroid)
     start = place_window(side=side, window=window, first=first, box=crop / scale)
     return Span(start, first - start, first - start + crop / scale)
@@ -89,9 +94,11 @@ def draw_crop(
     centroid: tuple[int, int] | None,
     rng: np.random.Generator,
 ) -> tuple[Span, Span]:
-    """Draws a factor from scale_range and a crop of it: where the crop and its window lie, in rows and in columns.
+    """Draws a scale and the place of a crop, and returns where crop and window lie: (rows, columns).
 
-    size: (h, w) of the image. centroid: (y, x) of a pixel that the crop must show; None = anywhere.
+    size: (h, w) of the image in pixels.
+    crop, scale_range: as in `window_size`, whose result is `window`.
+    centroid: (y, x) of a pixel that the crop must show; None = anywhere.
     """
     scale = rng.uniform(*scale_range)
     rows, columns = (
@@ -102,7 +109,7 @@ def draw_crop(
 
 
 def cut(array: np.ndarray, start: tuple[int, int], window: tuple[int, int], *, fill: int) -> np.ndarray:
-    """A copy of the window (h, w) of an array (h, w, ...), `fill` below and right of the array's end."""
+    """Returns a copy of a window (h, w) of an array (h, w, ...), `fill` below and right of the array's end."""
     part = array[start[0] : start[0] + window[0], start[1] : start[1] + window[1]]
     if part.shape[:2] == tuple(window):
         return part.copy()  # a view would keep the whole image in memory

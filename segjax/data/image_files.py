@@ -1,4 +1,4 @@
-"""Reads image and mask files strictly: a damaged file is an error, never a half-grey picture."""
+"""Image and mask files, read strictly: a damaged file is an error, never a half-grey image."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PNG_END = b"IEND\xaeB`\x82"
 _EXIF_ORIENTATION = 0x0112
 
 if hasattr(cv2, "setLogLevel"):
-    cv2.setLogLevel(0)  # OpenCV's own log lines name no file; the UserError below does
+    cv2.setLogLevel(0)  # OpenCV's own log lines do not name the file; the UserError below does
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """Content of a file; UserError when it is missing, unreadable or empty."""
+    """Returns the content of a file. Raises UserError if it is missing, unreadable or empty."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -38,20 +38,22 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Image file -> uint8 (h, w, 3) RGB; see `decode_image`."""
+    """Reads an image file as uint8 (h, w, 3) RGB; see `decode_image`."""
     return decode_image(read_bytes(path), str(path))
 
 
 def read_mask(path: str | os.PathLike, *, coding: str = "id") -> np.ndarray:
-    """Mask file -> ids (h, w) or colours (h, w, 3); see `decode_mask`."""
+    """Reads a mask file as ids (h, w) or colours (h, w, 3); see `decode_mask`."""
     return decode_mask(read_bytes(path), str(path), coding=coding)
 
 
 def decode_image(data: bytes, file: str) -> np.ndarray:
-    """Bytes of an image file -> uint8 (h, w, 3) RGB.
+    """Decodes the bytes of an image file as uint8 (h, w, 3) RGB.
 
-    Grey images are repeated to three channels, 16-bit ones reduced to their upper 8 bits, alpha is dropped, the EXIF
-    orientation is applied. Raises UserError when the data is truncated, damaged or no image.
+    Grey images are repeated to three channels, 16-bit images are reduced to their upper 8 bits, alpha is dropped, and
+    the EXIF orientation is applied.
+
+    file: name for the error. Raises UserError if the data is truncated, damaged or no image.
     """
     _check_complete(data, file)
     image = _imdecode(data, cv2.IMREAD_COLOR, file)
@@ -61,11 +63,13 @@ def decode_image(data: bytes, file: str) -> np.ndarray:
 
 
 def decode_mask(data: bytes, file: str, *, coding: str = "id") -> np.ndarray:
-    """Bytes of a mask file -> what it says, unchanged.
+    """Decodes the bytes of a mask file without changing its values.
 
     coding "id": uint8 or uint16 (h, w): grey values, palette indices, or the common value of three equal channels.
     coding "color": uint8 (h, w, 3) RGB: the colours, also those of a palette or of grey values. Alpha is dropped.
-    Raises UserError when the data is damaged, lossy (ids do not survive compression) or does not fit the coding.
+
+    file: name for the error. Raises UserError if the data is damaged, was compressed with loss (which changes ids), or
+    does not fit the coding.
     """
     _check_complete(data, file)
     if data[:2] == b"\xff\xd8" or (data[8:16] == b"WEBPVP8 "):
@@ -92,24 +96,27 @@ def decode_mask(data: bytes, file: str, *, coding: str = "id") -> np.ndarray:
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) that `read_image` will return, from the header alone."""
+    """Returns the (height, width) of what `read_image` returns, from the header alone.
+
+    Raises UserError if the file is missing, unreadable or no image.
+    """
     data_error = UserError(f"{path} is not an image that can be read; save it again as PNG or JPEG")
     try:
         with Image.open(path) as image:
             width, height = image.size
-            # Pillow has turned the size of a TIFF already; getexif() alone would decode a whole PNG to look for EXIF.
+            # Pillow has already turned the size of a TIFF; getexif() alone would decode a whole PNG to find EXIF
             exif = "exif" in image.info and image.format != "TIFF"
             turned = exif and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError):
         raise data_error from None
     except OSError:
-        read_bytes(path)  # says what is wrong: missing, unreadable, empty
+        read_bytes(path)  # raises the exact reason: missing, unreadable, empty
         raise data_error from None
     return (width, height) if turned else (height, width)
 
 
 def is_plain_rgb(data: bytes) -> bool:
-    """True when any decoder reads the bytes as `decode_image` does: 8-bit RGB PNG or RGB JPEG, not turned by EXIF."""
+    """Returns whether any decoder reads the bytes as `decode_image` does: 8-bit RGB PNG or JPEG, not turned by EXIF."""
     if data[:8] == _PNG:
         return data[24:26] == b"\x08\x02" and b"eXIf" not in data
     if data[:3] != b"\xff\xd8\xff":
@@ -119,7 +126,7 @@ def is_plain_rgb(data: bytes) -> bool:
 
 
 def encode_png(array: np.ndarray) -> bytes:
-    """uint8 or uint16 (h, w), or uint8 (h, w, 3) RGB -> bytes of a PNG file."""
+    """Encodes uint8 or uint16 (h, w), or uint8 (h, w, 3) RGB, as the bytes of a PNG file."""
     if array.ndim == 3:
         array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
     ok, data = cv2.imencode(".png", array)
@@ -139,7 +146,7 @@ def _imdecode(data: bytes, flags: int, file: str) -> np.ndarray:
 
 
 def _palette_mask(data: bytes, file: str, coding: str) -> np.ndarray | None:
-    """Palette images through Pillow, because OpenCV turns indices into colours; None for all others."""
+    """Decodes a palette image with Pillow, because OpenCV turns indices into colours; None for other images."""
     if data[:8] == _PNG and data[25:26] != b"\3":
         return None
     if data[:8] != _PNG and data[:2] != b"BM" and data[:4] not in (b"II*\0", b"MM\0*"):
@@ -155,9 +162,9 @@ def _palette_mask(data: bytes, file: str, coding: str) -> np.ndarray | None:
 
 
 def _check_complete(data: bytes, file: str) -> None:
-    """Raises when the end of the file is missing: some decoders fill the rest with grey and say nothing."""
+    """Raises UserError if the end of the file is missing: some decoders silently fill the rest with grey."""
     if data[:8] == _PNG:
-        # Pillow does not check the sums of a palette PNG, OpenCV checks those of the others.
+        # Pillow does not verify the checksums of a palette PNG; OpenCV verifies those of the others
         complete = _png_chunks(data) if data[25:26] == b"\3" else data.endswith(_PNG_END) or _png_chunks(data)
     elif data[:3] == b"\xff\xd8\xff":
         complete = data.endswith(b"\xff\xd9") or _decodes_fully(data)  # bytes after the end marker are legal

@@ -1,4 +1,4 @@
-"""Sources made of others: some of the records of one, or several in a row."""
+"""Sources made of other sources: some records of one, or several sources one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from segjax.errors import UserError
 
 
 class Subset(LabelledClasses):
-    """Some records of a source, by number. fingerprint: text that changes with what the records hold."""
+    """Some records of a source.
+
+    rows: numbers of the records, int (n,). fingerprint: text that changes with the contents of the records.
+    """
 
     def __init__(self, source: Source, rows: np.ndarray, *, fingerprint: str = ""):
         self.source, self.rows, self.fingerprint = source, np.asarray(rows, np.int64), fingerprint
@@ -39,7 +42,8 @@ class Subset(LabelledClasses):
 class Joined(LabelledClasses):
     """The records of several sources with the same classes, one source after the other.
 
-    offsets: number of each source's first record. Raises UserError where the classes differ.
+    offsets: number of each source's first record, and the number of all records.
+    Raises UserError if the classes differ.
     """
 
     def __init__(self, sources: Sequence[Source]):
@@ -48,7 +52,7 @@ class Joined(LabelledClasses):
         for source in self.sources[1:]:
             if source.class_names != self.sources[0].class_names:
                 raise UserError(
-                    f"data sets with the classes {', '.join(self.sources[0].class_names)} and "
+                    f"datasets with the classes {', '.join(self.sources[0].class_names)} and "
                     f"{', '.join(source.class_names)} cannot be trained on together; map them to the same classes."
                 )
         self.offsets = np.cumsum([0, *map(len, self.sources)])

@@ -1,4 +1,4 @@
-"""The label map of a data set: what is written in a mask <-> train ids, applied once when a record is read."""
+"""Label maps: the values of a dataset's masks <-> train ids, applied once when a record is read."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_
 from segjax.errors import UserError, did_you_mean
 
 CODINGS = ("id", "color")
-_UNKNOWN = 254  # marks what the map does not list, so a map holds at most 254 classes
+_UNKNOWN = 254  # marks values that the map does not list, so that a map has at most 254 classes
 _MAX_CLASSES = 254
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelMap:
-    """Raw labels of masks -> train ids, and back.
+    """A map from the raw labels of masks to train ids, and back.
 
-    table: every label a mask may hold, the ignored ones (train id 255) included. What is not listed is an error.
+    table: every label that a mask may contain, including the ignored ones (train id 255). Other values are errors.
     coding: "id": a mask is (h, w), each pixel a raw id (grey value or palette index).
             "color": a mask is (h, w, 3) uint8 RGB, each pixel the colour of a label.
-    name: where the map comes from, for messages.
+    name: origin of the map, for messages.
+
+    Raises UserError for an unknown coding, values out of range, duplicates, and train ids that are not 0 .. k - 1.
     """
 
     table: ClassTable
@@ -39,7 +41,10 @@ class LabelMap:
 
     @classmethod
     def open(cls, source: LabelMap | ClassTable | str | os.PathLike) -> LabelMap:
-        """Returns a label map from a map, a class table, the name of a class table, or a JSON file."""
+        """Opens a map, a class table, the name of a class table, or a JSON file as a label map.
+
+        Raises UserError for an unknown name, and as `load` does.
+        """
         if isinstance(source, LabelMap):
             return source
         if isinstance(source, ClassTable):
@@ -55,13 +60,13 @@ class LabelMap:
 
     @classmethod
     def identity(cls, names: tuple[str, ...], palette: np.ndarray) -> LabelMap:
-        """Returns the map of masks that hold train ids already, 255 = ignored; palette uint8 (k, 3)."""
+        """Returns the map of masks whose values are train ids, 255 = ignored; palette uint8 (k, 3)."""
         labels = [Label(i, name, i, tuple(int(c) for c in palette[i])) for i, name in enumerate(names)]
         return cls(ClassTable((*labels, Label(IGNORE_LABEL, "ignored", IGNORE_LABEL, (0, 0, 0)))))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> LabelMap:
-        """Reads what `save` or `segjax check_data` wrote; UserError names the file and what is wrong in it."""
+        """Reads a file of `save` or `segjax check_data`. Raises UserError that names the file and its fault."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -85,7 +90,7 @@ class LabelMap:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, name: str = "the label map") -> LabelMap:
-        """Inverse of `to_dict`; UserError names the entry that is wrong."""
+        """Returns the map of `to_dict`'s data. Raises UserError that names the wrong entry."""
         if not isinstance(data, Mapping) or not isinstance(data.get("labels"), list):
             raise UserError(f"{name} has no list 'labels'; write {{'coding': 'id', 'labels': [{{'id': 0, ...}}]}}")
         unknown = set(data) - {"coding", "labels"}
@@ -124,20 +129,20 @@ class LabelMap:
         return tuple(x.id for x in self.table.labels if x.train_id == IGNORE_LABEL)
 
     def with_ids(self) -> LabelMap:
-        """The same labels for masks that hold raw ids: the map of what `raw_ids` returns."""
+        """Returns the map with coding "id", which fits what `raw_ids` returns."""
         return dataclasses.replace(self, coding="id")
 
     def encode(self, mask: np.ndarray, file: str = "the mask") -> np.ndarray:
-        """Mask as published -> train ids uint8 (h, w), 255 = ignored.
+        """Maps a published mask to train ids uint8 (h, w), 255 = ignored.
 
-        mask: integer (h, w) raw ids, or uint8 (h, w, 3) RGB when the coding is "color". file: for messages.
-        Raises UserError naming the file and the ids or colours that the map does not list.
+        mask: integer (h, w) raw ids, or uint8 (h, w, 3) RGB with coding "color". file: name for messages.
+        Raises UserError that names the file, and the ids or colours that the map does not list.
         """
         if self.coding == "color":
             train_ids = self._lookup_colors[_pack(mask, self.name, file)]
         elif mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
             raise UserError(
-                f"{file} has shape {mask.shape} and type {mask.dtype}, but {self.name} wants one id per pixel; "
+                f"{file} has shape {mask.shape} and type {mask.dtype}, but {self.name} requires one id per pixel; "
                 "for colour-coded masks set 'coding': 'color' in the map"
             )
         elif mask.dtype == np.uint8:
@@ -150,7 +155,7 @@ class LabelMap:
         return train_ids
 
     def raw_ids(self, mask: np.ndarray, file: str = "the mask") -> np.ndarray:
-        """Mask as published -> raw ids, uint8 or uint16 (h, w); checks it like `encode`."""
+        """Maps a published mask to raw ids, uint8 or uint16 (h, w). Raises UserError as `encode` does."""
         self.encode(mask, file)
         if self.coding == "id":
             return mask
@@ -160,9 +165,10 @@ class LabelMap:
         return raw.astype(np.uint8) if ids.max() < 256 else raw
 
     def decode(self, train_ids: np.ndarray, file: str = "the prediction") -> np.ndarray:
-        """Train ids (h, w) -> raw ids uint8 or uint16 (h, w), or uint8 (h, w, 3) RGB when the coding is "color".
+        """Maps train ids (h, w) to raw ids uint8 or uint16 (h, w), or to uint8 (h, w, 3) RGB with coding "color".
 
-        A class is written as its first label, 255 as the first ignored label (id coding without one: 255).
+        A class becomes its first label, and 255 the first ignored label (with coding "id" and without one: 255).
+        Raises UserError for train ids that the map lacks, and for ignored pixels without an ignored label.
         """
         train_ids = np.asarray(train_ids)
         bad = np.unique(train_ids[(train_ids < 0) | ((train_ids >= self.num_classes) & (train_ids != IGNORE_LABEL))])
@@ -254,7 +260,7 @@ def _code(color: tuple[int, int, int]) -> int:
 def _pack(mask: np.ndarray, name: str, file: str) -> np.ndarray:
     if mask.ndim != 3 or mask.shape[-1] != 3 or mask.dtype != np.uint8:
         raise UserError(
-            f"{file} has shape {mask.shape} and type {mask.dtype}, but {name} wants 8-bit RGB colours; "
+            f"{file} has shape {mask.shape} and type {mask.dtype}, but {name} requires 8-bit RGB colours; "
             "for masks of ids set 'coding': 'id' in the map"
         )
     wide = mask.astype(np.int32)

@@ -114,7 +114,8 @@ def train_batches(
     One stream serves all steps: it continues across epochs and changes of the crop. A run that starts at any step
     gets what an uninterrupted one would have got. What is drawn for a sample depends on (plan.seed, epoch, index) only.
 
-    Raises UserError at once for settings that cannot be, and while reading for what is wrong with a record.
+    Raises UserError at once as `samples.check` does, and for a batch that the processes cannot share. While reading,
+    raises it for a damaged or unlabelled record.
     """
     end = timeline.total_steps if end_step is None else end_step
     reader = SampleReader(
@@ -146,9 +147,7 @@ class ImageReader:
             record = self.source[index]
             if record.image.shape[:2] != size:
                 got, said = "x".join(map(str, record.image.shape[1::-1])), "x".join(map(str, size[::-1]))
-                raise UserError(
-                    f"{record.name} is {got} and not {said} as the data set says; build the data set again."
-                )
+                raise UserError(f"{record.name} is {got} and not {said} as the dataset says; build the dataset again.")
             image, label = record.image, label if record.label is None else record.label
         weight, number = np.array(index >= 0, np.float32), np.array(index, np.int32)
         return dict(image=image, label=label, weight=weight, record=number)

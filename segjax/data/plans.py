@@ -1,7 +1,7 @@
-"""Epoch plans: which records an epoch shows, and around which place of each; pure functions of (seed, epoch).
+"""Epoch plans: the records that an epoch shows, and the place of each; pure functions of (seed, epoch).
 
-A plan knows numbers only: records of one source, or of several that were joined, and places in them. Every host builds
-the same epoch.
+A plan contains numbers only: of the records of one source, or of several joined sources, and of places in them. Every
+host builds the same epoch.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from segjax.errors import UserError, did_you_mean
 class Epoch(NamedTuple):
     """The n samples of an epoch, in order.
 
-    records: int32 (n,). places: int32 (n, 2) y, x that the crop must show, -1 = anywhere. classes: int32 (n,) what is
-    at these places, -1 = anywhere.
+    records: int32 (n,), numbers of the records.
+    places: int32 (n, 2), y and x of a pixel that the crop must show, -1 = anywhere.
+    classes: int32 (n,), train ids at these places, -1 = anywhere.
     """
 
     records: np.ndarray
@@ -31,20 +32,20 @@ class Epoch(NamedTuple):
 
 
 class EpochPlan(Protocol):
-    """What the pipeline asks of a plan."""
+    """What the pipeline requires of a plan."""
 
     seed: int
 
     def length_of(self, epoch: int) -> int:
-        """Samples of an epoch."""
+        """Returns the number of samples of an epoch."""
 
     def build(self, epoch: int) -> Epoch:
-        """The samples of an epoch; calling it twice gives the same."""
+        """Returns the samples of an epoch, the same at every call."""
 
 
 @dataclasses.dataclass(frozen=True)
 class UniformPlan:
-    """Every record once per epoch, in random order. records: how many, or their numbers (n,)."""
+    """Every record once per epoch, in random order. records: their count, or their numbers (n,)."""
 
     records: int | np.ndarray
     seed: int = 0
@@ -55,26 +56,30 @@ class UniformPlan:
         return len(_numbers(self.records))
 
     def length_of(self, epoch: int) -> int:
-        """The same in every epoch."""
+        """Returns the number of samples, the same in every epoch."""
         return self.length
 
     def build(self, epoch: int) -> Epoch:
-        """A permutation of the records."""
+        """Returns a permutation of the records."""
         records = generator(self.seed, PLAN, epoch).permutation(_numbers(self.records)).astype(np.int32)
         return Epoch(records, np.full((len(records), 2), -1, np.int32), np.full(len(records), -1, np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassPlan:
-    """A share of the epoch around places, the same number for every class, and the rest anywhere in random records.
+    """A share of the epoch around places, equally many of every class, and the rest anywhere in random records.
 
-    With N records and K classes: q = int(N * share / K) places of every class and R = N - K * q records (VPLR, class
-    uniform sampling: share 0.5 and the places of tiles; CSST, centroid sampling: share 1 and those of components). A
-    class with fewer places repeats them; the quota of a class that has none goes to the random records, so that every
-    epoch has N samples.
+    With N records and K classes: q = int(N * share / K) places of every class, and R = N - K * q random records. VPLR's
+    class uniform sampling has share 0.5 and the places of tiles; CSST's centroid sampling share 1 and the places of
+    components. A class with fewer places repeats them. The quota of a class without places goes to the random records,
+    so that every epoch has N samples.
 
-    records: how many, or their numbers; N and the random part. centroids: places, also of other records than these:
-    propagated frames, or coarsely labelled images for rare classes, add to the places and not to N (VPLR, section 3.3).
+    records: count or numbers of the N records of the random part.
+    centroids: places, also in other records. Propagated frames, or coarsely labelled images for rare classes, add to
+        the places and not to N (VPLR, section 3.3).
+    num_classes: K.
+
+    Raises UserError for a share outside 0..1.
     """
 
     records: int | np.ndarray
@@ -93,16 +98,16 @@ class ClassPlan:
         return len(_numbers(self.records))
 
     def length_of(self, epoch: int) -> int:
-        """The same in every epoch."""
+        """Returns the number of samples, the same in every epoch."""
         return self.length
 
     @property
     def quota(self) -> int:
-        """Places of each class per epoch, q."""
+        """Number q of places of each class per epoch."""
         return int(self.length * self.share / self.num_classes)
 
     def build(self, epoch: int) -> Epoch:
-        """Draws from every class and from the records, then mixes all of them."""
+        """Draws from every class and from the records, and shuffles them together."""
         rng = generator(self.seed, PLAN, epoch)
         rows = [_draw(rng, np.flatnonzero(self.centroids.classes == c), self.quota) for c in range(self.num_classes)]
         chosen = np.concatenate(rows)
@@ -116,7 +121,7 @@ class ClassPlan:
 
 @dataclasses.dataclass(frozen=True)
 class CutPlan:
-    """One plan for epochs 0 .. epoch, another for the later ones (VPLR's max_cu_epoch: then real images only)."""
+    """One plan for epochs 0 .. epoch, another for later ones (max_cu_epoch of VPLR's code: then real images only)."""
 
     first: EpochPlan
     later: EpochPlan
@@ -124,23 +129,23 @@ class CutPlan:
 
     @property
     def seed(self) -> int:
-        """That of the first plan."""
+        """Seed of the first plan."""
         return self.first.seed
 
     @property
     def length(self) -> int:
-        """Samples of epoch 0."""
+        """Number of samples of epoch 0."""
         return self.length_of(0)
 
     def _of(self, epoch: int) -> EpochPlan:
         return self.first if epoch <= self.epoch else self.later
 
     def length_of(self, epoch: int) -> int:
-        """Samples of an epoch."""
+        """Returns the number of samples of an epoch."""
         return self._of(epoch).length_of(epoch)
 
     def build(self, epoch: int) -> Epoch:
-        """The epoch of the plan that is in force."""
+        """Returns the samples of an epoch, from the plan that applies to it."""
         return self._of(epoch).build(epoch)
 
 
@@ -149,7 +154,7 @@ def _numbers(records: int | np.ndarray) -> np.ndarray:
 
 
 def _draw(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
-    # in random order, in another one each time all are used up, so that counts differ by 1 at most
+    # a new random order each time the pool is used up, so that counts differ by 1 at most
     if not len(pool):
         return np.zeros(0, np.int64)
     rounds = [rng.permutation(pool) for _ in range(-(-count // len(pool)))]
@@ -157,13 +162,15 @@ def _draw(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
 
 
 def uniform(source: Source, seed: int = 0, records: np.ndarray | None = None) -> UniformPlan:
-    """Every record once per epoch; records: their numbers, by default all of the source."""
+    """Returns the plan of every record once per epoch; records: their numbers, by default all of the source."""
     return UniformPlan(len(source) if records is None else records, seed=seed)
 
 
 def find_places(kind: str, source: Source, *, cache: str | None = None, tile: int = 1024, min_area: int = 1, **_):
-    """The places that the plan of a name draws from in a source; None for one that draws from none. Other options of
-    the plan do not matter here."""
+    """Returns the places in a source from which the plan of a name draws; None for a plan without places.
+
+    cache: folder, see `find_centroids`. tile, min_area: options of that plan; its other options are ignored.
+    """
     if kind == "class_uniform":
         return find_centroids(source, "tiles", cache=cache, tile=tile, min_area=min_area)
     if kind == "centroid":
@@ -182,10 +189,17 @@ def class_uniform(
     tile: int = 1024,
     min_area: int = 1,
 ) -> ClassPlan:
-    """VPLR's class uniform sampling (section 3.3): half of the epoch around places of classes in tiles.
+    """Returns the plan of VPLR's class uniform sampling (section 3.3): half of the epoch around classes in tiles.
 
-    tile: side in pixels, 0 for whole images. min_area: pixels of a class that count. extra: places in other records.
-    records: numbers of those that make up N and the random part, by default the source's.
+    source: labelled images.
+    records: numbers of the N records of the random part, by default all of the source.
+    extra: places in other records.
+    cache: folder, see `find_centroids`.
+    share: see `ClassPlan`.
+    tile: side in pixels, 0 for whole images.
+    min_area: pixels that a class must have in a tile.
+
+    Raises UserError for a share outside 0..1, and for a record without label.
     """
     found = find_places("class_uniform", source, cache=cache, tile=tile, min_area=min_area)
     records = len(source) if records is None else records
@@ -202,9 +216,9 @@ def centroid(
     share: float = 1.0,
     min_area: int = 1,
 ) -> ClassPlan:
-    """CSST's centroid sampling (section 3.2): the epoch around connected components, N / K of every class.
+    """Returns the plan of CSST's centroid sampling (section 3.2): the epoch around components, N / K of every class.
 
-    extra, records: see `class_uniform`.
+    Arguments and errors as in `class_uniform`; min_area: pixels that a connected component must have.
     """
     found = find_places("centroid", source, cache=cache, min_area=min_area)
     records = len(source) if records is None else records
@@ -219,7 +233,7 @@ PLANS: dict[str, Callable[..., EpochPlan]] = {
 
 
 def create(kind: str, source: Source, **options: Any) -> EpochPlan:
-    """The plan of a name; UserError with a suggestion for one that is not known."""
+    """Returns the plan of a name. Raises UserError with the nearest name for an unknown one."""
     if kind not in PLANS:
         raise UserError(f"sampler.kind={kind!r} is not known.{did_you_mean(kind, PLANS)}")
     return PLANS[kind](source, **options)

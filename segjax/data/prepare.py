@@ -1,7 +1,7 @@
-"""Runs a builder: writes its records shard by shard, and goes on where a preparation of the same files was stopped.
+"""The preparation of a dataset: a builder's records written shard by shard, resumed after an interruption.
 
-TFDS must know the size of a split before it writes the first shard, keeps what it has in memory or needs TensorFlow,
-and starts again after every interruption. Here memory is flat and nothing is written twice.
+TFDS itself needs the size of a split before it writes the first shard, or keeps all records in memory, or needs
+TensorFlow; and it starts again after every interruption. Here memory is constant and nothing is written twice.
 """
 
 from __future__ import annotations
@@ -15,29 +15,33 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from segjax.data.shard_files import make_serializer, shard_name, write_info, write_records
+from segjax.data.shard_files import make_serializer, shard_name, write_info, write_shard
 from segjax.errors import UserError
 from segjax.files import write_file
 
-SHARD_BYTES = 256 * 2**20  # a file holds at least as much, the last one less
+SHARD_BYTES = 256 * 2**20  # lower limit of all files but the last
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """The (key, record) of a split, from any of them on."""
+    """The (key, record) pairs of a split, from any position on."""
 
     def identity(self, start: int, stop: int) -> str:
-        """Text that changes with the files of the records start .. stop - 1, or their order."""
+        """Returns a text that changes with the files of the records start .. stop - 1, or their order."""
 
     def start_at(self, position: int) -> Iterator[tuple[Any, Mapping[str, Any]]]:
-        """The records from number `position` on."""
+        """Yields the records from number `position` on."""
 
 
 def prepare(builder: Any, folder: Path, *, downloads: Path) -> Path:
-    """Writes all splits of a builder below `folder` and returns the folder of the finished data set.
+    """Writes all splits of a builder below `folder` and returns the folder of the finished dataset.
 
-    Splits whose generator is `Resumable` keep their finished shards when it is stopped, and the next call goes on after
-    them; others start again. Raises UserError for an empty split, and what the builder raises.
+    downloads: folder for TFDS's download manager.
+
+    If the preparation is interrupted, splits whose generator is `Resumable` keep their finished shards, and the next
+    call resumes after them. Other splits start again.
+
+    Raises UserError for an empty split, and what the builder raises.
     """
     import tensorflow_datasets as tfds
 
@@ -60,14 +64,14 @@ def prepare(builder: Any, folder: Path, *, downloads: Path) -> Path:
 
 
 def begun(folder: Path) -> tuple[int, int]:
-    """(records, bytes) that a preparation has finished below `folder` and would not write again."""
+    """Returns the (records, bytes) below `folder` that are finished and will not be written again."""
     notes = [json.loads(path.read_text()) for path in folder.glob("shards/*.json")]
     kept = [note for note in notes if note["identity"]]
     return sum(note["records"] for note in kept), sum(note["bytes"] for note in kept)
 
 
 def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builder: Any) -> list[dict[str, Any]]:
-    """Writes the shards of a split that are missing; returns {"records", "bytes", "identity"} of each."""
+    """Writes the missing shards of a split. Returns {"records", "bytes", "identity"} of every shard."""
     resumable = isinstance(examples, Resumable)
     notes = list(_finished(folder, split, examples)) if resumable else []
     for path in (*folder.glob(f"{split}-?????.*"), *folder.glob(f".{split}-?????.*")):
@@ -89,7 +93,7 @@ def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builde
                     if size >= SHARD_BYTES:
                         return
 
-            size = write_records(_shard(folder, split, len(notes)), shard())
+            size = write_shard(_shard(folder, split, len(notes)), shard())
             identity = examples.identity(position, position + count) if resumable else ""
             note = {"records": count, "bytes": size, "identity": identity}
             write_file(_note(folder, split, len(notes)), json.dumps(note).encode())
@@ -97,14 +101,14 @@ def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builde
             position += count
     if not notes:
         raise UserError(
-            f'split "{split}" of data set {builder.name} would hold no record; check its source files and '
+            f'split "{split}" of dataset {builder.name} would hold no record; check its source files and '
             "builder_options"
         )
     return notes
 
 
 def _finished(folder: Path, split: str, examples: Resumable) -> Iterator[dict[str, Any]]:
-    """The notes of the first shards that are there and of the files as they are now."""
+    """Yields the notes of the first shards that exist and match the files as they are now."""
     position = 0
     for number in itertools.count():
         path = _note(folder, split, number)
@@ -118,7 +122,7 @@ def _finished(folder: Path, split: str, examples: Resumable) -> Iterator[dict[st
 
 
 def _counted(records: Iterator[Any], split: str, position: int, examples: Any) -> Iterator[Any]:
-    """The records, with a progress bar where stderr is a terminal."""
+    """Yields the records, with a progress bar if stderr is a terminal."""
     from tensorflow_datasets.core.utils import tqdm_utils
 
     total = len(examples) if hasattr(examples, "__len__") else None
@@ -130,7 +134,7 @@ def _counted(records: Iterator[Any], split: str, position: int, examples: Any) -
 
 def _place(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)  # so that nothing is lost when this is stopped half-way
+        os.link(source, target)  # so that nothing is lost if this is interrupted
     except OSError:  # a file system without hard links
         os.replace(source, target)
 

@@ -1,4 +1,4 @@
-"""Proposes a label map from the ids or colours that masks hold."""
+"""A label map that is proposed from the ids or colours in masks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _BLACK = (0, 0, 0)
 
 
 def usually_ignored(coding: str) -> Value:
-    """The value that most data sets use for pixels without class: id 255, or black."""
+    """Returns the value that most datasets use for pixels without class: id 255, or black."""
     return IGNORE_LABEL if coding == "id" else _BLACK
 
 
 def propose_label_map(
     values: Iterable[Value], coding: str, colors: Mapping[int, tuple[int, int, int]]
 ) -> tuple[LabelMap | None, list[str]]:
-    """Returns a label map to edit, or None when the values cannot be classes, and notes on how it came about.
+    """Returns a label map to edit, or None if the values cannot be classes, and notes for the user.
 
-    values: what the masks hold. coding: see LabelMap. colors: display colours of ids, where masks have a palette.
+    values: those in the masks. coding: see `LabelMap`. colors: display colours of ids, if masks have a palette.
     """
     values = sorted(set(values))
     classes = [value for value in values if value != usually_ignored(coding)] or values
@@ -45,7 +45,7 @@ def propose_label_map(
 
 
 def bit_color(index: int) -> tuple[int, int, int]:
-    """Colour number `index` of the Pascal VOC palette: its bits, spread over the high bits of red, green and blue."""
+    """Returns colour `index` of the Pascal VOC palette: its bits, spread over the high bits of red, green and blue."""
     channels = [0, 0, 0]
     for bit in range(8):
         for channel in range(3):

@@ -1,4 +1,4 @@
-"""Writes a TFDS data set (array_record files) shard by shard; each shard is whole or not there, however a run ends."""
+"""A TFDS dataset (array_record files) written shard by shard; each shard is complete or absent, however a run ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from segjax.data.label_map import LabelMap
 from segjax.data.record_features import record_features
-from segjax.data.shard_files import make_serializer, shard_name, write_info, write_records
+from segjax.data.shard_files import make_serializer, shard_name, write_info, write_shard
 from segjax.data.tfds_source import quiet_tfds, write_index
 from segjax.errors import UserError
 from segjax.files import creating, link, write_file
@@ -24,14 +24,18 @@ Examples = Mapping[str, Sequence[Mapping[str, Any]]]  # split -> records: encode
 
 @dataclasses.dataclass(frozen=True)
 class RecordShards:
-    """A data set in the making below `folder`: shards/ while it grows, dataset/ when `finish` has put it together.
+    """A dataset that is written below `folder`: into shards/ first, and into dataset/ when `finish` combines them.
 
-    name: of the data set. splits: their names. extra: feature name -> "text" or "int", beside those of every data set.
-    identity: plain data that tells what is being written; a folder begun with another one is refused.
-    kind: of `segjax.data.derived`, for the metadata.
+    name: name of the dataset.
+    splits: their names.
+    label_map: of the raw ids in `label`.
+    extra: feature name -> "text" or "int", beside the features of every record.
+    identity: plain data that identifies the contents; stored as metadata. A folder begun with other data is refused.
+    description: one sentence, stored with the dataset.
+    kind: what wrote the dataset, see `segjax.data.derived`; stored as metadata, but no part of the identity.
 
-    A shard's files appear by renaming, then its summary, which says that it is done. Shards may be written in any order
-    and by several processes, each its own.
+    The files of a shard appear by renaming; its summary appears last and marks it as done. Shards may be written in any
+    order and by several processes, each shard by one of them.
     """
 
     folder: Path
@@ -45,11 +49,11 @@ class RecordShards:
 
     @property
     def directory(self) -> Path:
-        """Where the finished data set is."""
+        """Folder of the finished dataset."""
         return self.folder / "dataset"
 
     def open(self) -> None:
-        """Makes the folder; UserError when it holds shards of something else or cannot be written."""
+        """Creates the folder. Raises UserError if it holds shards of another identity, or cannot be written."""
         note = self.folder / "shards" / "identity.json"
         text = json.dumps(self.identity, indent=1, sort_keys=True) + "\n"
         with creating(self.folder, option="--workdir"):
@@ -65,27 +69,32 @@ class RecordShards:
             )
 
     def summary(self, shard: int) -> dict[str, Any] | None:
-        """What `write` was told about a shard that is done, with the "lengths" of its splits; None when it is not."""
+        """Returns what `write` stored as a shard's summary, and the "lengths" of its splits; None if it is not done."""
         try:
             return json.loads(self._note(shard).read_text())
         except FileNotFoundError:
             return None
 
     def write(self, shard: int, examples: Examples, summary: Mapping[str, Any]) -> None:
-        """Writes one shard; summary: plain data to keep with it."""
+        """Writes one shard.
+
+        examples: split -> records. summary: plain data to keep with the shard.
+        Raises UserError if the disk is full or the folder cannot be written.
+        """
         serialize = make_serializer(self._features())
         sizes = {}
         with creating(self.folder, option="--workdir"):
             for split in self.splits:
-                sizes[split] = write_records(self._file(shard, split), map(serialize, examples[split]))
+                sizes[split] = write_shard(self._file(shard, split), map(serialize, examples[split]))
             lengths = {split: len(examples[split]) for split in self.splits}
             write_file(self._note(shard), json.dumps({**summary, "lengths": lengths, "bytes": sizes}).encode())
 
     def finish(self, shards: int, *, extra_files: Mapping[str, Mapping[str, np.ndarray]] | None = None) -> Path:
-        """Puts shards 0 .. shards - 1 together and returns the data set's folder, which appears by one rename.
+        """Combines shards 0 .. shards - 1 and returns the dataset's folder, which appears by one rename.
 
-        extra_files: name -> arrays, kept as .npz beside the records. Call it on one process, when all are done; calling
-        it again does nothing. Raises UserError when a split would be empty.
+        extra_files: name -> arrays, kept as .npz beside the records.
+        Call it in one process, after all shards are done; a second call does nothing.
+        Raises UserError if a split would be empty, or the disk is full.
         """
         if self.directory.is_dir():
             return self.directory
@@ -97,7 +106,7 @@ class RecordShards:
             for split in self.splits:
                 full = [shard for shard, note in enumerate(notes) if note["lengths"][split]]
                 if not full:
-                    raise UserError(f"split {split!r} of data set {self.name} in {self.folder} would hold no record.")
+                    raise UserError(f"split {split!r} of dataset {self.name} in {self.folder} would hold no record.")
                 for number, shard in enumerate(full):
                     link(self._file(shard, split), building / shard_name(self.name, split, number, len(full)))
             self._write_info(building, notes)

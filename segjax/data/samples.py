@@ -54,7 +54,7 @@ class Samples(Protocol):
         """
 
     def check(self, buckets: Iterable[Bucket]) -> None:
-        """Raises UserError for a crop of the buckets that no sample can have; reads no image."""
+        """Raises UserError if a bucket's crop cannot be made from the samples; reads no image."""
 
 
 def batch_spec(samples: Samples, bucket: Bucket) -> Spec:
@@ -72,12 +72,12 @@ def batch_spec(samples: Samples, bucket: Bucket) -> Spec:
 class ImageCrops:
     """Random crops of labelled images.
 
-    source: the images. Open it with `Reading.cached` to keep decoded images in memory.
+    source: the images; `Reading.cached` keeps decoded ones in memory.
     scale_range: (smallest, largest) factor that images are enlarged by.
 
     Arrays of a sample, for the window (H, W) of `window_size`:
-        image uint8 (H, W, 3)  part of the source image, 0 right and below of a smaller image
-        label uint8 (H, W)     train ids, 255 there
+        image uint8 (H, W, 3)  part of the source image; 0 beyond the right and lower end of a smaller image
+        label uint8 (H, W)     train ids; 255 there
         extent float32 (4,)    y0, x0, y1, x1 of the image's pixels in the window, pixel edges
         box float32 (4,)       y0, x0, y1, x1 of the crop in the window; what lies outside the extent is padding
 
@@ -106,12 +106,12 @@ class ImageCrops:
 
     def window(self, bucket: Bucket) -> tuple[int, int]:
         """Returns the height and width (H, W) of a bucket's samples. Raises UserError as `window_size` does."""
-        if bucket not in self._windows:  # computed once: a source may have millions of sizes
+        if bucket not in self._windows:  # once per bucket: the largest of all sizes is sought
             self._windows[bucket] = window_size(bucket.crop, self.scale_range, self.source.sizes)
         return self._windows[bucket]
 
     def check(self, buckets: Iterable[Bucket]) -> None:
-        """Raises UserError for a scale_range that cannot be; smaller images than the crop are padded."""
+        """Raises UserError for a wrong scale_range; images smaller than the crop are no error, but padded."""
         for bucket in buckets:
             self.window(bucket)
 

@@ -1,33 +1,35 @@
-"""Finds where a video changes to another scene: nothing may be propagated across."""
+"""Scene cuts of a video, across which no label may be propagated."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-# A cut is where more changes than this. Measured: neighbours at 3 to 15 Hz differ by up to 0.11 and 9.4, frames of
-# different streets by 0.1 to 0.75 and 12 to 60, so that each finds cuts that the other does not.
+# Two frames with more difference than this are a cut. Measured: neighbours at 3 to 15 Hz differ by up to 0.11 and 9.4,
+# frames of different streets by 0.1 to 0.75 and 12 to 60. So each measure finds cuts that the other misses.
 CUT_HISTOGRAM = 0.35  # of `histogram_distance`
 CUT_RESIDUAL = 20.0  # of `flow_residual`
 
 _BINS = 8  # per colour channel
-_SIDE = 128  # frames are made about so small first: a cut shows at any size
+_SIDE = 128  # frames are reduced to about this side first: a cut is visible at any size
 
 
 def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of the pixels whose colour is in one frame and not in the other, 0..1; frames uint8 (h, w, 3).
+    """Returns half the L1 distance of the joint 8 x 8 x 8 colour histograms of two frames uint8 (h, w, 3), 0..1.
 
-    Half of the L1 distance of the joint 8 x 8 x 8 colour histograms.
+    This is the share of the pixels whose colour occurs in one frame and not in the other.
     """
     one, other = (_histogram(_small(frame)) for frame in (first, second))
     return float(np.abs(one - other).sum() / 2)
 
 
 def flow_residual(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> float:
-    """Mean absolute difference in grey levels of a frame (h, w, 3) and the other one moved onto it.
+    """Returns the mean absolute difference, in grey levels, of a frame and the other one warped onto it.
 
-    flow: (h, w, 2), pixel (x, y) of `first` lies at (x + u, y + v) in `second`. Only pixels that stay in view count;
-    with none of them the result is 255.
+    first, second: uint8 (h, w, 3).
+    flow: (h, w, 2) in pixels; pixel (x, y) of `first` lies at (x + u, y + v) in `second`.
+
+    Only pixels that stay in view count; without any the result is 255.
     """
     h, w = first.shape[:2]
     small = _small(first)

@@ -1,4 +1,4 @@
-"""The files of a TFDS data set: records as bytes, array_record files that are whole or not there, the description."""
+"""The files of a TFDS dataset: serialized records, array_record files (complete or absent), the description."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segjax.files import sync
 
 
 def make_serializer(features: Any) -> Callable[[Mapping[str, Any]], bytes]:
-    """Returns record -> the bytes that TFDS reads; the same bytes in every process."""
+    """Returns a function from a record to the bytes that TFDS reads; the bytes are the same in every process."""
     from tensorflow_datasets.core import example_serializer
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -19,14 +19,14 @@ def make_serializer(features: Any) -> Callable[[Mapping[str, Any]], bytes]:
 
     def serialize(record: Mapping[str, Any]) -> bytes:
         data = serializer.serialize_example(features.encode_example(dict(record)))
-        # protobuf writes the features in another order in every process unless it is told not to
+        # protobuf writes the features in an order of its own in every process, unless it is deterministic
         return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
 
     return serialize
 
 
-def write_records(path: Path, records: Iterable[bytes]) -> int:
-    """Writes one array_record file, which appears by one rename; returns the bytes of its records."""
+def write_shard(path: Path, records: Iterable[bytes]) -> int:
+    """Writes one array_record file, which appears by one rename. Returns the number of bytes of its records."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     part = path.with_name(f".{path.name}.part")
@@ -44,14 +44,19 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
 
 
 def shard_name(dataset: str, split: str, number: int, count: int) -> str:
-    """Name of shard `number` of `count`, as TFDS expects it."""
+    """Returns the file name of shard `number` of `count`, as TFDS expects it."""
     return f"{dataset}-{split}.array_record-{number:05d}-of-{count:05d}"
 
 
 def write_info(
     info: Any, folder: Path, dataset: str, lengths: Mapping[str, Sequence[int]], sizes: Mapping[str, int]
 ) -> None:
-    """Writes a DatasetInfo beside its shards. lengths: split -> records of every shard. sizes: split -> bytes."""
+    """Writes a DatasetInfo beside its shards.
+
+    info: tfds.core.DatasetInfo. folder: that of the shards. dataset: name.
+    lengths: split -> number of records of every shard.
+    sizes: split -> bytes of its records.
+    """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import file_adapters
 

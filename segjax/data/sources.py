@@ -1,4 +1,4 @@
-"""Records and sources: random access to images with train ids, the label map applied exactly once, here."""
+"""Records and sources: random access to images and train ids. Here, and only here, the label map is applied."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ from segjax.errors import UserError
 
 @dataclasses.dataclass(slots=True)
 class Record:
-    """One image of a data set.
+    """One image of a dataset.
 
-    image: uint8 (h, w, 3) RGB. label: uint8 (h, w) train ids, 255 = ignored; None when the image is not labelled.
-    name: unique in its split. sequence, frame: video and position in it ("" and the index when there is no video).
-    flow: float32 (h, w, 2), pixel (x, y) lies at (x + u, y + v) in the frame before. flow_valid: bool (h, w), whether
-    that place is visible. Both only when they were asked for, flow_valid only where the data set knows it.
-    instances: uint16 (h, w), raw id * 1000 + number, the raw id alone where nothing is counted; only when asked for.
+    image: uint8 (h, w, 3) RGB.
+    label: uint8 (h, w) train ids, 255 = ignored; None if the image is not labelled.
+    name: unique in its split.
+    sequence, frame: video and position in it; without a video "" and the index.
+
+    Only if the source was opened with these fields:
+    flow: float32 (h, w, 2) in pixels; pixel (x, y) lies at (x + u, y + v) in the previous frame.
+    flow_valid: bool (h, w), whether that place is visible; None if the dataset does not store it.
+    instances: uint16 (h, w), raw id * 1000 + number; the raw id alone for classes without instances.
     """
 
     image: np.ndarray
@@ -49,7 +53,7 @@ class Source(Protocol):
         """Number of records n."""
 
     def __getitem__(self, index: int) -> Record:
-        """Decodes one record; UserError names the file that is damaged or does not fit."""
+        """Decodes one record. Raises UserError that names the file if it is damaged or does not fit."""
 
     @property
     def names(self) -> list[str]:
@@ -73,7 +77,7 @@ class Source(Protocol):
 
 
 class LabelledClasses:
-    """What every source says about its classes, taken from its label map."""
+    """Base of sources: the facts about classes that follow from the label map."""
 
     label_map: LabelMap | None
 
@@ -94,11 +98,14 @@ class LabelledClasses:
 
 
 class FolderSource(LabelledClasses):
-    """Images, and masks when there are any, read straight from files: for prediction and checks, nothing is built.
+    """Images, with or without masks, read directly from files: for prediction and checks, without a build.
 
-    images: a folder, one file, or a list of files. masks: None (records have no label) or the folder of the masks,
-    paired by relative path without extension (`image_suffix`, `mask_suffix`: what the names add to the common part).
-    label_map: LabelMap, class table, its name, or a JSON file; needed with masks.
+    images: a folder, one file, or a list of files.
+    masks: folder of the masks, paired by relative path without extension; None = records have no label.
+    label_map: LabelMap, class table, its name, or a JSON file; required with masks.
+    image_suffix, mask_suffix: what the names add to the common part.
+
+    Raises UserError for files that do not exist or are no images, images without mask, and masks without label_map.
     """
 
     def __init__(
@@ -162,7 +169,11 @@ class FolderSource(LabelledClasses):
 
 
 def read_label(mask_file: Path, label_map: LabelMap, size: tuple[int, int], image_file: str) -> np.ndarray:
-    """Mask file -> train ids uint8 (h, w); UserError when its size is not that of the image (h, w)."""
+    """Reads a mask file as train ids uint8 (h, w).
+
+    size: (h, w) of the image. image_file: its name, for the error.
+    Raises UserError for a mask that is damaged, of another size, or with values that the label map lacks.
+    """
     mask = read_mask(mask_file, coding=label_map.coding)
     check_size(mask.shape[:2], str(mask_file), size, image_file)
     return label_map.encode(mask, str(mask_file))

@@ -1,13 +1,13 @@
-"""The names of splits: stored ones, slices, the published divisions of a data set, few-shot subsets, and their sums.
+"""The names of splits: stored ones, slices, the published divisions of a dataset, few-shot subsets, and their sums.
 
     train                    a stored split
     train[:10%]              a slice, as TFDS writes it
-    cv2_train                a division that the data set's metadata names
-    train@100,seed=3         100 labelled images; those of 50 images and the same seed are among them
-    train::10                every 10th label, counted along the split; all frames stay, those without one as unlabelled
+    cv2_train                a division that the dataset's metadata names
+    train@100,seed=3         100 labelled images, which include those of 50 images and the same seed
+    train::10                every 10th label, counted along the split; the other frames stay, as unlabelled ones
     cv0_train+train_extra    one after the other
 
-Nothing is copied: a split is a list of rows of the stored ones, and of which of them keep their label.
+Nothing is copied: a split is a list of rows of stored splits, and of flags for the rows that keep their label.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ Parts = list[tuple[str, np.ndarray, np.ndarray]]
 
 
 class Names(Protocol):
-    """What is known of the records of a stored split."""
+    """Names and labels of the records of a stored split."""
 
     names: np.ndarray
     labelled: np.ndarray
 
 
 def division(of: str, *, names: tuple[str, ...] = (), starts: tuple[str, ...] = (), others: bool = False) -> dict:
-    """Returns a named split for a data set's metadata: the records of the split `of` that are called so.
+    """Returns a named split for a dataset's metadata: the records of the split `of` with certain names.
 
-    names: whole names. starts: beginnings of names. Neither: all records. others: those that are NOT called so.
+    names: whole names. starts: beginnings of names. Without either: all records.
+    others: selects the records with other names instead.
     """
     return {"of": of, "names": list(names), "starts": list(starts), "others": others}
 
@@ -50,11 +51,16 @@ def resolve(
     divisions: Mapping[str, Mapping[str, Any]],
     index: Callable[[str], Names],
 ) -> Parts:
-    """Returns the (stored split, rows int64, labelled bool) that a split is made of, in order.
+    """Returns the parts (stored split, rows int64, labelled bool) of a split, in order.
 
-    name: of the data set. stored: reads a stored split or a slice of one. known: names of the stored splits.
-    divisions: name -> what `division` returns. index: stored split -> names and labels.
-    Raises UserError for an unknown name, with the nearest one, and for more images than there are.
+    text: the split's expression.
+    name: of the dataset.
+    stored: function that reads a stored split, or a slice of one.
+    known: names of the stored splits.
+    divisions: name -> result of `division`.
+    index: function from a stored split to its names and labels.
+
+    Raises UserError for an unknown name, with the nearest one, and for more images than exist.
     """
 
     def rows(text: str) -> Rows:
@@ -67,7 +73,7 @@ def resolve(
         if base in divisions:
             raise UserError(f"split {text!r} slices {base!r}, which is no stored split; write {base}@N for N images")
         if base not in known:
-            raise UserError(f"data set {name} has no split {base!r}.{did_you_mean(base, (*known, *divisions))}")
+            raise UserError(f"dataset {name} has no split {base!r}.{did_you_mean(base, (*known, *divisions))}")
         return stored(text)
 
     def one(text: str) -> Parts:
@@ -82,10 +88,10 @@ def resolve(
 
 
 def _every(labelled: list[np.ndarray], step: int, text: str) -> list[np.ndarray]:
-    """Keeps the middle one of every `step` labels, so that the frames around it lie on both sides."""
+    """Returns labelled flags with the middle one of every `step` labels, so that frames lie on both sides of it."""
     total = sum(int(flags.sum()) for flags in labelled)
     if not 0 < step <= total:
-        raise UserError(f"split {text!r} wants every {step}th label of {total}; write a number from 1 to {total}")
+        raise UserError(f"split {text!r} takes every {step}th label of {total}; write a number from 1 to {total}")
     kept, before = [], 0
     for flags in labelled:
         number = before + np.cumsum(flags) - 1
@@ -111,7 +117,7 @@ def _few(rows: Rows, count: int, seed: int, text: str, index: Callable[[str], Na
     labelled = [(split, numbers[index(split).labelled[numbers]]) for split, numbers in rows]
     total = sum(len(numbers) for _, numbers in labelled)
     if not 0 < count <= total:
-        raise UserError(f"split {text!r} wants {count} labelled images of {total}; write a number from 1 to {total}")
+        raise UserError(f"split {text!r} takes {count} labelled images of {total}; write a number from 1 to {total}")
     keep = np.zeros(total, bool)
     keep[np.random.Generator(np.random.PCG64(seed)).permutation(total)[:count]] = True
     chosen, taken = [], 0

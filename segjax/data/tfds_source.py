@@ -1,4 +1,4 @@
-"""Reads a built TFDS data set (array_record files) with numpy and OpenCV alone."""
+"""Records of a built TFDS dataset (array_record files), read with numpy and OpenCV alone."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ from segjax.errors import UserError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What is known of the n records of a split without decoding images; cached in the data set's folder.
+    """Facts about the n records of a split that need no image decoded; cached in the dataset's folder.
 
-    names, sequences: n strings. frames: int32 (n,). sizes: int32 (n, 2) height, width. labelled: bool (n,).
+    names, sequences: n strings.
+    frames: int32 (n,), position in the sequence.
+    sizes: int32 (n, 2), height and width.
+    labelled: bool (n,).
     """
 
     names: np.ndarray
@@ -36,7 +39,7 @@ class Index:
     labelled: np.ndarray
 
     def take(self, rows: np.ndarray) -> Index:
-        """The index of some of the records."""
+        """Returns the index of some of the records."""
         return Index(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
 
 
@@ -81,7 +84,7 @@ class TfdsSource(LabelledClasses):
         if not len(kept):
             total = len(index.names)
             why = f"{total} records but none is labelled; open it with labelled_only=False" if total else "no record"
-            raise UserError(f"split {split!r} of data set {builder.name} in {self.directory} holds {why}")
+            raise UserError(f"split {split!r} of dataset {builder.name} in {self.directory} holds {why}")
         self.index = index.take(kept)
         self._parts = [name for name, *_ in parts]
         self._part = np.repeat(np.arange(len(parts)), [len(rows) for _, rows, _ in parts])[kept]
@@ -117,7 +120,7 @@ class TfdsSource(LabelledClasses):
         return record
 
     def find(self, sequence: str, frame: int) -> int | None:
-        """Index of the record that is a frame of a video, None when there is none; open with labelled_only=False."""
+        """Returns the number of the record of a video frame, None if there is none; needs labelled_only=False."""
         return self._by_frame.get((sequence, frame))
 
     @functools.cached_property
@@ -152,7 +155,7 @@ class TfdsSource(LabelledClasses):
 
 @contextlib.contextmanager
 def quiet_tfds():
-    """Silences the log lines of TFDS below errors."""
+    """Silences the log lines of TFDS that are no errors."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -163,7 +166,7 @@ def quiet_tfds():
 
 
 def write_index(directory: Path) -> dict[str, int]:
-    """Scans a freshly built data set once, caches the index of every split, and returns their lengths."""
+    """Scans a new dataset once, writes the index of every split beside it, and returns split -> length."""
     builder = open_builder(directory)
     lengths = {}
     for split in builder.info.splits:
@@ -179,7 +182,7 @@ def open_builder(directory: Path) -> Any:
     import tensorflow_datasets as tfds
 
     if not (directory / "dataset_info.json").is_file():
-        raise UserError(f"{directory} holds no built data set (dataset_info.json is missing); check the path")
+        raise UserError(f"{directory} holds no built dataset (dataset_info.json is missing); check the path")
     with quiet_tfds():
         return tfds.builder_from_directory(directory)
 
@@ -189,22 +192,22 @@ def _check_fields(fields: Collection[str], builder: Any) -> None:
         if field not in FIELDS:
             raise UserError(f"records have no field {field!r}.{did_you_mean(field, FIELDS)}")
     if "flow" in fields and "flow" not in builder.info.features:
-        raise UserError(f"data set {builder.name} holds no optical flow; open it without the field 'flow'")
+        raise UserError(f"dataset {builder.name} holds no optical flow; open it without the field 'flow'")
     if "instances" in fields and "instances" not in builder.info.features:
-        raise UserError(f"data set {builder.name} holds no instances; build it with the option instances=True")
+        raise UserError(f"dataset {builder.name} holds no instances; build it with the option instances=True")
 
 
 def _label_map_data(builder: Any) -> dict[str, Any]:
     metadata = builder.info.metadata or {}
     if "label_map" not in metadata:
-        raise UserError(f"data set {builder.name} stores no label map in its metadata; build it with a segjax builder")
+        raise UserError(f"dataset {builder.name} stores no label map in its metadata; build it with a segjax builder")
     return metadata["label_map"]
 
 
 def _load_index(directory: Path, builder: Any, split: str) -> Index:
     path = directory / f"index-{split}.npz"
     if not path.is_file():
-        return _scan(builder, split)  # a data set that was built elsewhere
+        return _scan(builder, split)  # a dataset that was built elsewhere
     with np.load(path) as arrays:
         return Index(**arrays)
 
@@ -221,7 +224,7 @@ def _resolve(directory: Path, builder: Any, split: str) -> Parts:
         try:
             parts = tfds.core.ReadInstruction.from_spec(text).to_absolute(builder.info.splits)
         except ValueError as error:
-            raise UserError(f"split {text!r} of data set {builder.name} cannot be read: {error}") from None
+            raise UserError(f"split {text!r} of dataset {builder.name} cannot be read: {error}") from None
         counts = {part.splitname: builder.info.splits[part.splitname].num_examples for part in parts}
         return [(p.splitname, np.arange(counts[p.splitname])[slice(p.from_, p.to)]) for p in parts]
 
@@ -236,18 +239,18 @@ def _resolve(directory: Path, builder: Any, split: str) -> Parts:
 
 
 def _same_ids(label_map: LabelMap, own: LabelMap, name: str) -> LabelMap:
-    """The map for the ids that the data set stores; UserError when it lacks some of them."""
+    """Returns the map for the ids that the dataset stores. Raises UserError if it lacks some of them."""
     missing = sorted({x.id for x in own.table.labels} - {x.id for x in label_map.table.labels})
     if missing:
         raise UserError(
-            f"{label_map.name} lacks the ids {missing[:8]} that data set {name} may hold; "
+            f"{label_map.name} lacks the ids {missing[:8]} that dataset {name} may hold; "
             "add them to the map (train_id 255 = ignored)"
         )
     return label_map.with_ids()
 
 
 def _skip(builder: Any, *, flow: bool) -> dict[str, Any]:
-    """Leaves all images encoded: `image_files` decodes the ones that are used, and names what is damaged."""
+    """Returns TFDS decoders that keep images encoded: `image_files` decodes those in use, and names damaged ones."""
     import tensorflow_datasets as tfds
 
     images = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
@@ -264,7 +267,7 @@ def _scan(builder: Any, split: str) -> Index:
             name, sequence = example["name"].decode(), example["sequence"].decode()
             rows.append((name, sequence, int(example["frame"]), size, bool(example["labelled"])))
     except (ValueError, KeyError) as error:
-        raise UserError(f"split {split!r} of data set {builder.name} cannot be read: {error}") from None
+        raise UserError(f"split {split!r} of dataset {builder.name} cannot be read: {error}") from None
     names, sequences, frames, sizes, labelled = zip(*rows) if rows else ((), (), (), (), ())
     return Index(
         names=np.array(names, str),

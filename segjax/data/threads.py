@@ -1,4 +1,4 @@
-"""Maps a function over items in threads, in order, holding only a few results at a time."""
+"""A function mapped over items in threads, in order, with few results at a time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ Result = TypeVar("Result")
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
 ) -> Iterator[Result]:
-    """Yields function(item) in the order of the items; decoding images releases the GIL, so threads use all cores.
+    """Yields function(item) in the order of the items.
 
-    At most 2 * workers results exist at once. The first error ends the iteration. workers: default the number of cores.
+    workers: threads, by default one per core. Decoding images releases the GIL, so that threads use all cores.
+    At most 2 * workers results exist at once. The first error ends the iteration.
     """
     workers = workers or usable_cores()
     items = iter(items)

@@ -1,4 +1,4 @@
-"""Where a global step lies: its epoch, its first sample and its shape. Arithmetic, so a run resumes at any step."""
+"""The epoch, first sample and batch shape of each global step. Arithmetic, so that training resumes at any step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from segjax.errors import UserError
 
 
 class Bucket(NamedTuple):
-    """The shape of a batch, one executable each. crop: (h, w) in pixels; batch: images per step over all processes."""
+    """The shape of a batch; each has its own executable.
+
+    crop: (h, w) in pixels. batch: images per step over all processes.
+    """
 
     crop: tuple[int, int]
     batch: int
 
 
 class Place(NamedTuple):
-    """What a step trains on: samples first .. first + bucket.batch - 1 of an epoch."""
+    """The samples of a step: first .. first + bucket.batch - 1 of an epoch."""
 
     epoch: int
     first: int
@@ -26,7 +29,7 @@ class Place(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Steps start .. end - 1, all of one bucket."""
+    """Consecutive steps start .. end - 1 of one bucket."""
 
     start: int
     end: int
@@ -34,13 +37,13 @@ class Run(NamedTuple):
 
 
 class Timeline:
-    """Maps global steps, numbered from 0, to epochs; what a batch does not fill of an epoch is left out.
+    """Maps global steps, numbered from 0, to epochs. Samples at the end of an epoch that fill no batch are skipped.
 
-    length: samples per epoch, or of every epoch in order, EpochPlan.length_of.
+    length: samples per epoch, or a list with one length per epoch (`EpochPlan.length_of`).
     shapes: (crop (h, w), batch) of every epoch, in order.
-    total_steps: where to stop before the end of the last epoch.
+    total_steps: number of steps, if the run stops before the end of the last epoch.
 
-    Raises UserError when a batch is larger than an epoch, or total_steps is more than the epochs have.
+    Raises UserError without epochs, for a batch larger than an epoch, and for more total_steps than the epochs have.
     """
 
     def __init__(
@@ -74,12 +77,12 @@ class Timeline:
     def constant(
         cls, length: int, *, crop: tuple[int, int], batch: int, epochs: int, total_steps: int | None = None
     ) -> Timeline:
-        """The same crop and batch in every epoch."""
+        """Returns a timeline with the same crop and batch in every epoch."""
         return cls(length, [(crop, batch)] * epochs, total_steps=total_steps)
 
     @property
     def epochs(self) -> int:
-        """Number of epochs that have been given a shape."""
+        """Number of epochs that have a shape."""
         return len(self._buckets)
 
     @property
@@ -88,7 +91,7 @@ class Timeline:
         return list(dict.fromkeys(run.bucket for run in self.runs()))
 
     def at(self, step: int) -> Place:
-        """The place of a step, in O(log epochs)."""
+        """Returns the place of a step, in O(log epochs). Raises IndexError beyond the last step."""
         if not 0 <= step < self.total_steps:
             raise IndexError(f"step {step} is not in 0..{self.total_steps - 1}")
         epoch = bisect.bisect_right(self._starts, step) - 1
@@ -96,18 +99,18 @@ class Timeline:
         return Place(epoch, (step - self._starts[epoch]) * bucket.batch, bucket)
 
     def epoch_start(self, epoch: int) -> int:
-        """First step of an epoch; epoch_start(epochs) is the end of the last one."""
+        """Returns the first step of an epoch; epoch_start(epochs) is the end of the last one."""
         return self._starts[epoch]
 
     def progress(self, step: int) -> float:
-        """Epochs done before a step, with fraction: 2.5 is the middle of the third epoch."""
+        """Returns the epochs done before a step, with fraction: 2.5 is the middle of the third epoch."""
         if step >= self._starts[-1]:
             return float(self.epochs)
         epoch = bisect.bisect_right(self._starts, step) - 1
         return epoch + (step - self._starts[epoch]) / (self._starts[epoch + 1] - self._starts[epoch])
 
     def runs(self, start: int = 0, end: int | None = None) -> list[Run]:
-        """The steps start .. end - 1 as the longest runs of one bucket."""
+        """Returns the steps start .. end - 1 as the longest runs of one bucket."""
         end = self.total_steps if end is None else min(end, self.total_steps)
         runs: list[Run] = []
         while start < end:

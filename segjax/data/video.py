@@ -1,4 +1,4 @@
-"""Frames by (sequence, frame number): who is whose neighbour, in a data set, a folder of frames or a video file."""
+"""Frames by (sequence, frame number), and their neighbours: in a dataset, a folder of frames or a video file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from segjax.data.tfds_source import Index
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its log lines name no file; the UserErrors below do
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its log lines do not name the file; the UserErrors below do
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mxf")
-_READ_ON = 32  # so many frames ahead, decoding what lies between is faster than looking for a key frame
+_READ_ON = 32  # up to this many frames ahead, decoding those between is faster than seeking a key frame
 
 
 class FrameIndex:
     """The neighbours of n frames.
 
-    source: a source, opened with its unlabelled frames, or a table of frames (`FrameTable`). step: difference between
-    the numbers of two neighbours, for example 2 where every second frame of a video is stored; by default the smallest
-    that occurs.
-    Raises UserError when two frames share a number, and, without a step, when no frame has a neighbour.
+    source: a source, opened with its unlabelled frames, or a table of frames (`FrameTable`).
+    step: difference between the numbers of two neighbouring frames, for example 2 if every second frame of a video is
+        stored; by default the smallest that occurs.
+
+    Raises UserError if two frames share a number, for a step below 1, and, without a step, if no frame has a neighbour.
     """
 
     def __init__(self, source: Source | FrameTable, *, step: int | None = None):
@@ -42,20 +43,20 @@ class FrameIndex:
             raise UserError(f"step={step} must be 1 or more, the difference between the numbers of neighbours.")
 
     def find(self, sequence: str, frame: int) -> int | None:
-        """The record of a frame, None when it is not there."""
+        """Returns the record of a frame, None if it does not exist."""
         return self._places.get((sequence, frame))
 
     def neighbour(self, record: int, offset: int) -> int | None:
-        """The record `offset` steps later (earlier where negative), None when it is not there."""
+        """Returns the record `offset` steps later (earlier if negative), None if it does not exist."""
         return self.find(self.table.sequences[record], int(self.table.frames[record]) + offset * self.step)
 
     def groups(self, offsets: Sequence[int] = (-1, 0, 1)) -> np.ndarray:
-        """Records (m, k) of the frames whose neighbours at all offsets are there and have one size, in table order."""
+        """Returns the records (m, k) of the frames with neighbours of one size at all k offsets, in table order."""
         rows = [[self.neighbour(record, offset) for offset in offsets] for record in range(len(self.table.names))]
         return np.array([row for row in rows if self._fit(row)], np.int32).reshape(-1, len(offsets))
 
     def missing(self, offsets: Sequence[int] = (-1, 0, 1)) -> list[str]:
-        """Names of the frames that lack a neighbour, or have one of another size."""
+        """Returns the names of the frames that lack a neighbour, or have one of another size."""
         rows = ((record, [self.neighbour(record, o) for o in offsets]) for record in range(len(self.table.names)))
         return [str(self.table.names[record]) for record, row in rows if not self._fit(row)]
 
@@ -64,7 +65,7 @@ class FrameIndex:
 
 
 def frame_table(source: Any) -> FrameTable:
-    """What is known of a source's frames without decoding them."""
+    """Returns the facts about a source's frames that need no frame decoded."""
     if hasattr(source, "frames") and hasattr(source, "sequences"):
         return source
     if hasattr(source, "index"):
@@ -83,8 +84,10 @@ def frame_table(source: Any) -> FrameTable:
 class VideoSource(LabelledClasses):
     """The frames of video files, without labels; records are named "<file>_000012".
 
-    Frames that follow each other are decoded once; any other is looked for in the file. How many there are is counted,
-    because headers may promise more. Keep decoded frames with `CachedSource`.
+    Consecutive frames are decoded once; any other frame is sought in the file. Frames are counted when a file is
+    opened, because headers may state more. Keep decoded frames with `CachedSource`.
+
+    Raises UserError for files that do not exist, are no videos, or contain no frame.
     """
 
     label_map = None
@@ -112,7 +115,7 @@ class VideoSource(LabelledClasses):
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[Path, tuple[Any, int]] = {}  # file -> (capture, number of the frame that it reads next)
+        self._open: dict[Path, tuple[Any, int]] = {}  # file -> (capture, number of the next frame)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -159,7 +162,10 @@ class VideoSource(LabelledClasses):
 
 
 def open_frames(path: str | os.PathLike) -> Source:
-    """The frames of a user: a video file, a folder of video files, or a folder of numbered images."""
+    """Opens a user's frames: a video file, a folder of video files, or a folder of numbered images.
+
+    Raises UserError for a path that does not exist, and for files that cannot be read.
+    """
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f"{path} does not exist; give a video file, or a folder of videos or numbered frames.")
@@ -179,7 +185,7 @@ def _open(file: Path) -> Any:
 
 
 def _measure(file: Path) -> tuple[int, tuple[int, int]]:
-    """(number of frames that can be read, (h, w))."""
+    """Returns the number of frames that can be read, and their (h, w)."""
     if not file.is_file():
         raise UserError(f"{file} does not exist; check the path.")
     capture = _open(file)
@@ -189,6 +195,6 @@ def _measure(file: Path) -> tuple[int, tuple[int, int]]:
     while capture.grab():
         count += 1
     capture.release()
-    if promised > count + 1:  # one more is promised by files that are whole
+    if promised > count + 1:  # complete files may state one more
         log.warning("%s ends early: %d of its %d frames can be read", file, count, promised)
     return count, size

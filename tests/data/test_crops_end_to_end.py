@@ -5,10 +5,10 @@ import functools
 import jax
 import numpy as np
 import pytest
-from fake_source import FakeSource
 
 from segjax.augment import augment_batch
-from segjax.data import Timeline, plans, train_batches
+from segjax.data import ImageCrops, Timeline, plans, train_batches
+from tests.data.fake_source import FakeSource
 
 SOURCE = FakeSource(10, ((60, 80), (40, 30)))
 
@@ -18,7 +18,7 @@ def crops(plan, scale_range, **options):
     augment = jax.jit(
         functools.partial(augment_batch, seed=0, crop=(32, 48), mean=(0, 0, 0), std=(1 / 255,) * 3, **options)
     )
-    for _, batch in train_batches(SOURCE, plan, timeline, scale_range=scale_range):
+    for _, batch in train_batches(ImageCrops(SOURCE, scale_range), plan, timeline):
         images, labels = map(np.asarray, augment(batch))
         yield from zip(images, labels, batch["record"], batch["epoch"], batch["index"])
 

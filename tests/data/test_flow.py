@@ -1,4 +1,4 @@
-"""Flow providers: the sign of the displacement, and the data set's own flow turned round."""
+"""Flow providers: the sign of the displacement, and the dataset's own flow turned round."""
 
 import pickle
 
@@ -74,7 +74,7 @@ STREET = dict(height=64, width=128, train=2, validation=1, test=1, frames=6)
 @pytest.fixture(scope="module")
 def street(street_dir):
     return open_source(
-        "synthetic_street", "train", data_dir=street_dir, builder_options=STREET, labelled_only=False, flow=True
+        "synthetic_street", "train", data_dir=street_dir, builder_options=STREET, labelled_only=False, fields=("flow",)
     )
 
 

@@ -1,15 +1,12 @@
 """Listing and pairing of files, sequence names, fingerprints, and the source that reads folders directly."""
 
 import os
-import pickle
 
 import numpy as np
 import pytest
 
-from segjax.data import FolderSource, LabelMap, Source
 from segjax.data.folders import fingerprint, list_images, natural_key, pair_files, split_frame
 from segjax.data.image_files import encode_png
-from segjax.data.threads import ordered_map
 from segjax.errors import UserError
 
 RNG = np.random.default_rng(1)
@@ -95,80 +92,3 @@ def test_fingerprint_sees_every_change(tmp_path):
         file.write(b"x")
     os.utime(a, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert fingerprint([a, b], root=tmp_path) != first
-
-
-def test_ordered_map_keeps_order_bounds_memory_and_ends_on_error():
-    started = []
-
-    def work(i):
-        started.append(i)
-        return i * i
-
-    results = ordered_map(work, iter(range(100)), workers=3)
-    assert next(results) == 0 and len(started) <= 7
-    assert list(results) == [i * i for i in range(1, 100)]
-
-    def fail(i):
-        if i == 5:
-            raise UserError("five")
-        return i
-
-    with pytest.raises(UserError, match="five"):
-        list(ordered_map(fail, range(1000), workers=2))
-
-
-def folders(tmp_path, n=3):
-    images, masks = [], []
-    for i in range(n):
-        images.append(image(6 + i, 8))
-        masks.append(RNG.integers(0, 12, (6 + i, 8), dtype=np.uint8))
-        write(tmp_path / f"images/s_{i}.png", images[-1])
-        write(tmp_path / f"masks/s_{i}.png", masks[-1])
-    return images, masks
-
-
-def test_folder_source_reads_pairs_once_mapped(tmp_path):
-    images, masks = folders(tmp_path)
-    source = FolderSource(tmp_path / "images", tmp_path / "masks", "camvid")
-    assert isinstance(source, Source)
-    assert len(source) == 3 and source.num_classes == 11 and source.palette.shape == (11, 3)
-    assert source.names == ["s_0", "s_1", "s_2"]
-    np.testing.assert_array_equal(source.sizes, [[6, 8], [7, 8], [8, 8]])
-    for i, record in enumerate(source[i] for i in range(3)):
-        np.testing.assert_array_equal(record.image, images[i])
-        np.testing.assert_array_equal(record.label, np.where(masks[i] == 11, 255, masks[i]))
-        assert (record.name, record.sequence, record.frame) == (f"s_{i}", "s", i)
-    again = pickle.loads(pickle.dumps(source))
-    np.testing.assert_array_equal(again[2].label, source[2].label)
-
-
-def test_folder_source_without_masks(tmp_path):
-    folders(tmp_path)
-    assert FolderSource(tmp_path / "images")[1].label is None
-    one = FolderSource(tmp_path / "images" / "s_1.png")
-    assert len(one) == 1 and one.num_classes == 0 and one.class_names == ()
-    several = FolderSource([tmp_path / "images" / "s_1.png", tmp_path / "masks" / "s_1.png"])
-    assert len(set(several.names)) == 2
-    with pytest.raises(UserError, match="does not exist"):
-        FolderSource(tmp_path / "no.png")
-    with pytest.raises(UserError, match="not an image"):
-        FolderSource(tmp_path / "no.mp4")
-
-
-def test_folder_source_names_what_is_wrong(tmp_path):
-    folders(tmp_path)
-    with pytest.raises(UserError, match="label map"):
-        FolderSource(tmp_path / "images", tmp_path / "masks")
-    write(tmp_path / "masks/s_0.png", np.zeros((6, 9), np.uint8))
-    write(tmp_path / "masks/s_1.png", np.full((7, 8), 77, np.uint8))
-    (tmp_path / "images/s_2.png").write_bytes((tmp_path / "images/s_2.png").read_bytes()[:-30])
-    source = FolderSource(tmp_path / "images", tmp_path / "masks", LabelMap.open("camvid"))
-    with pytest.raises(UserError, match=r"s_0\.png is 9x6 but its image .* is 8x6"):
-        source[0]
-    with pytest.raises(UserError, match=r"masks/s_1\.png holds ids 77"):
-        source[1]
-    with pytest.raises(UserError, match=r"images/s_2\.png is truncated"):
-        source[2]
-    (tmp_path / "masks/s_2.png").unlink()
-    with pytest.raises(UserError, match="1 images in .* have no mask"):
-        FolderSource(tmp_path / "images", tmp_path / "masks", "camvid")

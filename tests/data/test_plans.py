@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from fake_source import FakeSource
 
 from segjax.data import plans
 from segjax.data.centroids import Centroids
-from segjax.data.plans import ClassPlan, UniformPlan
+from segjax.data.plans import ClassPlan, CutPlan, UniformPlan
+from segjax.data.timeline import Timeline
 from segjax.errors import UserError
+from tests.data.fake_source import FakeSource
 
 
 def table(per_class, records=10):
@@ -108,3 +109,17 @@ def test_errors():
         plans.create("unifrom", FakeSource(2))
     with pytest.raises(UserError, match="share=1.5"):
         ClassPlan(4, table([1]), 1, share=1.5)
+
+
+def test_after_the_cut_only_real_records_are_shown_and_epochs_are_shorter():
+    plan = CutPlan(UniformPlan(12, seed=1), UniformPlan(4, seed=1), epoch=2)
+    assert [plan.length_of(e) for e in range(5)] == [12, 12, 12, 4, 4]
+    assert plan.build(2).records.max() == 11 and sorted(plan.build(3).records) == [0, 1, 2, 3]
+    assert plan.seed == 1 and plan.length == 12
+    timeline = Timeline([plan.length_of(e) for e in range(5)], [((8, 8), 4)] * 5)
+    assert timeline.total_steps == 11 and [timeline.epoch_start(e) for e in range(6)] == [0, 3, 6, 9, 10, 11]
+    assert timeline.at(9).epoch == 3 and timeline.progress(10) == 4
+    with pytest.raises(UserError, match="batch_size=5"):
+        Timeline([12, 4], [((8, 8), 5)] * 2)
+    with pytest.raises(ValueError, match="2 lengths for 3 epochs"):
+        Timeline([12, 4], [((8, 8), 2)] * 3)

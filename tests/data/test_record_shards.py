@@ -1,55 +1,11 @@
-"""Shards: whole or not there, the same bytes whatever happened, and a data set like any other at the end."""
+"""Shards: whole or not there, the same bytes whatever happened, and a dataset like any other at the end."""
 
 import numpy as np
 import pytest
 
-from segjax.data import ClassTable, Label, LabelMap, class_table, open_source
-from segjax.data.derived import PROVENANCE, open_propagated, provenance_file, with_ignored
-from segjax.data.image_files import encode_png
-from segjax.data.record_shards import RecordShards
+from segjax.data import open_source
 from segjax.errors import UserError
-
-MAP = LabelMap(class_table("camvid"))
-
-
-def shards(folder, **identity):
-    return RecordShards(
-        folder, name="propagated", splits=("jp", "lp"), label_map=MAP, extra=PROVENANCE,
-        identity={"method": "flow", "steps": 2, **identity}, description="a test",
-    )  # fmt: skip
-
-
-def example(number, mode, step):
-    image = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return {
-        "image": encode_png(image),
-        "label": encode_png(image[..., 0] % 12),
-        "name": f"v_{number:03d}{step:+d}",
-        "sequence": "v",
-        "frame": number + step,
-        "height": 6,
-        "width": 8,
-        "labelled": True,
-        "source_name": f"v_{number}",
-        "source_frame": number,
-        "step": abs(step),
-        "direction": int(np.sign(step)),
-        "mode": mode,
-        "method": "flow",
-        "model": "none",
-        "config": "abc",
-    }
-
-
-def contents(number, steps=(1, -1, 2)):
-    return {mode: [example(number, mode, step) for step in steps] for mode in ("jp", "lp")}
-
-
-def finish(made, count, steps=(1, -1, 2)):
-    files = {
-        provenance_file(mode): {"steps": np.int32([*steps] * count), "config": np.array("abc")} for mode in made.splits
-    }
-    return made.finish(count, extra_files=files)
+from tests.data.shard_tools import MAP, contents, example, finish, shards
 
 
 def test_a_data_set_like_any_other(tmp_path):
@@ -70,26 +26,6 @@ def test_a_data_set_like_any_other(tmp_path):
     assert raw["source_name"] == b"v_10" and raw["step"] == 1 and raw["direction"] == -1 and raw["mode"] == b"lp"
     assert finish(made, 2) == directory  # again: nothing
     assert not list((tmp_path / "shards").glob("*.array_record"))
-
-
-def test_steps_are_chosen_when_it_is_opened(tmp_path):
-    made = shards(tmp_path)
-    made.open()
-    made.write(0, contents(0), {})
-    directory = finish(made, 1)
-    assert open_propagated(directory, mode="jp", steps=(1,)).names == ["v_000+1", "v_000-1"]
-    assert open_propagated(directory, mode="jp", steps=(2,)).names == ["v_000+2"]
-    both = open_propagated(directory, mode="lp", steps=(1, 2))
-    assert len(both) == 3 and both[2].name == "v_000+2" and both.sizes.tolist() == [[6, 8]] * 3
-    for wrong, said in (
-        (dict(mode="jp", steps=(3,)), "no record 3 steps"),
-        (dict(mode="jp", steps=()), "choose steps"),
-        (dict(mode="jpp", steps=(1,)), "Did you mean 'jp'"),
-    ):
-        with pytest.raises(UserError, match=said):
-            open_propagated(directory, **wrong)
-    with pytest.raises(UserError, match="holds no propagated"):
-        open_propagated(tmp_path / "nowhere", mode="jp", steps=(1,))
 
 
 def test_the_same_bytes_after_a_death_in_the_middle_of_a_shard(tmp_path):
@@ -141,13 +77,3 @@ def test_empty_shards_are_left_out_and_an_empty_data_set_is_refused(tmp_path):
     made.write(0, contents(0, ()), {})
     with pytest.raises(UserError, match="would hold no record"):
         made.finish(1)
-
-
-def test_labels_without_void_gain_an_ignored_one():
-    names, palette = ("a", "b"), np.zeros((2, 3), np.uint8)
-    plain = LabelMap(ClassTable(tuple(Label(i, name, i, (0, 0, 0)) for i, name in enumerate(names))))
-    assert with_ignored(plain).encode(with_ignored(plain).decode(np.array([[0, 255]]))).tolist() == [[0, 255]]
-    taken = LabelMap(ClassTable((Label(0, "a", 0, (0, 0, 0)), Label(255, "b", 1, (0, 0, 0)))))
-    found = with_ignored(taken)
-    assert found.decode(np.array([[1, 255]])).tolist() == [[255, 256]] and found.class_names == names
-    assert with_ignored(LabelMap.identity(names, palette)) == LabelMap.identity(names, palette)

@@ -73,8 +73,8 @@ def test_every_nth_label_is_kept_and_all_frames():
         ("trian", "no split 'trian'. Did you mean 'train'"),
         ("picke", "no split 'picke'. Did you mean 'picked'"),
         ("all[:2]", "'all', which is no stored split; write all@N"),
-        ("all@8", "wants 8 labelled images of 7"),
-        ("all@0", "wants 0 labelled images"),
+        ("all@8", "takes 8 labelled images of 7"),
+        ("all@0", "takes 0 labelled images"),
         ("train+", "no split ''"),
     ],
 )

@@ -104,8 +104,8 @@ def test_stored_labels_of_unlabelled_frames(street_dir):
     options = dict(height=64, width=128, train=2, validation=1, test=1, frames=6)
     plain, full = (
         open_source("synthetic_street", "train", data_dir=street_dir, builder_options=options,
-                    labelled_only=False, all_labels=every)
-        for every in (False, True)
+                    labelled_only=False, fields=fields)
+        for fields in ((), ("all_labels",))
     )  # fmt: skip
     hidden = np.flatnonzero(~plain.index.labelled)
     assert len(hidden) and plain[int(hidden[0])].label is None

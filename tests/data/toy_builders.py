@@ -1,4 +1,4 @@
-"""Makes a small data set builder importable as data_builders.toy, here and in other processes."""
+"""Makes a small dataset builder importable as data_builders.toy, here and in other processes."""
 
 from pathlib import Path
 

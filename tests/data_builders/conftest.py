@@ -1,4 +1,4 @@
-"""The published trees in small, written once, and where data sets are built from them."""
+"""The published trees in small, written once, and where datasets are built from them."""
 
 import pytest
 

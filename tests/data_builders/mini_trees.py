@@ -1,4 +1,4 @@
-"""Writes the published trees of data sets in small: real names and encodings, 2 to 6 random images of 32x64."""
+"""Writes the published trees of datasets in small: real names and encodings, 2 to 6 random images of 32x64."""
 
 import json
 from pathlib import Path
@@ -224,7 +224,7 @@ def camvid_full(root: Path) -> dict[str, np.ndarray]:
     return labels
 
 
-def opened(name, split, folder, data_dir, *, labelled_only=True, with_instances=False, label_map=None, **options):
+def opened(name, split, folder, data_dir, *, labelled_only=True, fields=(), label_map=None, **options):
     options = {"source_dir": str(folder), "partial": True, **options}
     return open_source(
         name,
@@ -232,6 +232,6 @@ def opened(name, split, folder, data_dir, *, labelled_only=True, with_instances=
         data_dir=data_dir,
         builder_options=options,
         labelled_only=labelled_only,
-        instances=with_instances,
+        fields=fields,
         label_map=label_map,
     )

@@ -104,7 +104,7 @@ def test_faults_are_named(small_tree, tmp_path):
             ),
             "'x' is not the name of a CamVid image",
         ),
-        "empty": (lambda copy: (copy / "train.txt").write_text("\n"), 'split "train" of data set camvid'),
+        "empty": (lambda copy: (copy / "train.txt").write_text("\n"), 'split "train" of dataset camvid'),
     }
     for name, (change, message) in cases.items():
         (tmp_path / name).mkdir()

@@ -98,7 +98,7 @@ def test_cityscapes_frames_and_splits(published, data_dir):
     check_labels(read("train_extra"), labels, "cityscapes")
     assert not any(record.label is not None for record in read("test+demo_video", labelled_only=False))
 
-    video = read("train_sequence", labelled_only=False, with_instances=True)
+    video = read("train_sequence", labelled_only=False, fields=("instances",))
     assert len(video) == 15 and len(read("train_sequence")) == 3
     position = video.find("hamburg_000000", 103075)
     assert video[position].instances.max() == int(labels["hamburg_000000_103075"].max()) * 1000 + 3
@@ -125,7 +125,7 @@ def test_kitti_splits_and_instances(published, data_dir):
     assert source.names == ["000001_10", "000005_10"]
     assert opened("kitti", "cv0_train", folder, data_dir).names == ["000000_10", "000002_10"]
     assert opened("kitti", "fold5_validation", folder, data_dir).names == ["000005_10"]
-    built = opened("kitti", "train", folder, data_dir, instances=True, with_instances=True)
+    built = opened("kitti", "train", folder, data_dir, instances=True, fields=("instances",))
     for record in built:
         raw = labels[record.name].astype(int)
         np.testing.assert_array_equal(record.instances, np.where(raw >= 24, raw * 1000 + 2, raw))

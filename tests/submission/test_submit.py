@@ -162,7 +162,9 @@ def test_the_stage_evaluate_scores_by_the_rule_too(cityscapes):
         lambda images: images[..., 0] % 19, data.eval_batches(source, batch_size=2), num_classes=19, observe=extra
     )
     report = extra.report()
-    maps = data.open_source("cityscapes", "validation", data_dir=data_dir, builder_options=options, instances=True)
+    maps = data.open_source(
+        "cityscapes", "validation", data_dir=data_dir, builder_options=options, fields=("instances",)
+    )
     rule = metrics.find_rule("cityscapes")
     parts = [
         metrics.tally(rule, r.image[..., 0] % 19, r.label, instances=r.instances, train_id_of=maps.label_map.table.ids)

@@ -1,1 +1,1 @@
-"""One file per data set: its published labels."""
+"""One file per dataset: its published labels."""

@@ -1,7 +1,7 @@
-"""Robust Vision Challenge 2018: one network for Cityscapes, KITTI, WildDash and ScanNet has to know 39 classes, the 19
+"""Robust Vision Challenge 2018: one network for Cityscapes, KITTI, WildDash and ScanNet needs 39 classes, the 19
 of Cityscapes and then the 20 of ScanNet (as in Kreso et al., "Efficient Ladder-style DenseNets", section 5.4).
 
-Each data set keeps its raw ids; those of the classes that it lacks begin at 1000 and occur in no mask. ScanNet's people
+Each dataset keeps its raw ids; those of the classes that it lacks begin at 1000 and occur in no mask. ScanNet's people
 are not among its 20 classes and stay ignored.
 """
 
