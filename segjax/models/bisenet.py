@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.blocks import ConvNormReLU
 from segjax.models.checks import check_images
-from segjax.models.heads import find_form
+from segjax.models.heads import find_form, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
@@ -148,7 +148,6 @@ class BiSeNet(nn.Module):
         size = images.shape[1:3]
         short = [(0, -n % form.multiple) for n in size]
         x = jnp.pad(images, ((0, 0), *short, (0, 0))).astype(dtype)
-        padded = x.shape[1:3]
 
         y = x
         for name, layer in zip(form.spatial, ((64, 7, 2), (64, 3, 2), (64, 3, 2), (128, 1, 1))):
@@ -174,17 +173,14 @@ class BiSeNet(nn.Module):
         y = image_norm(name=form.fusion_norm)(y) if form.fusion_norm else y
         fused = fused + fused * jax.nn.sigmoid(y)
 
-        low, full = {}, {}
+        heads = {}
         for output, (head, width, stride) in form.heads.items():
             if output in self.loss_weights:
                 y = block(width, name=f"{head}.{form.head_layers[0]}")(context[stride] if stride else fused)
                 y = Dropout(self.dropout, train=train, name=f"{head}.drop")(y)
-                y = conv(self.num_classes, 1, use_bias=True, name=f"{head}.{form.head_layers[1]}")(y)
-                y = low[f"low.{output}"] = y.astype(jnp.promote_types(y.dtype, jnp.float32))
-                y = resize(y, padded, align_corners=form.align_corners)
-                full[output] = y[:, : size[0], : size[1]]
+                heads[output] = conv(self.num_classes, 1, use_bias=True, name=f"{head}.{form.head_layers[1]}")(y)
         features = {"spatial": spatial, "layer3": maps[16], "refine0": context[16], "refine1": context[8], "ffm": fused}
-        return SegOutput(full.pop("logits"), full, features | low)
+        return seg_output(heads, features, size, align_corners=form.align_corners, padded=x.shape[1:3])
 
     def _form(self) -> Form:
         return find_form("BiSeNet", self.form, FORMS)

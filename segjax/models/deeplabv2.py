@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError
 from segjax.models.backbones.resnet_caffe import CaffeResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import upsample_logits
+from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -114,8 +114,8 @@ class DeepLabV2(nn.Module):
         largest = first
         for y in list(heads.values())[1:]:
             largest = jnp.maximum(largest, resize(y, first.shape[1:3]))
-        logits = upsample_logits(largest, size, align_corners=False)
-        return SegOutput(logits, heads if self.scales else {}, maps | {"max": largest})
+        aux = heads if self.scales else {}
+        return seg_output({"logits": largest}, maps | {"max": largest}, size, align_corners=False, aux=aux)
 
     @property
     def loss_weights(self) -> dict[str, float]:

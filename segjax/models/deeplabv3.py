@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import DEEP_STEM, STEM, ResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import FCNHead, find_form, upsample_logits
+from segjax.models.heads import FCNHead, find_form, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
@@ -119,7 +119,6 @@ class DeepLabV3(nn.Module):
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, train=train)
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=form.align_corners)
 
         trunk = find_trunk(
             self.trunk, partial(ResNet, self.depth, stem_names=form.stem, name=form.trunk),
@@ -133,12 +132,11 @@ class DeepLabV3(nn.Module):
         x = relu(norm(name=form.block[1])(conv(256, 3, name=form.block[0])(x)))
         if form.drop_before_classifier:
             x = drop(self.head_dropout, name="head.block.3")(x)
-        logits = upsample(conv(self.num_classes, 1, use_bias=True, name=form.block[2])(x))
-        aux = {}
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name=form.block[2])(x)}
         if self.aux:
             head = FCNHead(self.num_classes, conv, norm, partial(drop, self.head_dropout), name=form.aux)
-            aux["aux"] = upsample(head(maps["layer3"]))
-        return SegOutput(logits, aux, features)
+            heads["aux"] = head(maps["layer3"])
+        return seg_output(heads, features, images.shape[1:3], align_corners=form.align_corners)
 
     @property
     def loss_weights(self) -> dict[str, float]:

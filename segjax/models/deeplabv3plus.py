@@ -25,6 +25,7 @@ from segjax.models.backbones.resnet import (
 )
 from segjax.models.backbones.wide_resnet import WideResNet38
 from segjax.models.checks import check_images
+from segjax.models.heads import seg_output
 from segjax.models.layers import (
     Dropout,
     conv_and_norm,
@@ -168,10 +169,8 @@ class DeepLabV3Plus(nn.Module):
         if self.dropout:
             x = Dropout(self.dropout, train=train, name="drop")(x)
         x = conv(self.num_classes, 1, name="final.6")(x)
-        logits = resize(
-            x.astype(jnp.promote_types(x.dtype, jnp.float32)), images.shape[1:3], align_corners=self.align_corners
-        )
-        return SegOutput(logits, features={f"stride{s}": maps[s] for s in maps} | {"aspp_bot": bot})
+        features = {f"stride{s}": maps[s] for s in maps} | {"aspp_bot": bot}
+        return seg_output({"logits": x}, features, images.shape[1:3], align_corners=self.align_corners)
 
     @property
     def loss_weights(self) -> dict[str, float]:

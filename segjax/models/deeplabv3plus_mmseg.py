@@ -18,7 +18,7 @@ from segjax.errors import UserError
 from segjax.models.backbones.resnet import MMSEG_STEM, STEM, ResNet
 from segjax.models.blocks import ConvNormReLU, SeparableConv
 from segjax.models.checks import check_images
-from segjax.models.heads import MMSEG_NAMES, FCNHead, upsample_logits
+from segjax.models.heads import MMSEG_NAMES, FCNHead, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -95,7 +95,6 @@ class MMSegDeepLabV3Plus(nn.Module):
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train, kaiming_fan_out)
         drop = partial(Dropout, self.dropout, train=train, channels=True)
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=self.align_corners)
         trunk = ResNet(
             self.depth, conv, norm, self.output_stride, stem_names=MMSEG_STEM if self.deep_stem else STEM,
             deep_stem_width=32, multi_grid=tuple(self.multi_grid), remat=self.remat, name="backbone",
@@ -105,11 +104,11 @@ class MMSegDeepLabV3Plus(nn.Module):
             self.num_classes, RATES[self.output_stride], self.align_corners, conv, norm, drop, name="decode_head"
         )
         logits, fused = head(maps["layer4"], maps["layer1"])
-        aux = {}
+        heads = {"logits": logits}
         if self.aux:
             quarter = FCNHead(self.num_classes, conv, norm, drop, names=MMSEG_NAMES, name="auxiliary_head")
-            aux["aux"] = upsample(quarter(maps["layer3"]))
-        return SegOutput(upsample(logits), aux, maps | {"aspp": fused})
+            heads["aux"] = quarter(maps["layer3"])
+        return seg_output(heads, maps | {"aspp": fused}, images.shape[1:3], align_corners=self.align_corners)
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import FCNHead, upsample_logits
+from segjax.models.heads import FCNHead, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu, torch_default
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
@@ -132,7 +132,6 @@ class EncNet(nn.Module):
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, self.dropout, train=train)
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=True)
 
         trunk = find_trunk(
             self.trunk, partial(ResNet, self.depth, stem_names=DEEP_STEM, name="pretrained"),
@@ -152,13 +151,13 @@ class EncNet(nn.Module):
         )(x)
         gamma = jax.nn.sigmoid(Linear(512, wide, name="head.encmodule.fc.0")(encoding))
         x = relu(x + x * gamma[:, None, None].astype(dtype))
-        logits = conv(self.num_classes, 1, use_bias=True, name="head.conv6.1")(drop(name="head.conv6.0")(x))
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name="head.conv6.1")(drop(name="head.conv6.0")(x))}
 
         aux = {}
         if self.aux:
             aux["se"] = Linear(self.num_classes, wide, name="head.encmodule.selayer")(encoding)
-            aux["aux"] = upsample(FCNHead(self.num_classes, conv, norm, drop, name="auxlayer.block")(maps["layer3"]))
-        return SegOutput(upsample(logits), aux, features)
+            heads["aux"] = FCNHead(self.num_classes, conv, norm, drop, name="auxlayer.block")(maps["layer3"])
+        return seg_output(heads, features, images.shape[1:3], align_corners=True, aux=aux)
 
     def _fuse(self, x: Array, maps: dict[str, Array], conv: ModuleDef, norm: ModuleDef) -> Array:
         """conv5's map with projections of layer2 and layer3 (at coarser strides resized to its size)."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from segjax.models.blocks import SeparableConv, pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import upsample_logits
+from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, conv_and_norm, relu
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -132,15 +132,13 @@ class FastSCNN(nn.Module):
         x = separable(128, name="classifier.dsconv1")(x)
         x = separable(128, name="classifier.dsconv2")(x)
         x = drop(name="classifier.conv.0")(x)
-        x = conv(self.num_classes, 1, use_bias=True, name="classifier.conv.1")(x)
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name="classifier.conv.1")(x)}
 
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=True)
-        aux = {}
         if self.aux:
             y = conv(self.aux_channels, 3, name="auxlayer.0")(high)
             y = drop(name="auxlayer.3")(relu(norm(name="auxlayer.1")(y)))
-            aux["aux"] = upsample(conv(self.num_classes, 1, use_bias=True, name="auxlayer.4")(y))
-        return SegOutput(upsample(x), aux, features)
+            heads["aux"] = conv(self.num_classes, 1, use_bias=True, name="auxlayer.4")(y)
+        return seg_output(heads, features, images.shape[1:3], align_corners=True)
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import FCNHead, upsample_logits
+from segjax.models.heads import FCNHead, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
@@ -45,10 +45,10 @@ class FCN(nn.Module):
         )  # fmt: skip
         maps = trunk.stages(images.astype(dtype))
         head = partial(FCNHead, self.num_classes, conv, norm, partial(Dropout, self.dropout, train=train))
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=False)
-        logits = upsample(head(name="classifier")(maps["layer4"]))
-        aux = {"aux": upsample(head(name="aux_classifier")(maps["layer3"]))} if self.aux else {}
-        return SegOutput(logits, aux, maps)
+        heads = {"logits": head(name="classifier")(maps["layer4"])}
+        if self.aux:
+            heads["aux"] = head(name="aux_classifier")(maps["layer3"])
+        return seg_output(heads, maps, images.shape[1:3], align_corners=False)
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError, did_you_mean
 from segjax.models.layers import relu
 from segjax.ops import resize
-from segjax.typing import Array
+from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
 Form = TypeVar("Form")
@@ -50,6 +50,50 @@ class FCNHead(nn.Module):
         return self.conv(self.num_classes, 1, use_bias=True, name=last)(x)
 
 
-def upsample_logits(logits: Array, size: tuple[int, int], *, align_corners: bool) -> Array:
-    """Bilinear, (b, h, w, k) of any float type -> (b, *size, k) in float32 (float64 stays)."""
-    return resize(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), size, align_corners=align_corners)
+def upsample_logits(
+    logits: Array, size: tuple[int, int], *, align_corners: bool, padded: tuple[int, int] | None = None
+) -> Array:
+    """Returns logits (b, h', w', k) of any float type, enlarged bilinearly, as (b, *size, k) in float32.
+
+    padded: rows and columns of the padded images, if the network pads them at the bottom and right. The logits are
+        enlarged to this size and cropped to `size`.
+    float64 stays float64.
+    """
+    full = resize(_widened(logits), padded or size, align_corners=align_corners)
+    return full if padded is None else full[:, : size[0], : size[1]]
+
+
+def seg_output(
+    heads: Mapping[str, Array],
+    features: Mapping[str, Array],
+    size: tuple[int, int],
+    *,
+    align_corners: bool,
+    padded: tuple[int, int] | None = None,
+    aux: Mapping[str, Array] | None = None,
+) -> SegOutput:
+    """Builds the output of an image network; each of them ends with this function.
+
+    heads: logits (b, h', w', k) by output name, "logits" among them, before their enlargement to the images' size.
+    features: intermediate maps by name.
+    size: rows and columns of the images.
+    align_corners, padded: the rule of the enlargement, see `upsample_logits`.
+    aux: auxiliary outputs that keep their size.
+
+    The logits of each head are kept as features["low.NAME"], in float32 as they enter the enlargement. So every image
+    network has features["low.logits"]. Four rules of enlargement occur:
+
+    - most networks: bilinear from the stride of the head to the size of the images, with or without `align_corners`;
+    - ICNet: the decoder first enlarges its map to 1/4; the low logits are at 1/4, not at the decoder's 1/8;
+    - DeepLabV2: the low logits are the maximum over all scales, at the resolution of scale 1;
+    - networks that pad (PSPNet "semseg", BiSeNet "coincheung", SwiftNetPyramid): the low logits cover the padded
+      images; they are enlarged to the padded size and then cropped.
+    """
+    low = {name: _widened(logits) for name, logits in heads.items()}
+    full = {name: upsample_logits(y, size, align_corners=align_corners, padded=padded) for name, y in low.items()}
+    logits = full.pop("logits")
+    return SegOutput(logits, {**(aux or {}), **full}, {**features, **{f"low.{name}": y for name, y in low.items()}})
+
+
+def _widened(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import find_form, upsample_logits
+from segjax.models.heads import find_form, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.models.pspnet import BINS, PyramidPooling
 from segjax.ops import resize
@@ -101,11 +101,11 @@ class ICNet(nn.Module):
         x, aux8 = fusion(name="head.cff_12")(x, fine)
         features["cff12"] = x
         h, w = images.shape[1:3]
-        x = conv(self.num_classes, 1, name="head.conv_cls")(resize(x, (-(-h // 4), -(-w // 4)), align_corners=True))
-        features["low.logits"] = x
+        x = resize(x, (-(-h // 4), -(-w // 4)), align_corners=True)
+        heads = {"logits": conv(self.num_classes, 1, name="head.conv_cls")(x)}
         wide = jnp.promote_types(dtype, jnp.float32)
         aux = {"aux8": aux8.astype(wide), "aux16": aux16.astype(wide)} if self.aux else {}
-        return SegOutput(upsample_logits(x, (h, w), align_corners=True), aux, features)
+        return seg_output(heads, features, (h, w), align_corners=True, aux=aux)
 
     @staticmethod
     def _shrunk(x: Array, factor: int) -> Array:

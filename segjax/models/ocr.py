@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from segjax.models.backbones.hrnet import HRNet
 from segjax.models.checks import check_images
-from segjax.models.heads import upsample_logits
+from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -108,11 +108,11 @@ class HRNetOCR(nn.Module):
         x = conv(self.ocr_channels, 1, name="ocr_distri_head.conv_bn_dropout.0")(x)
         x = relu(norm(name="ocr_distri_head.conv_bn_dropout.1.0")(x))
         x = Dropout(self.dropout, train=train, channels=True, name="ocr_distri_head.conv_bn_dropout.2")(x)
-        logits = conv(self.num_classes, 1, use_bias=True, name="cls_head")(x)
-        features |= {"distri": x, "low.logits": logits, "low.aux": coarse}
-
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=self.align_corners)
-        return SegOutput(upsample(logits), {"aux": upsample(coarse)} if self.aux else {}, features)
+        features["distri"] = x
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name="cls_head")(x)}
+        if self.aux:
+            heads["aux"] = coarse
+        return seg_output(heads, features, images.shape[1:3], align_corners=self.align_corners)
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from segjax.models.backbones.resnet import DEEP_STEM, MMSEG_STEM, SEMSEG_STEM, STEM, DilationRule, ResNet
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import MMSEG_NAMES, FCNHead, find_form, upsample_logits
+from segjax.models.heads import MMSEG_NAMES, FCNHead, find_form, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
@@ -130,7 +130,6 @@ class PSPNet(nn.Module):
         h, w = images.shape[1:3]
         if form.one_more_than_8n:
             images = jnp.pad(images, ((0, 0), (0, -(h - 1) % 8), (0, -(w - 1) % 8), (0, 0)))
-        size = images.shape[1:3]
         resnet = partial(
             ResNet, self.depth, dilation_rule=form.dilation_rule, stem_names=form.stem,
             deep_stem_width=form.deep_stem_width, name=form.trunk,
@@ -145,16 +144,11 @@ class PSPNet(nn.Module):
         x = PyramidPooling(form.levels, conv, norm, align_corners, name=form.pyramid)(maps["layer4"])
         features = maps | {"stem": maps["layer0"], "ppm": x}
         x = relu(norm(name=form.block[1])(conv(512, 3, name=form.block[0])(x)))
-        x = conv(self.num_classes, 1, use_bias=True, name=form.block[2])(drop(name="drop")(x))
-
-        def full_size(y: Array) -> Array:
-            return upsample_logits(y, size, align_corners=align_corners)[:, :h, :w]
-
-        aux = {}
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name=form.block[2])(drop(name="drop")(x))}
         if self.aux:
             head = FCNHead(self.num_classes, conv, norm, drop, names=form.aux_names, name=form.aux)
-            aux["aux"] = full_size(head(maps["layer3"]))
-        return SegOutput(full_size(x), aux, features)
+            heads["aux"] = head(maps["layer3"])
+        return seg_output(heads, features, (h, w), align_corners=align_corners, padded=images.shape[1:3])
 
     @property
     def loss_weights(self) -> dict[str, float]:

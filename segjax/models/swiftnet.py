@@ -19,7 +19,7 @@ from segjax.models.backbones.resnet import ResNet
 from segjax.models.backbones.resnet_pyramid import PyramidResNet
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import upsample_logits
+from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.models.trunks import LIGHT
 from segjax.ops import resize
@@ -90,12 +90,11 @@ class LadderNetwork(nn.Module):
         """One head."""
         return {"logits": 1.0}
 
-    def classify(self, x: Array, size: tuple[int, int], conv: ModuleDef, norm: ModuleDef, train: bool) -> Array:
-        """Logits (b, *size, k). Called in the compact method."""
+    def classify(self, x: Array, conv: ModuleDef, norm: ModuleDef, train: bool) -> dict[str, Array]:
+        """Returns {"logits": (b, h', w', k)} of the decoder's map x (b, h', w', c). Called in the compact method."""
         x = relu(norm(name="logits.norm")(x))
         x = Dropout(self.dropout, train=train, name="drop")(x)
-        x = conv(self.num_classes, 1, use_bias=True, name="logits.conv")(x)
-        return upsample_logits(x, size, align_corners=False)
+        return {"logits": conv(self.num_classes, 1, use_bias=True, name="logits.conv")(x)}
 
 
 class SwiftNet(LadderNetwork):
@@ -126,7 +125,7 @@ class SwiftNet(LadderNetwork):
             skip = Unit(self.features, conv, norm, kernel_size=1, name=f"{name}.bottleneck")(maps[stride])
             x = _add(x, skip)
             x = features[f"up{i}"] = Unit(self.features, conv, norm, name=f"{name}.blend_conv")(x)
-        return SegOutput(self.classify(x, images.shape[1:3], conv, norm, train), features=features)
+        return seg_output(self.classify(x, conv, norm, train), features, images.shape[1:3], align_corners=False)
 
 
 class SwiftNetPyramid(LadderNetwork):
@@ -166,8 +165,8 @@ class SwiftNetPyramid(LadderNetwork):
             name = f"backbone.upsample_blends.{i}.blend_conv"
             y = Unit(self.features, conv, norm, name=name)(_add(y, sums[stride]))
             features[f"upb{i}"] = y
-        logits = self.classify(y, x.shape[1:3], conv, norm, train)
-        return SegOutput(logits[:, : images.shape[1], : images.shape[2]], features=features)
+        heads = self.classify(y, conv, norm, train)
+        return seg_output(heads, features, images.shape[1:3], align_corners=False, padded=x.shape[1:3])
 
     def _pyramid(self, x: Array) -> Sequence[Array]:
         """The image, and the image shrunk to 1/2, 1/4, ... by bicubic interpolation without antialiasing."""
