@@ -19,7 +19,7 @@ from segjax.models.backbones.resnet import ResNet
 from segjax.models.blocks import ConvNormReLU
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form, seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, norm_of_means, relu
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, norm_of_means, relu, rematerialised
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -143,7 +143,7 @@ class BiSeNet(nn.Module):
         form, dtype = self._form(), jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train, kaiming_fan_in)
         image_norm = norm_of_means(norm, images.shape[0])
-        block = partial(nn.remat(ConvNormReLU) if self.remat else ConvNormReLU, conv=conv, norm=norm)
+        block = partial(rematerialised(ConvNormReLU, self.remat), conv=conv, norm=norm)
 
         size = images.shape[1:3]
         short = [(0, -n % form.multiple) for n in size]

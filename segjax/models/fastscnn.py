@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from segjax.models.blocks import SeparableConv, pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
-from segjax.models.layers import Dropout, conv_and_norm, relu
+from segjax.models.layers import Dropout, conv_and_norm, relu, rematerialised
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -109,9 +109,8 @@ class FastSCNN(nn.Module):
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, self.dropout, train=train)
-        remat = nn.remat if self.remat else lambda block: block
-        separable = partial(remat(SeparableConv), conv=conv, norm=norm)
-        residual = partial(remat(InvertedResidual), conv=conv, norm=norm)
+        separable = partial(rematerialised(SeparableConv, self.remat), conv=conv, norm=norm)
+        residual = partial(rematerialised(InvertedResidual, self.remat), conv=conv, norm=norm)
 
         name = "learning_to_downsample"
         x = conv(32, 3, 2, self.stem_padding, name=f"{name}.conv.conv.0")(images.astype(dtype))

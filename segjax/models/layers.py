@@ -56,6 +56,11 @@ def conv_and_norm(
     return partial(Conv, dtype=dtype, kernel_init=kernel_init or torch_default), norm
 
 
+def rematerialised(block: type[nn.Module], remat: bool) -> type[nn.Module]:
+    """Returns the block; if `remat`, a block of the same name whose activations the backward pass computes again."""
+    return nn.remat(block) if remat else block
+
+
 class Conv(nn.Module):
     """torch.nn.Conv2d on (b, h, w, c). Leaves: kernel (kh, kw, c / groups, features), bias (features,), float32.
 

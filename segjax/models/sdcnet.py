@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.errors import UserError
-from segjax.models.layers import Conv, ConvTranspose, Initializer
+from segjax.models.layers import Conv, ConvTranspose, Initializer, rematerialised
 from segjax.ops import bilinear_warp
 from segjax.typing import Array
 
@@ -97,9 +97,9 @@ class SDCNet2D(nn.Module):
         released = self.init_as == "released"
         bias = (lambda key, shape, dtype: jax.random.uniform(key, shape, dtype)) if released else nn.initializers.zeros
         xavier = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        make = nn.remat(Conv) if self.remat else Conv
-        conv = partial(make, use_bias=True, dtype=dtype, kernel_init=xavier, bias_init=bias)
-        up = partial(nn.remat(ConvTranspose) if self.remat else ConvTranspose, dtype=dtype)
+        block = rematerialised(Conv, self.remat)
+        conv = partial(block, use_bias=True, dtype=dtype, kernel_init=xavier, bias_init=bias)
+        up = partial(rematerialised(ConvTranspose, self.remat), dtype=dtype)
 
         maps = encode(x, conv, [self._scaled(width // 2) for width, _, _ in _ENCODER[: self.levels]])
         y = maps.pop()

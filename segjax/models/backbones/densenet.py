@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import avg_pool, max_pool
 from segjax.typing import Array
 
@@ -81,7 +81,7 @@ class DenseNet(nn.Module):
         """images (b, h, w, 3) -> {"stem": after the pooling, "denseblock1", "transition1", ..., "denseblock4",
         "norm5": before its ReLU, if there is one}."""
         plan = self._plan()
-        table, layer = TABLES[self.depth], nn.remat(DenseLayer) if self.remat else DenseLayer
+        table, layer = TABLES[self.depth], rematerialised(DenseLayer, self.remat)
         x = self.conv(table.stem, 7, 2, name="features.conv0")(images)
         x = max_pool(relu(self.norm(name="features.norm0")(x)), 3, 2, 1)
         maps = {"stem": x}

@@ -16,7 +16,7 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.strides import LAYERS
-from segjax.models.layers import kaiming_fan_in, relu6
+from segjax.models.layers import kaiming_fan_in, relu6, rematerialised
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
@@ -100,7 +100,7 @@ class EfficientNetLite(nn.Module):
         nothing is dilated; "head" if there is one}. The names are those of `ResNet.stages`."""
         if self.output_stride not in (8, 16, 32):
             raise UserError(f"output_stride={self.output_stride} is not possible here; choose 8, 16 or 32.")
-        block = nn.remat(MBConv) if self.remat else MBConv
+        block = rematerialised(MBConv, self.remat)
         norm, padding = partial(self.norm, eps=self.bn_eps), self._same(3, 2, 1)
         x = relu6(norm(name="_bn0")(self.conv(STEM_WIDTH, 3, 2, padding, name="_conv_stem")(images)))
         stride, undilated, dilation, index, maps = 2, 2, 1, 0, {}

@@ -11,7 +11,7 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import BasicBlock, Bottleneck
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import resize
 from segjax.typing import Array
 
@@ -47,7 +47,7 @@ class HRNet(nn.Module):
         of their stage; "stage4.0" to "stage4.3": the four outputs}."""
         if self.width not in WIDTHS:
             raise UserError(f"HRNet width {self.width} does not exist; choose one of {', '.join(map(str, WIDTHS))}.")
-        basic, bottleneck = (nn.remat(block) if self.remat else block for block in (BasicBlock, Bottleneck))
+        basic, bottleneck = (rematerialised(block, self.remat) for block in (BasicBlock, Bottleneck))
         x = images
         for i in (1, 2):
             x = relu(self.norm(name=f"bn{i}")(self.conv(64, 3, 2, name=f"conv{i}")(x)))

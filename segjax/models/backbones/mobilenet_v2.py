@@ -13,7 +13,7 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.strides import LAYERS
-from segjax.models.layers import relu6
+from segjax.models.layers import relu6, rematerialised
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
@@ -79,7 +79,7 @@ class MobileNetV2(nn.Module):
             raise UserError(
                 f"output_stride={self.output_stride} is not possible with a MobileNetV2; choose 8, 16 or 32."
             )
-        block = nn.remat(InvertedResidual) if self.remat else InvertedResidual
+        block = rematerialised(InvertedResidual, self.remat)
         x = relu6(self.norm(name="features.0.1")(self.conv(32, 3, 2, name="features.0.0")(images)))
         maps, index, stride, undilated, dilation = {}, 1, 2, 2, 1
         for expansion, features, count, step in STAGES:

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 
 from segjax.errors import UserError
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -201,7 +201,7 @@ class ResNet(nn.Module):
         kin = dict(groups=self.groups, group_width=self.group_width, squeeze_excite=self.squeeze_excite)
         if kind is BasicBlock and (self.groups != 1 or self.squeeze_excite):
             raise UserError(f"ResNet-{self.depth} has no bottlenecks: groups and squeeze_excite need depth 50 or 101.")
-        block = nn.remat(kind) if self.remat else kind
+        block = rematerialised(kind, self.remat)
         return block if kind is BasicBlock else partial(block, **kin)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.models.backbones.resnet import stage_plan
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -78,7 +78,7 @@ class CaffeResNet(nn.Module):
     @nn.compact
     def stages(self, images: Array) -> dict[str, Array]:
         """images (b, h, w, 3) -> {"layer1": after the pooling, "layer2", ..., "layer5"}."""
-        block = nn.remat(Bottleneck) if self.remat else Bottleneck
+        block = rematerialised(Bottleneck, self.remat)
         x = relu(ConvNorm(64, 7, self.conv, self.norm, 2, name="layer1.conv1")(images))
         maps = {"layer1": max_pool(x, 3, 2, 1, ceil_mode=True)}
         x = maps["layer1"]

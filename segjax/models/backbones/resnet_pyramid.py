@@ -12,7 +12,7 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import BLOCKS
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -63,7 +63,7 @@ class PyramidResNet(nn.Module):
         """images of each scale -> {4: (b, h/4, w/4, 64), 8: .. 128), 16: .. 256), 32: .. 512)} of each scale."""
         if self.depth not in (18, 34):
             raise UserError(f"a ResNet-{self.depth} on several scales does not exist here; choose depth 18 or 34.")
-        block = nn.remat(PyramidBlock) if self.remat else PyramidBlock
+        block = rematerialised(PyramidBlock, self.remat)
         stem = self.conv(64, 7, 2, name="conv1")
         maps = []
         for scale, x in enumerate(images):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.errors import UserError
-from segjax.models.layers import Dropout, relu
+from segjax.models.layers import Dropout, relu, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -88,7 +88,7 @@ class WideResNet38(nn.Module):
         if len(self.dropout) not in (0, 2):
             raise UserError(f"dropout={self.dropout} of WideResNet38 takes two rates, of mod6 and mod7, or none.")
         rates = dict(zip(("mod6", "mod7"), self.dropout))
-        block = nn.remat(PreActivationBlock) if self.remat else PreActivationBlock
+        block = rematerialised(PreActivationBlock, self.remat)
         x = self.conv(64, 3, name="mod1.conv1")(images)
         maps = {"mod1": x}
         for (name, _, step, dilation), (blocks, widths, _) in zip(self._plan(), MODULES):
