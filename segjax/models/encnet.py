@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.checks import check_images
@@ -71,7 +72,7 @@ class Encoding(nn.Module):
         codewords = self.param("3.codewords", _uniform(-bound, bound), (k, d), jnp.float32)
         scale = self.param("3.scale", _uniform(-1, 0), (k,), jnp.float32)
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        x, codewords, scale = (y.astype(wide) for y in (x.reshape(x.shape[0], -1, d), codewords, scale))
+        x, codewords, scale = (y.astype(wide) for y in (rearrange(x, "b h w d -> b (h w) d"), codewords, scale))
         factor = jnp.square(scale) if self.square_scale else scale
         share = jax.nn.softmax(factor * squared_distances(x, codewords), axis=-1)  # b n k
         pixels = jnp.einsum("bnk,bnd->bdk", share, x, precision=jax.lax.Precision.HIGHEST)

@@ -12,6 +12,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from segjax.models.backbones.hrnet import HRNet
 from segjax.models.checks import check_images
@@ -28,10 +29,9 @@ def gather_regions(x: Array, logits: Array) -> Array:
 
     Returns (b, k, c) in x's type.
     """
-    b, _, _, k = logits.shape
     wide = jnp.promote_types(logits.dtype, jnp.float32)
-    share = jax.nn.softmax(logits.reshape(b, -1, k).astype(wide), axis=1)
-    x = x.reshape(b, -1, x.shape[-1])
+    share = jax.nn.softmax(rearrange(logits, "b h w k -> b (h w) k").astype(wide), axis=1)
+    x = rearrange(x, "b h w c -> b (h w) c")
     return jnp.einsum("bnk,bnc->bkc", share, x.astype(wide), precision=jax.lax.Precision.HIGHEST).astype(x.dtype)
 
 
@@ -45,16 +45,16 @@ class ObjectAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, regions: Array) -> Array:
         """x (b, h, w, c), regions (b, k, c) -> context (b, h, w, c)."""
-        b, h, w, c = x.shape
+        _, h, w, c = x.shape
         regions = regions[:, :, None]
         key = self._project(regions, self.key_channels, "f_object", 2)[:, :, 0]
         value = self._project(regions, self.key_channels, "f_down", 1)[:, :, 0]
-        query = self._project(x, self.key_channels, "f_pixel", 2).reshape(b, h * w, -1)
+        query = rearrange(self._project(x, self.key_channels, "f_pixel", 2), "b h w c -> b (h w) c")
         wide = jnp.promote_types(x.dtype, jnp.float32)
         similarity = jnp.einsum("bnc,bkc->bnk", query, key, preferred_element_type=wide)
         share = jax.nn.softmax(similarity * self.key_channels**-0.5, axis=-1).astype(x.dtype)
-        context = jnp.einsum("bnk,bkc->bnc", share, value).reshape(b, h, w, -1)
-        return self._project(context, c, "f_up", 1)
+        context = jnp.einsum("bnk,bkc->bnc", share, value)
+        return self._project(rearrange(context, "b (h w) c -> b h w c", h=h, w=w), c, "f_up", 1)
 
     def _project(self, x: Array, channels: int, name: str, layers: int) -> Array:
         for i in range(0, 2 * layers, 2):

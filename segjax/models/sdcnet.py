@@ -15,6 +15,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from segjax.errors import UserError
 from segjax.models.layers import Conv, ConvTranspose, Initializer, rematerialised
@@ -119,8 +120,7 @@ class SDCNet2D(nn.Module):
         images = (images - images.mean((1, 2, 3), keepdims=True)) / 255
         mean, std = (jnp.asarray(v, flows.dtype) for v in (self.flow_mean, self.flow_std))
         flows = (flows - mean) / (3 * std)
-        parts = [jnp.moveaxis(part, 1, -1) for part in (flows, images)]  # b h w c t
-        return jnp.concatenate([part.reshape(*part.shape[:3], -1) for part in parts], -1)
+        return jnp.concatenate([rearrange(part, "b t h w c -> b h w (c t)") for part in (flows, images)], -1)
 
     def _scaled(self, width: int) -> int:
         return max(round(width * self.width), 4)
