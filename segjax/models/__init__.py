@@ -89,13 +89,16 @@ FLOW_MODELS: dict[str, Callable[..., nn.Module]] = {"flownet2_s": FlowNet2S}
 class Family(NamedTuple):
     """Networks that are called alike.
 
-    title: what an error calls one of them. networks: name -> constructor.
-    inputs: module -> small arguments of its call, zeros, to initialise it or to ask for shapes.
+    title: noun for one of them in error messages.
+    networks: name -> constructor.
+    inputs: module -> small arguments of its call, zeros, to initialise it or to infer shapes.
+    fixed: parameters that the name alone decides, so that they are no options.
     """
 
     title: str
     networks: Mapping[str, Callable[..., nn.Module]]
     inputs: Callable[[nn.Module], tuple[Any, ...]]
+    fixed: tuple[str, ...] = ()
 
 
 def _one_image(module: nn.Module) -> tuple[Any, ...]:
@@ -112,7 +115,7 @@ def _two_images(module: nn.Module) -> tuple[Any, ...]:
 
 FAMILIES: dict[str, Family] = {
     "image": Family("model", MODELS, _one_image),
-    "video": Family("video network", VIDEO_MODELS, _frames_and_flows),
+    "video": Family("video network", VIDEO_MODELS, _frames_and_flows, fixed=("frames",)),
     "flow": Family("flow network", FLOW_MODELS, _two_images),
 }
 _FROM_CODE = ("num_classes", "parent", "name")  # parameters that no recipe gives
@@ -136,9 +139,8 @@ def options(name: str, *, kind: str = "image") -> dict[str, object]:
     family = FAMILIES[kind]
     if name not in family.networks:
         raise UserError(f"{family.title} {name!r} does not exist.{did_you_mean(name, family.networks)}")
-    constructor = family.networks[name]
-    fixed = (*_FROM_CODE, *getattr(constructor, "keywords", ()))
-    return {k: p.default for k, p in inspect.signature(constructor).parameters.items() if k not in fixed}
+    parameters = inspect.signature(family.networks[name]).parameters
+    return {k: p.default for k, p in parameters.items() if k not in (*_FROM_CODE, *family.fixed)}
 
 
 def create(name: str, num_classes: int, **options_: object) -> nn.Module:
