@@ -1,9 +1,9 @@
-"""DeepLabV3+ (Chen et al., ECCV 2018) as OpenMMLab mmsegmentation has it, with its tensor names.
+"""DeepLabV3+ (Chen et al., ECCV 2018) in the form of OpenMMLab mmsegmentation, with its tensor names.
 
-It differs from VPLR's form (deeplabv3plus.py) in nearly every layer of the head: depthwise separable convolutions with
-norm and ReLU in both halves, 512 channels, the pyramid fused by a dense 3x3 convolution, align_corners=False, whole
-channels dropped before the classifier, an auxiliary head on layer3. The trunk is ResNetV1c: a deep stem of half the
-usual width, torchvision's dilation rule.
+It differs from VPLR's form (deeplabv3plus.py) in nearly every layer of the head. Its depthwise separable convolutions
+have norm and ReLU in both halves and 512 channels. A dense 3x3 convolution fuses the pyramid, and upsampling has
+align_corners=False. Whole channels are dropped before the classifier, and layer3 has an auxiliary head. The trunk is
+ResNetV1c: a deep stem of half the usual width, torchvision's dilation rule.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
 
 
 class SeparableHead(nn.Module):
-    """Pyramid of separable dilated convolutions, fused, joined with a projection of layer1 and refined twice."""
+    """Head: a fused pyramid of separable dilated convolutions, joined with a projection of layer1 and refined twice."""
 
     num_classes: int
     rates: tuple[int, ...]
@@ -43,7 +43,7 @@ class SeparableHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, skip: Array) -> tuple[Array, Array]:
-        """x (b, h, w, c), skip (b, h', w', c') -> logits (b, h', w', num_classes), fused pyramid (b, h, w, 512)."""
+        """Maps x (b, h, w, c), skip (b, h', w', c') to logits (b, h', w', k) and the fused pyramid (b, h, w, 512)."""
         unit = partial(ConvNormReLU, conv=self.conv, norm=self.norm, kernel_size=1)
         separable = partial(SeparableConv, CHANNELS, self.conv, self.norm, names=SEPARABLE)
         pool = unit(CHANNELS, norm=norm_of_means(self.norm, x.shape[0]), name="image_pool.1")(
@@ -63,14 +63,14 @@ class SeparableHead(nn.Module):
 
 
 class MMSegDeepLabV3Plus(nn.Module):
-    """DeepLabV3+. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+    """DeepLabV3+: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
-    depth: of the ResNet, 50 or 101.
-    deep_stem: ResNetV1c (R-50-D8, R-101-D8) or, where False, torchvision's stem (R-50b-D8, R-101b-D8).
-    output_stride: 8, or 16 with halved dilations. multi_grid: dilations of layer4's blocks; R-101-D16-MG124 has
-        output_stride=16, multi_grid=(1, 2, 4).
-    align_corners: of all upsampling; the published weights for crops of 769 have True.
-    dropout: of whole channels before both classifiers.
+    depth: depth of the ResNet, 50 or 101.
+    deep_stem: True for ResNetV1c (R-50-D8, R-101-D8), False for torchvision's stem (R-50b-D8, R-101b-D8).
+    output_stride: 8, or 16 with halved dilations.
+    multi_grid: dilations of layer4's blocks; R-101-D16-MG124 has output_stride=16, multi_grid=(1, 2, 4).
+    align_corners: of all upsampling; True for the published weights for crops of 769.
+    dropout: rate of whole channels before both classifiers.
     """
 
     num_classes: int
@@ -88,7 +88,11 @@ class MMSegDeepLabV3Plus(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         if self.output_stride not in RATES:
             raise UserError(f"output_stride={self.output_stride} is not possible with DeepLabV3+; choose 8 or 16.")
@@ -112,7 +116,7 @@ class MMSegDeepLabV3Plus(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (mmsegmentation's configurations)."""
+        """Returns the published weight of the loss on each output (mmsegmentation's configurations)."""
         return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
 
 

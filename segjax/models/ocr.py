@@ -1,6 +1,6 @@
 """OCR, object-contextual representations (Yuan et al., ECCV 2020), on HRNetV2.
 
-Every pixel attends to one feature per class, the mean over the pixels that a coarse prediction gives to the class.
+Each pixel attends to one feature per class: the mean over the pixels that a coarse prediction assigns to the class.
 Layer table and tensor names of HRNet/HRNet-Semantic-Segmentation, branch HRNet-OCR.
 """
 
@@ -25,9 +25,9 @@ ModuleDef = Callable[..., nn.Module]
 
 
 def gather_regions(x: Array, logits: Array) -> Array:
-    """Feature of each class: mean of x (b, h, w, c) weighted by softmax over the PIXELS of logits (b, h, w, k).
+    """Returns the feature of each class, (b, k, c): means of x (b, h, w, c) weighted by shares of the class.
 
-    Returns (b, k, c) in x's type.
+    The shares are the softmax of the logits (b, h, w, k) over the PIXELS of an image. The result has x's type.
     """
     wide = jnp.promote_types(logits.dtype, jnp.float32)
     share = jax.nn.softmax(rearrange(logits, "b h w k -> b (h w) k").astype(wide), axis=1)
@@ -36,7 +36,7 @@ def gather_regions(x: Array, logits: Array) -> Array:
 
 
 class ObjectAttention(nn.Module):
-    """Attention from the pixels to the regions: queries of the former, keys and values of the latter."""
+    """Attention from the pixels to the regions: queries of the pixels, keys and values of the regions."""
 
     key_channels: int
     conv: ModuleDef
@@ -44,7 +44,7 @@ class ObjectAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, regions: Array) -> Array:
-        """x (b, h, w, c), regions (b, k, c) -> context (b, h, w, c)."""
+        """Maps x (b, h, w, c) and regions (b, k, c) to the context (b, h, w, c)."""
         _, h, w, c = x.shape
         regions = regions[:, :, None]
         key = self._project(regions, self.key_channels, "f_object", 2)[:, :, 0]
@@ -63,13 +63,13 @@ class ObjectAttention(nn.Module):
 
 
 class HRNetOCR(nn.Module):
-    """HRNetV2 + OCR. Call: images (b, h, w, 3) normalised -> SegOutput.
+    """HRNetV2 with OCR: images (b, h, w, 3), normalised -> SegOutput.
 
-    width: of the HRNet, 18, 32 or 48.
-    aux: give the coarse prediction as auxiliary logits ("aux", input size); the network computes it in any case.
-    ocr_channels, key_channels: width of the pixel and region features, and inside the attention.
-    align_corners: of every upsampling.
-    dropout: of whole channels before the classifier.
+    width: width of the HRNet, 18, 32 or 48.
+    aux: return the coarse prediction, which the network computes in any case, as auxiliary logits "aux" at input size.
+    ocr_channels, key_channels: widths of the pixel and region features, and inside the attention.
+    align_corners: of all upsampling.
+    dropout: rate of whole channels before the classifier.
     """
 
     num_classes: int
@@ -86,7 +86,11 @@ class HRNetOCR(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
@@ -116,7 +120,7 @@ class HRNetOCR(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (HRNet-OCR's Cityscapes configurations)."""
+        """Returns the published weight of the loss on each output (HRNet-OCR's Cityscapes configurations)."""
         return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
 
 

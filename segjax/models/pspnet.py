@@ -1,10 +1,12 @@
 """PSPNet (Zhao et al., CVPR 2017) on a dilated ResNet, in its PyTorch forms.
 
-semseg (hszhao/semseg, the authors'): every block of layer3 and layer4 dilated, whole channels dropped, auxiliary loss
-0.4; sizes are 8 n + 1, others are padded with zeros (the mean colour) at the bottom and right.
-encoding (PyTorch-Encoding, GluonCV): torchvision's dilation rule, elementwise dropout, auxiliary loss 0.2, any size.
-mmseg (mmsegmentation's R-50-D8, R-101-D8): as encoding, but a deep stem of half the width, align_corners=False, whole
-channels dropped, auxiliary loss 0.4; mmseg_b (R-50b-D8, R-101b-D8): the same with torchvision's stem.
+semseg (hszhao/semseg, the authors'): all blocks of layer3 and layer4 are dilated; dropout of whole channels; auxiliary
+    loss weight 0.4. Image sides are 8 n + 1; others are padded with zeros (the mean colour) at the bottom and right.
+encoding (PyTorch-Encoding, GluonCV): torchvision's dilation rule, elementwise dropout, auxiliary loss weight 0.2, any
+    size.
+mmseg (mmsegmentation's R-50-D8, R-101-D8): as encoding, except for a deep stem of half the width, align_corners=False,
+    dropout of whole channels and auxiliary loss weight 0.4.
+mmseg_b (R-50b-D8, R-101b-D8): as mmseg, with torchvision's stem.
 """
 
 from __future__ import annotations
@@ -30,10 +32,17 @@ BINS = (1, 2, 3, 6)
 
 
 class Form(NamedTuple):
-    """Tensor names of a published network, and where it differs otherwise.
+    """Tensor names of a published network, and its other differences.
 
-    trunk: prefix, None for none. levels: prefix of convolution and norm of each bin size.
-    block: convolution, norm and classifier after the pyramid. aux_names: of the layers of the auxiliary head.
+    trunk, stem: prefix of the ResNet, None for none, and names in its stem.
+    dilation_rule, deep_stem_width: of the ResNet.
+    pyramid: prefix of the pyramid pooling.
+    levels: names of convolution and norm of each bin size.
+    block: names of convolution, norm and classifier after the pyramid.
+    aux, aux_weight, aux_names: prefix of the auxiliary head, published weight of its loss, names of its layers.
+    drop_channels: drop whole channels.
+    one_more_than_8n: pad image sides to 8 n + 1.
+    align_corners: of all upsampling.
     """
 
     trunk: str | None
@@ -75,7 +84,7 @@ FORMS["mmseg_b"] = FORMS["mmseg"]._replace(stem=STEM)
 
 
 class PyramidPooling(nn.Module):
-    """Means over 1, 2, 3 and 6 bins per side, projected to a quarter of the channels and appended to the input."""
+    """Pyramid pooling: means over 1, 2, 3 and 6 bins per side, projected to c / 4 channels, appended to the input."""
 
     levels: tuple[tuple[str, str], ...]
     conv: ModuleDef
@@ -84,7 +93,7 @@ class PyramidPooling(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, 2 c)."""
+        """Maps x (b, h, w, c) to (b, h, w, 2 c)."""
 
         def project(i: int, means: Array) -> Array:
             conv, norm = self.levels[i]
@@ -95,13 +104,14 @@ class PyramidPooling(nn.Module):
 
 
 class PSPNet(nn.Module):
-    """PSPNet. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+    """PSPNet: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
-    depth: of the ResNet, 50 or 101. trunk: a key of `trunks.LIGHT` in place of the ResNet.
+    depth: depth of the ResNet, 50 or 101.
+    trunk: a key of `trunks.LIGHT` that replaces the ResNet.
     form: a key of FORMS, see above.
     output_stride: 8 as published, 16 or 32.
-    dropout: before both classifiers.
-    align_corners: of all upsampling; None for that of the form. mmsegmentation's weights for crops of 769 have True.
+    dropout: rate before both classifiers.
+    align_corners: of all upsampling; None for the form's value. True for mmsegmentation's weights for crops of 769.
     """
 
     num_classes: int
@@ -119,7 +129,11 @@ class PSPNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         form = self._form()
         align_corners = form.align_corners if self.align_corners is None else self.align_corners
@@ -152,7 +166,10 @@ class PSPNet(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (hszhao/semseg and mmsegmentation 0.4, PyTorch-Encoding 0.2)."""
+        """Returns the published weight of the loss on each output.
+
+        "aux" has 0.4 (hszhao/semseg, mmsegmentation) or 0.2 (PyTorch-Encoding).
+        """
         return {"logits": 1.0, "aux": self._form().aux_weight} if self.aux else {"logits": 1.0}
 
     def _form(self) -> Form:
