@@ -28,7 +28,8 @@ class SegOutput:
 
     logits: (b, h, w, k) float32 at the size of the input image.
     aux: auxiliary logits by name, each (b, h', w', k) float32 at the size the network defines.
-    features: intermediate maps by name; XLA removes the ones nobody reads.
+    features: intermediate maps by name; XLA removes the ones nobody reads. Every image network has "low.logits",
+        (b, h', w', k) float32: its logits before their last enlargement to the image's size (models/heads.py).
     """
 
     logits: Array

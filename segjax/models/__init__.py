@@ -1,4 +1,7 @@
-"""Networks by name, in families that are called alike. A network is a linen module, and knows no loss and no data."""
+"""Networks by name, in families whose members share one call signature.
+
+A network is a linen module; it depends on no loss and no dataset.
+"""
 
 from __future__ import annotations
 
@@ -87,15 +90,18 @@ FLOW_MODELS: dict[str, Callable[..., nn.Module]] = {"flownet2_s": FlowNet2S}
 
 
 class Family(NamedTuple):
-    """Networks that are called alike.
+    """Family of networks that share one call signature.
 
-    title: what an error calls one of them. networks: name -> constructor.
-    inputs: module -> small arguments of its call, zeros, to initialise it or to ask for shapes.
+    title: noun for one of them in error messages.
+    networks: name -> constructor.
+    inputs: module -> small arguments of its call, all zeros, to initialise it or to infer shapes.
+    fixed: parameters that the name alone determines; they are no options.
     """
 
     title: str
     networks: Mapping[str, Callable[..., nn.Module]]
     inputs: Callable[[nn.Module], tuple[Any, ...]]
+    fixed: tuple[str, ...] = ()
 
 
 def _one_image(module: nn.Module) -> tuple[Any, ...]:
@@ -112,14 +118,14 @@ def _two_images(module: nn.Module) -> tuple[Any, ...]:
 
 FAMILIES: dict[str, Family] = {
     "image": Family("model", MODELS, _one_image),
-    "video": Family("video network", VIDEO_MODELS, _frames_and_flows),
+    "video": Family("video network", VIDEO_MODELS, _frames_and_flows, fixed=("frames",)),
     "flow": Family("flow network", FLOW_MODELS, _two_images),
 }
-_FROM_CODE = ("num_classes", "parent", "name")  # parameters that no recipe gives
+_FROM_CODE = ("num_classes", "parent", "name")  # parameters that code passes, never a recipe
 
 
 def family_of(name: str) -> str:
-    """Returns the key in FAMILIES of a network's name. Raises UserError for an unknown one."""
+    """Returns the family of the network `name`, a key of FAMILIES. Raises UserError for an unknown name."""
     for kind, family in FAMILIES.items():
         if name in family.networks:
             return kind
@@ -132,48 +138,66 @@ def names() -> list[str]:
 
 
 def options(name: str, *, kind: str = "image") -> dict[str, object]:
-    """Returns the options of the network `name` with their defaults. Raises UserError for an unknown name."""
+    """Returns the options of the network `name` with their defaults.
+
+    kind: a key of FAMILIES.
+    Raises UserError for a name that the family does not contain.
+    """
     family = FAMILIES[kind]
     if name not in family.networks:
         raise UserError(f"{family.title} {name!r} does not exist.{did_you_mean(name, family.networks)}")
-    constructor = family.networks[name]
-    fixed = (*_FROM_CODE, *getattr(constructor, "keywords", ()))
-    return {k: p.default for k, p in inspect.signature(constructor).parameters.items() if k not in fixed}
+    parameters = inspect.signature(family.networks[name]).parameters
+    return {k: p.default for k, p in parameters.items() if k not in (*_FROM_CODE, *family.fixed)}
 
 
 def create(name: str, num_classes: int, **options_: object) -> nn.Module:
-    """Builds the network `name` with `num_classes` outputs; `options(name)` lists what else it takes.
+    """Builds the network `name` with `num_classes` outputs; `options(name)` lists the accepted options.
 
-    Common options: dtype ("float32" | "bfloat16", of the computation; parameters, statistics and logits stay float32),
-    bn_momentum (weight of the new batch), bn_eps, remat (recompute activations in the backward pass).
+    All networks have these options:
+    dtype: type of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
+    bn_momentum: weight of the new batch in the running statistics.
+    bn_eps: term added to the variance in batch norm.
+    remat: recompute activations in the backward pass.
     Raises UserError for an unknown name or option, or an impossible value.
     """
     return _create("image", name, options_, num_classes=num_classes)
 
 
 def create_video(name: str, **options_: object) -> nn.Module:
-    """Builds the video network `name`: "sdcnet2d" predicts a frame, "sdcnet2d_recon" reconstructs the last one given.
+    """Builds the video network `name`.
 
-    Options: width, levels, flow_mean, flow_std, init_as, dtype, remat, see `SDCNet2D`. Raises UserError for an unknown
-    name or option.
+    "sdcnet2d" predicts the next frame; "sdcnet2d_recon" reconstructs the last frame of its input.
+    Options: width, levels, flow_mean, flow_std, init_as, dtype, remat, see `SDCNet2D`.
+    Raises UserError for an unknown name or option, or an impossible value.
     """
     return _create("video", name, options_)
 
 
 def create_flow(name: str, **options_: object) -> nn.Module:
-    """Builds the optical flow network `name`; options: dtype. Raises UserError for an unknown name or option."""
+    """Builds the optical flow network `name`; its only option is dtype.
+
+    Raises UserError for an unknown name or option, or an impossible value.
+    """
     return _create("flow", name, options_)
 
 
 def from_spec(spec: Mapping[str, Any]) -> nn.Module:
-    """Builds the network that a checkpoint describes: {"name", "num_classes" (of image networks), "options"}."""
+    """Builds the network that a checkpoint describes.
+
+    spec: {"name", "num_classes" (read for image networks only), "options"}; lists from JSON become tuples.
+    Raises UserError for an unknown name or option, or an impossible value.
+    """
     kind = family_of(spec["name"])
     given = {"num_classes": spec["num_classes"]} if kind == "image" else {}
     return _create(kind, spec["name"], spec["options"], **given)
 
 
 def example_inputs(spec: Mapping[str, Any], module: nn.Module) -> tuple[Any, ...]:
-    """Returns small arguments of a network's call, zeros; module: what `from_spec` built."""
+    """Returns small arguments for the call of a network, all zeros.
+
+    module: the network that `from_spec(spec)` builds.
+    Raises UserError for an unknown name.
+    """
     return FAMILIES[family_of(spec["name"])].inputs(module)
 
 
@@ -187,5 +211,5 @@ def _create(kind: str, name: str, options_: Mapping[str, object], **given: objec
 
 
 def _hashable(options_: Mapping[str, object]) -> dict[str, object]:
-    """Lists, which is what JSON makes of tuples, as tuples: a linen module must be hashable."""
+    """Returns the options with lists as tuples: JSON turns tuples into lists, and a linen module must be hashable."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in options_.items()}

@@ -1,7 +1,7 @@
-"""BiSeNet (Yu et al., ECCV 2018) on ResNet-18, as its authors published it (TorchSeg) and as CoinCheung rebuilt it.
+"""BiSeNet (Yu et al., ECCV 2018) on ResNet-18, in two forms: the authors' (TorchSeg) and CoinCheung's.
 
-A spatial path keeps 1/8 of the resolution; a ResNet sees the context; attention refines both and fuses them. The two
-forms differ in tensor names, widths of the heads, the attention of the fusion, and in how maps grow. See `Form`.
+A spatial path keeps 1/8 of the resolution, a ResNet extracts the context, and attention refines and fuses both. The
+forms differ in tensor names, widths of the heads, the attention of the fusion, and upsampling. See `Form`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.blocks import ConvNormReLU
 from segjax.models.checks import check_images
-from segjax.models.heads import find_form
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, norm_of_means, relu
+from segjax.models.heads import find_form, seg_output
+from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, norm_of_means, relu, rematerialised
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -29,12 +29,20 @@ ModuleDef = Callable[..., nn.Module]
 
 @dataclass(frozen=True)
 class Form:
-    """Where the published forms differ: names of the tensors, and a few layers.
+    """Differences between the published forms: names of the tensors, and a few layers.
 
-    arms: of strides 32, 16. refines: the 3x3 convolutions after growing to strides 16, 8. fusion_attention: its 1x1
-    convolutions, with ReLU between. heads: name of the output -> (name of the head, its width, stride of its input).
-    method, align_corners: how maps of the context path grow, and where logits sit.
-    multiple: image sides the published network takes; others are padded at the end, and the logits cut.
+    trunk: prefix of the ResNet.
+    spatial: names of the four blocks of the spatial path.
+    context: name of the block on the image's means.
+    arms: names of the attention refinements, strides 32 and 16.
+    arm_conv, arm_attention: names of their first block, and of convolution and norm of the attention.
+    refines: names of the 3x3 blocks after upsampling to strides 16 and 8.
+    fusion, fusion_attention, fusion_norm: names of the fusing block, of the 1x1 convolutions of its attention (ReLU
+        between them), and of the norm after them, None for none.
+    heads: name of the output -> (name of the head, its width, stride of its input; 0 for the fused map).
+    head_layers: names of block and classifier of each head.
+    method, align_corners: of upsampling in the context path; align_corners also of the logits.
+    multiple: accepted image sides are multiples of this; others are padded at the bottom and right, the logits cropped.
     """
 
     trunk: str
@@ -91,16 +99,16 @@ FORMS = {"authors": AUTHORS, "coincheung": COINCHEUNG}
 
 
 class AttentionRefinement(nn.Module):
-    """3x3 convolution to 128 channels, each scaled by a sigmoid of the image's means."""
+    """Attention refinement: 3x3 convolution to 128 channels, each scaled by a sigmoid of the image's means."""
 
     form: Form
     conv: ModuleDef
     norm: ModuleDef
-    image_norm: ModuleDef  # of one value per image
+    image_norm: ModuleDef  # for one value per image
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, 128)."""
+        """Maps x (b, h, w, c) to (b, h, w, 128)."""
         x = ConvNormReLU(128, self.conv, self.norm, name=self.form.arm_conv)(x)
         conv, norm = self.form.arm_attention
         means = self.conv(128, 1, name=conv)(x.mean((1, 2), keepdims=True))
@@ -108,16 +116,16 @@ class AttentionRefinement(nn.Module):
 
 
 class BiSeNet(nn.Module):
-    """BiSeNet. Call: images (b, h, w, 3) normalised -> SegOutput; all logits at the size of the images.
+    """BiSeNet: images (b, h, w, 3), normalised -> SegOutput; all logits at the size of the images.
 
     form: "authors" (ycszen/TorchSeg; aux16, aux8) or "coincheung" (CoinCheung/BiSeNet; aux16, aux32).
-    depth: of the ResNet, 18 or 34 as published. trunk: a key of `trunks.LIGHT` in place of the ResNet.
-    aux: the auxiliary heads, which are trained as hard as the main one.
-    dropout: before the classifiers; 0 as published.
-    features: "spatial", "layer3", "refine0", "refine1", "ffm", and "low.NAME": the logits of a head before they grow
-        (the authors' "speed" setting trains and evaluates at 1/8).
+    depth: depth of the ResNet, 18 or 34 as published.
+    trunk: a key of `trunks.LIGHT` that replaces the ResNet.
+    aux: with the auxiliary heads, whose losses weigh as much as that of the main head.
+    dropout: rate before the classifiers; 0 as published.
 
-    Norms of one value per image: see `norm_of_means`.
+    Features of the output: "spatial", "layer3", "refine0", "refine1", "ffm", and "low.NAME" of each head (the authors'
+    "speed" setting trains and evaluates at 1/8). Norms of one value per image: see `norm_of_means`.
     """
 
     num_classes: int
@@ -133,22 +141,28 @@ class BiSeNet(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """All heads weigh 1 (TorchSeg's BiSeNet, CoinCheung's training script), each under OHEM."""
+        """Returns the published weight of the loss on each output.
+
+        All are 1, each with OHEM (TorchSeg's BiSeNet, CoinCheung's training script).
+        """
         return {name: 1.0 for name in self._form().heads if self.aux or name == "logits"}
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         form, dtype = self._form(), jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train, kaiming_fan_in)
         image_norm = norm_of_means(norm, images.shape[0])
-        block = partial(nn.remat(ConvNormReLU) if self.remat else ConvNormReLU, conv=conv, norm=norm)
+        block = partial(rematerialised(ConvNormReLU, self.remat), conv=conv, norm=norm)
 
         size = images.shape[1:3]
         short = [(0, -n % form.multiple) for n in size]
         x = jnp.pad(images, ((0, 0), *short, (0, 0))).astype(dtype)
-        padded = x.shape[1:3]
 
         y = x
         for name, layer in zip(form.spatial, ((64, 7, 2), (64, 3, 2), (64, 3, 2), (128, 1, 1))):
@@ -162,7 +176,7 @@ class BiSeNet(nn.Module):
         y = ConvNormReLU(128, conv, image_norm, kernel_size=1, name=form.context)(y)
         context = {}
         for stride, below, arm, refine in zip((32, 16), (maps[16], spatial), form.arms, form.refines):
-            # the first y is one pixel: it fills the map whatever the method
+            # the first y is one pixel: every method of upsampling fills the map with it
             y = jnp.broadcast_to(y, (*maps[stride].shape[:3], 128)) if stride == 32 else y
             y = AttentionRefinement(form, conv, norm, image_norm, name=arm)(maps[stride]) + y
             y = context[stride // 2] = block(128, name=refine)(self._grow(y, below.shape[1:3], form))
@@ -174,17 +188,14 @@ class BiSeNet(nn.Module):
         y = image_norm(name=form.fusion_norm)(y) if form.fusion_norm else y
         fused = fused + fused * jax.nn.sigmoid(y)
 
-        low, full = {}, {}
+        heads = {}
         for output, (head, width, stride) in form.heads.items():
             if output in self.loss_weights:
                 y = block(width, name=f"{head}.{form.head_layers[0]}")(context[stride] if stride else fused)
                 y = Dropout(self.dropout, train=train, name=f"{head}.drop")(y)
-                y = conv(self.num_classes, 1, use_bias=True, name=f"{head}.{form.head_layers[1]}")(y)
-                y = low[f"low.{output}"] = y.astype(jnp.promote_types(y.dtype, jnp.float32))
-                y = resize(y, padded, align_corners=form.align_corners)
-                full[output] = y[:, : size[0], : size[1]]
+                heads[output] = conv(self.num_classes, 1, use_bias=True, name=f"{head}.{form.head_layers[1]}")(y)
         features = {"spatial": spatial, "layer3": maps[16], "refine0": context[16], "refine1": context[8], "ffm": fused}
-        return SegOutput(full.pop("logits"), full, features | low)
+        return seg_output(heads, features, size, align_corners=form.align_corners, padded=x.shape[1:3])
 
     def _form(self) -> Form:
         return find_form("BiSeNet", self.form, FORMS)

@@ -1,4 +1,4 @@
-"""Blocks that several networks are made of; the names of their layers are arguments."""
+"""Blocks that several networks share; the names of their layers are arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ ModuleDef = Callable[..., nn.Module]
 
 
 class ConvNormReLU(nn.Module):
-    """Convolution, batch norm, ReLU."""
+    """Convolution, batch norm, ReLU.
+
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
+    """
 
     features: int
     conv: ModuleDef
@@ -24,15 +27,16 @@ class ConvNormReLU(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
+        """Maps x (b, h, w, c) to (b, h / stride, w / stride, features)."""
         x = self.conv(self.features, self.kernel_size, self.stride, name="conv")(x)
         return relu(self.norm(name="bn")(x))
 
 
 class SeparableConv(nn.Module):
-    """Depthwise 3x3, BN, ReLU, pointwise, BN, ReLU.
+    """Depthwise 3x3 convolution, batch norm, ReLU, pointwise convolution, batch norm, ReLU.
 
-    names: of the four layers.
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
+    names: names of the four layers: convolution and norm, twice.
     """
 
     features: int
@@ -44,7 +48,7 @@ class SeparableConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
+        """Maps x (b, h, w, c) to (b, h / stride, w / stride, features)."""
         c, (first, first_norm, second, second_norm) = x.shape[-1], self.names
         x = self.conv(c, 3, self.stride, dilation=self.dilation, groups=c, name=first)(x)
         x = relu(self.norm(name=first_norm)(x))
@@ -59,10 +63,15 @@ def pyramid(
     *,
     align_corners: bool = True,
 ) -> list[Array]:
-    """[x, and for each grid the means of x over its cells, projected and upsampled to the size of x].
+    """Returns [x, level 0, level 1, ...]: for each grid, the means over its cells, projected and upsampled to x's size.
 
-    x: (b, h, w, c). grids: cells per side, or rows and columns. project: (index of the grid, means) -> (b, .., .., d).
-    Called in the compact method of a module, whose parts `project` uses. Source: Zhao et al., CVPR 2017 (PSPNet).
+    x: (b, h, w, c).
+    grids: of each level, the cells per side, or rows and columns.
+    project: (index of the level, means (b, rows, columns, c)) -> (b, rows, columns, d).
+    align_corners: of the upsampling.
+
+    Call it in the compact method of the module that owns the layers of `project`.
+    Source: Zhao et al., CVPR 2017 (PSPNet), section 3.2.
     """
     levels = [x]
     for i, grid in enumerate(grids):

@@ -1,4 +1,4 @@
-"""Images and options that no network can take are refused by name, before a shape error deep inside the network."""
+"""Checks of images and options: they raise a named error before a shape error occurs deep inside a network."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_options(build: Callable[..., Any], name: str, options: Mapping[str, Any]) -> None:
-    """Raises UserError for a value that is not of the type the parameters of `build` are annotated with, or not in the
-    range of its kind: counts and sizes from 1, rates of dropout below 1, momenta up to 1. name: of the network.
+    """Raises UserError for an option of the wrong type or out of range.
 
-    What only the network can judge (a depth, a trunk) it refuses itself.
+    build: constructor of the network; the annotations of its parameters are the required types.
+    name: name of the network, for the message.
+    options: values by parameter name.
+
+    Ranges follow from the kind of parameter: counts and sizes are 1 or more, dropout rates below 1, momenta at most 1.
+    Options that depend on the network (depth, trunk, ...) are checked by the network itself.
     """
     for key, value in options.items():
         parameter = inspect.signature(build).parameters[key]
@@ -68,9 +72,10 @@ def _dtype_name(value: Any) -> str:
 
 
 def check_images(images: Array, *, smallest: int = 1) -> None:
-    """Raises UserError unless images are (b, h, w, 3) floats with h, w >= smallest; looks at shape and type only.
+    """Raises UserError unless images are floats (b, h, w, 3) with h, w >= smallest.
 
-    Called first by every network, so also while tracing. For values that are not finite see `segjax.inference`.
+    Every network calls it first, also while tracing: it reads shape and type only. `segjax.inference` checks for values
+    that are not finite.
     """
     if images.ndim != 4:
         raise UserError(f"images of shape {images.shape} are no batch; networks take (batch, height, width, 3).")

@@ -1,11 +1,11 @@
-"""DeepLabV2 (Chen et al., PAMI 2018) with three scales, as kazuto1011/deeplab-pytorch publishes it.
+"""DeepLabV2 (Chen et al., PAMI 2018) with three scales, in the form of kazuto1011/deeplab-pytorch.
 
-The published weights expect BGR pixels in 0..255 minus (104.008, 116.669, 122.675), that is `bgr=True` and the
-normalisation "caffe", and their batch norms were frozen: statistics (`frozen_bn`) and, by a rule of the optimizer,
-scale and bias as well.
+The published weights require BGR pixels in 0..255 minus (104.008, 116.669, 122.675): `bgr=True` and the normalisation
+"caffe". Their batch norms were frozen in training: the statistics (`frozen_bn`), and scale and bias by a rule of the
+optimizer.
 
-The domain-adaptation networks that descend from AdaptSegNet are `scales=(), rates=(6, 12), frozen_bn=False`: there, a
-misplaced return sums the first two of the four branches, and the running statistics move.
+The domain-adaptation networks that descend from AdaptSegNet have `scales=(), rates=(6, 12), frozen_bn=False`. There, a
+misplaced return sums only the first two of the four branches, and the running statistics are updated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError
 from segjax.models.backbones.resnet_caffe import CaffeResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import upsample_logits
+from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -28,7 +28,7 @@ ModuleDef = Callable[..., nn.Module]
 
 
 class ASPP(nn.Module):
-    """The sum of dilated 3x3 convolutions to the classes; no norm, no ReLU."""
+    """Atrous spatial pyramid pooling: the sum of dilated 3x3 convolutions to the classes; no norm, no ReLU."""
 
     num_classes: int
     rates: tuple[int, ...]
@@ -36,7 +36,7 @@ class ASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, num_classes)."""
+        """Maps x (b, h, w, c) to logits (b, h, w, k)."""
         conv = partial(
             self.conv, self.num_classes, 3, use_bias=True, kernel_init=nn.initializers.normal(0.01),
             bias_init=nn.initializers.zeros,
@@ -45,7 +45,13 @@ class ASPP(nn.Module):
 
 
 class SingleScale(nn.Module):
-    """Trunk and pyramid: images (b, h, w, 3) -> (logits (b, h/8, w/8, num_classes), stages of the trunk)."""
+    """Trunk and pyramid of one scale.
+
+    depth: depth of the ResNet.
+    rates: dilations of the pyramid.
+    conv, norm, drop: constructors of the layers.
+    remat: recompute each block of the trunk in the backward pass.
+    """
 
     num_classes: int
     depth: int
@@ -57,7 +63,7 @@ class SingleScale(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
-        """images in the type of the computation."""
+        """Returns logits (b, h/8, w/8, k) and the trunk's stages, for images (b, h, w, 3) in the computation's type."""
         trunk = CaffeResNet(self.depth, self.conv, self.norm, remat=self.remat)
         nn.share_scope(self, trunk)
         maps = trunk.stages(images)
@@ -65,17 +71,17 @@ class SingleScale(nn.Module):
 
 
 class DeepLabV2(nn.Module):
-    """DeepLabV2. Call: images (b, h, w, 3) -> SegOutput.
+    """DeepLabV2: images (b, h, w, 3) -> SegOutput.
 
-    With scales, logits are the largest over all scales, taken at 1/8 of the image and upsampled; the logits of every
-    scale are auxiliary heads ("logits100", "logits050", "logits075"; each at 1/8 of its image).
+    With several scales, the logits are their maximum at 1/8 of the image, upsampled. The logits of each scale are
+    auxiliary outputs ("logits100", "logits050", "logits075"), each at 1/8 of its scaled image.
 
-    depth: of the ResNet, 50 or 101.
+    depth: depth of the ResNet, 50 or 101.
     rates: dilations of the pyramid.
-    scales: of the image, beside 1; () for one scale and no auxiliary heads.
-    bgr: turn the colours of the images, which are RGB as everywhere, around: the published weights are for BGR.
-    frozen_bn: use the running statistics in training too, and keep them.
-    dropout: before the pyramid; 0 as published.
+    scales: scales of the image in addition to 1; () for one scale and no auxiliary outputs.
+    bgr: reverse the channels of the RGB images: the published weights require BGR.
+    frozen_bn: use the running statistics in training too, and do not update them.
+    dropout: rate before the pyramid; 0 as published.
     """
 
     num_classes: int
@@ -92,7 +98,11 @@ class DeepLabV2(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float. train: batch statistics unless frozen, and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics, unless they are frozen, and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         self._check()
         check_images(images, smallest=max(1, *(int(-(-1 // s)) for s in self.scales)) if self.scales else 1)
         dtype = jnp.dtype(self.dtype)
@@ -114,12 +124,12 @@ class DeepLabV2(nn.Module):
         largest = first
         for y in list(heads.values())[1:]:
             largest = jnp.maximum(largest, resize(y, first.shape[1:3]))
-        logits = upsample_logits(largest, size, align_corners=False)
-        return SegOutput(logits, heads if self.scales else {}, maps | {"max": largest})
+        aux = heads if self.scales else {}
+        return seg_output({"logits": largest}, maps | {"max": largest}, size, align_corners=False, aux=aux)
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output: the same for every scale and for their maximum (kazuto1011)."""
+        """Returns the published weight of the loss on each output: 1 for each scale and their maximum (kazuto1011)."""
         return {"logits": 1.0} | {_head(s): 1.0 for s in ((1.0, *self.scales) if self.scales else ())}
 
     def _check(self) -> None:

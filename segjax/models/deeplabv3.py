@@ -1,8 +1,8 @@
-"""DeepLabV3 (Chen et al., 2017) in its two PyTorch forms, whose weights do not fit each other.
+"""DeepLabV3 (Chen et al., 2017) in its two PyTorch forms, whose weights are incompatible.
 
 torchvision: 7x7 stem, upsampling with align_corners=False, elementwise dropout in the pyramid.
-encoding (PyTorch-Encoding, GluonCV; tensor names of Tramac's port): deep stem, align_corners=True, whole channels are
-dropped in the pyramid, a second dropout before the classifier.
+encoding (PyTorch-Encoding, GluonCV; tensor names of Tramac's port): deep stem, align_corners=True, dropout of whole
+channels in the pyramid, a second dropout before the classifier.
 
 Both dilate by torchvision's rule and have an auxiliary FCN head on layer3.
 """
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import DEEP_STEM, STEM, ResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import FCNHead, find_form, upsample_logits
+from segjax.models.heads import FCNHead, find_form, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
@@ -28,10 +28,17 @@ ModuleDef = Callable[..., nn.Module]
 
 
 class Form(NamedTuple):
-    """Tensor names of a published network, and where it differs otherwise.
+    """Tensor names of a published network, and its other differences.
 
+    trunk, stem: prefix of the ResNet, and names in its stem.
+    pyramid: prefix of the pyramid.
     branches: prefixes of the 1x1 and the dilated 3x3 branches; convolution and norm are PREFIX.0 and PREFIX.1.
-    pool: convolution and norm of the image branch. block: convolution, norm and classifier after the pyramid.
+    pool: names of convolution and norm of the image branch.
+    block: names of convolution, norm and classifier after the pyramid.
+    aux, aux_weight: prefix of the auxiliary head, and published weight of its loss.
+    align_corners: of the upsampling of logits.
+    drop_channels: drop whole channels in the pyramid.
+    drop_before_classifier: with a second dropout.
     """
 
     trunk: str
@@ -63,7 +70,7 @@ RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
 
 
 class ASPP(nn.Module):
-    """1x1 and dilated 3x3 convolutions and the image mean side by side, projected to `features` channels."""
+    """Atrous spatial pyramid pooling: 1x1 and dilated 3x3 convolutions and the image mean, joined and projected."""
 
     features: int
     rates: tuple[int, ...]
@@ -74,7 +81,7 @@ class ASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, features)."""
+        """Maps x (b, h, w, c) to (b, h, w, features)."""
         maps = []
         for rate, name in zip((0, *self.rates), self.form.branches):
             y = self.conv(self.features, 3 if rate else 1, dilation=rate or 1, name=f"{name}.0")(x)
@@ -88,12 +95,14 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3(nn.Module):
-    """DeepLabV3. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+    """DeepLabV3: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
-    depth: of the ResNet, 50 or 101. trunk: a key of `trunks.LIGHT` in place of the ResNet.
-    form: "torchvision" or "encoding", see above; torchvision's weights are for RGB normalised as ImageNet, both are.
+    depth: depth of the ResNet, 50 or 101.
+    trunk: a key of `trunks.LIGHT` that replaces the ResNet.
+    form: "torchvision" or "encoding", see above; the weights of both require RGB with ImageNet's normalisation.
     output_stride: 8 as published, or 16 with halved dilations.
-    dropout: in the pyramid. head_dropout: before the classifiers that have one.
+    dropout: rate in the pyramid.
+    head_dropout: rate before the classifiers that have a dropout.
     """
 
     num_classes: int
@@ -111,7 +120,11 @@ class DeepLabV3(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         form = self._form()
         if self.output_stride not in RATES:
@@ -119,7 +132,6 @@ class DeepLabV3(nn.Module):
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, train=train)
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=form.align_corners)
 
         trunk = find_trunk(
             self.trunk, partial(ResNet, self.depth, stem_names=form.stem, name=form.trunk),
@@ -133,16 +145,15 @@ class DeepLabV3(nn.Module):
         x = relu(norm(name=form.block[1])(conv(256, 3, name=form.block[0])(x)))
         if form.drop_before_classifier:
             x = drop(self.head_dropout, name="head.block.3")(x)
-        logits = upsample(conv(self.num_classes, 1, use_bias=True, name=form.block[2])(x))
-        aux = {}
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name=form.block[2])(x)}
         if self.aux:
             head = FCNHead(self.num_classes, conv, norm, partial(drop, self.head_dropout), name=form.aux)
-            aux["aux"] = upsample(head(maps["layer3"]))
-        return SegOutput(logits, aux, features)
+            heads["aux"] = head(maps["layer3"])
+        return seg_output(heads, features, images.shape[1:3], align_corners=form.align_corners)
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (torchvision references: 0.5; PyTorch-Encoding: 0.2)."""
+        """Returns the published weight of the loss on each output (torchvision 0.5, PyTorch-Encoding 0.2)."""
         return {"logits": 1.0, "aux": self._form().aux_weight} if self.aux else {"logits": 1.0}
 
     def _form(self) -> Form:

@@ -1,8 +1,8 @@
 """DeepLabV3+ (Chen et al., ECCV 2018) in the form of VPLR (Zhu et al., CVPR 2019), on any trunk.
 
-Differences of VPLR's head from the paper's: the concatenations are image pool first and skip first; neither the
-projection of the pyramid nor that of the skip has batch norm or ReLU; dense 3x3 convolutions; no bias anywhere, not
-even in the classifier; bilinear upsampling with align_corners=True. Tensor names are VPLR's.
+VPLR's head differs from the paper's: image pool and skip come first in the concatenations; the projections of pyramid
+and skip have no batch norm and no ReLU; 3x3 convolutions are dense; no layer has a bias, not even the classifier;
+upsampling is bilinear with align_corners=True. Tensor names are VPLR's.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from segjax.models.backbones.resnet import (
 )
 from segjax.models.backbones.wide_resnet import WideResNet38
 from segjax.models.checks import check_images
+from segjax.models.heads import seg_output
 from segjax.models.layers import (
     Dropout,
     conv_and_norm,
@@ -40,7 +41,7 @@ from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
 
-# VPLR's trunks dilate every block of layer3 and layer4 and have no prefix; its ResNets call the stem layer0
+# VPLR's trunks dilate every block of layer3 and layer4 and have no prefix; the stem of its ResNets is named layer0
 _vplr_resnet = partial(ResNet, dilation_rule="all_blocks", stem_names=VPLR_STEM)
 TRUNKS: dict[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": partial(_vplr_resnet, depth) for depth in (18, 34, 50, 101)},
@@ -51,11 +52,14 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     **{f"densenet{depth}": partial(DenseNet, depth, norm5=True) for depth in (121, 161, 169)},
     **LIGHT,
 }
-RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # the same field of view in image pixels
+RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # the field of view in image pixels is the same
 
 
 class SeparableConv(nn.Module):
-    """Depthwise 3x3 and pointwise convolution with nothing between: 1/9 of the work of a dense 3x3 at many channels."""
+    """Depthwise 3x3 and pointwise convolution with nothing between.
+
+    With many channels it has 1/9 of the multiply-adds of a dense 3x3 convolution.
+    """
 
     features: int
     conv: ModuleDef
@@ -63,14 +67,14 @@ class SeparableConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, features)."""
+        """Maps x (b, h, w, c) to (b, h, w, features)."""
         c = x.shape[-1]
         x = self.conv(c, 3, dilation=self.dilation, groups=c, name="depthwise")(x)
         return self.conv(self.features, 1, name="pointwise")(x)
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: image mean, 1x1 and dilated 3x3 convolutions side by side, concatenated."""
+    """Atrous spatial pyramid pooling: image mean, 1x1 and dilated 3x3 convolutions, concatenated."""
 
     features: int
     rates: tuple[int, ...]
@@ -80,7 +84,7 @@ class ASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, (2 + len(rates)) * features)."""
+        """Maps x (b, h, w, c) to (b, h, w, (2 + len(rates)) * features)."""
         norm = norm_of_means(self.norm, x.shape[0])
         pool = self.conv(self.features, 1, name="img_conv.0")(x.mean((1, 2), keepdims=True))
         pool = relu(norm(name="img_conv.1")(pool))
@@ -94,19 +98,20 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3Plus(nn.Module):
-    """DeepLabV3+. Call: images (b, h, w, 3) normalised -> SegOutput.
+    """DeepLabV3+ in VPLR's form: images (b, h, w, 3), normalised -> SegOutput.
 
     trunk: a key of TRUNKS.
-    output_stride: of the trunk, 8, 16 or 32.
-    rates: dilations of the pyramid; None for 12, 24, 36 at output stride 8, halved with the resolution.
-    aspp_channels, skip_channels, decoder_channels: widths of a pyramid branch, of the projected skip, of the decoder.
-    skip_strides: trunk maps that the decoder takes in, coarse to fine. The published decoder has one, (4,); with more,
-        each is followed by one 3x3 convolution (names `ladder.STRIDE`), which makes output stride 32 usable.
-    separable: 3x3 convolutions of pyramid and decoder as depthwise + pointwise.
-    dropout: before the classifier; 0 as published.
-    trunk_dropout: rates of the channel dropout in the last two modules of wide_resnet38, (0.3, 0.5) as published; ().
-    pool_padding: of the trunk's 3x3 stride-2 max pooling: 1 (torchvision), 0 (Cadene: none before the image, a partial
-        window behind it), None for that of the published trunk.
+    output_stride: output stride of the trunk, 8, 16 or 32.
+    rates: dilations of the pyramid; None for 12, 24, 36 at output stride 8, halved at 16 and again at 32.
+    aspp_channels, skip_channels, decoder_channels: widths of a pyramid branch, the projected skip and the decoder.
+    skip_strides: strides of the trunk maps that the decoder merges, coarse to fine. The published decoder has one,
+        (4,). After each further one follows a 3x3 convolution (names `ladder.STRIDE`); so output stride 32 is usable.
+    separable: build the 3x3 convolutions of pyramid and decoder as depthwise and pointwise convolutions.
+    dropout: rate before the classifier; 0 as published.
+    trunk_dropout: rates of the channel dropout in the last two modules of wide_resnet38, (0.3, 0.5) as published, or
+        () for none.
+    pool_padding: padding of the trunk's 3x3 stride-2 max pooling: 1 (torchvision), or 0 (Cadene: no padding at the top
+        and left, a partial window at the bottom and right). None for the value of the published trunk.
     align_corners: of all upsampling; NVIDIA's later weights (branch main) were trained with False.
     """
 
@@ -130,13 +135,17 @@ class DeepLabV3Plus(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
-        # the pooling of the SE trunks has no padding and needs two pixels
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
+        # the pooling of the SE trunks has no padding and requires two pixels
         check_images(images, smallest=3 if self.trunk.startswith("se_resnext") else 1)
         self._check()
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train, kaiming_fan_in)
-        # VPLR initialises only the last layers so on WideResNet38
+        # VPLR's WideResNet38 initialises only the last layers with kaiming_fan_in
         inner = partial(conv, kernel_init=torch_default) if self.trunk == "wide_resnet38" else conv
         inner3x3 = partial(SeparableConv, conv=inner) if self.separable else partial(inner, kernel_size=3)
         conv3x3 = partial(SeparableConv, conv=conv) if self.separable else partial(conv, kernel_size=3)
@@ -168,18 +177,16 @@ class DeepLabV3Plus(nn.Module):
         if self.dropout:
             x = Dropout(self.dropout, train=train, name="drop")(x)
         x = conv(self.num_classes, 1, name="final.6")(x)
-        logits = resize(
-            x.astype(jnp.promote_types(x.dtype, jnp.float32)), images.shape[1:3], align_corners=self.align_corners
-        )
-        return SegOutput(logits, features={f"stride{s}": maps[s] for s in maps} | {"aspp_bot": bot})
+        features = {f"stride{s}": maps[s] for s in maps} | {"aspp_bot": bot}
+        return seg_output({"logits": x}, features, images.shape[1:3], align_corners=self.align_corners)
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output; VPLR trains without auxiliary heads."""
+        """Returns the published weight of the loss on each output; VPLR trains without auxiliary heads."""
         return {"logits": 1.0}
 
     def _merge(self, x: Array, skip: Array) -> Array:
-        """[skip, x upsampled to its size]: (b, h, w, skip + c)."""
+        """Returns skip (b, h, w, c') and x (b, .., .., c) upsampled to its size, joined: (b, h, w, c' + c)."""
         return jnp.concatenate([skip, resize(x, skip.shape[1:3], align_corners=self.align_corners)], -1)
 
     def _pool(self) -> dict[str, object]:

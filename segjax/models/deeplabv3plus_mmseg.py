@@ -1,9 +1,9 @@
-"""DeepLabV3+ (Chen et al., ECCV 2018) as OpenMMLab mmsegmentation has it, with its tensor names.
+"""DeepLabV3+ (Chen et al., ECCV 2018) in the form of OpenMMLab mmsegmentation, with its tensor names.
 
-It differs from VPLR's form (deeplabv3plus.py) in nearly every layer of the head: depthwise separable convolutions with
-norm and ReLU in both halves, 512 channels, the pyramid fused by a dense 3x3 convolution, align_corners=False, whole
-channels dropped before the classifier, an auxiliary head on layer3. The trunk is ResNetV1c: a deep stem of half the
-usual width, torchvision's dilation rule.
+It differs from VPLR's form (deeplabv3plus.py) in nearly every layer of the head. Its depthwise separable convolutions
+have norm and ReLU in both halves and 512 channels. A dense 3x3 convolution fuses the pyramid, and upsampling has
+align_corners=False. Whole channels are dropped before the classifier, and layer3 has an auxiliary head. The trunk is
+ResNetV1c: a deep stem of half the usual width, torchvision's dilation rule.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from segjax.errors import UserError
 from segjax.models.backbones.resnet import MMSEG_STEM, STEM, ResNet
 from segjax.models.blocks import ConvNormReLU, SeparableConv
 from segjax.models.checks import check_images
-from segjax.models.heads import MMSEG_NAMES, FCNHead, upsample_logits
+from segjax.models.heads import MMSEG_NAMES, FCNHead, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -32,7 +32,7 @@ RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
 
 
 class SeparableHead(nn.Module):
-    """Pyramid of separable dilated convolutions, fused, joined with a projection of layer1 and refined twice."""
+    """Head: a fused pyramid of separable dilated convolutions, joined with a projection of layer1 and refined twice."""
 
     num_classes: int
     rates: tuple[int, ...]
@@ -43,7 +43,7 @@ class SeparableHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, skip: Array) -> tuple[Array, Array]:
-        """x (b, h, w, c), skip (b, h', w', c') -> logits (b, h', w', num_classes), fused pyramid (b, h, w, 512)."""
+        """Maps x (b, h, w, c), skip (b, h', w', c') to logits (b, h', w', k) and the fused pyramid (b, h, w, 512)."""
         unit = partial(ConvNormReLU, conv=self.conv, norm=self.norm, kernel_size=1)
         separable = partial(SeparableConv, CHANNELS, self.conv, self.norm, names=SEPARABLE)
         pool = unit(CHANNELS, norm=norm_of_means(self.norm, x.shape[0]), name="image_pool.1")(
@@ -63,14 +63,14 @@ class SeparableHead(nn.Module):
 
 
 class MMSegDeepLabV3Plus(nn.Module):
-    """DeepLabV3+. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+    """DeepLabV3+: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
-    depth: of the ResNet, 50 or 101.
-    deep_stem: ResNetV1c (R-50-D8, R-101-D8) or, where False, torchvision's stem (R-50b-D8, R-101b-D8).
-    output_stride: 8, or 16 with halved dilations. multi_grid: dilations of layer4's blocks; R-101-D16-MG124 has
-        output_stride=16, multi_grid=(1, 2, 4).
-    align_corners: of all upsampling; the published weights for crops of 769 have True.
-    dropout: of whole channels before both classifiers.
+    depth: depth of the ResNet, 50 or 101.
+    deep_stem: True for ResNetV1c (R-50-D8, R-101-D8), False for torchvision's stem (R-50b-D8, R-101b-D8).
+    output_stride: 8, or 16 with halved dilations.
+    multi_grid: dilations of layer4's blocks; R-101-D16-MG124 has output_stride=16, multi_grid=(1, 2, 4).
+    align_corners: of all upsampling; True for the published weights for crops of 769.
+    dropout: rate of whole channels before both classifiers.
     """
 
     num_classes: int
@@ -88,14 +88,17 @@ class MMSegDeepLabV3Plus(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         if self.output_stride not in RATES:
             raise UserError(f"output_stride={self.output_stride} is not possible with DeepLabV3+; choose 8 or 16.")
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train, kaiming_fan_out)
         drop = partial(Dropout, self.dropout, train=train, channels=True)
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=self.align_corners)
         trunk = ResNet(
             self.depth, conv, norm, self.output_stride, stem_names=MMSEG_STEM if self.deep_stem else STEM,
             deep_stem_width=32, multi_grid=tuple(self.multi_grid), remat=self.remat, name="backbone",
@@ -105,15 +108,15 @@ class MMSegDeepLabV3Plus(nn.Module):
             self.num_classes, RATES[self.output_stride], self.align_corners, conv, norm, drop, name="decode_head"
         )
         logits, fused = head(maps["layer4"], maps["layer1"])
-        aux = {}
+        heads = {"logits": logits}
         if self.aux:
             quarter = FCNHead(self.num_classes, conv, norm, drop, names=MMSEG_NAMES, name="auxiliary_head")
-            aux["aux"] = upsample(quarter(maps["layer3"]))
-        return SegOutput(upsample(logits), aux, maps | {"aspp": fused})
+            heads["aux"] = quarter(maps["layer3"])
+        return seg_output(heads, maps | {"aspp": fused}, images.shape[1:3], align_corners=self.align_corners)
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (mmsegmentation's configurations)."""
+        """Returns the published weight of the loss on each output (mmsegmentation's configurations)."""
         return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
 
 

@@ -1,7 +1,7 @@
 """EncNet (Zhang et al., CVPR 2018): channel weights from a learned dictionary, and a loss on which classes are present.
 
-Layer table of PyTorch-Encoding, tensor names of Tramac's port: deep-stem ResNet at stride 8 with torchvision's dilation
-rule, bilinear upsampling with align_corners=True.
+Layer table of PyTorch-Encoding, tensor names of Tramac's port. The trunk is a deep-stem ResNet at stride 8 with
+torchvision's dilation rule; upsampling is bilinear with align_corners=True.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import FCNHead, upsample_logits
+from segjax.models.heads import FCNHead, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu, torch_default
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
@@ -27,10 +28,10 @@ ModuleDef = Callable[..., nn.Module]
 
 @jax.custom_vjp
 def squared_distances(x: Array, codewords: Array) -> Array:
-    """|x_i - c_k|^2 of x (b, n, d) and codewords (k, d): (b, n, k).
+    """Returns |x_i - c_k|^2, (b, n, k), of x (b, n, d) and codewords (k, d).
 
-    The differences are summed where they are made (one fused reduction: never an array (b, n, k, d)); the expansion
-    |x|^2 - 2 x c + |c|^2 would lose the digits that the softmax of the distances needs.
+    XLA fuses differences and sum into one reduction, so that no array (b, n, k, d) exists. The expansion
+    |x|^2 - 2 x c + |c|^2 would lose digits that the softmax of the distances requires.
     """
     return jnp.sum(jnp.square(x[:, :, None] - codewords), axis=-1)
 
@@ -51,10 +52,13 @@ squared_distances.defvjp(_distances_forward, _distances_backward)
 
 
 class Encoding(nn.Module):
-    """Sum over the pixels of their residuals to each codeword, softly assigned; then norm, ReLU, mean over codewords.
+    """Encoding layer: residuals to each codeword, softly assigned and summed over the pixels, as a vector per image.
 
-    square_scale: pixels are assigned by softmax(scale^2 distance^2), or by softmax(scale distance^2).
-    The norm has one mean and variance per codeword. Leaves besides the layers': 3.codewords (k, d), 3.scale (k,).
+    Norm, ReLU and the mean over the codewords follow the sum. The norm has one mean and variance per codeword.
+    Leaves besides the layers': 3.codewords (k, d), 3.scale (k,).
+
+    codewords: number of codewords k.
+    square_scale: assign pixels by softmax(scale^2 distance^2); if False, by softmax(scale distance^2).
     """
 
     conv: ModuleDef
@@ -64,14 +68,14 @@ class Encoding(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, d) -> (b, d)."""
+        """Maps x (b, h, w, d) to (b, d)."""
         d, k = x.shape[-1], self.codewords
         x = relu(self.norm(name="1")(self.conv(d, 1, name="0")(x)))
         bound = (k * d) ** -0.5
         codewords = self.param("3.codewords", _uniform(-bound, bound), (k, d), jnp.float32)
         scale = self.param("3.scale", _uniform(-1, 0), (k,), jnp.float32)
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        x, codewords, scale = (y.astype(wide) for y in (x.reshape(x.shape[0], -1, d), codewords, scale))
+        x, codewords, scale = (y.astype(wide) for y in (rearrange(x, "b h w d -> b (h w) d"), codewords, scale))
         factor = jnp.square(scale) if self.square_scale else scale
         share = jax.nn.softmax(factor * squared_distances(x, codewords), axis=-1)  # b n k
         pixels = jnp.einsum("bnk,bnd->bdk", share, x, precision=jax.lax.Precision.HIGHEST)
@@ -84,14 +88,14 @@ def _uniform(low: float, high: float) -> Callable[..., Array]:
 
 
 class Linear(nn.Module):
-    """torch.nn.Linear on (b, c). Leaves: kernel (c, features), bias (features,)."""
+    """Linear layer with the semantics of torch.nn.Linear. Leaves, float32: kernel (c, features), bias (features,)."""
 
     features: int
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, c) -> (b, features)."""
+        """Maps x (b, c) to (b, features)."""
         c = x.shape[-1]
         kernel = self.param("kernel", torch_default, (c, self.features), jnp.float32)
         bias = self.param("bias", _uniform(-(c**-0.5), c**-0.5), (self.features,), jnp.float32)
@@ -99,16 +103,18 @@ class Linear(nn.Module):
 
 
 class EncNet(nn.Module):
-    """EncNet. Call: images (b, h, w, 3) normalised -> SegOutput.
+    """EncNet: images (b, h, w, 3), normalised -> SegOutput.
 
-    aux: auxiliary outputs "se" (b, k), logits of the classes' presence in the image, for the loss
-        `presence_cross_entropy`; and "aux", an FCN head on layer3 at input size.
-    depth: of the ResNet, 50 or 101. trunk: a key of `trunks.LIGHT` in place of the ResNet.
-    lateral: fuse layer2 and layer3 into the features that are encoded (published for VOC and Pascal Context).
+    depth: depth of the ResNet, 50 or 101.
+    trunk: a key of `trunks.LIGHT` that replaces the ResNet.
+    lateral: fuse layer2 and layer3 into the encoded features (published for VOC and Pascal Context).
+    aux: with two auxiliary outputs: "se" (b, k), logits of the presence of each class in the image, for the loss
+        `presence_cross_entropy`; and "aux", the logits of an FCN head on layer3, at input size.
     output_stride: 8 as published, 16 or 32.
     codewords: size of the dictionary.
-    square_scale: how pixels are assigned to codewords, see `Encoding`: True in the Tramac port, whose weights this
-        network equals; False in PyTorch-Encoding and the paper, where scales are negative.
+    square_scale: rule of the assignment of pixels to codewords, see `Encoding`. True in Tramac's port, whose published
+        outputs this network reproduces; False in PyTorch-Encoding and the paper, whose scales are negative.
+    dropout: rate before both classifiers.
     """
 
     num_classes: int
@@ -127,12 +133,15 @@ class EncNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, self.dropout, train=train)
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=True)
 
         trunk = find_trunk(
             self.trunk, partial(ResNet, self.depth, stem_names=DEEP_STEM, name="pretrained"),
@@ -145,23 +154,23 @@ class EncNet(nn.Module):
         if self.lateral:
             x = self._fuse(x, maps, conv, norm)
 
-        # the vectors per image stay wide: one number there scales a whole map
+        # the vectors per image stay float32 in half precision: one of their numbers scales a whole map
         wide = jnp.promote_types(dtype, jnp.float32)
         encoding = Encoding(
             conv, partial(norm, dtype=wide), self.codewords, self.square_scale, name="head.encmodule.encoding"
         )(x)
         gamma = jax.nn.sigmoid(Linear(512, wide, name="head.encmodule.fc.0")(encoding))
         x = relu(x + x * gamma[:, None, None].astype(dtype))
-        logits = conv(self.num_classes, 1, use_bias=True, name="head.conv6.1")(drop(name="head.conv6.0")(x))
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name="head.conv6.1")(drop(name="head.conv6.0")(x))}
 
         aux = {}
         if self.aux:
             aux["se"] = Linear(self.num_classes, wide, name="head.encmodule.selayer")(encoding)
-            aux["aux"] = upsample(FCNHead(self.num_classes, conv, norm, drop, name="auxlayer.block")(maps["layer3"]))
-        return SegOutput(upsample(logits), aux, features)
+            heads["aux"] = FCNHead(self.num_classes, conv, norm, drop, name="auxlayer.block")(maps["layer3"])
+        return seg_output(heads, features, images.shape[1:3], align_corners=True, aux=aux)
 
     def _fuse(self, x: Array, maps: dict[str, Array], conv: ModuleDef, norm: ModuleDef) -> Array:
-        """conv5's map with projections of layer2 and layer3 (at coarser strides resized to its size)."""
+        """Returns conv5's map x fused with projections of layer2 and layer3, resized to x's size if theirs differs."""
         branches = [x]
         for i, stage in enumerate(("layer2", "layer3")):
             y = conv(512, 1, name=f"head.connect.{i}.0")(maps[stage])
@@ -172,12 +181,12 @@ class EncNet(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (PyTorch-Encoding's training defaults)."""
+        """Returns the published weight of the loss on each output (PyTorch-Encoding's training defaults)."""
         return {"logits": 1.0, "se": 0.2, "aux": 0.2} if self.aux else {"logits": 1.0}
 
     @property
     def loss_names(self) -> dict[str, str]:
-        """Losses of the outputs that are no map: what `train.loss` uses there in place of the term's own."""
+        """Returns the losses of outputs that are no maps; `train.loss` uses them instead of the term's own loss."""
         return {"se": "presence_cross_entropy"} if self.aux else {}
 
 

@@ -1,7 +1,7 @@
 """Fast-SCNN (Poudel et al., BMVC 2019): 1.1 M parameters, 6.7 G multiply-adds at 1024x2048.
 
-Layer table and tensor names of Tramac/Fast-SCNN-pytorch, which differs from the paper in two places: no padding in
-the first convolution and no dilation in the fusion's depthwise convolution (`fusion_dilation=4` gives the paper's).
+Layer table and tensor names of Tramac/Fast-SCNN-pytorch. It differs from the paper in two places: the first
+convolution has no padding, and the fusion's depthwise convolution no dilation (the paper's is `fusion_dilation=4`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from segjax.models.blocks import SeparableConv, pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import upsample_logits
-from segjax.models.layers import Dropout, conv_and_norm, relu
+from segjax.models.heads import seg_output
+from segjax.models.layers import Dropout, conv_and_norm, relu, rematerialised
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -23,7 +23,7 @@ ModuleDef = Callable[..., nn.Module]
 
 
 class InvertedResidual(nn.Module):
-    """Expand, depthwise 3x3, project (MobileNetV2), with ReLU; the shortcut exists where shapes agree."""
+    """Inverted residual (MobileNetV2) with ReLU: expand, depthwise 3x3, project; a shortcut if the shapes agree."""
 
     features: int
     conv: ModuleDef
@@ -33,7 +33,7 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
+        """Maps x (b, h, w, c) to (b, h / stride, w / stride, features)."""
         c = x.shape[-1] * self.expansion
         y = self.conv(c, 1, name="block.0.conv.0")(x)
         y = relu(self.norm(name="block.0.conv.1")(y))
@@ -45,7 +45,7 @@ class InvertedResidual(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Means over 1, 2, 3 and 6 bins per side, projected, upsampled and appended to the input (PSPNet)."""
+    """Pyramid pooling (PSPNet): means over 1, 2, 3 and 6 bins per side, projected, upsampled, appended, fused."""
 
     features: int
     conv: ModuleDef
@@ -53,7 +53,7 @@ class PyramidPooling(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, features)."""
+        """Maps x (b, h, w, c) to (b, h, w, features)."""
 
         def project(i: int, means: Array) -> Array:
             y = self.conv(x.shape[-1] // 4, 1, name=f"conv{i + 1}.conv.0")(means)
@@ -64,7 +64,7 @@ class PyramidPooling(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Adds the upsampled context to the high-resolution features."""
+    """Fusion: the sum of high-resolution features and upsampled context, both projected."""
 
     features: int
     conv: ModuleDef
@@ -73,7 +73,7 @@ class FeatureFusion(nn.Module):
 
     @nn.compact
     def __call__(self, high: Array, low: Array) -> Array:
-        """high (b, h, w, c), low (b, h', w', c') -> (b, h, w, features)."""
+        """Maps high (b, h, w, c) and low (b, h', w', c') to (b, h, w, features)."""
         low = resize(low, high.shape[1:3], align_corners=True)
         low = self.conv(low.shape[-1], 3, dilation=self.dilation, groups=low.shape[-1], name="dwconv.conv.0")(low)
         low = relu(self.norm(name="dwconv.conv.1")(low))
@@ -84,11 +84,12 @@ class FeatureFusion(nn.Module):
 
 
 class FastSCNN(nn.Module):
-    """Fast-SCNN. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+    """Fast-SCNN: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
     aux_channels: width of the auxiliary head on the 1/8 features (Tramac 32, GluonCV 64).
-    fusion_dilation: of the fusion's depthwise convolution (1 in the published ports, 4 in the paper).
-    stem_padding: of the first convolution (0 in the published ports, 1 for a size of exactly 1/8).
+    fusion_dilation: dilation of the fusion's depthwise convolution (1 in the published ports, 4 in the paper).
+    stem_padding: padding of the first convolution (0 in the published ports, 1 for a size of exactly 1/8).
+    dropout: rate before both classifiers.
     """
 
     num_classes: int
@@ -104,14 +105,17 @@ class FastSCNN(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images, smallest=3 - 2 * self.stem_padding)
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, self.dropout, train=train)
-        remat = nn.remat if self.remat else lambda block: block
-        separable = partial(remat(SeparableConv), conv=conv, norm=norm)
-        residual = partial(remat(InvertedResidual), conv=conv, norm=norm)
+        separable = partial(rematerialised(SeparableConv, self.remat), conv=conv, norm=norm)
+        residual = partial(rematerialised(InvertedResidual, self.remat), conv=conv, norm=norm)
 
         name = "learning_to_downsample"
         x = conv(32, 3, 2, self.stem_padding, name=f"{name}.conv.conv.0")(images.astype(dtype))
@@ -132,17 +136,15 @@ class FastSCNN(nn.Module):
         x = separable(128, name="classifier.dsconv1")(x)
         x = separable(128, name="classifier.dsconv2")(x)
         x = drop(name="classifier.conv.0")(x)
-        x = conv(self.num_classes, 1, use_bias=True, name="classifier.conv.1")(x)
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name="classifier.conv.1")(x)}
 
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=True)
-        aux = {}
         if self.aux:
             y = conv(self.aux_channels, 3, name="auxlayer.0")(high)
             y = drop(name="auxlayer.3")(relu(norm(name="auxlayer.1")(y)))
-            aux["aux"] = upsample(conv(self.num_classes, 1, use_bias=True, name="auxlayer.4")(y))
-        return SegOutput(upsample(x), aux, features)
+            heads["aux"] = conv(self.num_classes, 1, use_bias=True, name="auxlayer.4")(y)
+        return seg_output(heads, features, images.shape[1:3], align_corners=True)
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (Tramac/Fast-SCNN-pytorch)."""
+        """Returns the published weight of the loss on each output (Tramac/Fast-SCNN-pytorch)."""
         return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}

@@ -1,4 +1,4 @@
-"""FCN (Long et al., CVPR 2015) on a dilated ResNet, as torchvision has it: no decoder, one 3x3 convolution."""
+"""FCN (Long et al., CVPR 2015) on a dilated ResNet, in torchvision's form: no decoder, one 3x3 convolution."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import jax.numpy as jnp
 
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.checks import check_images
-from segjax.models.heads import FCNHead, upsample_logits
+from segjax.models.heads import FCNHead, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
 
 class FCN(nn.Module):
-    """FCN. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+    """FCN: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
-    depth: of the ResNet, 50 or 101. trunk: a key of `trunks.LIGHT` in place of the ResNet.
+    depth: depth of the ResNet, 50 or 101.
+    trunk: a key of `trunks.LIGHT` that replaces the ResNet.
     output_stride: 8 as published, 16 or 32.
+    dropout: rate before both classifiers.
     """
 
     num_classes: int
@@ -35,7 +37,11 @@ class FCN(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
@@ -45,14 +51,14 @@ class FCN(nn.Module):
         )  # fmt: skip
         maps = trunk.stages(images.astype(dtype))
         head = partial(FCNHead, self.num_classes, conv, norm, partial(Dropout, self.dropout, train=train))
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=False)
-        logits = upsample(head(name="classifier")(maps["layer4"]))
-        aux = {"aux": upsample(head(name="aux_classifier")(maps["layer3"]))} if self.aux else {}
-        return SegOutput(logits, aux, maps)
+        heads = {"logits": head(name="classifier")(maps["layer4"])}
+        if self.aux:
+            heads["aux"] = head(name="aux_classifier")(maps["layer3"])
+        return seg_output(heads, maps, images.shape[1:3], align_corners=False)
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (torchvision's segmentation references)."""
+        """Returns the published weight of the loss on each output (torchvision's segmentation references)."""
         return {"logits": 1.0, "aux": 0.5} if self.aux else {"logits": 1.0}
 
 

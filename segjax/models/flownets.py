@@ -1,6 +1,6 @@
 """FlowNetS (Dosovitskiy et al., ICCV 2015; FlowNet2-S of Ilg et al., CVPR 2017): learned optical flow of two images.
 
-Tensor names of NVIDIA/flownet2-pytorch. `FlowNetS` is the bare network, which GSVNet uses too, in a variant of its own.
+Tensor names of NVIDIA/flownet2-pytorch. `FlowNetS` is the bare network; GSVNet uses a variant of it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ _WIDTHS = (64, 128, 256, 512, 512, 1024)
 
 
 class FlowNetS(nn.Module):
-    """Call: (b, h, w, c) -> flow (b, h / 4, w / 4, 2) in the units it was trained with; 38.7 M parameters.
+    """FlowNetS: x (b, h, w, c) -> flow (b, h / 4, w / 4, 2) in the units of its training; 38.7 M parameters.
 
-    up_padding: of the transposed convolutions, 1 as published; with 0 they are cropped to what they are joined with,
-        and any size works (GSVNet). flow_bias: of those that enlarge flow. pool: halve the last map before its flow is
-        predicted (GSVNet: the result has 1/8 of the size).
+    up_padding: padding of the transposed convolutions, 1 as published. With 0 their outputs are cropped to the maps
+        they are joined with, and any image size is possible (GSVNet).
+    flow_bias: with a bias in the transposed convolutions that enlarge flow.
+    pool: halve the last map before its flow is predicted (GSVNet: the result has 1/8 of the size).
     """
 
     up_padding: int = 1
@@ -33,7 +34,7 @@ class FlowNetS(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: two images, one after the other in the channels, normalised."""
+        """Returns the flow of x (b, h, w, c): two normalised images, one after the other in the channels."""
         dtype = jnp.dtype(self.dtype)
         conv = partial(Conv, use_bias=True, dtype=dtype, kernel_init=kaiming_fan_in)
         up = partial(ConvTranspose, padding=self.up_padding, dtype=dtype)
@@ -49,16 +50,19 @@ class FlowNetS(nn.Module):
 
 
 class FlowNet2S(nn.Module):
-    """FlowNet2-S. Call: images a, b (b, h, w, 3) RGB 0..255 -> flow (b, h, w, 2) pixels, from a into b; any h, w.
+    """FlowNet2-S: two images (b, h, w, 3), RGB 0..255 -> flow (b, h, w, 2) in pixels, from the first into the second.
 
-    Images are padded to multiples of 64 by reflection.
+    Any h, w: the images are padded to multiples of 64 by reflection.
     """
 
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, first: Array, second: Array) -> Array:
-        """The pair's mean colour is taken away; the network's output counts 20 pixels as 1, at 1/4 of the size."""
+        """Returns the flow of the pair.
+
+        The mean colour of the pair is subtracted. The network's output has the unit 20 pixels and 1/4 of the size.
+        """
         h, w = first.shape[1:3]
         wide = jnp.promote_types(self.dtype, jnp.float32)
         pair = pad_reflect(jnp.stack([first, second], 1).astype(wide), 64)

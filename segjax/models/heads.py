@@ -1,4 +1,4 @@
-"""What several networks share: the FCN head, the last upsampling, and the look-up of their published forms."""
+"""Parts that several networks share: the FCN head, the end of every image network, the look-up of published forms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError, did_you_mean
 from segjax.models.layers import relu
 from segjax.ops import resize
-from segjax.typing import Array
+from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
 Form = TypeVar("Form")
@@ -20,18 +20,21 @@ MMSEG_NAMES = ("convs.0.conv", "convs.0.bn", "conv_seg")  # of FCNHead in mmsegm
 
 
 def find_form(network: str, form: str, forms: Mapping[str, Form]) -> Form:
-    """forms[form], or a UserError that names the network and the nearest form."""
+    """Returns forms[form]. Raises UserError with the network and the nearest form if `form` does not exist."""
     if form not in forms:
         raise UserError(f"form={form!r} of {network} does not exist.{did_you_mean(form, forms)}")
     return forms[form]
 
 
 class FCNHead(nn.Module):
-    """3x3 convolution, BN, ReLU, dropout, 1x1 convolution (Long et al., CVPR 2015, as torchvision has it).
+    """FCN head: 3x3 convolution, batch norm, ReLU, dropout, 1x1 convolution.
 
-    channels: between the two; None for a quarter of the input's.
+    Source: Long et al., CVPR 2015, in the form of torchvision.
+
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
     drop: constructor of the dropout layer.
-    names: of the convolutions and the norm.
+    channels: channels between the convolutions; None for a quarter of the input's.
+    names: names of the first convolution, the norm and the last convolution.
     """
 
     num_classes: int
@@ -43,13 +46,57 @@ class FCNHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, num_classes)."""
+        """Maps x (b, h, w, c) to logits (b, h, w, k)."""
         first, norm, last = self.names
         x = self.conv(self.channels or x.shape[-1] // 4, 3, name=first)(x)
         x = self.drop(name="3")(relu(self.norm(name=norm)(x)))
         return self.conv(self.num_classes, 1, use_bias=True, name=last)(x)
 
 
-def upsample_logits(logits: Array, size: tuple[int, int], *, align_corners: bool) -> Array:
-    """Bilinear, (b, h, w, k) of any float type -> (b, *size, k) in float32 (float64 stays)."""
-    return resize(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), size, align_corners=align_corners)
+def upsample_logits(
+    logits: Array, size: tuple[int, int], *, align_corners: bool, padded: tuple[int, int] | None = None
+) -> Array:
+    """Returns logits (b, h', w', k) of any float type enlarged bilinearly to (b, *size, k), float32 (float64 stays).
+
+    size: rows and columns of the images.
+    align_corners: of the enlargement.
+    padded: rows and columns of the padded images, if the network pads them at the bottom and right. The logits are
+        enlarged to this size and then cropped to `size`.
+    """
+    full = resize(_widened(logits), padded or size, align_corners=align_corners)
+    return full if padded is None else full[:, : size[0], : size[1]]
+
+
+def seg_output(
+    heads: Mapping[str, Array],
+    features: Mapping[str, Array],
+    size: tuple[int, int],
+    *,
+    align_corners: bool,
+    padded: tuple[int, int] | None = None,
+    aux: Mapping[str, Array] | None = None,
+) -> SegOutput:
+    """Builds the output of an image network: enlarges its heads to the images' size. All image networks end with it.
+
+    heads: logits (b, h', w', k) of any float type, by output name; one of them is "logits".
+    features: intermediate maps by name.
+    size: rows and columns of the images.
+    align_corners, padded: rule of the enlargement, see `upsample_logits`.
+    aux: auxiliary outputs that keep their own size.
+
+    The features of the output also contain the logits of each head before its enlargement, in float32, as "low.NAME".
+    So every image network has features["low.logits"] (b, h', w', k), and `upsample_logits` with the network's rule
+    turns them into its logits. Their resolution is that of the last layer, except for these networks:
+
+    - ICNet enlarges its last map to 1/4 before the classifier: the low logits are at 1/4, the map is at 1/8.
+    - DeepLabV2 has several scales: the low logits are the maximum over all scales, at the resolution of scale 1.
+    - PSPNet "semseg", BiSeNet "coincheung" and SwiftNetPyramid pad the images: the low logits cover the padded images.
+    """
+    low = {name: _widened(logits) for name, logits in heads.items()}
+    full = {name: upsample_logits(y, size, align_corners=align_corners, padded=padded) for name, y in low.items()}
+    logits = full.pop("logits")
+    return SegOutput(logits, {**(aux or {}), **full}, {**features, **{f"low.{name}": y for name, y in low.items()}})
+
+
+def _widened(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,12 +1,13 @@
-"""ICNet (Zhao et al., ECCV 2018): the deeper the layer, the smaller the image it sees; three branches are cascaded.
+"""ICNet (Zhao et al., ECCV 2018): a cascade of three branches, of which the deeper ones read smaller images.
 
-tramac: the port of Tramac/awesome-semantic-segmentation-pytorch. The coarse branch is a trunk of its own on the image
-    at 1/4, with a pyramid pooling that adds. The medium branch, at 1/2, runs the whole trunk while training, as there:
-    its layer3 and layer4 only move the running statistics.
-gluon: GluonCV's. The coarse branch goes on from the medium branch's layer2, with PSPNet's pyramid; 47 M parameters.
+tramac: the port of Tramac/awesome-semantic-segmentation-pytorch. The coarse branch runs the whole trunk on the image at
+    1/4, with a pyramid pooling that adds. In training the medium branch runs the whole trunk too, at 1/2, as in the
+    port: its layer3 and layer4 only update the running statistics.
+gluon: GluonCV's form. The coarse branch continues from the medium branch's layer2, with PSPNet's pyramid; 47 M
+    parameters.
 
 Both use a deep-stem ResNet at stride 8 with torchvision's dilation rule and align_corners=True. The authors' Caffe
-release halves the width of every layer, has loss weights 1, 0.4 and 0.16 at 1/4, 1/8 and 1/16, and is not built here.
+release is not implemented: it halves the width of every layer and has loss weights 1, 0.4, 0.16 at 1/4, 1/8, 1/16.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ import jax.numpy as jnp
 from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import find_form, upsample_logits
+from segjax.models.heads import find_form, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.models.pspnet import BINS, PyramidPooling
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
-# of the outputs at full size, 1/8 and 1/16. GluonCV's loss has terms at full size, 1.0, and at 1/4, 0.4; brought to the
-# size of the labels the two are the same logits
+# Of the outputs at full size, 1/8 and 1/16. GluonCV's loss has one term at full size, 1.0, and one at 1/4, 0.4: at the
+# size of the labels both have the same logits, so that the weights add up to 1.4.
 LOSS_WEIGHTS = {"tramac": (1.0, 0.4, 0.4), "gluon": (1.4, 0.4, 1.0)}
 
 
 class CascadeFusion(nn.Module):
-    """Adds a coarse map, upsampled, to a fine one; the auxiliary classifier sees the coarse one before the sum."""
+    """Cascade fusion: the sum of an upsampled coarse map and a fine one, and auxiliary logits of the coarse one."""
 
     num_classes: int
     aux: bool
@@ -43,7 +44,10 @@ class CascadeFusion(nn.Module):
 
     @nn.compact
     def __call__(self, low: Array, high: Array) -> tuple[Array, Array | None]:
-        """low (b, h', w', c'), high (b, h, w, c) -> fused (b, h, w, 128), auxiliary logits (b, h, w, k) or None."""
+        """Returns the fused map (b, h, w, 128) of low (b, h', w', c') and high (b, h, w, c), and auxiliary logits.
+
+        The auxiliary logits are (b, h, w, k), or None without `aux`.
+        """
         low = resize(low, high.shape[1:3], align_corners=True)
         low = self.norm(name="conv_low.1")(self.conv(128, 3, dilation=2, name="conv_low.0")(low))
         high = self.norm(name="conv_high.1")(self.conv(128, 1, name="conv_high.0")(high))
@@ -52,12 +56,12 @@ class CascadeFusion(nn.Module):
 
 
 class ICNet(nn.Module):
-    """ICNet. Call: images (b, h, w, 3) normalised -> SegOutput.
+    """ICNet: images (b, h, w, 3), normalised -> SegOutput.
 
-    aux: auxiliary logits "aux8" and "aux16", at 1/8 and 1/16 of the input size.
-    depth: of the ResNet, 50 or 101.
+    depth: depth of the ResNet, 50 or 101.
     form: "tramac" or "gluon", see above.
-    dropout: after the pyramid of the gluon form; the other has none.
+    aux: with auxiliary logits "aux8" and "aux16", at 1/8 and 1/16 of the input size.
+    dropout: rate after the pyramid of the gluon form; the tramac form has no dropout.
     """
 
     num_classes: int
@@ -72,7 +76,11 @@ class ICNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         find_form("ICNet", self.form, LOSS_WEIGHTS)
         dtype = jnp.dtype(self.dtype)
@@ -101,21 +109,21 @@ class ICNet(nn.Module):
         x, aux8 = fusion(name="head.cff_12")(x, fine)
         features["cff12"] = x
         h, w = images.shape[1:3]
-        x = conv(self.num_classes, 1, name="head.conv_cls")(resize(x, (-(-h // 4), -(-w // 4)), align_corners=True))
-        features["low.logits"] = x
+        x = resize(x, (-(-h // 4), -(-w // 4)), align_corners=True)
+        heads = {"logits": conv(self.num_classes, 1, name="head.conv_cls")(x)}
         wide = jnp.promote_types(dtype, jnp.float32)
         aux = {"aux8": aux8.astype(wide), "aux16": aux16.astype(wide)} if self.aux else {}
-        return SegOutput(upsample_logits(x, (h, w), align_corners=True), aux, features)
+        return seg_output(heads, features, (h, w), align_corners=True, aux=aux)
 
     @staticmethod
     def _shrunk(x: Array, factor: int) -> Array:
-        """Bilinear, without filter, to 1/factor of the size rounded down."""
+        """Returns x resized bilinearly, without a filter, to 1/factor of its size, rounded down."""
         return resize(x, tuple(max(1, n // factor) for n in x.shape[1:3]), align_corners=True)
 
     def _gluon_branches(
         self, trunk: ResNet, images: Array, conv: ModuleDef, norm: ModuleDef, drop: ModuleDef
     ) -> tuple[Array, Array, dict[str, Array]]:
-        """(medium (b, h/16, w/16, 256), coarse (b, h/32, w/32, 256), maps of the trunk)."""
+        """Returns the medium (b, h/16, w/16, 256) and the coarse branch (b, h/32, w/32, 256), and the trunk's maps."""
 
         def shrink(stage: str, x: Array) -> Array:
             return self._shrunk(x, 2) if stage == "layer2" else x
@@ -131,7 +139,7 @@ class ICNet(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (Tramac's ICNetLoss, GluonCV's ICNetLoss)."""
+        """Returns the published weight of the loss on each output (ICNetLoss of Tramac and of GluonCV)."""
         full, at8, at16 = find_form("ICNet", self.form, LOSS_WEIGHTS)
         return {"logits": full, "aux8": at8, "aux16": at16} if self.aux else {"logits": full}
 

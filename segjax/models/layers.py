@@ -1,14 +1,14 @@
-"""Layers with PyTorch semantics and tensor names: what every network of this package is made of.
+"""Layers with PyTorch semantics and tensor names, from which all networks of this package are built.
 
-A network builds `conv` and `norm` once, with `conv_and_norm`, and hands them to its blocks:
+A network builds the constructors `conv` and `norm` once, with `conv_and_norm`, and passes them to its blocks:
 
     conv, norm = conv_and_norm(self, train, kaiming_fan_out)
 
-A submodule's name is the PyTorch name (dots included, `name="layer1.0"`), so that the path of a leaf joined with "." is
-the name of the published tensor, once kernel/scale -> weight, mean -> running_mean, var -> running_var.
+A submodule has its PyTorch name, dots included: `name="layer1.0"`. So the path of a leaf, joined with ".", is the name
+of the published tensor after these renamings: kernel and scale -> weight, mean -> running_mean, var -> running_var.
 
-Which leaves are the trunk (ImageNet weights, slower learning) is told by their prefix, `backbone.` among others;
-models/trunks.py lists all that are known. A network with another one has a class attribute `trunk_pattern`.
+The trunk (ImageNet weights, lower learning rate) consists of the leaves whose names have a known prefix, such as
+`backbone.`; models/trunks.py lists the prefixes. A network with other names has a class attribute `trunk_pattern`.
 """
 
 from __future__ import annotations
@@ -35,34 +35,46 @@ xavier_normal: Initializer = nn.initializers.variance_scaling(1.0, "fan_avg", "n
 
 
 def relu(x: Array) -> Array:
-    """max(x, 0), with gradient 0 at 0."""
+    """Returns max(x, 0), with gradient 0 at 0."""
     return nn.relu(x)
 
 
 def relu6(x: Array) -> Array:
-    """min(max(x, 0), 6)."""
+    """Returns min(max(x, 0), 6)."""
     return nn.relu6(x)
 
 
 def conv_and_norm(
     network: nn.Module, train: bool, kernel_init: Initializer | None = None
 ) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:
-    """The constructors of the layers of a network, with its options dtype, bn_momentum and bn_eps bound.
+    """Returns the constructors of a network's convolutions and batch norms, with the network's options bound.
 
-    kernel_init: None for PyTorch's default.
+    network: a module with the options dtype, bn_momentum and bn_eps.
+    train: normalise with batch statistics.
+    kernel_init: initializer of the convolutions; None for PyTorch's default.
     """
     dtype = jnp.dtype(network.dtype)
     norm = partial(BatchNorm, train=train, momentum=network.bn_momentum, eps=network.bn_eps, dtype=dtype)
     return partial(Conv, dtype=dtype, kernel_init=kernel_init or torch_default), norm
 
 
-class Conv(nn.Module):
-    """torch.nn.Conv2d on (b, h, w, c). Leaves: kernel (kh, kw, c / groups, features), bias (features,), float32.
+def rematerialised(block: type[nn.Module], remat: bool) -> type[nn.Module]:
+    """Returns the block; if `remat`, a version of it whose activations are recomputed in the backward pass.
 
-    padding: pixels per side, ((top, bottom), (left, right)), "same" (TensorFlow), or None for dilation * (k - 1) / 2,
-        which keeps the size at stride 1.
-    bias_init: None for PyTorch's default U(+-1/sqrt(fan_in)).
-    dtype: of the computation and the result.
+    Names and shapes of the parameters are the same in both cases.
+    """
+    return nn.remat(block) if remat else block
+
+
+class Conv(nn.Module):
+    """Convolution with the semantics of torch.nn.Conv2d, on (b, h, w, c).
+
+    Leaves, float32: kernel (kh, kw, c / groups, features), bias (features,).
+
+    padding: pixels per side, ((top, bottom), (left, right)), or "same" (TensorFlow's rule). None pads
+        dilation * (k - 1) / 2 pixels, which keeps the size at stride 1.
+    bias_init: initializer of the bias; None for PyTorch's default U(+-1/sqrt(fan_in)).
+    dtype: type of the computation and the result.
     """
 
     features: int
@@ -78,7 +90,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: (b, h, w, c) -> (b, h', w', features)."""
+        """Maps x (b, h, w, c) to (b, h', w', features)."""
         size = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else tuple(self.kernel_size)
         padding = self.padding
         if padding is None:
@@ -95,10 +107,13 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """torch.nn.ConvTranspose2d on (b, h, w, c). Leaves: kernel_t (k, k, c, features), bias (features,), float32.
+    """Transposed convolution with the semantics of torch.nn.ConvTranspose2d, on (b, h, w, c).
 
-    The defaults double the size. The leaf has a name of its own because its published layout differs (IOHW).
-    kernel_init: None for PyTorch's default, whose bound counts the outputs of a pixel: U(+-1/sqrt(features k k)).
+    Leaves, float32: kernel_t (k, k, c, features), bias (features,). The kernel has its own leaf name because its
+    published layout differs (IOHW). The defaults double the size.
+
+    kernel_init: initializer of the kernel; None for PyTorch's default U(+-1/sqrt(features k k)), whose bound depends
+        on the number of outputs per pixel.
     """
 
     features: int
@@ -111,7 +126,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: (b, h, w, c) -> (b, (h - 1) stride - 2 padding + k, .., features)."""
+        """Maps x (b, h, w, c) to (b, (h - 1) stride - 2 padding + k, (w - 1) stride - 2 padding + k, features)."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         default = _uniform(1 / np.sqrt(self.features * self.kernel_size**2))
         kernel = self.param("kernel_t", self.kernel_init or default, shape, jnp.float32).astype(self.dtype)
@@ -124,11 +139,15 @@ def _uniform(bound: float) -> Initializer:
 
 
 class BatchNorm(nn.Module):
-    """torch.nn.BatchNorm2d over the last axis: momentum weighs the new batch, the running variance is unbiased.
+    """Batch norm over the last axis, with the semantics of torch.nn.BatchNorm2d.
+
+    Leaves, float32, shape (c,): scale and bias in params; mean and var in batch_stats. The running variance is
+    unbiased. Statistics of a bfloat16 batch are computed in float32.
 
     train: normalise with the batch and update the running statistics; otherwise use the running statistics.
-    axis_name: mapped axis (shard_map) to average statistics over; under jit with sharded arrays they are global anyway.
-    Leaves: params scale, bias; batch_stats mean, var; float32, and so are the statistics of a bfloat16 batch.
+    momentum: weight of the new batch in the running statistics.
+    axis_name: mapped axis (shard_map) over which statistics are averaged. Under jit with sharded arrays they are
+        global without it.
     """
 
     train: bool = False
@@ -140,7 +159,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: (..., c) -> (..., c) in dtype."""
+        """Returns x (..., c) normalised, same shape, in `dtype`."""
         shape = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
@@ -159,16 +178,18 @@ class BatchNorm(nn.Module):
 
 
 def norm_of_means(norm: Callable[..., nn.Module], count: int) -> Callable[..., nn.Module]:
-    """The constructor of the batch norm for `count` values per channel, such as the means of a batch of images.
+    """Returns the constructor of a batch norm for `count` values per channel, such as the means of `count` images.
 
-    The variance of a single value is 0 and would turn what follows into a constant (PyTorch raises an error): the norm
-    of one then uses, and does not update, its running statistics in training too.
+    The variance of a single value is 0, so that its normalised value would be a constant (PyTorch raises an error).
+    For count 1 the norm therefore uses its running statistics in training too, and does not update them.
     """
     return partial(norm, train=False) if count == 1 else norm
 
 
 class Dropout(nn.Module):
-    """Zeroes values with probability `rate` while training and scales the rest by 1 / (1 - rate); rng name "dropout".
+    """Dropout: in training, zeroes values with probability `rate` and scales the others by 1 / (1 - rate).
+
+    It draws from the rng "dropout".
 
     channels: zero whole channels of an example (torch.nn.Dropout2d).
     """
@@ -179,7 +200,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: (b, h, w, c) -> same shape."""
+        """Returns x (b, h, w, c), same shape, with values dropped if `train`."""
         if not self.train or self.rate == 0 or self.is_initializing():
             return x
         shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if self.channels else x.shape

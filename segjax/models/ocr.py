@@ -1,6 +1,6 @@
 """OCR, object-contextual representations (Yuan et al., ECCV 2020), on HRNetV2.
 
-Every pixel attends to one feature per class, the mean over the pixels that a coarse prediction gives to the class.
+Each pixel attends to one feature per class: the mean over the pixels that a coarse prediction assigns to the class.
 Layer table and tensor names of HRNet/HRNet-Semantic-Segmentation, branch HRNet-OCR.
 """
 
@@ -12,10 +12,11 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from segjax.models.backbones.hrnet import HRNet
 from segjax.models.checks import check_images
-from segjax.models.heads import upsample_logits
+from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -24,19 +25,18 @@ ModuleDef = Callable[..., nn.Module]
 
 
 def gather_regions(x: Array, logits: Array) -> Array:
-    """Feature of each class: mean of x (b, h, w, c) weighted by softmax over the PIXELS of logits (b, h, w, k).
+    """Returns the feature of each class, (b, k, c): means of x (b, h, w, c) weighted by shares of the class.
 
-    Returns (b, k, c) in x's type.
+    The shares are the softmax of the logits (b, h, w, k) over the PIXELS of an image. The result has x's type.
     """
-    b, _, _, k = logits.shape
     wide = jnp.promote_types(logits.dtype, jnp.float32)
-    share = jax.nn.softmax(logits.reshape(b, -1, k).astype(wide), axis=1)
-    x = x.reshape(b, -1, x.shape[-1])
+    share = jax.nn.softmax(rearrange(logits, "b h w k -> b (h w) k").astype(wide), axis=1)
+    x = rearrange(x, "b h w c -> b (h w) c")
     return jnp.einsum("bnk,bnc->bkc", share, x.astype(wide), precision=jax.lax.Precision.HIGHEST).astype(x.dtype)
 
 
 class ObjectAttention(nn.Module):
-    """Attention from the pixels to the regions: queries of the former, keys and values of the latter."""
+    """Attention from the pixels to the regions: queries of the pixels, keys and values of the regions."""
 
     key_channels: int
     conv: ModuleDef
@@ -44,17 +44,17 @@ class ObjectAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, regions: Array) -> Array:
-        """x (b, h, w, c), regions (b, k, c) -> context (b, h, w, c)."""
-        b, h, w, c = x.shape
+        """Maps x (b, h, w, c) and regions (b, k, c) to the context (b, h, w, c)."""
+        _, h, w, c = x.shape
         regions = regions[:, :, None]
         key = self._project(regions, self.key_channels, "f_object", 2)[:, :, 0]
         value = self._project(regions, self.key_channels, "f_down", 1)[:, :, 0]
-        query = self._project(x, self.key_channels, "f_pixel", 2).reshape(b, h * w, -1)
+        query = rearrange(self._project(x, self.key_channels, "f_pixel", 2), "b h w c -> b (h w) c")
         wide = jnp.promote_types(x.dtype, jnp.float32)
         similarity = jnp.einsum("bnc,bkc->bnk", query, key, preferred_element_type=wide)
         share = jax.nn.softmax(similarity * self.key_channels**-0.5, axis=-1).astype(x.dtype)
-        context = jnp.einsum("bnk,bkc->bnc", share, value).reshape(b, h, w, -1)
-        return self._project(context, c, "f_up", 1)
+        context = jnp.einsum("bnk,bkc->bnc", share, value)
+        return self._project(rearrange(context, "b (h w) c -> b h w c", h=h, w=w), c, "f_up", 1)
 
     def _project(self, x: Array, channels: int, name: str, layers: int) -> Array:
         for i in range(0, 2 * layers, 2):
@@ -63,13 +63,13 @@ class ObjectAttention(nn.Module):
 
 
 class HRNetOCR(nn.Module):
-    """HRNetV2 + OCR. Call: images (b, h, w, 3) normalised -> SegOutput.
+    """HRNetV2 with OCR: images (b, h, w, 3), normalised -> SegOutput.
 
-    width: of the HRNet, 18, 32 or 48.
-    aux: give the coarse prediction as auxiliary logits ("aux", input size); the network computes it in any case.
-    ocr_channels, key_channels: width of the pixel and region features, and inside the attention.
-    align_corners: of every upsampling.
-    dropout: of whole channels before the classifier.
+    width: width of the HRNet, 18, 32 or 48.
+    aux: return the coarse prediction, which the network computes in any case, as auxiliary logits "aux" at input size.
+    ocr_channels, key_channels: widths of the pixel and region features, and inside the attention.
+    align_corners: of all upsampling.
+    dropout: rate of whole channels before the classifier.
     """
 
     num_classes: int
@@ -86,7 +86,11 @@ class HRNetOCR(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
@@ -108,15 +112,15 @@ class HRNetOCR(nn.Module):
         x = conv(self.ocr_channels, 1, name="ocr_distri_head.conv_bn_dropout.0")(x)
         x = relu(norm(name="ocr_distri_head.conv_bn_dropout.1.0")(x))
         x = Dropout(self.dropout, train=train, channels=True, name="ocr_distri_head.conv_bn_dropout.2")(x)
-        logits = conv(self.num_classes, 1, use_bias=True, name="cls_head")(x)
-        features |= {"distri": x, "low.logits": logits, "low.aux": coarse}
-
-        upsample = partial(upsample_logits, size=images.shape[1:3], align_corners=self.align_corners)
-        return SegOutput(upsample(logits), {"aux": upsample(coarse)} if self.aux else {}, features)
+        features["distri"] = x
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name="cls_head")(x)}
+        if self.aux:
+            heads["aux"] = coarse
+        return seg_output(heads, features, images.shape[1:3], align_corners=self.align_corners)
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (HRNet-OCR's Cityscapes configurations)."""
+        """Returns the published weight of the loss on each output (HRNet-OCR's Cityscapes configurations)."""
         return {"logits": 1.0, "aux": 0.4} if self.aux else {"logits": 1.0}
 
 

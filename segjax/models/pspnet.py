@@ -1,10 +1,12 @@
 """PSPNet (Zhao et al., CVPR 2017) on a dilated ResNet, in its PyTorch forms.
 
-semseg (hszhao/semseg, the authors'): every block of layer3 and layer4 dilated, whole channels dropped, auxiliary loss
-0.4; sizes are 8 n + 1, others are padded with zeros (the mean colour) at the bottom and right.
-encoding (PyTorch-Encoding, GluonCV): torchvision's dilation rule, elementwise dropout, auxiliary loss 0.2, any size.
-mmseg (mmsegmentation's R-50-D8, R-101-D8): as encoding, but a deep stem of half the width, align_corners=False, whole
-channels dropped, auxiliary loss 0.4; mmseg_b (R-50b-D8, R-101b-D8): the same with torchvision's stem.
+semseg (hszhao/semseg, the authors'): all blocks of layer3 and layer4 are dilated; dropout of whole channels; auxiliary
+    loss weight 0.4. Image sides are 8 n + 1; others are padded with zeros (the mean colour) at the bottom and right.
+encoding (PyTorch-Encoding, GluonCV): torchvision's dilation rule, elementwise dropout, auxiliary loss weight 0.2, any
+    size.
+mmseg (mmsegmentation's R-50-D8, R-101-D8): as encoding, except for a deep stem of half the width, align_corners=False,
+    dropout of whole channels and auxiliary loss weight 0.4.
+mmseg_b (R-50b-D8, R-101b-D8): as mmseg, with torchvision's stem.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import jax.numpy as jnp
 from segjax.models.backbones.resnet import DEEP_STEM, MMSEG_STEM, SEMSEG_STEM, STEM, DilationRule, ResNet
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import MMSEG_NAMES, FCNHead, find_form, upsample_logits
+from segjax.models.heads import MMSEG_NAMES, FCNHead, find_form, seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
@@ -30,10 +32,17 @@ BINS = (1, 2, 3, 6)
 
 
 class Form(NamedTuple):
-    """Tensor names of a published network, and where it differs otherwise.
+    """Tensor names of a published network, and its other differences.
 
-    trunk: prefix, None for none. levels: prefix of convolution and norm of each bin size.
-    block: convolution, norm and classifier after the pyramid. aux_names: of the layers of the auxiliary head.
+    trunk, stem: prefix of the ResNet, None for none, and names in its stem.
+    dilation_rule, deep_stem_width: of the ResNet.
+    pyramid: prefix of the pyramid pooling.
+    levels: names of convolution and norm of each bin size.
+    block: names of convolution, norm and classifier after the pyramid.
+    aux, aux_weight, aux_names: prefix of the auxiliary head, published weight of its loss, names of its layers.
+    drop_channels: drop whole channels.
+    one_more_than_8n: pad image sides to 8 n + 1.
+    align_corners: of all upsampling.
     """
 
     trunk: str | None
@@ -75,7 +84,7 @@ FORMS["mmseg_b"] = FORMS["mmseg"]._replace(stem=STEM)
 
 
 class PyramidPooling(nn.Module):
-    """Means over 1, 2, 3 and 6 bins per side, projected to a quarter of the channels and appended to the input."""
+    """Pyramid pooling: means over 1, 2, 3 and 6 bins per side, projected to c / 4 channels, appended to the input."""
 
     levels: tuple[tuple[str, str], ...]
     conv: ModuleDef
@@ -84,7 +93,7 @@ class PyramidPooling(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, 2 c)."""
+        """Maps x (b, h, w, c) to (b, h, w, 2 c)."""
 
         def project(i: int, means: Array) -> Array:
             conv, norm = self.levels[i]
@@ -95,13 +104,14 @@ class PyramidPooling(nn.Module):
 
 
 class PSPNet(nn.Module):
-    """PSPNet. Call: images (b, h, w, 3) normalised -> SegOutput; aux logits ("aux", input size) where `aux` is set.
+    """PSPNet: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
-    depth: of the ResNet, 50 or 101. trunk: a key of `trunks.LIGHT` in place of the ResNet.
+    depth: depth of the ResNet, 50 or 101.
+    trunk: a key of `trunks.LIGHT` that replaces the ResNet.
     form: a key of FORMS, see above.
     output_stride: 8 as published, 16 or 32.
-    dropout: before both classifiers.
-    align_corners: of all upsampling; None for that of the form. mmsegmentation's weights for crops of 769 have True.
+    dropout: rate before both classifiers.
+    align_corners: of all upsampling; None for the form's value. True for mmsegmentation's weights for crops of 769.
     """
 
     num_classes: int
@@ -119,7 +129,11 @@ class PSPNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         form = self._form()
         align_corners = form.align_corners if self.align_corners is None else self.align_corners
@@ -130,7 +144,6 @@ class PSPNet(nn.Module):
         h, w = images.shape[1:3]
         if form.one_more_than_8n:
             images = jnp.pad(images, ((0, 0), (0, -(h - 1) % 8), (0, -(w - 1) % 8), (0, 0)))
-        size = images.shape[1:3]
         resnet = partial(
             ResNet, self.depth, dilation_rule=form.dilation_rule, stem_names=form.stem,
             deep_stem_width=form.deep_stem_width, name=form.trunk,
@@ -145,20 +158,18 @@ class PSPNet(nn.Module):
         x = PyramidPooling(form.levels, conv, norm, align_corners, name=form.pyramid)(maps["layer4"])
         features = maps | {"stem": maps["layer0"], "ppm": x}
         x = relu(norm(name=form.block[1])(conv(512, 3, name=form.block[0])(x)))
-        x = conv(self.num_classes, 1, use_bias=True, name=form.block[2])(drop(name="drop")(x))
-
-        def full_size(y: Array) -> Array:
-            return upsample_logits(y, size, align_corners=align_corners)[:, :h, :w]
-
-        aux = {}
+        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name=form.block[2])(drop(name="drop")(x))}
         if self.aux:
             head = FCNHead(self.num_classes, conv, norm, drop, names=form.aux_names, name=form.aux)
-            aux["aux"] = full_size(head(maps["layer3"]))
-        return SegOutput(full_size(x), aux, features)
+            heads["aux"] = head(maps["layer3"])
+        return seg_output(heads, features, (h, w), align_corners=align_corners, padded=images.shape[1:3])
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Published weight of the loss on each output (hszhao/semseg and mmsegmentation 0.4, PyTorch-Encoding 0.2)."""
+        """Returns the published weight of the loss on each output.
+
+        "aux" has 0.4 (hszhao/semseg, mmsegmentation) or 0.2 (PyTorch-Encoding).
+        """
         return {"logits": 1.0, "aux": self._form().aux_weight} if self.aux else {"logits": 1.0}
 
     def _form(self) -> Form:

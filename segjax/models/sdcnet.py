@@ -1,8 +1,8 @@
 """SDC-Net 2D (Reda et al., ECCV 2018) as VPLR released it: motion of the next frame from frames and optical flow.
 
 Layer table, channel order and normalisation of NVIDIA/semantic-segmentation (branch sdcnet): FlowNetS at half width,
-with transposed convolutions up to full size and one flow at the end. The released net is 2D and predicts motion vectors
-only; the 3D convolutions and the sampling kernels of the paper are not in it.
+with transposed convolutions up to full size and one flow at the end. The released network is 2D and predicts motion
+vectors only; it has neither the 3D convolutions nor the sampling kernels of the paper.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from segjax.errors import UserError
-from segjax.models.layers import Conv, ConvTranspose, Initializer
+from segjax.models.layers import Conv, ConvTranspose, Initializer, rematerialised
 from segjax.ops import bilinear_warp
 from segjax.typing import Array
 
-# widths of FlowNetS per level, and whether a second convolution follows the strided one
+# per level: width of FlowNetS, kernel size, and whether a second convolution follows the strided one
 _ENCODER = ((64, 7, False), (128, 5, False), (256, 5, True), (512, 3, True), (512, 3, True), (1024, 3, True))
 INITS = ("flow", "released")
 
 
 @flax.struct.dataclass
 class VideoOutput:
-    """flow: (b, h, w, 2) float32 pixels (u, v), lies at the target frame and points into the frame before it.
+    """Output of a video network.
 
-    frame: (b, h, w, 3) float32, 0..255, that frame warped: the target as the network sees it.
+    flow: (b, h, w, 2) float32, pixels (u, v), from each pixel of the target frame into the frame before it.
+    frame: (b, h, w, 3) float32, 0..255, the frame before the target warped by the flow: the prediction of the target.
     """
 
     flow: Array
@@ -38,12 +40,19 @@ class VideoOutput:
 
 
 def leaky(x: Array) -> Array:
-    """LeakyReLU of slope 0.1, as everywhere in the FlowNet family."""
+    """Returns the leaky ReLU of x with slope 0.1, which all networks of the FlowNet family use."""
     return nn.leaky_relu(x, 0.1)
 
 
 def encode(x: Array, conv: Any, widths: Sequence[int]) -> list[Array]:
-    """The encoder of FlowNetS, to be called within a compact module: x and the last map of every stride 2, 4, 8, ..."""
+    """Returns [x, the last map of stride 2, of stride 4, ...] of FlowNetS's encoder.
+
+    x: (b, h, w, c).
+    conv: constructor of the convolutions.
+    widths: channels of each level, from stride 2 on.
+
+    Call it in the compact method of a module.
+    """
     maps = [x]
     for level, (width, (_, size, twice)) in enumerate(zip(widths, _ENCODER), start=1):
         x = leaky(conv(width, size, 2, name=f"conv{level}.0")(x))
@@ -54,7 +63,7 @@ def encode(x: Array, conv: Any, widths: Sequence[int]) -> list[Array]:
 
 
 def pad_reflect(x: Array, multiple: int) -> Array:
-    """Extends (..., h, w, c) below and to the right by reflection to multiples of `multiple`."""
+    """Pads x (..., h, w, c) at the bottom and right, by reflection, to multiples of `multiple`."""
     rows, columns = (-x.shape[-3] % multiple, -x.shape[-2] % multiple)
     if not rows and not columns:
         return x
@@ -62,14 +71,16 @@ def pad_reflect(x: Array, multiple: int) -> Array:
 
 
 class SDCNet2D(nn.Module):
-    """SDC-Net 2D. Call: images (b, t, h, w, 3) RGB 0..255, flows (b, t - 1, h, w, 2) pixels -> VideoOutput.
+    """SDC-Net 2D: images (b, t, h, w, 3), RGB 0..255, and flows (b, t - 1, h, w, 2) in pixels -> VideoOutput.
 
-    frames: t. 2: frames t - 1, t predict t + 1. 3: frames t - 1, t, t + 1 reconstruct t + 1 (VPLR's choice).
-    width: 1 = as released, 9.7 M parameters; 0.5 has a quarter of them. levels: halvings of the encoder, 6 as released;
-        4 suit images of 128 pixels.
-    flow_mean, flow_std: (u, v) of the flows given, which normalise them; as released, those of FlowNet2 on Cityscapes.
-    init_as: "released" (Xavier, biases from 0..1), or "flow": the fresh network returns the last flow it is given, so
-        that training starts from the flow's own accuracy; same layers, same names.
+    frames: number of frames t. With 2, frames i - 1, i predict frame i + 1. With 3, frames i - 1, i, i + 1 reconstruct
+        frame i + 1 (VPLR's choice).
+    width: factor of all widths; 1 as released, 9.7 M parameters; 0.5 has a quarter of them.
+    levels: halvings of the encoder, 6 as released; 4 suit images of 128 pixels.
+    flow_mean, flow_std: mean and deviation (u, v) of the input flows, which normalise them. The defaults, as released,
+        are those of FlowNet2 on Cityscapes.
+    init_as: "released" (Xavier, biases uniform in 0..1), or "flow": the untrained network returns its last input flow,
+        so that training starts at that flow's accuracy. Layers and names are the same.
     """
 
     frames: int = 3
@@ -83,9 +94,12 @@ class SDCNet2D(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, flows: Array, train: bool = False) -> VideoOutput:
-        """images: uint8 or float, in time order. flows[:, i]: from frame i + 1 into frame i. Any h, w.
+        """Returns the flow into the frame before the target, and the predicted target.
 
-        train: changes nothing, there is no BatchNorm and no dropout.
+        images: uint8 or float, in time order, any h, w.
+        flows: flows[:, i] points from frame i + 1 into frame i.
+        train: without effect, since the network has no batch norm and no dropout.
+        Raises UserError for impossible options, and ValueError for shapes that do not fit.
         """
         self._check(images, flows)
         h, w = images.shape[2:4]
@@ -97,16 +111,16 @@ class SDCNet2D(nn.Module):
         released = self.init_as == "released"
         bias = (lambda key, shape, dtype: jax.random.uniform(key, shape, dtype)) if released else nn.initializers.zeros
         xavier = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        make = nn.remat(Conv) if self.remat else Conv
-        conv = partial(make, use_bias=True, dtype=dtype, kernel_init=xavier, bias_init=bias)
-        up = partial(nn.remat(ConvTranspose) if self.remat else ConvTranspose, dtype=dtype)
+        block = rematerialised(Conv, self.remat)
+        conv = partial(block, use_bias=True, dtype=dtype, kernel_init=xavier, bias_init=bias)
+        up = partial(rematerialised(ConvTranspose, self.remat), dtype=dtype)
 
         maps = encode(x, conv, [self._scaled(width // 2) for width, _, _ in _ENCODER[: self.levels]])
         y = maps.pop()
         for level in reversed(range(self.levels)):
             y = leaky(up(self._scaled(8 * 2**level), name=f"deconv{level}.0")(y))
             y = jnp.concatenate([maps[level], y], -1)
-        # the last convolution sees the flow given and makes pixels: never in half precision
+        # the last convolution reads the input flow and returns pixels: half precision would be too coarse
         last = dict(dtype=wide) if released else dict(dtype=wide, kernel_init=last_flow_of(self.frames))
         y = conv(2, 3, name="final_flow", **last)(y)[:, :h, :w]
         mean, std = (jnp.asarray(v, wide) for v in (self.flow_mean, self.flow_std))
@@ -114,13 +128,12 @@ class SDCNet2D(nn.Module):
         return VideoOutput(flow, bilinear_warp(images[:, 1], flow))
 
     def _input(self, images: Array, flows: Array) -> Array:
-        # components in turn, each with its frames in time order: u.. v.. B.. G.. R..
-        images = images[..., ::-1]  # the released net reads BGR
+        # channels of the released network: u.., v.., B.., G.., R.., each with its frames in time order
+        images = images[..., ::-1]  # RGB -> BGR
         images = (images - images.mean((1, 2, 3), keepdims=True)) / 255
         mean, std = (jnp.asarray(v, flows.dtype) for v in (self.flow_mean, self.flow_std))
         flows = (flows - mean) / (3 * std)
-        parts = [jnp.moveaxis(part, 1, -1) for part in (flows, images)]  # b h w c t
-        return jnp.concatenate([part.reshape(*part.shape[:3], -1) for part in parts], -1)
+        return jnp.concatenate([rearrange(part, "b t h w c -> b h w (c t)") for part in (flows, images)], -1)
 
     def _scaled(self, width: int) -> int:
         return max(round(width * self.width), 4)
@@ -139,7 +152,7 @@ class SDCNet2D(nn.Module):
 
 
 def pad_flows(flows: Array, multiple: int) -> Array:
-    """pad_reflect for flow (b, f, h, w, 2): what is mirrored moves the other way."""
+    """Pads flows (b, t, h, w, 2) like `pad_reflect`, and negates the mirrored component of mirrored pixels."""
     h, w = flows.shape[2:4]
     flows = pad_reflect(flows, multiple)
     u = jnp.where(jnp.arange(flows.shape[3]) < w, 1, -1)
@@ -149,7 +162,10 @@ def pad_flows(flows: Array, multiple: int) -> Array:
 
 
 def last_flow_of(frames: int) -> Initializer:
-    """Kernel (3, 3, c, 2) that copies the last of the flows, which are the first channels of the input."""
+    """Returns the initializer of a kernel (3, 3, c, 2) that copies the last flow.
+
+    frames: frames of the network's input; their flows are its first channels.
+    """
 
     def init(key, shape, dtype=jnp.float32):
         kernel = jnp.zeros(shape, dtype)

@@ -1,8 +1,9 @@
-"""SwiftNet (Orsic et al., CVPR 2019): a light ladder on a ResNet-18, single scale with pyramid pooling, or an image
-pyramid. Layers and tensor names of orsic/swiftnet. Units are batch norm, ReLU, convolution, in that order, no bias.
+"""SwiftNet (Orsic et al., CVPR 2019): a light ladder on a ResNet-18, with pyramid pooling or on an image pyramid.
 
-The published networks normalise inside, pixels 0..255 with the mean and deviation of Cityscapes; here as everywhere
-the images come normalised (`normalisation="swiftnet"`), which is the same number for number.
+Layers and tensor names of orsic/swiftnet. Units are batch norm, ReLU, convolution, in that order, without bias.
+
+The published networks contain the normalisation: pixels 0..255 with mean and deviation of Cityscapes. Here, as in all
+networks of this package, the input is normalised (`normalisation="swiftnet"`); the values are the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from segjax.models.backbones.resnet import ResNet
 from segjax.models.backbones.resnet_pyramid import PyramidResNet
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
-from segjax.models.heads import upsample_logits
+from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
 from segjax.models.trunks import LIGHT
 from segjax.ops import resize
@@ -28,7 +29,7 @@ from segjax.typing import Array, SegOutput
 ModuleDef = Callable[..., nn.Module]
 
 TRUNKS: dict[str, Callable[..., nn.Module]] = {
-    # published with ResNets of basic blocks, whose maps are handed on after their ReLU; deeper ones would differ
+    # published with ResNets of basic blocks, whose maps are passed on after their ReLU; deeper ones would differ
     **{f"resnet{depth}": partial(ResNet, depth, name="backbone") for depth in (18, 34)},
     **LIGHT,
 }
@@ -36,7 +37,7 @@ POOL_ROWS = (8, 4, 2)
 
 
 class Unit(nn.Module):
-    """Batch norm, ReLU, convolution."""
+    """Unit: batch norm, ReLU, convolution."""
 
     features: int
     conv: ModuleDef
@@ -45,13 +46,16 @@ class Unit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, features)."""
+        """Maps x (b, h, w, c) to (b, h, w, features)."""
         x = relu(self.norm(name="norm")(x))
         return self.conv(self.features, self.kernel_size, name="conv")(x)
 
 
 class PyramidPooling(nn.Module):
-    """Means over grids of 8, 4 and 2 rows (columns by the aspect ratio), projected, upsampled and fused."""
+    """Pyramid pooling: means over grids, projected, upsampled and fused.
+
+    The grids have 8, 4 and 2 rows, and columns by the aspect ratio.
+    """
 
     features: int
     conv: ModuleDef
@@ -59,7 +63,7 @@ class PyramidPooling(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, features)."""
+        """Maps x (b, h, w, c) to (b, h, w, features)."""
         unit = partial(Unit, conv=self.conv, norm=self.norm, kernel_size=1)
         x = unit(self.features, name="spp_bn")(x)
         h, w = x.shape[1:3]
@@ -71,10 +75,10 @@ class PyramidPooling(nn.Module):
 
 
 class LadderNetwork(nn.Module):
-    """What both networks have.
+    """Options and classifier of both SwiftNets.
 
     features: width of the decoder.
-    dropout: before the classifier; 0 as published.
+    dropout: rate before the classifier; 0 as published.
     """
 
     num_classes: int
@@ -87,22 +91,21 @@ class LadderNetwork(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """One head."""
+        """Returns the published weight of the loss on each output; there is one head."""
         return {"logits": 1.0}
 
-    def classify(self, x: Array, size: tuple[int, int], conv: ModuleDef, norm: ModuleDef, train: bool) -> Array:
-        """Logits (b, *size, k). Called in the compact method."""
+    def classify(self, x: Array, conv: ModuleDef, norm: ModuleDef, train: bool) -> dict[str, Array]:
+        """Returns {"logits": (b, h', w', k)} of the decoder's map x (b, h', w', c). Call it in the compact method."""
         x = relu(norm(name="logits.norm")(x))
         x = Dropout(self.dropout, train=train, name="drop")(x)
-        x = conv(self.num_classes, 1, use_bias=True, name="logits.conv")(x)
-        return upsample_logits(x, size, align_corners=False)
+        return {"logits": conv(self.num_classes, 1, use_bias=True, name="logits.conv")(x)}
 
 
 class SwiftNet(LadderNetwork):
-    """SwiftNet, single scale. Call: images (b, h, w, 3) normalised -> SegOutput.
+    """SwiftNet, single scale: images (b, h, w, 3), normalised -> SegOutput.
 
     trunk: a key of TRUNKS.
-    spp_momentum: of the batch norms in the pyramid pooling, whose maps have few pixels.
+    spp_momentum: momentum of the batch norms in the pyramid pooling, whose maps have few pixels.
     """
 
     trunk: str = "resnet18"
@@ -110,7 +113,11 @@ class SwiftNet(LadderNetwork):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         if self.trunk not in TRUNKS:
             raise UserError(f"trunk={self.trunk!r} does not exist.{did_you_mean(self.trunk, TRUNKS)}")
@@ -126,17 +133,17 @@ class SwiftNet(LadderNetwork):
             skip = Unit(self.features, conv, norm, kernel_size=1, name=f"{name}.bottleneck")(maps[stride])
             x = _add(x, skip)
             x = features[f"up{i}"] = Unit(self.features, conv, norm, name=f"{name}.blend_conv")(x)
-        return SegOutput(self.classify(x, images.shape[1:3], conv, norm, train), features=features)
+        return seg_output(self.classify(x, conv, norm, train), features, images.shape[1:3], align_corners=False)
 
 
 class SwiftNetPyramid(LadderNetwork):
-    """SwiftNet on an image pyramid. Call: images (b, h, w, 3) normalised -> SegOutput.
+    """SwiftNet on an image pyramid: images (b, h, w, 3), normalised -> SegOutput.
 
-    depth: of the ResNet, 18 or 34.
-    scales: of the pyramid, each half of the one before (the names of norms and ladder follow from their number).
+    depth: depth of the ResNet, 18 or 34.
+    scales: number of scales of the pyramid, each half of the previous one; names of norms and ladder depend on it.
 
-    The published network takes sizes whose maps of all scales fit together; others are padded by up to 3 pixels at
-    the end, and the logits cut.
+    The published network requires sizes whose maps of all scales fit together. Other images are padded at the bottom
+    and right to multiples of 2^(scales - 1), by up to 3 pixels with 3 scales, and the logits are cropped.
     """
 
     depth: int = 18
@@ -144,7 +151,11 @@ class SwiftNetPyramid(LadderNetwork):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
-        """images: (b, h, w, 3) float, normalised. train: batch statistics and dropout."""
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
         check_images(images)
         if self.scales < 1:
             raise UserError(f"scales={self.scales} must be 1 or more.")
@@ -166,11 +177,11 @@ class SwiftNetPyramid(LadderNetwork):
             name = f"backbone.upsample_blends.{i}.blend_conv"
             y = Unit(self.features, conv, norm, name=name)(_add(y, sums[stride]))
             features[f"upb{i}"] = y
-        logits = self.classify(y, x.shape[1:3], conv, norm, train)
-        return SegOutput(logits[:, : images.shape[1], : images.shape[2]], features=features)
+        heads = self.classify(y, conv, norm, train)
+        return seg_output(heads, features, images.shape[1:3], align_corners=False, padded=x.shape[1:3])
 
     def _pyramid(self, x: Array) -> Sequence[Array]:
-        """The image, and the image shrunk to 1/2, 1/4, ... by bicubic interpolation without antialiasing."""
+        """Returns the image, and the image at 1/2, 1/4, ... by bicubic interpolation without antialiasing."""
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         factors = [0.5**scale for scale in range(1, self.scales)]
         sizes = [tuple(int(n * factor) for n in x.shape[1:3]) for factor in factors]
@@ -178,14 +189,14 @@ class SwiftNetPyramid(LadderNetwork):
         return [x, *smaller]
 
     def _fits(self, n: int) -> bool:
-        """Whether maps of the same stride have the same size at all scales, for an image of n pixels."""
+        """Returns whether maps of the same stride have the same size at all scales, for an image side of n pixels."""
         sides = [[-(-(n // 2**s) // stride) for s in range(self.scales)] for stride in (4, 8, 16, 32)]
         pairs = [(i, s) for i in range(1, 4) for s in range(1, self.scales)]
         return n >= 2 ** (self.scales - 1) and all(sides[i - 1][s] == sides[i][s - 1] for i, s in pairs)
 
 
 def _add(x: Array, skip: Array) -> Array:
-    """x upsampled to the size of skip, plus skip."""
+    """Returns x upsampled to the size of skip, plus skip."""
     return resize(x, skip.shape[1:3]) + skip
 
 

@@ -1,4 +1,4 @@
-"""Trunks that fit many networks, and which leaves of a network are its trunk: what ImageNet weights fill."""
+"""Trunks that fit many networks, and the pattern for the leaves of a trunk, which ImageNet weights fill."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.efficientnet_lite import EfficientNetLite
 from segjax.models.backbones.mobilenet_v2 import MobileNetV2
 
-# Trunks for small devices; they have `stages` with the names of a ResNet's, and the name that their weights expect
+# Trunks for small devices. Their `stages` have the names of a ResNet's; the module name is the one in their weights.
 LIGHT: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": partial(MobileNetV2, name="backbone"),
     **{f"efficientnet_lite{n}": partial(EfficientNetLite, n, name="backbone") for n in range(3)},
@@ -20,9 +20,12 @@ LIGHT: dict[str, Callable[..., nn.Module]] = {
 
 
 def find_trunk(name: str | None, published: Callable[..., nn.Module], **layers: Any) -> nn.Module:
-    """The trunk that a network was published with, or the one of LIGHT called name in its place.
+    """Builds the published trunk of a network if `name` is None, otherwise the trunk `name` of LIGHT.
 
-    layers: what every trunk takes: conv, norm, output_stride, remat. Called in the network's compact method.
+    published: constructor of the published trunk.
+    layers: arguments of every trunk: conv, norm, output_stride, remat.
+
+    Call it in the network's compact method. Raises UserError for a name that LIGHT does not contain.
     """
     if name is None:
         return published(**layers)
@@ -33,8 +36,8 @@ def find_trunk(name: str | None, published: Callable[..., nn.Module], **layers: 
     return LIGHT[name](**layers)
 
 
-# The names under which the published networks keep their trunks. What a decoder or a classifier keeps under the same
-# prefix (SwiftNet's pyramid pooling, the ImageNet classifier of some ports) is left out.
+# Prefixes of the trunk's tensors in the published networks. Parts of a decoder or a classifier with the same prefix
+# (SwiftNet's pyramid pooling, the ImageNet classifier of some ports) are excluded.
 PATTERN = (
     r"^("
     r"backbone\.(?!spp\.|upsample|img_|_conv_head|_bn1\.)"
@@ -45,9 +48,9 @@ PATTERN = (
 
 
 def trunk_pattern(module: nn.Module) -> str:
-    """Regular expression (re.search) of the PyTorch names of the trunk's leaves.
+    """Returns the regular expression (for re.search) that matches the PyTorch names of the trunk's leaves.
 
-    A network whose trunk has other names says so with a class attribute or property `trunk_pattern`; "" means that it
-    has none.
+    A network whose trunk has other names overrides it with a class attribute or property `trunk_pattern`. "" means
+    that the network has no trunk.
     """
     return getattr(module, "trunk_pattern", PATTERN)

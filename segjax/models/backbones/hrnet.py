@@ -1,4 +1,4 @@
-"""HRNetV2 (Wang et al., TPAMI 2020): four resolutions side by side, which exchange after every module.
+"""HRNetV2 (Wang et al., TPAMI 2020): four parallel resolutions, fused with each other after every module.
 
 Layer table and tensor names of HRNet/HRNet-Semantic-Segmentation, branch HRNet-OCR.
 """
@@ -11,22 +11,22 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import BasicBlock, Bottleneck
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import resize
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
 WIDTHS = (18, 32, 48)
-MODULES = {2: 1, 3: 4, 4: 3}  # of each stage; a stage has as many branches as its number says
-BLOCKS = 4  # per branch and module
+MODULES = {2: 1, 3: 4, 4: 3}  # stage -> number of modules; stage n has n branches
+BLOCKS = 4  # residual blocks per branch and module
 
 
 class HRNet(nn.Module):
-    """Trunk. Call: images (b, h, w, 3) -> {4: (b, h/4, w/4, width), 8: 2 width, 16: 4 width, 32: 8 width channels}.
+    """HRNet trunk: images (b, h, w, 3) -> {stride: map}; strides 4, 8, 16, 32 have 1, 2, 4, 8 times width channels.
 
     width: 18, 32 or 48.
-    conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
-    align_corners: of the upsampling between the branches; True for the OCR weights, False for the ImageNet ones.
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
+    align_corners: of the upsampling between the branches; True for the OCR weights, False for the ImageNet weights.
     remat: recompute each block in the backward pass.
     """
 
@@ -37,17 +37,21 @@ class HRNet(nn.Module):
     remat: bool = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
-        """images (b, h, w, 3) -> maps by stride, finest first."""
+        """Returns {4: (b, h/4, w/4, width), 8: ..., 16: ..., 32: ...} of images (b, h, w, 3)."""
         stages = self.stages(images)
         return {stride: stages[f"stage4.{i}"] for i, stride in enumerate((4, 8, 16, 32))}
 
     @nn.compact
     def stages(self, images: Array) -> dict[str, Array]:
-        """images (b, h, w, 3) -> {"layer1", "stage2_0", "stage3_3", "stage4_b0", "stage4_b3": before the last exchange
-        of their stage; "stage4.0" to "stage4.3": the four outputs}."""
+        """Returns maps of all stages, for images (b, h, w, 3).
+
+        "layer1"; "stage2_0", "stage3_3", "stage4_b0", "stage4_b3": branches before the last fusion of their stage;
+        "stage4.0" to "stage4.3": the four outputs.
+        Raises UserError for a width that does not exist.
+        """
         if self.width not in WIDTHS:
             raise UserError(f"HRNet width {self.width} does not exist; choose one of {', '.join(map(str, WIDTHS))}.")
-        basic, bottleneck = (nn.remat(block) if self.remat else block for block in (BasicBlock, Bottleneck))
+        basic, bottleneck = (rematerialised(block, self.remat) for block in (BasicBlock, Bottleneck))
         x = images
         for i in (1, 2):
             x = relu(self.norm(name=f"bn{i}")(self.conv(64, 3, 2, name=f"conv{i}")(x)))
@@ -75,12 +79,15 @@ class HRNet(nn.Module):
         return [self.width * 2**i for i in range(stage)]
 
     def _conv(self, x: Array, channels: int, kernel: int, stride: int, name: str) -> Array:
-        """Convolution NAME.0 and norm NAME.1."""
+        """Returns x after the convolution NAME.0 and the norm NAME.1."""
         x = self.conv(channels, kernel, stride, name=f"{name}.0")(x)
         return self.norm(name=f"{name}.1")(x)
 
     def _transition(self, branches: list[Array], stage: int) -> list[Array]:
-        """One branch more, made of the coarsest one at half its resolution; the first also changes branch 0's width."""
+        """Returns the branches and a further one, computed from the coarsest at half its resolution.
+
+        Before stage 2, a convolution also brings branch 0 to the width of the network.
+        """
         channels, name = self._channels(stage), f"transition{stage - 1}"
         coarser = relu(self._conv(branches[-1], channels[-1], 3, 2, f"{name}.{stage - 1}.0"))
         if stage == 2:
@@ -88,7 +95,7 @@ class HRNet(nn.Module):
         return [*branches, coarser]
 
     def _fuse(self, branches: list[Array], i: int, name: str) -> Array:
-        """ReLU of the sum of all branches, brought to resolution and width of branch i."""
+        """Returns the ReLU of the sum of all branches at the resolution and width of branch i."""
         total = None
         for j, x in enumerate(branches):
             prefix = f"{name}.fuse_layers.{i}.{j}"

@@ -1,8 +1,8 @@
 """MobileNetV2 (Sandler et al., CVPR 2018) with the torchvision layer table and tensor names.
 
-The 1280-channel convolution before the classifier (features.18) is left out. A stage whose stride would exceed
+The 1280-channel convolution before the classifier (features.18) is not included. A stage whose stride would exceed
 `output_stride` keeps its resolution and dilates its depthwise convolutions by torchvision's rule: its first block
-keeps the dilation of the stage before.
+keeps the dilation of the previous stage.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.strides import LAYERS
-from segjax.models.layers import relu6
+from segjax.models.layers import relu6, rematerialised
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
@@ -31,7 +31,7 @@ STAGES = (
 
 
 class InvertedResidual(nn.Module):
-    """Expand (unless expansion is 1), depthwise 3x3, project; ReLU6; the shortcut exists where shapes agree."""
+    """Inverted residual: expand (if expansion > 1), depthwise 3x3, project; ReLU6; a shortcut if the shapes agree."""
 
     features: int
     conv: ModuleDef
@@ -42,7 +42,7 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
+        """Maps x (b, h, w, c) to (b, h / stride, w / stride, features)."""
         y, c, i = x, x.shape[-1] * self.expansion, 0
         if self.expansion > 1:
             y = relu6(self.norm(name="conv.0.1")(self.conv(c, 1, name="conv.0.0")(y)))
@@ -54,9 +54,9 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Trunk. Call: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest (stride 2) first.
+    """MobileNetV2 trunk: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest (stride 2) first.
 
-    conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
     output_stride: 8, 16 or 32.
     remat: recompute each block in the backward pass.
     """
@@ -67,19 +67,22 @@ class MobileNetV2(nn.Module):
     remat: bool = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
-        """images (b, h, w, 3) -> {2: (b, h/2, w/2, 16), 4: (b, h/4, w/4, 24), ...} down to output_stride."""
+        """Returns {2: (b, h/2, w/2, 16), 4: (b, h/4, w/4, 24), ...} down to output_stride, of images (b, h, w, 3)."""
         stages = self.stages(images)
         return {min(stride, self.output_stride): stages[name] for stride, name in LAYERS.items()}
 
     @nn.compact
     def stages(self, images: Array) -> dict[str, Array]:
-        """images (b, h, w, 3) -> {"layer0", ..., "layer4": the map that is the deepest of stride 2, ..., 32 where
-        nothing is dilated}. The names are those of `ResNet.stages`."""
+        """Returns the map of each stage, for images (b, h, w, 3), with the keys of `ResNet.stages`.
+
+        "layer0", ..., "layer4" are the deepest maps of stride 2, ..., 32 in the network without dilation.
+        Raises UserError for an output stride that is not possible.
+        """
         if self.output_stride not in (8, 16, 32):
             raise UserError(
                 f"output_stride={self.output_stride} is not possible with a MobileNetV2; choose 8, 16 or 32."
             )
-        block = nn.remat(InvertedResidual) if self.remat else InvertedResidual
+        block = rematerialised(InvertedResidual, self.remat)
         x = relu6(self.norm(name="features.0.1")(self.conv(32, 3, 2, name="features.0.0")(images)))
         maps, index, stride, undilated, dilation = {}, 1, 2, 2, 1
         for expansion, features, count, step in STAGES:

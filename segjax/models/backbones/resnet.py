@@ -1,10 +1,10 @@
-"""ResNet-18/34/50/101 (He et al., CVPR 2016) and its kin, with the torchvision layer table and tensor names.
+"""ResNet-18/34/50/101 (He et al., CVPR 2016) and variants, with the torchvision layer table and tensor names.
 
-Kin: ResNeXt (Xie et al., CVPR 2017; grouped 3x3 convolutions), SE-ResNeXt (Hu et al., CVPR 2018; Cadene's names) and
-the deep stem of PyTorch-Encoding and hszhao/semseg. DeepLabV2's ResNet is in resnet_caffe.py.
+Variants: ResNeXt (Xie et al., CVPR 2017; grouped 3x3 convolutions), SE-ResNeXt (Hu et al., CVPR 2018; Cadene's names)
+and the deep stem of PyTorch-Encoding and hszhao/semseg. DeepLabV2's ResNet is in resnet_caffe.py.
 
-The stride of a bottleneck sits on its 3x3 convolution. A stage whose stride would exceed `output_stride` keeps its
-resolution and dilates its 3x3 convolutions instead; two rules for how are in use, see `stage_plan`.
+The 3x3 convolution of a bottleneck has the stride. A stage whose stride would exceed `output_stride` keeps its
+resolution and dilates its 3x3 convolutions instead, by one of two rules; see `stage_plan`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 
 from segjax.errors import UserError
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -36,12 +36,13 @@ SEMSEG_STEM = ("layer0.0", "layer0.1", "layer0.3", "layer0.4", "layer0.6", "laye
 
 
 def stage_plan(depth: int, output_stride: int, rule: DilationRule, multi_grid: tuple[int, ...] = ()) -> Plan:
-    """Of each of the four stages: its stride to the image, the stride of its first block, the dilation of each block.
+    """Returns, for each of the four stages: stride to the image, stride of the first block, dilation of each block.
 
     rule: "torchvision" (`replace_stride_with_dilation`; PyTorch-Encoding, GluonCV): the first block of a stage keeps
-        the dilation of the stage before; "all_blocks" (VPLR, hszhao/semseg, DeepLabV2): all have the new dilation.
-    multi_grid: dilations of the blocks of the last stage, whatever the rule.
-    Raises UserError for a depth or stride that does not exist.
+        the dilation of the previous stage. "all_blocks" (VPLR, hszhao/semseg, DeepLabV2): all blocks of the stage have
+        the new dilation.
+    multi_grid: dilations of the blocks of the last stage; they override the rule. () for none.
+    Raises UserError for a depth or an output stride that does not exist, and for a multi_grid that does not fit.
     """
     if depth not in BLOCKS:
         raise UserError(f"ResNet depth {depth} does not exist; choose one of {', '.join(map(str, BLOCKS))}.")
@@ -63,7 +64,11 @@ def stage_plan(depth: int, output_stride: int, rule: DilationRule, multi_grid: t
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions (ResNet-18 and -34); the second one has the dilation of the stage in every block."""
+    """Basic block (ResNet-18 and -34): two 3x3 convolutions.
+
+    stride, dilation: of the first convolution.
+    stage_dilation: of the second convolution, the same in all blocks of a stage.
+    """
 
     width: int
     conv: ModuleDef
@@ -74,7 +79,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, width)."""
+        """Maps x (b, h, w, c) to (b, h / stride, w / stride, width)."""
         y = self.conv(self.width, 3, self.stride, dilation=self.dilation, name="conv1")(x)
         y = relu(self.norm(name="bn1")(y))
         y = self.conv(self.width, 3, dilation=self.stage_dilation, name="conv2")(y)
@@ -83,24 +88,24 @@ class BasicBlock(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Scales every channel by a factor in (0, 1) that a bottleneck of two layers makes of the image means."""
+    """Squeeze and excitation: each channel times a factor in (0, 1) that two layers compute from the image means."""
 
     conv: ModuleDef
     reduction: int = 16
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h, w, c)."""
+        """Maps x (b, h, w, c) to (b, h, w, c)."""
         c = x.shape[-1]
         y = relu(self.conv(c // self.reduction, 1, use_bias=True, name="fc1")(x.mean((1, 2), keepdims=True)))
         return x * jax.nn.sigmoid(self.conv(c, 1, use_bias=True, name="fc2")(y))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (stride and dilation), 1x1 to four times the width (ResNet-50 and deeper).
+    """Bottleneck (ResNet-50 and deeper): 1x1, 3x3 (stride and dilation), 1x1 convolution to four times the width.
 
     groups, group_width: of the 3x3 convolution, whose width is groups * floor(width * group_width / 64).
-    squeeze_excite: before the addition.
+    squeeze_excite: apply `SqueezeExcite` before the addition.
     """
 
     width: int
@@ -108,14 +113,14 @@ class Bottleneck(nn.Module):
     norm: ModuleDef
     stride: int = 1
     dilation: int = 1
-    stage_dilation: int = 1  # as BasicBlock; nothing follows the strided convolution here
+    stage_dilation: int = 1  # argument of BasicBlock, unused here: there is no second 3x3 convolution
     groups: int = 1
     group_width: int = 64
     squeeze_excite: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, 4 width)."""
+        """Maps x (b, h, w, c) to (b, h / stride, w / stride, 4 width)."""
         inner = self.width * self.group_width // 64 * self.groups
         y = relu(self.norm(name="bn1")(self.conv(inner, 1, name="conv1")(x)))
         y = self.conv(inner, 3, self.stride, dilation=self.dilation, groups=self.groups, name="conv2")(y)
@@ -127,7 +132,7 @@ class Bottleneck(nn.Module):
 
 
 def _shortcut(block: BasicBlock | Bottleneck, x: Array, y: Array) -> Array:
-    """x, projected where stride or width differ from y's. Called in the block's compact method."""
+    """Returns x, projected if its stride or width differs from y's. Call it in the block's compact method."""
     if block.stride == 1 and x.shape[-1] == y.shape[-1]:
         return x
     x = block.conv(y.shape[-1], 1, block.stride, name="downsample.0")(x)
@@ -135,16 +140,17 @@ def _shortcut(block: BasicBlock | Bottleneck, x: Array, y: Array) -> Array:
 
 
 class ResNet(nn.Module):
-    """Trunk. Call: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest first.
+    """ResNet trunk: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest first.
 
     depth: 18, 34, 50 or 101.
-    conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
     output_stride: 8, 16 or 32.
     dilation_rule, multi_grid: see `stage_plan`.
-    stem_names: of convolution and norm in turn. Two make the 7x7 stem of 64 channels; six the deep stem, 3x3
-        convolutions to 64, 64 and 128 channels. deep_stem_width: of the first two of these, half of the third.
-    groups, group_width, squeeze_excite: of the bottlenecks; 32, 4 make a ResNeXt 32x4d.
+    stem_names: names of convolution and norm in turn. Two names build the 7x7 stem of 64 channels; six build the deep
+        stem, three 3x3 convolutions.
+    groups, group_width, squeeze_excite: of the bottlenecks; groups 32 and group_width 4 build a ResNeXt 32x4d.
     pool_padding, pool_ceil: of the 3x3 stride-2 max pooling (Cadene's SE-ResNeXt trunks: 0 and True).
+    deep_stem_width: width of the first two convolutions of the deep stem; the third has twice as many channels.
     remat: recompute each block in the backward pass.
     """
 
@@ -164,15 +170,16 @@ class ResNet(nn.Module):
     remat: bool = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
-        """images (b, h, w, 3) -> {4: (b, h/4, w/4, c), ...} down to output_stride."""
+        """Returns {4: (b, h/4, w/4, c), ...} down to output_stride, of images (b, h, w, 3)."""
         stages = self.stages(images)
         return {stride: stages[f"layer{i}"] for i, (stride, _, _) in enumerate(self._plan(), start=1)}
 
     @nn.compact
     def stages(self, images: Array, between: Callable[[str, Array], Array] | None = None) -> dict[str, Array]:
-        """images (b, h, w, 3) -> {"layer0": after the pooling, "layer1", ..., "layer4"}.
+        """Returns {"layer0": map after the pooling, "layer1", ..., "layer4"} of images (b, h, w, 3).
 
-        between: (name of a stage, its map) -> what the next stage sees in place of the map.
+        between: (name of a stage, its map) -> the input of the next stage; None to pass the map on.
+        Raises UserError for a depth, an output stride or other options that are not possible.
         """
         plan, block = self._plan(), self._block()
         x = images
@@ -201,12 +208,12 @@ class ResNet(nn.Module):
         kin = dict(groups=self.groups, group_width=self.group_width, squeeze_excite=self.squeeze_excite)
         if kind is BasicBlock and (self.groups != 1 or self.squeeze_excite):
             raise UserError(f"ResNet-{self.depth} has no bottlenecks: groups and squeeze_excite need depth 50 or 101.")
-        block = nn.remat(kind) if self.remat else kind
+        block = rematerialised(kind, self.remat)
         return block if kind is BasicBlock else partial(block, **kin)
 
 
 resnext50_32x4d = partial(ResNet, 50, groups=32, group_width=4)
-# Cadene's SE-ResNeXt, from which VPLR starts
+# Cadene's SE-ResNeXt, whose ImageNet weights VPLR starts from
 _se_resnext = partial(
     ResNet, groups=32, group_width=4, squeeze_excite=True, stem_names=("layer0.conv1", "layer0.bn1"), pool_padding=0,
     pool_ceil=True,

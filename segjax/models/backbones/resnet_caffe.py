@@ -1,7 +1,7 @@
-"""ResNet-101 as DeepLabV2 uses it (Chen et al., PAMI 2018), with the tensor names of kazuto1011/deeplab-pytorch.
+"""ResNet-101 of DeepLabV2 (Chen et al., PAMI 2018), with the tensor names of kazuto1011/deeplab-pytorch.
 
-It differs from torchvision's in three places that make the weights of one useless to the other: the stride sits on the
-first 1x1 convolution of a bottleneck, the max pooling rounds up, and every block of a dilated stage is dilated.
+It differs from torchvision's in three places, so that the weights of one do not fit the other: the first 1x1
+convolution of a bottleneck has the stride, the max pooling rounds up, and every block of a dilated stage is dilated.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.models.backbones.resnet import stage_plan
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -19,7 +19,7 @@ ModuleDef = Callable[..., nn.Module]
 
 
 class ConvNorm(nn.Module):
-    """Convolution and batch norm."""
+    """Convolution and batch norm, named "conv" and "bn"."""
 
     features: int
     kernel_size: int
@@ -30,13 +30,16 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, features)."""
+        """Maps x (b, h, w, c) to (b, h / stride, w / stride, features)."""
         x = self.conv(self.features, self.kernel_size, self.stride, dilation=self.dilation, name="conv")(x)
         return self.norm(name="bn")(x)
 
 
 class Bottleneck(nn.Module):
-    """1x1 (stride), 3x3 (dilation), 1x1 to four times the width; the first one of a stage projects its input."""
+    """Bottleneck: 1x1 (stride), 3x3 (dilation), 1x1 convolution to four times the width.
+
+    project: project the input for the addition; set for the first block of a stage.
+    """
 
     width: int
     conv: ModuleDef
@@ -47,7 +50,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, 4 width)."""
+        """Maps x (b, h, w, c) to (b, h / stride, w / stride, 4 width)."""
         layers = dict(conv=self.conv, norm=self.norm)
         y = relu(ConvNorm(self.width, 1, stride=self.stride, **layers, name="reduce")(x))
         y = relu(ConvNorm(self.width, 3, dilation=self.dilation, **layers, name="conv3x3")(y))
@@ -58,9 +61,9 @@ class Bottleneck(nn.Module):
 
 
 class CaffeResNet(nn.Module):
-    """Trunk. Call: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest first.
+    """ResNet trunk of DeepLabV2: images (b, h, w, 3) -> {stride: deepest map of that stride}, finest first.
 
-    Arguments as `ResNet`; depth is 50 or 101.
+    The arguments are those of `ResNet`; depth is 50 or 101.
     """
 
     depth: int
@@ -70,15 +73,18 @@ class CaffeResNet(nn.Module):
     remat: bool = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
-        """images (b, h, w, 3) -> {4: (b, h/4, w/4, 256), ...} down to output_stride."""
+        """Returns {4: (b, h/4, w/4, 256), ...} down to output_stride, of images (b, h, w, 3)."""
         stages = self.stages(images)
         plan = stage_plan(self.depth, self.output_stride, "all_blocks")
         return {stride: stages[f"layer{i}"] for i, (stride, _, _) in enumerate(plan, start=2)}
 
     @nn.compact
     def stages(self, images: Array) -> dict[str, Array]:
-        """images (b, h, w, 3) -> {"layer1": after the pooling, "layer2", ..., "layer5"}."""
-        block = nn.remat(Bottleneck) if self.remat else Bottleneck
+        """Returns {"layer1": map after the pooling, "layer2", ..., "layer5"} of images (b, h, w, 3).
+
+        Raises UserError for a depth or an output stride that does not exist.
+        """
+        block = rematerialised(Bottleneck, self.remat)
         x = relu(ConvNorm(64, 7, self.conv, self.norm, 2, name="layer1.conv1")(images))
         maps = {"layer1": max_pool(x, 3, 2, 1, ceil_mode=True)}
         x = maps["layer1"]

@@ -1,7 +1,7 @@
-"""ResNet-18/34 that sees an image at several scales with one set of convolutions (SwiftNet, Orsic et al., CVPR 2019).
+"""ResNet-18/34 for an image at several scales, with one set of convolutions (SwiftNet, Orsic et al., CVPR 2019).
 
-Every scale has batch norms of its own, except those of the shortcuts, which all scales share, and update one after
-the other. Tensor names are torchvision's, with the scale after the norm: bn1.0, bn1.1, ...
+Each scale has its own batch norms, except for those of the shortcuts: all scales share them and update them in turn.
+Tensor names are torchvision's, with the scale after the norm: bn1.0, bn1.1, ...
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import BLOCKS
-from segjax.models.layers import relu
+from segjax.models.layers import relu, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -20,7 +20,7 @@ ModuleDef = Callable[..., nn.Module]
 
 
 class PyramidBlock(nn.Module):
-    """BasicBlock on maps of several scales; without the last ReLU."""
+    """Basic block on maps of several scales, without the last ReLU."""
 
     width: int
     conv: ModuleDef
@@ -29,7 +29,7 @@ class PyramidBlock(nn.Module):
 
     @nn.compact
     def __call__(self, maps: Sequence[Array]) -> list[Array]:
-        """(b, h, w, c) of each scale -> (b, h / stride, w / stride, width) of each."""
+        """Maps each scale's x (b, h, w, c) to (b, h / stride, w / stride, width)."""
         conv1 = self.conv(self.width, 3, self.stride, name="conv1")
         conv2 = self.conv(self.width, 3, name="conv2")
         if self.stride > 1 or maps[0].shape[-1] != self.width:
@@ -46,10 +46,10 @@ class PyramidBlock(nn.Module):
 
 
 class PyramidResNet(nn.Module):
-    """Trunk. Call: images of each scale, [(b, h_i, w_i, 3)] -> [{stride: last map before its ReLU} for each scale].
+    """ResNet trunk: images (b, h, w, 3) of each scale -> [{stride: last map before its ReLU} of each scale].
 
     depth: 18 or 34.
-    conv, norm: constructors of the layers, with dtype, train flag, momentum and eps bound (see models/layers.py).
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
     remat: recompute each block in the backward pass.
     """
 
@@ -60,10 +60,13 @@ class PyramidResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Sequence[Array]) -> list[dict[int, Array]]:
-        """images of each scale -> {4: (b, h/4, w/4, 64), 8: .. 128), 16: .. 256), 32: .. 512)} of each scale."""
+        """Returns {4: (b, h/4, w/4, 64), 8: .., 128), 16: .., 256), 32: .., 512)} of each scale's images.
+
+        Raises UserError for another depth than 18 or 34.
+        """
         if self.depth not in (18, 34):
             raise UserError(f"a ResNet-{self.depth} on several scales does not exist here; choose depth 18 or 34.")
-        block = nn.remat(PyramidBlock) if self.remat else PyramidBlock
+        block = rematerialised(PyramidBlock, self.remat)
         stem = self.conv(64, 7, 2, name="conv1")
         maps = []
         for scale, x in enumerate(images):

@@ -1,7 +1,7 @@
 """WideResNet-38 A2 (Wu et al., 2016; 7 modules of pre-activation blocks) with the layer table and names of VPLR.
 
-ReLU everywhere, although the ImageNet weights come from a network with leaky ReLU. The last batch norm and the
-classifier of that network are not part of the trunk: a decoder gets the raw sum of mod7.
+All activations are ReLU, although the ImageNet weights come from a network with leaky ReLU. The last batch norm and the
+classifier of that network are not included: the last map is the sum of mod7, without norm and ReLU.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.errors import UserError
-from segjax.models.layers import Dropout, relu
+from segjax.models.layers import Dropout, relu, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
 
-# of mod2 ... mod7: blocks, widths of the convolutions, stride of the first block before it gives way to dilation
+# of mod2 ... mod7: blocks, widths of the convolutions, stride of the first block unless dilation replaces it
 MODULES = (
     (3, (128, 128), 1),
     (3, (256, 256), 1),
@@ -29,10 +29,13 @@ MODULES = (
 
 
 class PreActivationBlock(nn.Module):
-    """Norm and ReLU before each convolution: two 3x3, or 1x1, 3x3, 1x1 if there are three widths.
+    """Pre-activation block: norm and ReLU before each convolution.
 
-    stride: of the first convolution. dilation: of every 3x3 convolution.
+    widths: channels of the convolutions: two widths for two 3x3, three for 1x1, 3x3, 1x1.
+    stride: stride of the first convolution.
+    dilation: dilation of all 3x3 convolutions.
     dropout: rate of the channel dropout before the last convolution.
+    train: drop channels.
     """
 
     widths: tuple[int, ...]
@@ -45,7 +48,7 @@ class PreActivationBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(b, h, w, c) -> (b, h / stride, w / stride, widths[-1])."""
+        """Maps x (b, h, w, c) to (b, h / stride, w / stride, widths[-1])."""
         kernels = (3, 3) if len(self.widths) == 2 else (1, 3, 1)
         y = relu(self.norm(name="bn1.0")(x))
         if self.stride != 1 or x.shape[-1] != self.widths[-1]:
@@ -61,10 +64,10 @@ class PreActivationBlock(nn.Module):
 
 
 class WideResNet38(nn.Module):
-    """Trunk. Call: images (b, h, w, 3) -> {2: mod2, 4: mod3, ..., output_stride: mod7}, finest first.
+    """WideResNet-38 trunk: images (b, h, w, 3) -> {2: mod2, 4: mod3, ..., output_stride: mod7}, finest first.
 
-    conv, norm: constructors of the layers, as for `ResNet`.
-    output_stride: 8 (A2 as published), 16 or 32; a module that would exceed it is dilated, and so are those after it.
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
+    output_stride: 8 (A2 as published), 16 or 32. A module that would exceed it is dilated, and so are all later ones.
     dropout: rates of the channel dropout in mod6 and mod7, (0.3, 0.5) as published, or () for none.
     train: drop channels.
     remat: recompute each block in the backward pass.
@@ -78,17 +81,20 @@ class WideResNet38(nn.Module):
     remat: bool = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
-        """images (b, h, w, 3) -> {2: (b, h/2, w/2, 128), 4: (b, h/4, w/4, 256), ...} down to output_stride."""
+        """Returns {2: (b, h/2, w/2, 128), 4: (b, h/4, w/4, 256), ...} down to output_stride, of images (b, h, w, 3)."""
         stages = self.stages(images)
         return {2: stages["mod2"]} | {stride: stages[name] for name, stride, _, _ in self._plan()[1:]}
 
     @nn.compact
     def stages(self, images: Array) -> dict[str, Array]:
-        """images (b, h, w, 3) -> {"mod1", ..., "mod7"}."""
+        """Returns {"mod1", ..., "mod7": the map of each module} of images (b, h, w, 3).
+
+        Raises UserError for an output stride or dropout rates that are not possible.
+        """
         if len(self.dropout) not in (0, 2):
             raise UserError(f"dropout={self.dropout} of WideResNet38 takes two rates, of mod6 and mod7, or none.")
         rates = dict(zip(("mod6", "mod7"), self.dropout))
-        block = nn.remat(PreActivationBlock) if self.remat else PreActivationBlock
+        block = rematerialised(PreActivationBlock, self.remat)
         x = self.conv(64, 3, name="mod1.conv1")(images)
         maps = {"mod1": x}
         for (name, _, step, dilation), (blocks, widths, _) in zip(self._plan(), MODULES):
@@ -103,7 +109,7 @@ class WideResNet38(nn.Module):
         return maps
 
     def _plan(self) -> list[tuple[str, int, int, int]]:
-        """Of mod2 ... mod7: name, stride to the image, stride of the first block, dilation of all blocks."""
+        """Returns for mod2 ... mod7: name, stride to the image, stride of the first block, dilation of all blocks."""
         if self.output_stride not in (8, 16, 32):
             raise UserError(f"output_stride={self.output_stride} is not possible with WideResNet38; use 8, 16 or 32.")
         plan, stride, dilation = [], 1, 1
