@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -13,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from segjax import metrics, visualize
-from segjax.errors import UserError
 from segjax.evaluation.confusions import Evaluation, ImageScore
+from segjax.files import write_file, writing
 from segjax.media.writers import write_png
 
 ROWS_PER_SHEET = 6
@@ -169,14 +170,11 @@ def _class_csv(matrix: np.ndarray, class_names: Sequence[str]) -> list[list]:
 
 
 def _write_csv(path: Path, lines: Sequence[Sequence]) -> Path:
-    try:
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(lines)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); free some space or give another folder"
-        ) from None
+        write_file(path, text.getvalue())
     return path
 
 

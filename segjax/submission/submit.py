@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from segjax.data import Source, TfdsSource, open_source
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError
 from segjax.evaluation.extra_scores import plain_scores
-from segjax.files import as_text, differences
+from segjax.files import begin, writing
 from segjax.inference.files import predict_files
 from segjax.inference.network import images_at_once, open_network
 from segjax.media.archives import SUFFIXES, open_files
@@ -154,21 +153,10 @@ class _Records:
 
 def _begin(parts: Path, settings: Mapping[str, Any]) -> None:
     """Notes the settings beside the parts, or compares them with those of the run that began."""
-    file = parts / "settings.json"
-    text = as_text(settings)
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        changes = differences(json.loads(file.read_text()), json.loads(text), where="settings")
-        if changes:
-            raise UserError(f"{parts} was begun with other settings ({'; '.join(changes)}); delete it to start again")
-        return
-    try:
-        shutil.rmtree(parts, ignore_errors=True)
-        parts.mkdir(parents=True)
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, file)
-    except OSError as error:
-        raise UserError(f"{parts} cannot be written ({error.strerror}); give another --output") from None
+    remedy = "delete it to start again"
+    with writing(parts, remedy="give another --output"):
+        if begin(parts / "settings.json", settings, where="settings", remedy=remedy):
+            shutil.rmtree(parts / "ids", ignore_errors=True)
 
 
 def _done(folder: Path, server: Server, source: Source) -> Iterator[str]:

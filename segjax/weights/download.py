@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from segjax.errors import UserError
+from segjax.files import replacing
 
 log = logging.getLogger("segjax")
 
@@ -38,7 +39,6 @@ def fetch(url: str, sha256: str) -> Path:
         return path
     log.info("downloading %s to %s", url, path)
     remedy = f"download it by other means and save it as {path}"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,9 +47,9 @@ def fetch(url: str, sha256: str) -> Path:
             "written."
         ) from None
     try:
-        found = _download(url, part)
-        _check(found, sha256, f"what {url} gives", remedy)
-        part.replace(path)
+        with replacing(path) as part:
+            found = _download(url, part)
+            _check(found, sha256, f"what {url} gives", remedy)
         if not sha256:
             log.warning("the hash of %s is not known beforehand, so it was not checked; its sha256 is %s", path, found)
     except urllib.error.HTTPError as error:
@@ -57,8 +57,6 @@ def fetch(url: str, sha256: str) -> Path:
     except (OSError, http.client.HTTPException) as error:  # URLError and TimeoutError are OSErrors
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise UserError(f"cannot download {url}: {reason}; {remedy}.") from None
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -100,7 +100,7 @@ def test_a_finished_stage_is_skipped_and_other_settings_are_refused(done, street
     assert again["finished"] == report["finished"]
     (workdir / "propagate/report.json").rename(workdir / "propagate/kept.json")
     try:
-        with pytest.raises(UserError, match=r"other settings \(steps\)"):
+        with pytest.raises(UserError, match=r"other settings \(steps: "):
             run_recipe(config(street_dir, steps=1), workdir=workdir)
     finally:
         (workdir / "propagate/kept.json").rename(workdir / "propagate/report.json")
