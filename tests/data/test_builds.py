@@ -15,12 +15,12 @@ import pytest
 from segjax.data import Source, TfdsSource, build_dataset, dataset_names, open_source
 from segjax.errors import UserError
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 PRELUDE = f"""
 import sys
-sys.path[:0] = [{str(HERE)!r}, {str(HERE.parents[1])!r}]
+sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from toy_builders import add_toy_builder
+from tests.data.toy_builders import add_toy_builder
 add_toy_builder(Path(sys.argv[1]))
 from segjax.data import open_source
 """
@@ -29,17 +29,14 @@ from segjax.data import open_source
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     """The folder that holds the toy builder, importable while this module's tests run."""
-    sys.path.insert(0, str(HERE))
-    from toy_builders import add_toy_builder
-
     import data_builders
+    from tests.data.toy_builders import add_toy_builder
 
     before = list(data_builders.__path__)
     folder = tmp_path_factory.mktemp("builders")
     add_toy_builder(folder)
     yield folder
     data_builders.__path__[:] = before
-    sys.path.remove(str(HERE))
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import scipy.ndimage
-from fake_source import FakeSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from segjax.data.centroids import component_centroids, concatenate, find_centroids, tile_centroids
 from segjax.errors import UserError
+from tests.data.fake_source import FakeSource
 
 LABELS = arrays(np.uint8, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.sampled_from([0, 1, 2, 255]))
 

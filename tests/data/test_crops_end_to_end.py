@@ -5,10 +5,10 @@ import functools
 import jax
 import numpy as np
 import pytest
-from fake_source import FakeSource
 
 from segjax.augment import augment_batch
 from segjax.data import Timeline, plans, train_batches
+from tests.data.fake_source import FakeSource
 
 SOURCE = FakeSource(10, ((60, 80), (40, 30)))
 

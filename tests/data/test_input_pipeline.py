@@ -6,13 +6,13 @@ import sys
 
 import numpy as np
 import pytest
-from fake_source import FakeSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segjax.data import CachedSource, Timeline, eval_batches, plans, train_batches
 from segjax.data.pipeline import eval_rows
 from segjax.errors import UserError
+from tests.data.fake_source import FakeSource
 
 SIZES = ((24, 32), (20, 40), (10, 12))
 

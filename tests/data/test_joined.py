@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from fake_source import FakeSource
 
 from segjax.data import plans
 from segjax.data.epoch_shares import describe_shares, epoch_shares
@@ -10,6 +9,7 @@ from segjax.data.joined import Joined, Subset
 from segjax.data.plans import ClassPlan, CutPlan, UniformPlan
 from segjax.data.timeline import Timeline
 from segjax.errors import UserError
+from tests.data.fake_source import FakeSource
 
 
 class Source(FakeSource):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from fake_source import FakeSource
 
 from segjax.data import plans
 from segjax.data.centroids import Centroids
 from segjax.data.plans import ClassPlan, UniformPlan
 from segjax.errors import UserError
+from tests.data.fake_source import FakeSource
 
 
 def table(per_class, records=10):
