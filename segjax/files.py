@@ -135,6 +135,12 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file's content, 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 # Notes beside unfinished work: what was begun with some settings is not completed with others.
 
 

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from segjax.errors import UserError
-from segjax.files import replacing
+from segjax.files import file_sha256, replacing
 
 log = logging.getLogger("segjax")
 
@@ -35,7 +35,7 @@ def fetch(url: str, sha256: str) -> Path:
     path = cache_dir() / url.rsplit("/", 1)[1]
     if path.is_file():
         if sha256:
-            _check(_hash(path), sha256, f"the file {path}", "delete it, and it is downloaded again")
+            _check_hash(file_sha256(path), sha256, f"the file {path}", "delete it, and it is downloaded again")
         return path
     log.info("downloading %s to %s", url, path)
     remedy = f"download it by other means and save it as {path}"
@@ -49,7 +49,7 @@ def fetch(url: str, sha256: str) -> Path:
     try:
         with replacing(path) as part:
             found = _download(url, part)
-            _check(found, sha256, f"what {url} gives", remedy)
+            _check_hash(found, sha256, f"what {url} gives", remedy)
         if not sha256:
             log.warning("the hash of %s is not known beforehand, so it was not checked; its sha256 is %s", path, found)
     except urllib.error.HTTPError as error:
@@ -75,11 +75,6 @@ def _download(url: str, path: Path) -> str:
     return digest.hexdigest()
 
 
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check(found: str, expected: str, what: str, remedy: str) -> None:
+def _check_hash(found: str, expected: str, what: str, remedy: str) -> None:
     if not found.startswith(expected):
         raise UserError(f"{what} has the sha256 {found[:16]}..., not {expected}..., so it was not used; {remedy}.")

@@ -1,4 +1,4 @@
-"""Costs of modules: multiply-adds against hand counts and lowerings without a convolution; saved activations against remat."""
+"""Costs of modules: multiply-adds against hand counts; saved activations against remat."""
 
 from functools import partial
 

@@ -34,3 +34,12 @@ def test_sheet_places_tiles_in_a_grid():
 def test_sheet_takes_tiles_of_other_sizes_and_empty_places():
     out = visualize.sheet([[picture(40, 30), None], [picture(10, 90), picture(33, 33)]], tile_width=64)
     assert out.shape[1] == visualize.sheet_width(2, 64)
+
+
+def test_a_labelled_sheet_ends_with_its_legend():
+    palette = np.array([(128, 64, 128), (70, 130, 180)], np.uint8)
+    rows = [[picture(), picture(), picture()]]
+    width = visualize.sheet_width(3, 64) - 2 * visualize.GAP
+    foot = visualize.legend(("road", "sky"), palette, width=width)
+    found = visualize.labelled_sheet(rows, ("road", "sky"), palette, titles=("a", "b", "c"), tile_width=64)
+    np.testing.assert_array_equal(found, visualize.sheet(rows, titles=("a", "b", "c"), foot=foot, tile_width=64))
