@@ -61,7 +61,7 @@ def module_costs(
     inputs = [_Kernels({_module(path)} if path[-1].key == "kernel" else ()) for path in leaves]
     inputs += [ACTIVATION] * (len(closed.jaxpr.invars) - len(inputs))
     counted: dict[str, Cost] = {}
-    _walk(closed.jaxpr, inputs, 1, counted)
+    _walk_jaxpr(closed.jaxpr, inputs, 1, counted)
 
     costs: dict[str, Cost] = {_group(name, depth): Cost() for name in counted}
     for name, cost in counted.items():
@@ -156,7 +156,7 @@ def _join(kinds):
     return ACTIVATION if any(kind is ACTIVATION for kind in kinds) else _Kernels().union(*kinds)
 
 
-def _walk(jaxpr, inputs, times: int, counted: dict[str, Cost]):
+def _walk_jaxpr(jaxpr, inputs, times: int, counted: dict[str, Cost]):
     """Counts the products of a jaxpr that runs `times` times; returns the kinds of its outputs."""
     kinds = dict(zip(jaxpr.invars, inputs))
 
@@ -167,11 +167,11 @@ def _walk(jaxpr, inputs, times: int, counted: dict[str, Cost]):
         operands = [kind_of(var) for var in eqn.invars]
         inner = _inner(eqn)
         if inner is not None:
-            outputs = _walk_inner(eqn, inner, operands, times, counted)
+            outputs = _walk_inner_jaxprs(eqn, inner, operands, times, counted)
         else:
             outputs = [_join(operands)] * len(eqn.outvars)
             if eqn.primitive.name in PRODUCTS and any(kind is ACTIVATION for kind in operands):
-                _count(eqn, operands, times, counted)
+                _count_products(eqn, operands, times, counted)
         kinds.update(zip(eqn.outvars, outputs))
     return [kind_of(var) for var in jaxpr.outvars]
 
@@ -187,13 +187,13 @@ def _inner(eqn) -> list | None:
     return found[:1] or None
 
 
-def _walk_inner(eqn, inner, operands, times, counted):
+def _walk_inner_jaxprs(eqn, inner, operands, times, counted):
     name, jaxprs = eqn.primitive.name, [getattr(j, "jaxpr", j) for j in inner]
     if name == "cond":  # the dearest branch is what a device must be ready for
         results = []
         for jaxpr in jaxprs:
             branch: dict[str, Cost] = {}
-            outputs = _walk(jaxpr, operands[1:], times, branch)
+            outputs = _walk_jaxpr(jaxpr, operands[1:], times, branch)
             results.append((sum(cost.multiply_adds for cost in branch.values()), len(results), branch, outputs))
         _, _, branch, _ = max(results)
         for module, cost in branch.items():
@@ -203,26 +203,26 @@ def _walk_inner(eqn, inner, operands, times, counted):
         operands = operands[eqn.params["cond_nconsts"] :]
         consts, carry = operands[: eqn.params["body_nconsts"]], operands[eqn.params["body_nconsts"] :]
         carry = _settle(jaxprs[0], consts, carry, [])
-        return _walk(jaxprs[0], [*consts, *carry], times, counted)
+        return _walk_jaxpr(jaxprs[0], [*consts, *carry], times, counted)
     if name == "scan":
         first, last = eqn.params["num_consts"], eqn.params["num_consts"] + eqn.params["num_carry"]
         consts, carry, slices = operands[:first], operands[first:last], operands[last:]
         carry = _settle(jaxprs[0], consts, carry, slices)
-        return _walk(jaxprs[0], [*consts, *carry, *slices], times * eqn.params["length"], counted)
-    return _walk(jaxprs[0], operands[-len(jaxprs[0].invars) :] if jaxprs[0].invars else [], times, counted)
+        return _walk_jaxpr(jaxprs[0], [*consts, *carry, *slices], times * eqn.params["length"], counted)
+    return _walk_jaxpr(jaxprs[0], operands[-len(jaxprs[0].invars) :] if jaxprs[0].invars else [], times, counted)
 
 
 def _settle(jaxpr, consts, carry, slices):
     """Kinds of the carry once they stop changing: a sum that starts as zeros is an activation from its second round."""
     while True:
-        after = _walk(jaxpr, [*consts, *carry, *slices], 0, {})[: len(carry)]
+        after = _walk_jaxpr(jaxpr, [*consts, *carry, *slices], 0, {})[: len(carry)]
         joined = [_join(pair) for pair in zip(carry, after)]
         if joined == carry:
             return carry
         carry = joined
 
 
-def _count(eqn, operands, times, counted) -> None:
+def _count_products(eqn, operands, times, counted) -> None:
     out = eqn.outvars[0].aval
     if eqn.primitive.name == "mul":
         modules = _join([kind for kind in operands if kind is not ACTIVATION])

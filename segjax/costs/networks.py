@@ -46,15 +46,15 @@ class Published(NamedTuple):
         return total
 
 
-_TORCHVISION = ("torchvision's table of weights", 21, True)
+_TORCHVISION_TABLE = ("torchvision's table of weights", 21, True)
 PUBLISHED = (
     Published("fastscnn", (1024, 2048), 1_138_051, 6.71e9, 2e-3, "Tramac/Fast-SCNN-pytorch, run"),
     Published("swiftnet_r18", (1024, 1024), 11_797_071, 51.8e9, 2e-3, "orsic/swiftnet, run"),
     Published("swiftnet_r18_pyramid", (1024, 1024), 12_056_275, 64.1e9, 2e-3, "orsic/swiftnet, run"),
-    Published("deeplabv3_r50", (520, 520), 42_004_074, 178.722e9, 1e-5, *_TORCHVISION),
-    Published("deeplabv3_r101", (520, 520), 60_996_202, 258.743e9, 1e-5, *_TORCHVISION),
-    Published("fcn_r50", (520, 520), 35_322_218, 152.717e9, 1e-5, *_TORCHVISION),
-    Published("fcn_r101", (520, 520), 54_314_346, 232.738e9, 1e-5, *_TORCHVISION),
+    Published("deeplabv3_r50", (520, 520), 42_004_074, 178.722e9, 1e-5, *_TORCHVISION_TABLE),
+    Published("deeplabv3_r101", (520, 520), 60_996_202, 258.743e9, 1e-5, *_TORCHVISION_TABLE),
+    Published("fcn_r50", (520, 520), 35_322_218, 152.717e9, 1e-5, *_TORCHVISION_TABLE),
+    Published("fcn_r101", (520, 520), 54_314_346, 232.738e9, 1e-5, *_TORCHVISION_TABLE),
 )
 
 

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import scipy.ndimage
 from segjax.data.sources import Source
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError, did_you_mean
+from segjax.files import replacing
 
 _FORMAT = 1  # part of the cache's key; raise it when the computation of centroids changes
 
@@ -207,8 +207,6 @@ def _digest(source: Source, kind: str, options: dict) -> str:
 
 def _save(centroids: Centroids, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # several processes may write the same file: each writes its own and renames it
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+    # several processes may write the same file
+    with replacing(path) as part, open(part, "wb") as file:
         np.savez(file, **dataclasses.asdict(centroids))
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)

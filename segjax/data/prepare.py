@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from segjax.data.shard_files import make_serializer, shard_name, write_info, write_shard
 from segjax.errors import UserError
-from segjax.files import write_file
+from segjax.files import remove_parts, write_file
 
 SHARD_BYTES = 256 * 2**20  # lower limit of all files but the last
 
@@ -50,6 +50,7 @@ def prepare(builder: Any, folder: Path, *, downloads: Path) -> Path:
     serialize = make_serializer(builder.info.features)
     shards = folder / "shards"
     shards.mkdir(parents=True, exist_ok=True)
+    remove_parts(shards)
     notes = {split: _write_split(shards, split, examples, serialize, builder) for split, examples in splits.items()}
     done = folder / "dataset"
     shutil.rmtree(done, ignore_errors=True)
@@ -74,8 +75,8 @@ def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builde
     """Writes the missing shards of a split. Returns {"records", "bytes", "identity"} of every shard."""
     resumable = isinstance(examples, Resumable)
     notes = list(_finished(folder, split, examples)) if resumable else []
-    for path in (*folder.glob(f"{split}-?????.*"), *folder.glob(f".{split}-?????.*")):
-        if "part" in path.suffix or int(path.stem[-5:]) >= len(notes):
+    for path in folder.glob(f"{split}-?????.*"):
+        if int(path.stem[-5:]) >= len(notes):
             path.unlink()
     position = sum(note["records"] for note in notes)
     records = examples.start_at(position) if resumable else iter(examples)

@@ -17,7 +17,7 @@ from segjax.data.record_features import record_features
 from segjax.data.shard_files import make_serializer, shard_name, write_info, write_shard
 from segjax.data.tfds_source import quiet_tfds, write_index
 from segjax.errors import UserError
-from segjax.files import creating, link, write_file
+from segjax.files import begin, creating, link, write_file
 
 Examples = Mapping[str, Sequence[Mapping[str, Any]]]  # split -> records: encoded bytes, numbers and texts
 
@@ -55,18 +55,9 @@ class RecordShards:
     def open(self) -> None:
         """Creates the folder. Raises UserError if it holds shards of another identity, or cannot be written."""
         note = self.folder / "shards" / "identity.json"
-        text = json.dumps(self.identity, indent=1, sort_keys=True) + "\n"
+        remedy = "delete the folder to start again, or give another --workdir."
         with creating(self.folder, option="--workdir"):
-            note.parent.mkdir(parents=True, exist_ok=True)
-            if not note.is_file():
-                write_file(note, text.encode())
-        if note.read_text() != text:
-            old, new = json.loads(note.read_text()), json.loads(text)
-            keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-            raise UserError(
-                f"{self.folder} was begun with other settings ({', '.join(keys)}); delete the folder to start again, "
-                "or give another --workdir."
-            )
+            begin(note, self.identity, work=self.folder, remedy=remedy)
 
     def summary(self, shard: int) -> dict[str, Any] | None:
         """Returns what `write` stored as a shard's summary, and the "lengths" of its splits; None if it is not done."""

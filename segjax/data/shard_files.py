@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segjax.files import sync
+from segjax.files import replacing
 
 
 def make_serializer(features: Any) -> Callable[[Mapping[str, Any]], bytes]:
@@ -29,17 +28,15 @@ def write_shard(path: Path, records: Iterable[bytes]) -> int:
     """Writes one array_record file, which appears by one rename. Returns the number of bytes of its records."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    writer, size = ArrayRecordWriter(str(part), "group_size:1"), 0
-    try:
-        for data in records:
-            size += len(data)
-            writer.write(data)
-    finally:
-        writer.close()
-    sync(part)
-    os.replace(part, path)
+    size = 0
+    with replacing(path) as part:
+        writer = ArrayRecordWriter(str(part), "group_size:1")
+        try:
+            for data in records:
+                size += len(data)
+                writer.write(data)
+        finally:
+            writer.close()
     return size
 
 

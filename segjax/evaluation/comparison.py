@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segjax import visualize
+from segjax.files import write_file
 from segjax.media.writers import write_png
 
 RELAXED = ", relaxed"  # ends the name of a series that was trained with label relaxation
@@ -61,7 +62,7 @@ def write_comparison(
         "classes.csv": classes_csv(cells),
     }
     for name, text in files.items():
-        (folder / name).write_text(text)
+        write_file(folder / name, text)
     picture = write_png(folder / "curves.png", plot(cells, title=title, axis=axis, baseline=baseline))
     return [*(folder / name for name in files), picture]
 

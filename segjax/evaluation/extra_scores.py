@@ -86,7 +86,7 @@ class ExtraScores:
             found[self._rule_name] = plain_scores(scores, self._names, self._rule.category_names)
         if self._boundary:
             f = self._outlines.scores()
-            found["boundary_f"] = {"mean": _mean(f), "classes": _named(self._names, f)}
+            found["boundary_f"] = {"mean": _mean_or_none(f), "classes": _named(self._names, f)}
             found["trimap_miou"] = _named(map(str, self._bands), metrics.trimap_scores(self._matrices))
         return found
 
@@ -94,7 +94,7 @@ class ExtraScores:
 def plain_scores(scores: Mapping[str, Any], classes: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:
     """What `official_scores` returns with names for JSON; None where there is nothing to score."""
     return {
-        name: _number(value) if np.ndim(value) == 0
+        name: _rounded(value) if np.ndim(value) == 0
         else _named(categories if name.startswith("category") else classes, value)
         for name, value in scores.items()
     }  # fmt: skip
@@ -106,21 +106,21 @@ def describe_scores(scores: Mapping[str, Any]) -> list[str]:
     for name, value in scores.items():
         if isinstance(value, Mapping):
             continue
-        lines.append(f"{name.removeprefix('mean_').replace('_', ' ')} {_percent(value)}")
+        lines.append(f"{name.removeprefix('mean_').replace('_', ' ')} {_in_percent(value)}")
     return lines
 
 
 def _named(names, values) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in zip(names, values)}
+    return {name: _rounded(value) for name, value in zip(names, values)}
 
 
-def _number(value: float) -> float | None:
+def _rounded(value: float) -> float | None:
     return None if value != value else round(float(value), 9)
 
 
-def _mean(values: np.ndarray) -> float | None:
-    return _number(np.nanmean(values)) if np.isfinite(values).any() else None
+def _mean_or_none(values: np.ndarray) -> float | None:
+    return _rounded(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def _percent(value: float | None) -> str:
+def _in_percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"

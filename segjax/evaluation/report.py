@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -13,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from segjax import metrics, visualize
-from segjax.errors import UserError
 from segjax.evaluation.confusions import Evaluation, ImageScore
+from segjax.files import write_file, writing
 from segjax.media.writers import write_png
 
 ROWS_PER_SHEET = 6
 
 
-def class_table(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Table:
+def score_table(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Table:
     """Table of IoU, recall, precision and share of the pixels per class, in percent, with the means below.
 
     matrix (k, k) counts, row = truth, column = prediction. A class in neither truth nor prediction shows a dash.
@@ -39,8 +40,8 @@ def class_table(matrix: np.ndarray, class_names: Sequence[str], *, title: str = 
 
 
 def print_scores(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "", console: Console | None = None):
-    """Shows `class_table` on the screen."""
-    (console or Console()).print(class_table(matrix, class_names, title=title))
+    """Shows `score_table` on the screen."""
+    (console or Console()).print(score_table(matrix, class_names, title=title))
 
 
 def write_report(
@@ -105,14 +106,9 @@ def worst_sheet(
         captions.append(
             f"{names(score.record)}    mIoU {_percent(score.miou)}    pixel accuracy {_percent(score.pixel_accuracy)}"
         )
-    width = visualize.sheet_width(4, tile_width) - 2 * visualize.GAP
-    return visualize.sheet(
-        rows,
-        captions=captions,
-        titles=("image", "truth", "prediction", "error"),
-        heading=heading,
-        foot=visualize.legend(class_names, palette, width=width),
-        tile_width=tile_width,
+    titles = ("image", "truth", "prediction", "error")
+    return visualize.labelled_sheet(
+        rows, class_names, palette, captions=captions, titles=titles, heading=heading, tile_width=tile_width
     )
 
 
@@ -128,14 +124,9 @@ def label_sheet(
         [image, visualize.overlay(image, labels, palette), visualize.colorize(labels, palette)]
         for _, image, labels in samples
     ]
-    width = visualize.sheet_width(3, tile_width) - 2 * visualize.GAP
-    return visualize.sheet(
-        rows,
-        captions=[name for name, _, _ in samples],
-        titles=("image", "overlay", "labels"),
-        foot=visualize.legend(class_names, palette, width=width),
-        tile_width=tile_width,
-    )
+    captions = [name for name, _, _ in samples]
+    titles = ("image", "overlay", "labels")
+    return visualize.labelled_sheet(rows, class_names, palette, captions=captions, titles=titles, tile_width=tile_width)
 
 
 def _class_rows(matrix: np.ndarray, class_names: Sequence[str]) -> list[dict]:
@@ -169,14 +160,11 @@ def _class_csv(matrix: np.ndarray, class_names: Sequence[str]) -> list[list]:
 
 
 def _write_csv(path: Path, lines: Sequence[Sequence]) -> Path:
-    try:
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(lines)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); free some space or give another folder"
-        ) from None
+        write_file(path, text.getvalue())
     return path
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from segjax.data.image_files import read_bytes
 from segjax.errors import UserError
+from segjax.files import replacing, writing
 
 SUFFIXES = (".zip", ".tgz", ".tar.gz")
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -93,17 +94,11 @@ def write_archive(path: str | os.PathLike, files: Iterable[tuple[str, bytes]]) -
     path = Path(path)
     if not path.name.endswith(SUFFIXES):
         raise UserError(f"{path} is no name of an archive; it must end with {' or '.join(SUFFIXES)}")
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    try:
+    with writing(path, remedy="free some space or give another place"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (_zip if path.suffix == ".zip" else _tar)(part) as write:
+        with replacing(path) as part, (_zip if path.suffix == ".zip" else _tar)(part) as write:
             for name, data in files:
                 write(name, data)
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); free some space or give another place") from None
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -115,7 +115,7 @@ def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = N
         )
     if not path.is_dir():
         raise UserError(f"{path} does not exist; give an image, a video or a folder")
-    files = _walk(path, None if exclude is None else Path(exclude).expanduser().resolve())
+    files = _walk_folder(path, None if exclude is None else Path(exclude).expanduser().resolve())
     images = [(name, file) for name, file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     clips: list[Clip] = [Images(tuple(images))] if images else []
     clips += [_video(name, file, strict=False) for name, file in files if file.suffix.lower() in VIDEO_SUFFIXES]
@@ -126,7 +126,7 @@ def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = N
     return clips
 
 
-def _walk(root: Path, exclude: Path | None) -> list[tuple[str, Path]]:
+def _walk_folder(root: Path, exclude: Path | None) -> list[tuple[str, Path]]:
     """(name, path) of the images and videos under a folder; the name keeps its suffix where two would be the same."""
     found = []
     for base, folders, files in os.walk(root, followlinks=True):

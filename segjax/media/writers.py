@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import contextlib
 import os
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from segjax.data.image_files import encode_png
 from segjax.errors import UserError
+from segjax.files import part_of, put, write_file, writing
 
 
 def write_png(path: str | os.PathLike, picture: np.ndarray) -> Path:
@@ -21,17 +21,9 @@ def write_png(path: str | os.PathLike, picture: np.ndarray) -> Path:
     The file appears by one rename when it is complete.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(encode_png(np.ascontiguousarray(picture)))
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); free some space or give another folder"
-        ) from None
+        write_file(path, encode_png(np.ascontiguousarray(picture)), durable=False)  # waiting costs more than encoding
     return path
 
 
@@ -68,17 +60,15 @@ class VideoWriter:
 
     def __init__(self, path: str | os.PathLike, *, fps: float):
         self.path = Path(path)
-        self._part = self.path.with_name(f"{self.path.stem}.part{self.path.suffix}")
+        self._part = part_of(self.path, suffix=self.path.suffix)  # OpenCV chooses the container by it
         self._fps, self._frames = fps, 0
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, picture: np.ndarray) -> None:
         """Appends one frame, uint8 (h, w, 3) RGB."""
         if self._writer is None:
-            try:
+            with writing(self.path, remedy="give another folder"):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"{self.path} cannot be written ({error.strerror}); give another folder") from None
             size = (picture.shape[1], picture.shape[0])
             self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)
             if not self._writer.isOpened():
@@ -101,7 +91,7 @@ class VideoWriter:
             if kind is None:
                 raise UserError(f"{self.path} cannot be written whole; free some space or give another folder")
             return
-        os.replace(self._part, self.path)  # what was written before an error can be watched
+        put(self._part, self.path)  # what was written before an error can be watched
 
     def _complete(self) -> bool:
         video = cv2.VideoCapture(str(self._part))

@@ -114,7 +114,9 @@ def find_processes(
     asked = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     for name, variable in zip(asked, ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")):
         if asked[name] is None and environment.get(variable):
-            asked[name] = environment[variable] if name == "coordinator" else _number(variable, environment[variable])
+            asked[name] = (
+                environment[variable] if name == "coordinator" else _whole_number(variable, environment[variable])
+            )
     if all(value is None for value in asked.values()):
         return slurm_processes(environment)
     if asked["num_processes"] == 1 and asked["process_id"] in (None, 0):
@@ -139,7 +141,7 @@ def slurm_processes(environment: Mapping[str, str]) -> Processes | None:
     jax's own detection reads the job's variables: it waits for processes that nobody started in a shell of salloc or
     sbatch, and takes one device per process even where a process should drive a whole host. This one reads the step's.
     """
-    count = _number("SLURM_STEP_NUM_TASKS", environment.get("SLURM_STEP_NUM_TASKS") or "1")
+    count = _whole_number("SLURM_STEP_NUM_TASKS", environment.get("SLURM_STEP_NUM_TASKS") or "1")
     names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
     if count <= 1:
         return None
@@ -153,11 +155,11 @@ def slurm_processes(environment: Mapping[str, str]) -> Processes | None:
     first = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
     if not first:
         raise UserError(f"SLURM_STEP_NODELIST={nodes!r} names no host; give --coordinator.")
-    port = 61440 + _number("SLURM_JOB_ID", environment["SLURM_JOB_ID"]) % 4096  # a job's own port, known to all
+    port = 61440 + _whole_number("SLURM_JOB_ID", environment["SLURM_JOB_ID"]) % 4096  # a job's own port, known to all
     return Processes(
         coordinator=f"{first[1]}{first[2] or ''}:{port}",
         count=count,
-        index=_number("SLURM_PROCID", environment["SLURM_PROCID"]),
+        index=_whole_number("SLURM_PROCID", environment["SLURM_PROCID"]),
         device_ids=_slurm_devices(environment),
     )
 
@@ -174,7 +176,7 @@ def _slurm_devices(environment: Mapping[str, str]) -> tuple[int, ...] | None:
             f"srun started {tasks} processes on a host where each sees {len(visible)} GPUs; start one process per "
             "host (--ntasks-per-node=1), or bind them with --gpus-per-task."
         )
-    each, local = len(visible) // tasks, _number("SLURM_LOCALID", environment["SLURM_LOCALID"])
+    each, local = len(visible) // tasks, _whole_number("SLURM_LOCALID", environment["SLURM_LOCALID"])
     return tuple(range(local * each, (local + 1) * each))
 
 
@@ -301,7 +303,7 @@ def _cpu_name() -> str:
     return f"cpu-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _number(name: str, text: str) -> int:
+def _whole_number(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:

@@ -54,7 +54,7 @@ def match_rules(tree: Any, rules: Rules, *, what: str, unused: str = "error") ->
         last = index == len(patterns) - 1 and pattern.pattern == ".*"
         if count or last or unused == "ignore" or any(pattern.fullmatch(path) for path in paths):
             continue
-        message = f"{what}: the rule {pattern.pattern!r} matches nothing.{_nearest(pattern.pattern, paths)}"
+        message = f"{what}: the rule {pattern.pattern!r} matches nothing.{_hint(pattern.pattern, paths)}"
         if unused == "error":
             raise UserError(message)
         log.warning(message)
@@ -72,7 +72,7 @@ def _compile(rule: Any, what: str) -> re.Pattern:
         raise UserError(f"{what}: {rule[0]!r} is not a regular expression ({error}).") from error
 
 
-def _nearest(pattern: str, paths: list[str]) -> str:
+def _hint(pattern: str, paths: list[str]) -> str:
     tops = sorted({path.split("/")[0] for path in paths})
     top = pattern.split("/")[0]
     if not tops:

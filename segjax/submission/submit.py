@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from segjax.data import Source, TfdsSource, open_source
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError
 from segjax.evaluation.extra_scores import plain_scores
-from segjax.files import as_text, differences
+from segjax.files import begin, file_sha256, writing
 from segjax.inference.files import predict_files
 from segjax.inference.network import images_at_once, open_network
 from segjax.media.archives import SUFFIXES, open_files
@@ -87,11 +86,16 @@ def predict_submission(
     classes = network.label_map
     if classes.class_names != source.class_names:
         raise UserError(
-            f"the network in {checkpoint} knows the classes {_names(classes.class_names)} but {server.dataset} has "
-            f"{_names(source.class_names)}; submit a network that was trained for them"
+            f"the network in {checkpoint} knows the classes {_first_names(classes.class_names)} but {server.dataset} has "
+            f"{_first_names(source.class_names)}; submit a network that was trained for them"
         )
     parts = output.with_name(output.name + ".parts")
-    settings = {"weights": _digest(network.variables), "dataset": server.dataset, "images": len(source), **views}
+    settings = {
+        "weights": _weights_digest(network.variables),
+        "dataset": server.dataset,
+        "images": len(source),
+        **views,
+    }
     _begin(parts, settings)
     decode, done = source.label_map.with_ids().decode, set(_done(parts / "ids", server, source))
     missing = _Records(source, [index for index, name in enumerate(source.names) if name not in done])
@@ -131,7 +135,7 @@ def judge(place: str | os.PathLike, server: Server, source: Source, *, split: st
         else:
             package.check(server, files, source, progress=progress)
     notes = package.warnings(server, split, source, place)
-    return Submission(place, len(source), "" if place.is_dir() else _sha256(place), tuple(notes), scores)
+    return Submission(place, len(source), "" if place.is_dir() else file_sha256(place), tuple(notes), scores)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,21 +158,10 @@ class _Records:
 
 def _begin(parts: Path, settings: Mapping[str, Any]) -> None:
     """Notes the settings beside the parts, or compares them with those of the run that began."""
-    file = parts / "settings.json"
-    text = as_text(settings)
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        changes = differences(json.loads(file.read_text()), json.loads(text), where="settings")
-        if changes:
-            raise UserError(f"{parts} was begun with other settings ({'; '.join(changes)}); delete it to start again")
-        return
-    try:
-        shutil.rmtree(parts, ignore_errors=True)
-        parts.mkdir(parents=True)
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, file)
-    except OSError as error:
-        raise UserError(f"{parts} cannot be written ({error.strerror}); give another --output") from None
+    remedy = "delete it to start again"
+    with writing(parts, remedy="give another --output"):
+        if begin(parts / "settings.json", settings, where="settings", remedy=remedy):
+            shutil.rmtree(parts / "ids", ignore_errors=True)
 
 
 def _done(folder: Path, server: Server, source: Source) -> Iterator[str]:
@@ -182,18 +175,13 @@ def _done(folder: Path, server: Server, source: Source) -> Iterator[str]:
             yield name
 
 
-def _names(classes: Sequence[str]) -> str:
+def _first_names(classes: Sequence[str]) -> str:
     return f"{', '.join(classes[:3])}, ... ({len(classes)})"
 
 
-def _digest(variables: Any) -> str:
+def _weights_digest(variables: Any) -> str:
     """16 hex digits of the weights: a run that has gone on training does not finish what its past began."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(variables):
         found.update(np.asarray(leaf).tobytes())
     return found.hexdigest()[:16]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -76,13 +76,14 @@ def browse_sheet(
         if sample.place is not None:
             crops = [_cross(crop, sample.place_in_crop) for crop in crops]
         rows.append([_framed(sample, tile_width), *(_enlarged(crop, tile_width) for crop in crops)])
-    width = visualize.sheet_width(4, tile_width) - 2 * visualize.GAP
-    return visualize.sheet(
+    return visualize.labelled_sheet(
         rows,
+        class_names,
+        palette,
         captions=[sample.caption() for sample in samples],
         titles=TITLES,
         heading=heading,
-        foot=visualize.legend(class_names, palette, width=width, void="not trained on"),
+        void="not trained on",
         tile_width=tile_width,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -89,6 +90,24 @@ def sheet(
         inner = foot[:, : width - 2 * GAP]
         band[: inner.shape[0], GAP : GAP + inner.shape[1]] = inner
     return np.concatenate(parts)
+
+
+def labelled_sheet(
+    rows: Sequence[Sequence[np.ndarray]],
+    class_names: Sequence[str],
+    palette: np.ndarray,
+    *,
+    void: str = "",
+    tile_width: int = 480,
+    **texts: Any,
+) -> np.ndarray:
+    """Builds a `sheet` with the legend of the classes across its foot.
+
+    palette: uint8 (k, 3). void: see `legend`. texts: captions, titles and heading of `sheet`.
+    """
+    width = sheet_width(max(map(len, rows)), tile_width) - 2 * GAP
+    foot = legend(class_names, palette, width=width, void=void)
+    return sheet(rows, foot=foot, tile_width=tile_width, **texts)
 
 
 def sheet_width(columns: int, tile_width: int) -> int:

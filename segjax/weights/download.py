@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from segjax.errors import UserError
+from segjax.files import file_sha256, replacing
 
 log = logging.getLogger("segjax")
 
@@ -34,11 +35,10 @@ def fetch(url: str, sha256: str) -> Path:
     path = cache_dir() / url.rsplit("/", 1)[1]
     if path.is_file():
         if sha256:
-            _check(_hash(path), sha256, f"the file {path}", "delete it, and it is downloaded again")
+            _check_hash(file_sha256(path), sha256, f"the file {path}", "delete it, and it is downloaded again")
         return path
     log.info("downloading %s to %s", url, path)
     remedy = f"download it by other means and save it as {path}"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,9 +47,9 @@ def fetch(url: str, sha256: str) -> Path:
             "written."
         ) from None
     try:
-        found = _download(url, part)
-        _check(found, sha256, f"what {url} gives", remedy)
-        part.replace(path)
+        with replacing(path) as part:
+            found = _download(url, part)
+            _check_hash(found, sha256, f"what {url} gives", remedy)
         if not sha256:
             log.warning("the hash of %s is not known beforehand, so it was not checked; its sha256 is %s", path, found)
     except urllib.error.HTTPError as error:
@@ -57,8 +57,6 @@ def fetch(url: str, sha256: str) -> Path:
     except (OSError, http.client.HTTPException) as error:  # URLError and TimeoutError are OSErrors
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise UserError(f"cannot download {url}: {reason}; {remedy}.") from None
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 
@@ -77,11 +75,6 @@ def _download(url: str, path: Path) -> str:
     return digest.hexdigest()
 
 
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check(found: str, expected: str, what: str, remedy: str) -> None:
+def _check_hash(found: str, expected: str, what: str, remedy: str) -> None:
     if not found.startswith(expected):
         raise UserError(f"{what} has the sha256 {found[:16]}..., not {expected}..., so it was not used; {remedy}.")

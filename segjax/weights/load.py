@@ -17,7 +17,7 @@ from segjax.typing import Variables
 from segjax.weights import names
 from segjax.weights.families import SOURCES
 from segjax.weights.read import read
-from segjax.weights.report import LoadReport, Mismatch, class_counts, examples, problems
+from segjax.weights.report import LoadReport, Mismatch, classifier_sizes, examples, problems
 from segjax.weights.source import Place, Source
 
 log = logging.getLogger("segjax")
@@ -81,7 +81,7 @@ def load(
     unexpected = [] if only else [n for n in tensors if n not in targets and not _skipped(n, skip)]
     report = LoadReport(*(tuple(found) for found in (matched, missing, unexpected, replaced)))
     if strict:
-        counts = class_counts(mismatches)
+        counts = classifier_sizes(mismatches)
         found = {
             "unfilled": [n for n in missing if re.search(place.fills, n) and not _skipped(n, skip)],
             "unexpected": unexpected,

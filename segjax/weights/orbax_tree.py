@@ -11,10 +11,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from segjax.errors import UserError
+from segjax.weights.names import COLLECTIONS
 
-COLLECTIONS = ("params", "batch_stats")
 MARKS = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")  # files of a folder that holds a tree
-WRAPPERS = ("state", "default", "model", "variables")  # what trees are called inside a step, or inside another tree
+ITEMS = ("state", "default", "model", "variables")  # what trees are called inside a step, or inside another tree
 
 
 def read_orbax(path: str | Path) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def read_orbax(path: str | Path) -> dict[str, Any]:
         somewhere below it (a run of ours), of which the newest is taken.
     Only the variables are read, not the state of the optimizer. Raises UserError when there is no such tree.
     """
-    folder = _find(Path(path))
+    folder = _tree_folder(Path(path))
     try:
         with ocp.PyTreeCheckpointer() as reader:
             shapes = reader.metadata(folder)
@@ -61,7 +61,7 @@ def _variables(tree: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
         return {"ema": tree["ema"]}, ()
     if "params" in tree:
         return {name: tree[name] for name in COLLECTIONS if name in tree}, ()
-    for key in WRAPPERS:
+    for key in ITEMS:
         if isinstance(tree.get(key), Mapping):
             found, keys = _variables(tree[key])
             return found, (key, *keys)
@@ -80,13 +80,13 @@ def _holds_tree(path: Path) -> bool:
     return (path / "_METADATA").is_file()
 
 
-def _find(path: Path) -> Path:
+def _tree_folder(path: Path) -> Path:
     """The folder of the tree itself."""
     path = path.expanduser().resolve()
     steps = [path, *sorted(path.glob("*/checkpoints/*")), *sorted(path.glob("checkpoints/*")), *sorted(path.glob("*"))]
     numbered = [p for p in steps[1:] if p.name.isdigit() and p.is_dir()]
     for step in [path, *sorted(numbered, key=lambda p: (p.parent.stat().st_mtime, int(p.name)), reverse=True)]:
-        for folder in (step, *(step / name for name in WRAPPERS)):
+        for folder in (step, *(step / name for name in ITEMS)):
             if _holds_tree(folder):
                 return folder
     raise UserError(f"{path} is a folder without an orbax checkpoint; give a weight file, or a run that has trained.")

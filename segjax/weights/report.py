@@ -50,7 +50,7 @@ class Mismatch:
         return f"{self.name} {self.there} for {self.here}"
 
 
-def class_counts(mismatches: Sequence[Mismatch]) -> tuple[int, int] | None:
+def classifier_sizes(mismatches: Sequence[Mismatch]) -> tuple[int, int] | None:
     """(classes there, classes here) where the mismatches are nothing but classifiers of another number of classes.
 
     A classifier is a convolution or linear layer, with or without bias; its first axis in PyTorch's layout counts the

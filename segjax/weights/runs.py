@@ -50,7 +50,7 @@ def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str,
     """
     if Path(path).suffix == ".safetensors":
         return _load_exported(path)
-    folder, step = _find(Path(path))
+    folder, step = _newest(Path(path))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with ocp.CheckpointManager(
         folder,
@@ -101,7 +101,7 @@ def _load_exported(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any
     return spec, variables, info
 
 
-def _find(path: Path) -> tuple[Path, int | None]:
+def _newest(path: Path) -> tuple[Path, int | None]:
     if not path.is_dir():
         raise UserError(
             f"--checkpoint={path} is not a folder; give the run's --workdir, one of its stages, or an exported "

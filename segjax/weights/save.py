@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from segjax.errors import UserError
+from segjax.files import replacing
 from segjax.typing import Variables
 from segjax.weights import names
 from segjax.weights.read import INFO
@@ -31,15 +31,11 @@ def save(path: str | Path, variables: Variables, *, info: Mapping[str, Any] | No
         raise UserError(f"Cannot write {path}: only .safetensors files say which network they belong to.")
     tensors = {name: np.asarray(value, order="C") for name, value in names.to_state_dict(variables).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         if path.suffix == ".safetensors":
             metadata = {"format": "pt", **({} if info is None else {INFO: json.dumps(info)})}
             safetensors.numpy.save_file(tensors, part, metadata=metadata)
         else:
             with open(part, "wb") as file:
                 np.savez(file, **tensors)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return path

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from segjax.errors import UserError
-from segjax.weights.torch_pickle import Refused, Storage, Storages, resolve, unpickle
+from segjax.weights.torch_pickle import Refused, Storage, Storages, unpickle, with_arrays
 from segjax.weights.torch_tar import is_tar, read_tar
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -111,7 +111,7 @@ def read_torch(path: str | Path) -> Any:
         with open(path, "rb") as file:
             reader = _read_zip if file.read(2) == b"PK" else read_tar if is_tar(path) else _read_stream
             file.seek(0)
-            return resolve(reader(file))
+            return with_arrays(reader(file))
     except Refused as error:
         raise UserError(
             f"{path} holds {error}, which is no tensor and is refused: loading it would run code from the file; "

@@ -110,7 +110,7 @@ class Storages:
         return self.views.setdefault(str(key), Storage(root.dtype, int(numel), root=root, start=int(start)))
 
 
-def _names() -> dict[tuple[str, str], Any]:
+def _allowed_globals() -> dict[tuple[str, str], Any]:
     """What a pickle may refer to. Made anew for each file: a pickle can set attributes of the functions it gets."""
 
     def rebuild_tensor(storage, offset, shape, strides, *_):
@@ -167,7 +167,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def __init__(self, file: BinaryIO, find: Callable[[Any], Any]):
         super().__init__(file, encoding="latin1")
-        self._names = _names()
+        self._names = _allowed_globals()
         self._find = find
 
     def find_class(self, module: str, name: str) -> Any:
@@ -214,12 +214,12 @@ class Budget:
             raise ValueError(f"a view too many: {self.taken} values in tensors so far, {self.stored} in their storages")
 
 
-def resolve(tree: Any, where: str = "") -> Any:
+def with_arrays(tree: Any, where: str = "") -> Any:
     """Dicts and lists with arrays in place of tensors. An object that occurs twice is resolved once."""
-    return _resolve(tree, where, {}, Budget())
+    return _with_arrays(tree, where, {}, Budget())
 
 
-def _resolve(tree: Any, where: str, done: dict[int, Any], budget: Budget) -> Any:
+def _with_arrays(tree: Any, where: str, done: dict[int, Any], budget: Budget) -> Any:
     if not isinstance(tree, (Tensor, Storage, dict, list, tuple, set, frozenset)):
         return tree
     if id(tree) in done:
@@ -233,9 +233,9 @@ def _resolve(tree: Any, where: str, done: dict[int, Any], budget: Budget) -> Any
     elif isinstance(tree, Storage):
         found = tree.array()
     elif isinstance(tree, dict):
-        found = {key: _resolve(value, f"{where}.{key}".lstrip("."), done, budget) for key, value in tree.items()}
+        found = {key: _with_arrays(value, f"{where}.{key}".lstrip("."), done, budget) for key, value in tree.items()}
     elif isinstance(tree, (list, tuple)):
-        found = type(tree)([_resolve(value, f"{where}[{i}]", done, budget) for i, value in enumerate(tree)])
+        found = type(tree)([_with_arrays(value, f"{where}[{i}]", done, budget) for i, value in enumerate(tree)])
     else:
         found = tree
     done[id(tree)] = (tree, found)  # keeps `tree` alive, so that its id stays its own

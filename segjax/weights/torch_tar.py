@@ -31,7 +31,7 @@ def is_tar(path: str | Path) -> bool:
 
 
 def read_tar(file: BinaryIO) -> Any:
-    """The object of the archive, with `Tensor`s in it (see torch_pickle.resolve)."""
+    """The object of the archive, with `Tensor`s in it (see torch_pickle.with_arrays)."""
     with tarfile.open(fileobj=file, mode="r:") as archive:
         parts = {}
         for name in MEMBERS:
@@ -56,7 +56,7 @@ def _no_id(persistent_id: Any) -> Any:
 
 
 def _read_storages(file: BinaryIO, objects: dict[int, Any]) -> None:
-    for _ in range(_count(file)):
+    for _ in range(_read_count(file)):
         key, _, kind = unpickle(file, _no_id)
         dtype = np.dtype(kind)
         (numel,) = _int64(file, 1)
@@ -66,7 +66,7 @@ def _read_storages(file: BinaryIO, objects: dict[int, Any]) -> None:
 
 
 def _read_tensors(file: BinaryIO, objects: dict[int, Any]) -> None:
-    for _ in range(_count(file)):
+    for _ in range(_read_count(file)):
         key, storage, _ = unpickle(file, _no_id)
         ndim = int.from_bytes(_exactly(file, 4), "little", signed=True)
         _exactly(file, 4)
@@ -74,7 +74,7 @@ def _read_tensors(file: BinaryIO, objects: dict[int, Any]) -> None:
         objects[key] = Tensor(objects[storage], offset, shape, strides)
 
 
-def _count(file: BinaryIO) -> int:
+def _read_count(file: BinaryIO) -> int:
     count = unpickle(file, _no_id)
     if type(count) is not int:
         raise ValueError("a count that is no number")

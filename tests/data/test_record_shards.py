@@ -61,7 +61,7 @@ def test_the_same_bytes_after_a_death_in_the_middle_of_a_shard(tmp_path):
 def test_other_settings_are_refused_by_name(tmp_path):
     shards(tmp_path).open()
     shards(tmp_path).open()
-    with pytest.raises(UserError, match=r"other settings \(steps\)"):
+    with pytest.raises(UserError, match=r"other settings \(steps: "):
         shards(tmp_path, steps=3).open()
 
 

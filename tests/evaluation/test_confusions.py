@@ -1,56 +1,19 @@
 """The matrix of a data set against numpy, whatever the batches, padding and devices; the worst images."""
 
-import csv
 import gc
 
-import cv2
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from rich.console import Console
 
-from segjax.errors import UserError
-from segjax.evaluation.report import ROWS_PER_SHEET
-from segjax.inference import evaluate, print_scores, write_report
-
-K = 4
-NAMES = ("road", "sky", "car", "tree")
-PALETTE = np.array([(128, 64, 128), (70, 130, 180), (0, 0, 142), (107, 142, 35)], np.uint8)
-
-
-def by_value(images):
-    """The class is written in the red channel."""
-    return jnp.asarray(images)[..., 0] % K
+from segjax.evaluation import evaluate
+from tests.evaluation.toy_records import K, batches, by_value, toy_records
 
 
 @pytest.fixture(scope="module")
 def records():
-    """21 images; image i is wrong in about i of 24 pixels; void in the truth here and there."""
-    rng = np.random.default_rng(0)
-    found = []
-    for i in range(21):
-        label = rng.integers(0, K, (12, 16)).astype(np.uint8)
-        image = np.repeat(label[..., None], 3, -1).copy()
-        wrong = rng.random((12, 16)) < i / 24
-        image[wrong] = (image[wrong] + 1) % K
-        label[rng.random((12, 16)) < 0.1] = 255
-        found.append((image, label))
-    return found
-
-
-def batches(records, size):
-    """Batches of one size; padding rows at the end say nonsense and weigh nothing."""
-    for start in range(0, len(records), size):
-        chosen = list(range(start, min(start + size, len(records))))
-        rows = chosen + [0] * (size - len(chosen))
-        yield {
-            "image": np.stack([records[i][0] for i in rows]),
-            "label": np.stack([records[i][1] for i in rows]),
-            "weight": np.array([1.0] * len(chosen) + [0.0] * (size - len(chosen)), np.float32),
-            "record": np.array(rows, np.int32),
-        }
+    return toy_records()
 
 
 def numpy_matrix(pairs):
@@ -163,38 +126,3 @@ def test_progress_counts_images(records):
     seen = []
     evaluate(by_value, batches(records, 8), num_classes=K, progress=seen.append)
     assert seen == [8, 16, 21]
-
-
-def test_report_files(tmp_path, records):
-    result = evaluate(by_value, batches(records, 4), num_classes=K, worst=ROWS_PER_SHEET + 1)
-    paths = write_report(
-        result, tmp_path / "report", class_names=NAMES, palette=PALETTE, names=lambda i: f"drive/frame_{i}", title="val"
-    )
-    assert [p.name for p in paths] == ["classes.csv", "confusion.csv", "confusion.png", "worst_1.png", "worst_2.png"]
-    rows = {row["class"]: row for row in csv.DictReader((tmp_path / "report/classes.csv").open())}
-    assert float(rows["mean"]["iou"]) == pytest.approx(result.scores["miou"], abs=1e-6)
-    assert float(rows["car"]["recall"]) == pytest.approx(result.matrix[2, 2] / result.matrix[2].sum(), abs=1e-6)
-    table = list(csv.reader((tmp_path / "report/confusion.csv").open()))
-    np.testing.assert_array_equal(np.array([row[1:] for row in table[1:]], int), result.matrix)
-    for path in paths[2:]:
-        assert cv2.imread(str(path)) is not None
-
-
-def test_table_shows_percent_and_a_dash_for_absent_classes():
-    matrix = np.array([[90, 10, 0, 0], [0, 50, 0, 0], [0, 0, 30, 20], [0, 0, 0, 0]])
-    matrix[2, 3] = 0
-    console = Console(width=100)
-    with console.capture() as capture:
-        print_scores(matrix, NAMES, title="validation", console=console)
-    lines = capture.get().splitlines()
-    cells = {line.split("│")[1].strip(): [c.strip() for c in line.split("│")[2:6]] for line in lines if "│" in line}
-    assert cells["road"] == ["90.0", "90.0", "100.0", "55.6"]
-    assert cells["tree"] == ["-", "-", "-", "0.0"]
-    assert cells["mean"][0] == f"{100 * (0.9 + 50 / 60 + 1) / 3:.1f}"
-
-
-def test_a_report_that_cannot_be_written(tmp_path, records):
-    result = evaluate(by_value, batches(records[:2], 2), num_classes=K)
-    (tmp_path / "report").write_text("a file")
-    with pytest.raises(UserError, match="cannot be written"):
-        write_report(result, tmp_path / "report", class_names=NAMES, palette=PALETTE)

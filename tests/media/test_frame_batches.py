@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.errors import UserError
-from segjax.media.frame_batches import FilledBatches, in_order, predictions
+from segjax.media.frame_batches import FilledBatches, ahead, in_order, predictions, same_size
 
 Frame = collections.namedtuple("Frame", "name image")
 
@@ -39,3 +39,28 @@ def test_what_a_network_cannot_take_is_told_or_raised():
     assert [(frame.name, str(error)) for group, error in refused for frame in group] == [(2, "too high")]
     with pytest.raises(UserError, match="too high"):
         list(predictions(FilledBatches(predict, 2), in_order(frames(4, 6), 2)))
+
+
+def test_same_size_holds_few_frames_back():
+    many = [Frame(i, np.zeros((i + 1, 4, 3), np.uint8)) for i in range(50)]
+    taken = []
+
+    def source():
+        for frame in many:
+            taken.append(frame)
+            yield frame
+
+    groups = same_size(source(), 2, limit=3)
+    assert next(groups) == [many[0]] and len(taken) == 6
+    assert sorted(frame.name for group in groups for frame in group) == list(range(1, 50))
+
+
+def test_ahead_passes_errors_on():
+    def source():
+        yield 1
+        raise ValueError("torn file")
+
+    items = ahead(source(), depth=2)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="torn"):
+        next(items)

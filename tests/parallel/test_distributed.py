@@ -1,7 +1,6 @@
 import json
 import logging
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from segjax.errors import UserError
 from segjax.parallel import distributed
 from segjax.parallel.distributed import Processes, check_devices, find_processes, slurm_processes, use_compilation_cache
+from tests.processes import run_together
 
 WORKER = Path(__file__).with_name("worker_two_processes.py")
 
@@ -157,31 +157,8 @@ def test_several_cpu_devices_train_again_where_they_trained_before(tmp_path):
 
 
 def test_two_processes_make_one_batch_and_one_gradient():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "NPROC": "16",
-        "PYTHONPATH": str(WORKER.parents[2]),
-    }
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), address, "2", str(index)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for index in range(2)
-    ]  # fmt: skip
-    try:
-        outputs = [worker.communicate(timeout=300) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    for worker, (_, errors) in zip(workers, outputs):
-        assert worker.returncode == 0, errors[-3000:]
-    found = [json.loads(out.splitlines()[-1]) for out, _ in outputs]
+    outputs = run_together(lambda address, index: [sys.executable, WORKER, address, 2, index])
+    found = [json.loads(output.splitlines()[-1]) for output in outputs]
 
     x = np.arange(8 * 3, dtype=np.float32).reshape(8, 3)
     for index, result in enumerate(found):

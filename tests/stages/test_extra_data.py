@@ -1,6 +1,5 @@
 """train.extra and its sampler: the lengths, quotas and pools that the published code has."""
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +9,7 @@ import pytest
 from segjax.errors import UserError
 from segjax.stages import extra_data as extras
 from segjax.stages.extra_data import Extra, make_plan
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
-from fake_source import FakeSource  # noqa: E402
+from tests.data.fake_source import FakeSource
 
 REAL, MORE = FakeSource(20), FakeSource(40, shift=1)
 

@@ -1,4 +1,4 @@
-"""Published weights by name: found in the cache or downloaded from a server on this machine, and checked."""
+"""Downloads from a server on this machine: once, checked, and nothing kept of what is not the file."""
 
 import hashlib
 import threading
@@ -6,9 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from segjax import weights
 from segjax.errors import UserError
-from segjax.weights import published
 from segjax.weights.download import fetch
 
 BODY = bytes(range(256)) * 9000  # more than one chunk
@@ -103,38 +101,3 @@ def test_a_folder_that_cannot_be_written_is_named(site, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGJAX_WEIGHTS_DIR", str(tmp_path / "file"))
     with pytest.raises(UserError, match="cannot keep weights in .*file: File exists; set SEGJAX_WEIGHTS_DIR"):
         fetch(f"{site}net.pth", SHA256)
-
-
-def test_weights_by_name_say_whose_names_they_have_and_where_they_come_from(site, cache, monkeypatch):
-    monkeypatch.setitem(published.PUBLISHED, "resnet18", ("torchvision_resnet", f"{site}net.pth", SHA256[:8]))
-    found = weights.find("resnet18")
-    assert (found.path, found.source) == (cache / "net.pth", "torchvision_resnet")
-    assert found.origin == f"{site}net.pth ({cache / 'net.pth'})"
-
-
-def test_the_table_of_published_weights():
-    assert len(published.PUBLISHED) >= 18
-    for name, (source, url, sha256) in published.PUBLISHED.items():
-        assert source in weights.SOURCES, name
-        if sha256:  # as the publisher's file name has it
-            assert len(sha256) == 8 and int(sha256, 16) >= 0 and url.endswith(f"-{sha256}.pth")
-    assert sum(not sha256 for _, _, sha256 in published.PUBLISHED.values()) <= 4
-    assert published.PUBLISHED["pspnet_r50_mmseg_cityscapes"][1].endswith(
-        "/pspnet/pspnet_r50-d8_512x1024_40k_cityscapes/"
-        "pspnet_r50-d8_512x1024_40k_cityscapes_20200605_003338-2966598c.pth"
-    )
-    assert set(published.TRUNKS.values()) <= set(published.PUBLISHED) | set(published.PACKAGES)
-    by_hand = [*published.BY_HAND.values(), published.CAFFE_BY_HAND]
-    assert {source for _, source in by_hand} <= set(weights.SOURCES)
-
-
-def test_a_trunk_is_known_by_its_parameters():
-    assert weights.imagenet(11_176_512) == "resnet18"
-    assert weights.imagenet(23_527_264) == "resnet50_v1c"
-    assert weights.imagenet(42_500_160, ["layer4.0.conv1.weight"]) == "resnet101"
-    with pytest.raises(UserError, match="fetch deeplabv1_resnet101-coco.pth.* source='kazuto1011_resnet'"):
-        weights.imagenet(42_500_160, ["base.layer2.block1.reduce.conv.weight"])
-    with pytest.raises(UserError, match="fetch wider_resnet38.pth.tar .* source='nvidia_wider_resnet38'"):
-        weights.imagenet(105_062_720)
-    with pytest.raises(UserError, match="no ImageNet weights are known for a trunk of 1,234 parameters"):
-        weights.imagenet(1234)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from segjax.weights.source import Place, under
 
 STAGES = r"layer[1-4]\."
-PREFIXES = ("", "backbone.", "context_path.", "cp.resnet.", "pretrained.")
+TRUNK_PREFIXES = ("", "backbone.", "context_path.", "cp.resnet.", "pretrained.")
 
 # torchvision's stem: conv1, bn1
 RESNET = (
     Place(rename=((r"^conv1\.", "layer0.0."), (r"^bn1\.", "layer0.1.")), fills=r"^layer[0-4]\."),  # VPLR
-    *under(*PREFIXES, leaves=rf"conv1\.|bn1\.|{STAGES}"),
+    *under(*TRUNK_PREFIXES, leaves=rf"conv1\.|bn1\.|{STAGES}"),
     Place(  # SwiftNet's pyramid: one norm for each scale, which all start from the same values
         rename=(
             (r"^((?:layer\d\.\d+\.)?bn[12])\.", (r"backbone.\1.0.", r"backbone.\1.1.", r"backbone.\1.2.")),
@@ -25,7 +25,7 @@ DEEP_RESNET = (
     Place(  # semseg
         rename=((r"^conv1\.(\d)\.", r"layer0.\1."), (r"^bn1\.", "layer0.7.")), fills=r"^layer[0-4]\."
     ),
-    *under(*PREFIXES, leaves=rf"conv1\.|bn1\.|{STAGES}"),
+    *under(*TRUNK_PREFIXES, leaves=rf"conv1\.|bn1\.|{STAGES}"),
 )  # fmt: skip
 
 # SE-ResNeXt as Cadene names it: layer0.conv1, layer0.bn1, se_module

@@ -1,12 +1,11 @@
 """Two processes with two devices each see the same matrix and the same worst images as one device."""
 
-import os
-import socket
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+from tests.processes import run_together
 
 PROGRAM = """
 import sys
@@ -14,10 +13,10 @@ import jax
 import numpy as np
 
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
-port, process, axes = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3])
-jax.distributed.initialize(f"localhost:{port}", 2, process)
+address, process, axes = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3])
+jax.distributed.initialize(address, 2, process)
 from segjax import parallel
-from segjax.inference import evaluate
+from segjax.evaluation import evaluate
 
 mesh = parallel.make_mesh(axes)
 part, parts = parallel.batch_part(mesh)
@@ -57,33 +56,8 @@ def test_two_processes(tmp_path, root, axes):
     want = np.zeros((4, 4), np.int64)
     np.add.at(want, (label.ravel(), image[..., 0].ravel()), 1)
 
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "NPROC": "16",
-        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(port), str(i), str(axes), tmp_path / "data.npz", tmp_path / f"{i}.npz"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    try:
-        for process in processes:
-            output = process.communicate(timeout=300)[0]
-            assert process.returncode == 0, output
-    finally:
-        for process in processes:
-            process.kill()
+    stored = [tmp_path / "data.npz", *(tmp_path / f"{i}.npz" for i in range(2))]
+    run_together(lambda address, i: [sys.executable, "-c", PROGRAM, address, i, axes, stored[0], stored[1 + i]])
     for i in range(2):
         result = np.load(tmp_path / f"{i}.npz")
         np.testing.assert_array_equal(result["matrix"], want)
