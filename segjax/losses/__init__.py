@@ -14,6 +14,8 @@ LOSSES = {
     "soft_target_cross_entropy": soft_target_cross_entropy,
     "boundary_aware_cross_entropy": boundary_aware_cross_entropy,
 }
+# of outputs that are no map, which a network names in its `loss_names` and no recipe can
+OUTPUT_LOSSES = {"presence_cross_entropy": presence_cross_entropy}
 
 # these take logits at their own resolution; the labels come down to them
 AT_LOGIT_SIZE = ("soft_target_cross_entropy", "presence_cross_entropy")
@@ -24,6 +26,7 @@ __all__ = [
     "AT_LOGIT_SIZE",
     "COUNT_OF_LOGITS",
     "LOSSES",
+    "OUTPUT_LOSSES",
     "boundary_aware_cross_entropy",
     "cross_entropy",
     "ohem_cross_entropy",

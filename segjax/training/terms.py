@@ -69,10 +69,11 @@ def loss_terms(
         for head, share in (loss_weights if term.on == "heads" else {term.on: 1.0}).items():
             own = loss_names.get(head) if term.on == "heads" else None
             loss = own or term.name
+            function = losses.OUTPUT_LOSSES[own] if own else losses.LOSSES[loss]
             found.append(
                 LossTerm(
                     name=f"{key}.{head}" if term.on == "heads" and head != "logits" else key,
-                    function=_of_labels(losses.LOSSES[loss], ignore_label, {} if own else term.options),
+                    function=_of_labels(function, ignore_label, {} if own else term.options),
                     weight=term.weight * share,
                     on=head,
                     align_corners=term.align_corners,

@@ -8,9 +8,9 @@ from jax.sharding import PartitionSpec
 
 from segjax import parallel
 from segjax.errors import UserError
-from segjax.stages.training_run import place_state
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.optimizer import make_optimizer
+from segjax.training.run import place_state
 from tests.training import fake_network
 
 
@@ -42,7 +42,7 @@ def test_a_step_gives_the_same_numbers():
         state = jax.device_put(state, parallel.replicated(mesh))
         state = state.replace(params=jax.device_put(state.params, shardings))
         arrays = parallel.shard_batch(fake_network.batch(), mesh)
-        state, metrics = jax.jit(step)(state, arrays)
+        state, metrics = jax.jit(step)(state, arrays, {})
         results.append(jax.device_get((state.params, metrics)))
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -55,9 +55,9 @@ def test_state_average_and_checkpoint_follow(tmp_path):
     params = {"conv": {"kernel": rng.normal(size=(3, 3, 64, 64)).astype(np.float32), "bias": np.ones(64, np.float32)}}
     variables = {"params": params, "batch_stats": {"conv": {"mean": np.zeros(64, np.float32)}}}
     optimizer = make_optimizer("adam", lambda step: 1e-3, params=params)
-    settings = {"ema_decay": 0.9, "param_rules": ((".*/kernel", "data"), (".*", ""))}
-    split = place_state(settings, variables, optimizer, mesh)
-    whole = place_state({"ema_decay": 0.9}, variables, optimizer, mesh)
+    rules = ((".*/kernel", "data"), (".*", ""))
+    split = place_state(variables, optimizer, mesh, param_rules=rules, average=True)
+    whole = place_state(variables, optimizer, mesh, average=True)
     for tree in (split.params, split.opt_state["mu"], split.opt_state["nu"], split.ema["params"]):
         assert tree["conv"]["kernel"].addressable_shards[0].data.shape == (3, 3, 64, 8)
         assert tree["conv"]["bias"].is_fully_replicated

@@ -11,7 +11,9 @@ from segjax import augment, losses, models, ops
 from segjax.models.layers import BatchNorm, Conv, relu
 from segjax.training.optimizer import make_optimizer
 from segjax.training.state import create_state
-from segjax.training.step import LossTerm, make_train_step
+from segjax.training.step import make_train_step
+from segjax.training.terms import LossTerm
+from segjax.training.update import make_update
 from segjax.typing import SegOutput
 
 CLASSES, HEIGHT, WIDTH, BATCH = 5, 64, 96, 8
@@ -56,8 +58,8 @@ def batch(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def terms(name: str = "cross_entropy") -> tuple[LossTerm, ...]:
-    def term(logits, labels, *, epoch):
-        return losses.LOSSES[name](logits, labels)
+    def term(logits, targets, *, epoch):
+        return losses.LOSSES[name](logits, targets["labels"])
 
     return (LossTerm("main", term), LossTerm("aux", term, weight=0.4, on="aux"))
 
@@ -68,18 +70,23 @@ def setup(*, name="small", loss="cross_entropy", ema_decay=0.0, constrain=lambda
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), jnp.zeros((1, HEIGHT, WIDTH, 3)))
     optimizer = make_optimizer("sgd", rate, params=variables["params"], momentum=0.0)
     state = create_state(variables, optimizer, ema=ema_decay > 0)
-    step = make_train_step(
-        model.apply, terms(loss), optimizer, rate, whole_images(), seed=0, ema_decay=ema_decay, constrain=constrain
-    )
+    update = make_update(optimizer, rate, ema_decay=ema_decay)
+    step = make_train_step(model.apply, terms(loss), update, whole_images(), seed=0, constrain=constrain)
     return step, state
+
+
+def any_step(apply, terms, params, prepare, *, accumulate_steps=1):
+    """(step, state) of any `apply` without statistics, trained as in `setup`."""
+    optimizer = make_optimizer("sgd", rate, params=params, momentum=0.0)
+    state = create_state({"params": params, "batch_stats": {}}, optimizer, ema=False)
+    update = make_update(optimizer, rate)
+    return make_train_step(apply, terms, update, prepare, seed=0, accumulate_steps=accumulate_steps), state
 
 
 def linear_step(apply, terms, params, *, accumulate_steps):
     """The state and metrics after one step of any `apply`."""
-    optimizer = make_optimizer("sgd", rate, params=params, momentum=0.0)
-    state = create_state({"params": params, "batch_stats": {}}, optimizer, ema=False)
-    step = make_train_step(apply, terms, optimizer, rate, whole_images(), seed=0, accumulate_steps=accumulate_steps)
-    return jax.jit(step)(state, {name: jnp.asarray(x) for name, x in batch().items()})
+    step, state = any_step(apply, terms, params, whole_images(), accumulate_steps=accumulate_steps)
+    return jax.jit(step)(state, {name: jnp.asarray(x) for name, x in batch().items()}, {})
 
 
 def rate(step):
@@ -88,4 +95,9 @@ def rate(step):
 
 def whole_images():
     mean, std = augment.normalisation("imagenet")
-    return functools.partial(augment.augment_batch, seed=0, crop=(HEIGHT, WIDTH), flip=False, mean=mean, std=std)
+
+    def prepare(batch, frozen):
+        images, labels = augment.augment_batch(batch, seed=0, crop=(HEIGHT, WIDTH), flip=False, mean=mean, std=std)
+        return images, {"labels": labels}
+
+    return prepare

@@ -19,7 +19,7 @@ class Told:
     """Checkpoints and progress that remember what they were told."""
 
     def __init__(self):
-        self.saved, self.scored = [], []
+        self.saved, self.scored, self.fed = [], [], []
 
     def save(self, state, *, step, meta):
         self.saved.append(step)
@@ -52,9 +52,11 @@ def run(told, *, steps=4, kill_at=None, kill_in_evaluation=False):
             os.kill(os.getpid(), signal.SIGTERM)
         return {"miou": 0.5}
 
-    compiled = SimpleNamespace(
-        get=lambda bucket: lambda state, batch: (SimpleNamespace(step=state.step + 1), METRICS), prepare=lambda b: None
-    )
+    def run_step(state, batch, frozen):
+        told.fed.append((batch["record"].tolist(), frozen))
+        return SimpleNamespace(step=state.step + 1), METRICS
+
+    compiled = SimpleNamespace(get=lambda bucket: run_step, prepare=lambda bucket: None)
     return train(
         SimpleNamespace(step=jnp.zeros((), jnp.int32)),
         runs=[SimpleNamespace(start=0, end=steps, bucket="b")],
@@ -65,6 +67,7 @@ def run(told, *, steps=4, kill_at=None, kill_in_evaluation=False):
         meta=lambda step: {},
         events=Events(),
         progress=told,
+        frozen="teacher",
         evaluate=evaluate,
     )
 
@@ -73,6 +76,7 @@ def test_to_the_end():
     told = Told()
     assert int(run(told).step) == 4
     assert told.saved == [4] and told.scored == [4]
+    assert told.fed == [([0], "teacher")] * 4
 
 
 def test_a_signal_within_saves_and_leaves():

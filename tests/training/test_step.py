@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from segjax import parallel
-from segjax.errors import UserError
-from segjax.training.step import LossTerm, total_loss
+from segjax.training.terms import LossTerm
 from segjax.typing import SegOutput, Sum
 from tests.training import fake_network
 
@@ -26,7 +25,7 @@ def run(axes: dict[str, int], **options):
     before = jax.device_get(state.params)
     state = jax.device_put(state, parallel.replicated(mesh))
     arrays = parallel.shard_batch(fake_network.batch(), mesh)
-    state, metrics = jax.jit(step, out_shardings=parallel.replicated(mesh))(state, arrays)
+    state, metrics = jax.jit(step, out_shardings=parallel.replicated(mesh))(state, arrays, {})
     size = {"param_norm": metrics.pop("param_norm")}  # large: beside it the other metrics would hardly be compared
     return jax.device_get((jax.tree.map(lambda a, b: a - b, before, state.params), state.batch_stats, metrics, size))
 
@@ -109,8 +108,8 @@ def test_accumulated_micro_batches_are_the_whole_batch(case):
     """With BatchNorm's statistics out of the game (a linear network), 4 micro-batches are the whole batch."""
     name, options = ACCUMULATED[case]
     labels = jnp.asarray(fake_network.batch()["label"]).astype(jnp.int32)
-    function = lambda logits, y, *, epoch: fake_network.losses.LOSSES[name](logits, y, **options)  # noqa: E731
-    plain = lambda logits, y, *, epoch: fake_network.losses.cross_entropy(logits, y)  # noqa: E731
+    function = lambda logits, y, *, epoch: fake_network.losses.LOSSES[name](logits, y["labels"], **options)  # noqa: E731
+    plain = lambda logits, y, *, epoch: fake_network.losses.cross_entropy(logits, y["labels"])  # noqa: E731
     term = (LossTerm("main", function), LossTerm("all", plain, 0.5, on="aux"))
     params = {"w": jnp.linspace(-0.5, 0.5, 3 * fake_network.CLASSES).reshape(3, -1)}
 
@@ -133,21 +132,36 @@ def test_ema_follows_the_parameters():
     mesh = parallel.make_mesh({"data": 1}, jax.devices()[:1])
     step, state = fake_network.setup(ema_decay=0.9)
     before = jax.device_get(state.ema["params"])
-    after, _ = jax.jit(step)(state, parallel.shard_batch(fake_network.batch(), mesh))
+    after, _ = jax.jit(step)(state, parallel.shard_batch(fake_network.batch(), mesh), {})
     decay = min(0.9, 1 / 10)
     wanted = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, before, jax.device_get(after.params))
     assert_close([jax.device_get(after.ema["params"])], [wanted], 1e-6)
 
 
-def test_total_loss_weighs_terms_and_heads():
-    labels = jnp.zeros((1, 4, 4), jnp.int32)
-    output = SegOutput(
-        jnp.full((1, 4, 4, 2), 1.0), aux={"a": jnp.full((1, 2, 2, 2), 3.0), "b": jnp.full((1, 4, 4, 2), 5.0)}
-    )
-    mean = lambda logits, y, *, epoch: Sum(logits.sum(), jnp.float32(logits.size))  # noqa: E731
-    terms = (LossTerm("main", mean), LossTerm("all", mean, 0.5, on="aux"), LossTerm("one", mean, 2.0, on="b"))
-    loss, means = total_loss(terms, output, labels, epoch=jnp.zeros((), jnp.int32))
-    assert {name: float(value) for name, value in means.items()} == {"main": 1.0, "all": 4.0, "one": 5.0}
-    assert float(loss) == 1.0 + 0.5 * 4.0 + 2.0 * 5.0
-    with pytest.raises(UserError, match="has the outputs logits, a, b"):
-        total_loss((LossTerm("x", mean, on="c"),), output, labels, epoch=jnp.zeros((), jnp.int32))
+def test_frozen_variables_reach_prepare():
+    """As the step's third argument, not as part of the program: other variables need no new compilation."""
+    seen, traced = [], []
+
+    def prepare(batch, frozen):
+        traced.append(1)
+        images = jnp.broadcast_to(frozen["teacher"], (8, 4, 4, 3))
+        return images, {"labels": jnp.zeros((8, 4, 4), jnp.int32), "soft": 2.0 * images}
+
+    def distance(logits, targets, *, epoch):
+        seen.append(sorted(targets))
+        return Sum(((logits - targets["soft"]) ** 2).sum(), jnp.float32(logits.size))
+
+    def apply(variables, images, *, train, rngs, mutable):
+        return SegOutput(images * variables["params"]["w"]), {"batch_stats": {}}
+
+    for accumulate_steps in (1, 4):
+        step, state = fake_network.any_step(
+            apply, (LossTerm("main", distance),), {"w": jnp.ones(3)}, prepare, accumulate_steps=accumulate_steps
+        )
+        before, step = len(traced), jax.jit(step)
+        for teacher in (1.0, 3.0):
+            after, metrics = step(state, {"epoch": jnp.zeros(8, jnp.int32)}, {"teacher": jnp.float32(teacher)})
+            assert float(metrics["loss"]) == pytest.approx(teacher**2)
+            np.testing.assert_allclose(after.params["w"], 1.0 + 2.0 * teacher**2 / 3, rtol=1e-6)
+        assert len(traced) == before + 1
+    assert all(names == ["labels", "soft"] for names in seen)

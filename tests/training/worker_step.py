@@ -19,7 +19,7 @@ def main(address: str, index: str, output: str) -> None:
     before = jax.device_get(state.params)
     state = jax.jit(lambda x: x, out_shardings=parallel.replicated(mesh))(jax.tree.map(np.asarray, state))
     step = jax.jit(step, out_shardings=parallel.replicated(mesh))
-    state, metrics = step(state, parallel.shard_batch(batch, mesh))
+    state, metrics = step(state, parallel.shard_batch(batch, mesh), {})
     params, statistics, metrics = parallel.fetch_replicated((state.params, state.batch_stats, metrics))
     size = {"param_norm": metrics.pop("param_norm")}
     leaves = jax.tree.leaves((jax.tree.map(lambda a, b: a - b, before, params), statistics, metrics, size))
