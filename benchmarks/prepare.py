@@ -90,7 +90,7 @@ def read(tree: Path, place: Path) -> int:
 
 def score(tree: Path, place: Path) -> int:
     """Packs and scores predictions: the published labels themselves."""
-    source, server = opened(tree, place, instances=True), SERVERS["cityscapes"]
+    source, server = opened(tree, place, fields=("instances",)), SERVERS["cityscapes"]
     predictions = place / "predictions"
     predictions.mkdir()
     for path in tree.rglob("*_labelIds.png"):

@@ -64,7 +64,11 @@ def quality(args) -> None:
     options = {key: ast.literal_eval(value) for key, value in options.items()}
     exact = args.dataset == "synthetic_street"
     source = open_source(
-        args.dataset, args.split, builder_options=options, labelled_only=False, flow=exact, all_labels=True
+        args.dataset,
+        args.split,
+        builder_options=options,
+        labelled_only=False,
+        fields=("all_labels", *(["flow"] if exact else [])),
     )
     part = Part(source, skip=args.skip)
     methods = {"copy": ("copy", args.flow, ""), f"{args.flow} flow": ("flow", args.flow, "")}

@@ -12,8 +12,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rich.console import Console
 
 from segjax.errors import UserError
+from segjax.evaluation import evaluate, print_scores, write_report
 from segjax.evaluation.report import ROWS_PER_SHEET
-from segjax.inference import evaluate, print_scores, write_report
 
 K = 4
 NAMES = ("road", "sky", "car", "tree")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax import metrics
-from segjax.inference import ExtraScores, describe_scores
+from segjax.evaluation import ExtraScores, describe_scores
 
 
 def image(seed):

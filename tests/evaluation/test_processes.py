@@ -17,7 +17,7 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 port, process, axes = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3])
 jax.distributed.initialize(f"localhost:{port}", 2, process)
 from segjax import parallel
-from segjax.inference import evaluate
+from segjax.evaluation import evaluate
 
 mesh = parallel.make_mesh(axes)
 part, parts = parallel.batch_part(mesh)

@@ -32,7 +32,7 @@ def built(tmp_path_factory):
         options |= {"instances": True} if name in ("cityscapes", "kitti") else {}
         source = open_source(
             name, split, data_dir=tmp_path_factory.mktemp("data"), builder_options=options,
-            instances="instances" in options,
+            fields=("instances",) if "instances" in options else (),
         )  # fmt: skip
         raw = [label.id for label in class_table(name).classes]
         for record in source:

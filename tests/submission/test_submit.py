@@ -3,16 +3,19 @@
 import functools
 import json
 import zipfile
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import cli, data, inference, metrics
+from segjax import cli, data, evaluation, metrics
 from segjax.data import LabelMap, build_dataset
 from segjax.errors import UserError
-from segjax.inference.files import PngWriter
-from segjax.stages import evaluate
+from segjax.inference.views import predictor
+from segjax.media.writers import PngWriter
+from segjax.stages import evaluate as stage
+from segjax.stages.dataset import read_dataset
 from segjax.submission import submit
 from tests.data_builders import mini_trees
 from tests.metrics.test_official_scores import assert_equal
@@ -35,22 +38,21 @@ def network(monkeypatch):
     """Stands where a run would be: the class is written in the red channel of the image."""
     seen = []
 
+    def logits(variables, x):
+        return -jnp.abs(x[..., :1] % 19 - jnp.arange(19.0) * variables["one"])
+
     def load(checkpoint):
         if checkpoint != "run":
             raise UserError(f"there is no checkpoint in {checkpoint}")
+        variables = {"one": jnp.ones(()) * (1.5 if seen == ["trained on"] else 1)}
 
-        def apply_fn(variables, x):
-            return -jnp.abs(x[..., :1] % 19 - jnp.arange(19.0) * variables["one"])
+        def predict(**views):
+            return functools.partial(predictor(logits, normalise=lambda x: x.astype(jnp.float32), **views), variables)
 
-        classes = LabelMap.open("camvid" if seen == ["camvid"] else "cityscapes")
-        return (
-            apply_fn,
-            {"one": jnp.ones(()) * (1.5 if seen == ["trained on"] else 1)},
-            lambda x: x.astype(jnp.float32),
-            classes,
-        )
+        label_map = LabelMap.open("camvid" if seen == ["camvid"] else "cityscapes")
+        return SimpleNamespace(variables=variables, label_map=label_map, predictor=predict)
 
-    monkeypatch.setattr(submit, "load_network", load)
+    monkeypatch.setattr(submit, "open_network", load)
     monkeypatch.setenv("SEGJAX_CACHE_DIR", "")
     return seen
 
@@ -154,15 +156,15 @@ def test_a_network_of_other_classes_is_refused(cityscapes, network, tmp_path, ca
 def test_the_stage_evaluate_scores_by_the_rule_too(cityscapes):
     """benchmark and boundary of the stage against the scores of an archive of the same predictions."""
     _, _, options, data_dir = cityscapes
-    dataset = {"name": "cityscapes", "options": options, "data_dir": str(data_dir)}
-    source = data.open_source("cityscapes", "validation", data_dir=data_dir, builder_options=options)
-    settings = {"split": "validation", "benchmark": "cityscapes", "boundary": True}
-    extra = evaluate.extra_scores(settings, source, dataset)
-    inference.evaluate(
+    dataset = read_dataset({"name": "cityscapes", "options": options, "data_dir": str(data_dir)}, "dataset")
+    source = dataset.open("validation")
+    settings = {"checkpoint": "run", "split": "validation", "benchmark": "cityscapes", "boundary": True}
+    extra = stage.extra_scores(stage.read(settings, "evaluate"), source, dataset)
+    evaluation.evaluate(
         lambda images: images[..., 0] % 19, data.eval_batches(source, batch_size=2), num_classes=19, observe=extra
     )
     report = extra.report()
-    maps = data.open_source("cityscapes", "validation", data_dir=data_dir, builder_options=options, instances=True)
+    maps = dataset.open("validation", fields=("instances",))
     rule = metrics.find_rule("cityscapes")
     parts = [
         metrics.tally(rule, r.image[..., 0] % 19, r.label, instances=r.instances, train_id_of=maps.label_map.table.ids)
@@ -173,8 +175,9 @@ def test_the_stage_evaluate_scores_by_the_rule_too(cityscapes):
     assert report["cityscapes"]["mean_iiou"] == pytest.approx(want["mean_iiou"], abs=1e-8)
     assert set(report["cityscapes"]["category_iou"]) >= {"flat", "vehicle"}
     assert 0 <= report["boundary_f"]["mean"] <= 1 and list(report["trimap_miou"]) == ["1", "3", "5", "10", "20"]
-    assert any("iiou" in line for line in inference.describe_scores(report["cityscapes"]))
-    assert evaluate.extra_scores({"split": "validation"}, source, dataset) is None
+    assert any("iiou" in line for line in evaluation.describe_scores(report["cityscapes"]))
+    plain = stage.read({"checkpoint": "run", "split": "validation"}, "evaluate")
+    assert stage.extra_scores(plain, source, dataset) is None
     for wrong, said in (("voc2012", "scores 21 classes but the data set has 19"), ("citscapes", "Did you mean")):
         with pytest.raises(UserError, match=said):
-            evaluate.extra_scores({**settings, "benchmark": wrong}, source, dataset)
+            stage.extra_scores(stage.read({**settings, "benchmark": wrong}, "evaluate"), source, dataset)
