@@ -11,6 +11,7 @@ from segjax import cli
 from segjax.commands import values
 from segjax.errors import UserError
 from segjax.media.writers import write_png
+from tests import stand_in
 
 
 def shell(*words, cwd):
@@ -246,13 +247,10 @@ def brightness(monkeypatch):
         if checkpoint != "good":
             raise UserError(f"there is no checkpoint in {checkpoint}")
 
-        def apply_fn(variables, x):
-            return -jnp.abs(x[..., :1] - variables["levels"])
+        classes = LabelMap.identity(("dark", "grey", "bright"), palette)
+        return stand_in.network(lambda v, x: -jnp.abs(x[..., :1] - v), classes, jnp.array([0.0, 0.5, 1.0]))
 
-        variables = {"levels": jnp.array([0.0, 0.5, 1.0])}
-        return apply_fn, variables, lambda x: x / 255.0, LabelMap.identity(("dark", "grey", "bright"), palette)
-
-    monkeypatch.setattr("segjax.stages.predict_clips.load_network", load)
+    monkeypatch.setattr("segjax.inference.files.open_network", load)
     monkeypatch.setenv("SEGJAX_CACHE_DIR", "")
 
 

@@ -11,11 +11,12 @@ from segjax import cli, visualize
 from segjax.data import LabelMap, class_table, open_source
 from segjax.data.image_files import encode_png
 from segjax.errors import UserError
+from segjax.inference import demo
 from segjax.inference.demo import DemoFrame, clip_frames, write_demo
 from segjax.media.clips import open_clips
 from segjax.media.masks import find_truths
 from segjax.media.writers import VideoWriter, write_png
-from segjax.stages import demo
+from tests import stand_in
 from tests.data_builders import mini_trees
 
 CITY = LabelMap(class_table("cityscapes"))
@@ -115,11 +116,10 @@ def network(monkeypatch):
     import jax
     import jax.numpy as jnp
 
-    def apply_fn(variables, images):
+    def logits(variables, images):
         return jax.nn.one_hot(jnp.where(images.mean(-1) > 0.5, 10, 0), 19)
 
-    loaded = (apply_fn, {}, lambda images: images.astype(jnp.float32) / 255, CITY)
-    monkeypatch.setattr(demo, "load_network", lambda checkpoint: loaded)
+    monkeypatch.setattr(demo, "open_network", lambda checkpoint: stand_in.network(logits, CITY))
 
 
 def test_the_command(network, tmp_path, capsys, street_dir):

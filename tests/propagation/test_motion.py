@@ -12,6 +12,7 @@ from segjax.data.chains import find_chains
 from segjax.errors import UserError
 from segjax.propagation import motion
 from segjax.propagation.propagator import Propagator
+from segjax.stages import propagate as stage
 from tests.video_tools import Table, pair_flow, random_records
 
 
@@ -37,7 +38,7 @@ def load(path):
 @pytest.fixture
 def checkpoint(monkeypatch):
     """Checkpoints by the names "sdcnet2d" and "sdcnet2d_recon"."""
-    monkeypatch.setattr(motion, "load_for_inference", load)
+    monkeypatch.setattr("segjax.inference.network.load_for_inference", load)
 
 
 def carried(method, network, steps=3):
@@ -75,13 +76,16 @@ def test_what_is_opened_by_default(checkpoint):
     assert none.method == "flow" and none.predict is None and none.description == "none"
     assert motion.open_video_network("sdcnet2d").method == "prediction"
     network = motion.open_video_network("sdcnet2d_recon")
-    assert motion.flow_of("", network) == ("exact", {}) and motion.flow_of("", none) == ("dis", {})
+    assert motion.choose_flow("", network) == ("exact", {}) and motion.choose_flow("", none) == ("dis", {})
     fast = {"name": "dis", "options": {"preset": "fast"}}
-    assert motion.flow_of(fast, network) == ("dis", {"preset": "fast"}) and motion.flow_of("dis", network)[0] == "dis"
+    assert (
+        motion.choose_flow(fast, network) == ("dis", {"preset": "fast"})
+        and motion.choose_flow("dis", network)[0] == "dis"
+    )
     with pytest.raises(UserError, match="Did you mean 'name'"):
-        motion.flow_of({"nam": "dis"}, network)
+        stage.read({"flow": {"nam": "dis"}}, "propagate")
     a, b = (random_records(Table((2,), size=(16, 24)))[i] for i in (0, 1))
-    assert motion.open_flow(*motion.flow_of(fast, network))([a], [b]).shape == (1, 16, 24, 2)
+    assert motion.open_flow(*motion.choose_flow(fast, network))([a], [b]).shape == (1, 16, 24, 2)
 
 
 @pytest.mark.parametrize(

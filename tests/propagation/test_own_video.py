@@ -1,4 +1,4 @@
-"""A user's own video: its frames, its labels, what is wrong with them, and the command that carries them."""
+"""The command that propagates the labels of a user's own video, and what its mistakes are told."""
 
 import json
 import logging
@@ -9,133 +9,20 @@ import sys
 
 import cv2
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from segjax import cli
 from segjax.data import LabelMap
-from segjax.errors import UserError
 from segjax.media.writers import write_png
-from segjax.propagation import label_frames
-from segjax.propagation import own_video as stage
-from segjax.propagation.labelled_video import open_labelled_video
-
-MAP = LabelMap.identity(("dark", "bright"), np.array([(10, 20, 30), (200, 210, 220)], np.uint8))
-
-
-def frame(number, size=(32, 48)):
-    """A bright square that moves 2 pixels to the right per frame over a dark gradient."""
-    image = np.zeros((*size, 3), np.uint8)
-    image[..., 1] = np.linspace(0, 60, size[1]).astype(np.uint8)
-    image[10:22, 8 + 2 * number : 20 + 2 * number] = (240, 200, 180)
-    return image
-
-
-def mask(number, size=(32, 48)):
-    found = np.zeros(size, np.uint8)
-    found[10:22, 8 + 2 * number : 20 + 2 * number] = 1
-    return found
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for number in range(8):
-        write_png(tmp_path / f"frames/drive_{number:04d}.png", frame(number))
-    write_png(tmp_path / "labels/drive_0003.png", mask(3))
-    MAP.save(tmp_path / "map.json")
-    return tmp_path
-
-
-@pytest.fixture
-def film(tmp_path):
-    writer = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (48, 32))
-    for number in range(8):
-        writer.write(cv2.cvtColor(frame(number), cv2.COLOR_RGB2BGR))
-    writer.release()
-    write_png(tmp_path / "labels/3.png", mask(3))
-    MAP.save(tmp_path / "map.json")
-    return tmp_path
-
-
-def follow_the_square(a, b):
-    """Flow of a camera that does so."""
-    return np.stack([np.full((*x.image.shape[:2], 2), (2.0 * (y.frame - x.frame), 0)) for x, y in zip(a, b)])
+from segjax.propagation import label_frames, own_video
+from tests import stand_in
+from tests.propagation.square import MAP, follow_the_square, frame, mask
 
 
 @pytest.fixture(autouse=True)
 def moving_square(monkeypatch):
     """In place of an optical flow that a tiny picture would mislead."""
-    monkeypatch.setattr(stage, "open_flow", lambda *_, **__: follow_the_square)
-
-
-def opened(root, video):
-    return open_labelled_video(root / video, root / "labels", root / "map.json")
-
-
-def test_folder_of_frames(folder):
-    clip = opened(folder, "frames")
-    assert len(clip.names) == 8 and clip.frames.tolist() == list(range(8)) and np.flatnonzero(clip.labelled) == [3]
-    found = clip.read([2, 3])
-    assert (found[2].image == frame(2)).all() and found[2].label is None and (found[3].label == mask(3)).all()
-
-
-def test_video_file_in_any_order(film):
-    clip = opened(film, "film.mp4")
-    assert len(clip.names) == 8 and clip.sizes.tolist() == [[32, 48]] * 8 and not clip.problems
-    for wanted in ([2, 3, 4], [3, 4, 5], [0, 7], [1]):
-        found = clip.read(wanted)
-        assert sorted(found) == sorted(wanted)
-        for number in wanted:
-            assert np.abs(found[number].image.astype(int) - frame(number)).mean() < 6  # mp4 compresses
-
-
-def test_labels_of_frames_that_do_not_exist_are_listed(folder):
-    write_png(folder / "labels/drive_0099.png", mask(3))
-    clip = opened(folder, "frames")
-    assert len(clip.masks) == 1 and len(clip.problems) == 1
-    assert "0099.png is of frame 99" in clip.problems[0] and "0 to 7" in clip.problems[0]
-    (folder / "labels/drive_0003.png").unlink()
-    with pytest.raises(UserError, match="no label in"):
-        opened(folder, "frames")
-
-
-def test_a_video_that_ends_early(film, monkeypatch):
-    data = (film / "film.mp4").read_bytes()
-    monkeypatch.setattr("segjax.media.clips.Video.__len__", lambda self: 100)
-    (film / "film.mp4").write_bytes(data)
-    assert opened(film, "film.mp4").problems == [f"{film}/film.mp4 ends after 8 of 100 frames"]
-
-
-@pytest.mark.parametrize(
-    "name, content, said",
-    [
-        ("drive_0003.png", mask(3)[:-1], "48x31"),
-        ("drive_0004.png", np.full((32, 48), 7, np.uint8), "holds ids 7"),
-        ("photo.png", mask(3), "no frame number"),
-        ("other_3.png", mask(3), "both of frame 3"),
-    ],
-)
-def test_masks_that_do_not_fit(folder, name, content, said):
-    write_png(folder / "labels" / name, content)
-    with pytest.raises(UserError, match=said):
-        opened(folder, "frames")
-
-
-def test_labels_that_are_not_there(folder):
-    with pytest.raises(UserError, match="nowhere does not exist; give the folder of the masks"):
-        open_labelled_video(folder / "frames", folder / "nowhere", MAP)
-
-
-def test_frames_without_numbers_and_several_videos(film):
-    for number in range(3):
-        write_png(film / f"frames/drive_{number:04d}.png", frame(number))
-    (film / "other.mp4").write_bytes((film / "film.mp4").read_bytes())
-    with pytest.raises(UserError, match="holds 2 videos"):
-        open_labelled_video(film, film / "labels", MAP)
-    folder = film
-    write_png(folder / "frames/extra.png", frame(0))
-    with pytest.raises(UserError, match="extra of .* has no number"):
-        opened(folder, "frames")
+    monkeypatch.setattr(own_video, "open_flow", lambda *_, **__: follow_the_square)
 
 
 def words(root, video, *more):
@@ -174,45 +61,15 @@ def test_one_mask_without_number_is_that_of_the_first_frame(folder, capsys):
     assert (found[found != 255] == mask(2)[found != 255]).all()
 
 
-def numberless(folder, *names):
-    shutil.rmtree(folder / "labels")
-    for i, name in enumerate(names):
-        write_png(folder / "labels" / f"{name}.png", mask(min(3 * i, 7)))
-    return lambda **more: open_labelled_video(folder / "frames", folder / "labels", MAP, **more)
-
-
-def test_masks_without_numbers_are_of_every_nth_frame_in_order(folder):
-    opened = numberless(folder, "a", "b", "c", "d")
-    clip = opened(every=3)
-    assert {number: path.stem for number, path in clip.masks.items()} == {0: "a", 3: "b", 6: "c"}
-    assert len(clip.problems) == 1 and "d.png is of no frame" in clip.problems[0] and "takes 3" in clip.problems[0]
-    assert (clip.read([6])[6].label == mask(6)).all()
-    with pytest.raises(UserError, match="no frame number in its name; .* or say that they are of --every=Nth frame"):
-        opened()
-
-
-def test_every_nth_of_the_masks_that_have_numbers(folder):
-    """Counted in frames of the video, from its first one, whatever their numbers are."""
-    for number in range(8):
-        (folder / f"frames/drive_{number:04d}.png").rename(folder / f"frames/drive_{100 + 2 * number}.png")
-    shutil.rmtree(folder / "labels")
-    for number in (100, 104, 106, 112, 113):
-        write_png(folder / f"labels/{number}.png", mask(0))
-    clip = open_labelled_video(folder / "frames", folder / "labels", MAP, every=3)
-    assert sorted(clip.masks) == [100, 106, 112] and np.flatnonzero(clip.labelled).tolist() == [0, 3, 6]
-    assert "113.png is of frame 113, which" in clip.problems[0] and "100 to 114" in clip.problems[0]
-    assert clip.problems[1:] == ["--every=3 leaves out 1 labels, of frames 104"]
-
-
 def test_a_network_labels_every_nth_frame(folder, monkeypatch, capsys):
     """What it wrote can be given as labels: the same comes out."""
 
-    def load_network(checkpoint):
+    def open_network(checkpoint):
         assert checkpoint == "runs/segmenter"
-        bright = lambda variables, x: jnp.stack([100 - x[..., 0], x[..., 0] - 100], -1) * variables  # noqa: E731
-        return bright, jnp.float32(1), lambda x: x.astype(jnp.float32), MAP
+        bright = lambda variables, x: jnp.stack([100 - 255 * x[..., 0], 255 * x[..., 0] - 100], -1) * variables  # noqa: E731
+        return stand_in.network(bright, MAP, jnp.float32(1))
 
-    monkeypatch.setattr(label_frames, "load_network", load_network)
+    monkeypatch.setattr(label_frames, "open_network", open_network)
     given = [word for word in words(folder, "frames") if not word.startswith("--label")]
     assert cli.main([*given, "--segmenter=runs/segmenter", "--every=5"]) == 0
     assert "2 of 8 frames labelled" in capsys.readouterr().out
@@ -248,14 +105,14 @@ def test_where_labels_come_from_must_be_clear(folder, capsys):
 KILLED = """
 import os, signal, sys
 from segjax import cli
-from segjax.propagation import own_video as propagate_video
-from tests.inference.test_labelled_video import follow_the_square
+from segjax.propagation import own_video
+from tests.propagation.square import follow_the_square
 
-def once(*arguments, summarise=propagate_video.summarise, calls=[]):
+def once(*arguments, summarise=own_video.summarise, calls=[]):
     calls.append(arguments)
     return summarise(*arguments) if len(calls) == 1 else os.kill(os.getpid(), signal.SIGKILL)
 
-propagate_video.summarise, propagate_video.open_flow = once, lambda *_, **__: follow_the_square
+own_video.summarise, own_video.open_flow = once, lambda *_, **__: follow_the_square
 cli.main(sys.argv[1:])
 """
 
@@ -290,22 +147,6 @@ def test_a_failure_half_way_leaves_nothing(folder, capsys):
     (folder / "frames/drive_0004.png").write_bytes(b"\x89PNG" + bytes(100))
     assert cli.main(words(folder, "frames")) == 2
     assert "drive_0004.png" in capsys.readouterr().err and not (folder / "out").exists()
-
-
-def test_a_video_file_that_was_cut_short(tmp_path):
-    """Two thirds of the bytes of a film: some frames can be read, and the header promises the others."""
-    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
-    for number in range(15):
-        writer.write(cv2.cvtColor(frame(number % 8), cv2.COLOR_RGB2BGR))
-    writer.release()
-    data = (tmp_path / "film.avi").read_bytes()
-    (tmp_path / "film.avi").write_bytes(data[: 2 * len(data) // 3])
-    for number in (2, 14):
-        write_png(tmp_path / f"labels/{number}.png", mask(number % 8))
-    clip = open_labelled_video(tmp_path / "film.avi", tmp_path / "labels", MAP)
-    assert 3 < len(clip.names) < 13 and sorted(clip.masks) == [2]
-    assert clip.problems[0].endswith(f"film.avi ends after {len(clip.names)} of 15 frames")
-    assert "14.png is of frame 14" in clip.problems[1]
 
 
 def test_lp_keeps_the_real_frames(folder):

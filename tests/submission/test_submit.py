@@ -14,6 +14,8 @@ from segjax.data import LabelMap, build_dataset
 from segjax.errors import UserError
 from segjax.inference.views import predictor
 from segjax.media.writers import PngWriter
+from segjax.stages import evaluate as stage
+from segjax.stages.dataset import read_dataset
 from segjax.submission import submit
 from tests.data_builders import mini_trees
 from tests.metrics.test_official_scores import assert_equal
@@ -153,20 +155,16 @@ def test_a_network_of_other_classes_is_refused(cityscapes, network, tmp_path, ca
 
 def test_the_stage_evaluate_scores_by_the_rule_too(cityscapes):
     """benchmark and boundary of the stage against the scores of an archive of the same predictions."""
-    from segjax.stages import evaluate
-
     _, _, options, data_dir = cityscapes
-    dataset = {"name": "cityscapes", "options": options, "data_dir": str(data_dir)}
-    source = data.open_source("cityscapes", "validation", data_dir=data_dir, builder_options=options)
-    settings = {"split": "validation", "benchmark": "cityscapes", "boundary": True}
-    extra = evaluate.extra_scores(settings, source, dataset)
+    dataset = read_dataset({"name": "cityscapes", "options": options, "data_dir": str(data_dir)}, "dataset")
+    source = dataset.open("validation")
+    settings = {"checkpoint": "run", "split": "validation", "benchmark": "cityscapes", "boundary": True}
+    extra = stage.extra_scores(stage.read(settings, "evaluate"), source, dataset)
     evaluation.evaluate(
         lambda images: images[..., 0] % 19, data.eval_batches(source, batch_size=2), num_classes=19, observe=extra
     )
     report = extra.report()
-    maps = data.open_source(
-        "cityscapes", "validation", data_dir=data_dir, builder_options=options, fields=("instances",)
-    )
+    maps = dataset.open("validation", fields=("instances",))
     rule = metrics.find_rule("cityscapes")
     parts = [
         metrics.tally(rule, r.image[..., 0] % 19, r.label, instances=r.instances, train_id_of=maps.label_map.table.ids)
@@ -178,7 +176,8 @@ def test_the_stage_evaluate_scores_by_the_rule_too(cityscapes):
     assert set(report["cityscapes"]["category_iou"]) >= {"flat", "vehicle"}
     assert 0 <= report["boundary_f"]["mean"] <= 1 and list(report["trimap_miou"]) == ["1", "3", "5", "10", "20"]
     assert any("iiou" in line for line in evaluation.describe_scores(report["cityscapes"]))
-    assert evaluate.extra_scores({"split": "validation"}, source, dataset) is None
+    plain = stage.read({"checkpoint": "run", "split": "validation"}, "evaluate")
+    assert stage.extra_scores(plain, source, dataset) is None
     for wrong, said in (("voc2012", "scores 21 classes but the data set has 19"), ("citscapes", "Did you mean")):
         with pytest.raises(UserError, match=said):
-            evaluate.extra_scores({**settings, "benchmark": wrong}, source, dataset)
+            stage.extra_scores(stage.read({**settings, "benchmark": wrong}, "evaluate"), source, dataset)
