@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from data_builders.synthetic_street.engine.render import Renderer
+from data_builders.synthetic_street.engine.scene import Body, Scene
 from data_builders.synthetic_street.generator import SPLITS, Frame, Settings, encode_png, frames, round_flow
-from data_builders.synthetic_street.render import Renderer
-from data_builders.synthetic_street.scene import Body, Scene
 from data_builders.synthetic_street.street import build_street
 from data_builders.synthetic_street.town import paint_town
 from segjax.errors import UserError
@@ -247,7 +247,7 @@ def test_opens_as_a_source(tmp_path):
     from segjax.data.builds import open_source
 
     options = {"height": 48, "width": 96, "train": 1, "validation": 1, "test": 1, "frames": 6}
-    source = open_source("synthetic_street", "train", data_dir=tmp_path, builder_options=options, flow=True)
+    source = open_source("synthetic_street", "train", data_dir=tmp_path, builder_options=options, fields=("flow",))
     assert [source[i].frame for i in range(len(source))] == [1, 4]
     assert source.num_classes == 19 and source.class_names[13] == "car"
     expected = list(frames(Settings(height=48, width=96, frames=6), SPLITS[0], 0))[4]
