@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from data_builders.synthetic_street.render import Renderer
+from data_builders.synthetic_street.engine.render import Renderer
+from data_builders.synthetic_street.engine.world import Town
 from data_builders.synthetic_street.street import build_street
-from data_builders.synthetic_street.town import Town, paint_town
+from data_builders.synthetic_street.town import paint_town
 from segjax.errors import UserError
 
 SPLITS = ("train", "validation", "test")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_builders.synthetic_street import buildings, furniture, labels, movers
-from data_builders.synthetic_street.scene import Scene
-from data_builders.synthetic_street.surfaces import Rng
-from data_builders.synthetic_street.town import Town
+from data_builders.synthetic_street.art import buildings, furniture, labels, movers
+from data_builders.synthetic_street.engine.noise import Rng
+from data_builders.synthetic_street.engine.scene import Scene
+from data_builders.synthetic_street.engine.world import Town
 
 _FAR = 120.0  # metres to the end of the street
 KERB = 0.13

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
-from data_builders.synthetic_street import labels, layout, traffic
-from data_builders.synthetic_street.camera import Camera
-from data_builders.synthetic_street.scene import EGO, SKY, Scene
-from data_builders.synthetic_street.surfaces import Rng
-from data_builders.synthetic_street.town import SKIES, Town
-
-
-@dataclasses.dataclass(frozen=True)
-class Weather:
-    """Light of a sequence.
-
-    Colours are factors per channel, but haze_colour is 0..255; sun is a unit vector from the ground to the sun; haze is
-    the share of light lost per metre.
-    """
-
-    sky: str
-    sun: np.ndarray
-    sun_colour: np.ndarray
-    ambient: np.ndarray
-    haze: float
-    haze_colour: np.ndarray
-    shadow: float  # share of light that a cast shadow takes away
-    brightness: float  # mean of the developed picture, 0..1, that the camera aims at
-    gamma: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Street:
-    """What the renderer gets."""
-
-    scene: Scene
-    weather: Weather
-    camera: Camera
-    town: Town
+from data_builders.synthetic_street import layout, traffic
+from data_builders.synthetic_street.art import labels
+from data_builders.synthetic_street.engine.camera import Camera
+from data_builders.synthetic_street.engine.noise import Rng
+from data_builders.synthetic_street.engine.scene import EGO, SKY, Scene
+from data_builders.synthetic_street.engine.world import Street, Town, Weather
+from data_builders.synthetic_street.town import SKIES
 
 
 def build_street(rng: Rng, town: Town, *, height: int, width: int) -> Street:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from data_builders.synthetic_street import riders, sprites, surfaces
-from data_builders.synthetic_street.atlas import Atlas
-from data_builders.synthetic_street.surfaces import Rng
-from data_builders.synthetic_street.vehicles import add_vehicles
+from data_builders.synthetic_street.art import riders, sprites, surfaces
+from data_builders.synthetic_street.art.vehicles import add_vehicles
+from data_builders.synthetic_street.engine.atlas import Atlas
+from data_builders.synthetic_street.engine.noise import Rng
+from data_builders.synthetic_street.engine.world import Town
 
 SKIES = ("clear", "cloudy", "overcast", "dusk")
-
-
-@dataclasses.dataclass(frozen=True)
-class Town:
-    """The atlas and the vehicles that run here (see `vehicles.add_vehicles`)."""
-
-    atlas: Atlas
-    fleet: dict[str, list]
 
 
 def paint_town(rng: Rng) -> Town:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_builders.synthetic_street import movers
+from data_builders.synthetic_street.art import movers
+from data_builders.synthetic_street.engine.noise import Rng
+from data_builders.synthetic_street.engine.scene import Scene
+from data_builders.synthetic_street.engine.world import Town
 from data_builders.synthetic_street.layout import KERB
-from data_builders.synthetic_street.scene import Scene
-from data_builders.synthetic_street.surfaces import Rng
-from data_builders.synthetic_street.town import Town
 
 _LONG = {"car": 6.5, "truck": 12.0, "bus": 15.0, "tram": 27.0}
 

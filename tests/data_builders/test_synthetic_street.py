@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from data_builders.synthetic_street.engine.render import Renderer
+from data_builders.synthetic_street.engine.scene import Body, Scene
 from data_builders.synthetic_street.generator import SPLITS, Frame, Settings, encode_png, frames, round_flow
-from data_builders.synthetic_street.render import Renderer
-from data_builders.synthetic_street.scene import Body, Scene
 from data_builders.synthetic_street.street import build_street
 from data_builders.synthetic_street.town import paint_town
 from segjax.errors import UserError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from data_builders.synthetic_street.scene import Body
-from data_builders.synthetic_street.street import Street
+from data_builders.synthetic_street.engine.scene import Body
+from data_builders.synthetic_street.engine.world import Street
 
 _PX = 5.0  # map pixels per metre
 _LEFT, _REAR, _WIDE, _LONG = -30.0, -6.0, 60.0, 110.0  # metres covered: x from _LEFT, z from _REAR

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_builders.synthetic_street.buildings import box
-from data_builders.synthetic_street.labels import LIGHT, POLE, SIGN, VEGETATION, VOID, tint
-from data_builders.synthetic_street.scene import WORLD, Body, Scene, board
-from data_builders.synthetic_street.surfaces import Rng
-from data_builders.synthetic_street.town import Town
+from data_builders.synthetic_street.art.buildings import box
+from data_builders.synthetic_street.art.labels import LIGHT, POLE, SIGN, VEGETATION, VOID, tint
+from data_builders.synthetic_street.engine.noise import Rng
+from data_builders.synthetic_street.engine.scene import WORLD, Body, Scene, board
+from data_builders.synthetic_street.engine.world import Town
 
 
 def tree(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, height: float, ground: float) -> None:

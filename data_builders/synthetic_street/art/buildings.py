@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_builders.synthetic_street.labels import BUILDING, FENCE, VEGETATION, WALL, tint
-from data_builders.synthetic_street.scene import Body, Scene
-from data_builders.synthetic_street.surfaces import Rng
-from data_builders.synthetic_street.town import Town
+from data_builders.synthetic_street.art.labels import BUILDING, FENCE, VEGETATION, WALL, tint
+from data_builders.synthetic_street.engine.noise import Rng
+from data_builders.synthetic_street.engine.scene import Body, Scene
+from data_builders.synthetic_street.engine.world import Town
 
 
 def box(scene: Scene, lo, hi, texture: int, label: int, *, texel: float, **kw) -> None:

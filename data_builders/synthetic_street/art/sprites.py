@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_builders.synthetic_street.brush import Sprite, canvas, grain, oval, paint
-from data_builders.synthetic_street.surfaces import Rng, fbm, leaves, rgba
+from data_builders.synthetic_street.art.surfaces import leaves, rgba
+from data_builders.synthetic_street.engine.brush import Sprite, canvas, grain, oval, paint
+from data_builders.synthetic_street.engine.noise import Rng, fbm
 
 
 def tree(rng: Rng, h: int = 224, w: int = 192, *, trunk: bool = True) -> Sprite:

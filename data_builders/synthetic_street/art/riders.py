@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_builders.synthetic_street.brush import Sprite, canvas, grain, oval, paint
-from data_builders.synthetic_street.surfaces import Rng
+from data_builders.synthetic_street.engine.brush import Sprite, canvas, grain, oval, paint
+from data_builders.synthetic_street.engine.noise import Rng
 
 _SKIN = [(236, 198, 170), (214, 166, 130), (168, 118, 84), (104, 70, 52)]
 _HAIR = [(38, 28, 24), (84, 58, 38), (176, 140, 86), (128, 126, 124), (60, 36, 28)]

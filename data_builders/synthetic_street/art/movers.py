@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_builders.synthetic_street.labels import BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, RIDER, TRAIN, TRUCK, tint
-from data_builders.synthetic_street.scene import Body, Scene, board
-from data_builders.synthetic_street.surfaces import Rng
-from data_builders.synthetic_street.town import Town
+from data_builders.synthetic_street.art.labels import BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, RIDER, TRAIN, TRUCK, tint
+from data_builders.synthetic_street.engine.noise import Rng
+from data_builders.synthetic_street.engine.scene import Body, Scene, board
+from data_builders.synthetic_street.engine.world import Town
 
 
 def vehicle(

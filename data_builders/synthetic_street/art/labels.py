@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_builders.synthetic_street.surfaces import Rng
+from data_builders.synthetic_street.engine.noise import Rng
 
 # Cityscapes train ids in their published order; 255 = not labelled.
 (

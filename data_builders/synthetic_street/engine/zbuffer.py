@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from data_builders.synthetic_street.atlas import Atlas
+from data_builders.synthetic_street.engine.atlas import Atlas
 
 _SMALL = 500  # samples of a bounding box
 

@@ -7,9 +7,9 @@ import dataclasses
 import cv2
 import numpy as np
 
-from data_builders.synthetic_street.atlas import Atlas
-from data_builders.synthetic_street.brush import Sprite, canvas, oval, paint
-from data_builders.synthetic_street.surfaces import Rng, fbm
+from data_builders.synthetic_street.engine.atlas import Atlas
+from data_builders.synthetic_street.engine.brush import Sprite, canvas, oval, paint
+from data_builders.synthetic_street.engine.noise import Rng, fbm
 
 _TYRE, _RUBBER = (22, 22, 23), (38, 38, 40)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from data_builders.synthetic_street.surfaces import Rng, fbm
+from data_builders.synthetic_street.engine.noise import Rng, fbm
 
 Sprite = tuple[np.ndarray, np.ndarray]
 

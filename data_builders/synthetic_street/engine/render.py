@@ -14,11 +14,11 @@ import dataclasses
 import cv2
 import numpy as np
 
-from data_builders.synthetic_street.atlas import LEVELS
-from data_builders.synthetic_street.scene import EGO, SKY
-from data_builders.synthetic_street.shadows import ShadowMap
-from data_builders.synthetic_street.street import Street
-from data_builders.synthetic_street.zbuffer import Cutouts, visible_ids
+from data_builders.synthetic_street.engine.atlas import LEVELS
+from data_builders.synthetic_street.engine.scene import EGO, SKY
+from data_builders.synthetic_street.engine.shadows import ShadowMap
+from data_builders.synthetic_street.engine.world import Street
+from data_builders.synthetic_street.engine.zbuffer import Cutouts, visible_ids
 
 _NEAR = 0.25  # metres
 _SKY_DEPTH = 500.0  # metres; haze is painted into what is farther
