@@ -62,7 +62,7 @@ class First:
 
 def loader_rate(source, args, reading: data.Reading) -> float:
     """Returns the images per second after the first --images."""
-    plan = plans.create("uniform", source)
+    plan = plans.make_plan("uniform", {}, source)
     timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=3)
     samples = data.ImageCrops(reading.cached(source), args.scale_range)
     batches = data.train_batches(samples, plan, timeline, reading)
@@ -83,7 +83,7 @@ def augment_rates(source, args) -> dict[str, float]:
 
     from segjax import augment
 
-    plan = plans.create("uniform", source)
+    plan = plans.make_plan("uniform", {}, source)
     timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=1)
     _, batch = next(iter(data.train_batches(data.ImageCrops(source, args.scale_range), plan, timeline)))
     batch = jax.device_put(batch)

@@ -7,7 +7,8 @@ host builds the same epoch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from segjax.data.centroids import Centroids, concatenate, find_centroids
 from segjax.data.random import PLAN, generator
 from segjax.data.sources import Source
-from segjax.errors import UserError, did_you_mean
+from segjax.errors import UserError, choose
 
 
 class Epoch(NamedTuple):
@@ -232,8 +233,67 @@ PLANS: dict[str, Callable[..., EpochPlan]] = {
 }
 
 
-def create(kind: str, source: Source, **options: Any) -> EpochPlan:
-    """Returns the plan of a name. Raises UserError with the nearest name for an unknown one."""
-    if kind not in PLANS:
-        raise UserError(f"sampler.kind={kind!r} is not known.{did_you_mean(kind, PLANS)}")
-    return PLANS[kind](source, **options)
+@dataclasses.dataclass(frozen=True)
+class Extra:
+    """Records beside the real ones.
+
+    name: for reports.
+    source: the records, numbered from `first` in the joined source.
+    in_epoch: whether they count for the length N of an epoch and its random part, or add places of classes only.
+    classes: train ids whose places are taken, () = all.
+    """
+
+    name: str
+    source: Source
+    first: int
+    in_epoch: bool = True
+    classes: tuple[int, ...] = ()
+
+    def places(self, kind: str, options: Mapping[str, Any], cache: Any) -> Centroids | None:
+        """Returns the places from which the plan `kind` draws, numbered as in the joined source."""
+        found = find_places(kind, self.source, cache=cache, **options)
+        if found is None:
+            return None
+        return (found.of_classes(self.classes) if self.classes else found).moved(self.first)
+
+
+def parts_of(source: Source, extras: Sequence[Extra]) -> dict[str, tuple[int, int]]:
+    """Returns name -> (first, end) record of the real and the extra data, for `epoch_shares`."""
+    return {"real": (0, len(source)), **{e.name: (e.first, e.first + len(e.source)) for e in extras}}
+
+
+def make_plan(
+    kind: str,
+    options: Mapping[str, Any],
+    source: Source,
+    extras: Sequence[Extra] = (),
+    *,
+    seed: int = 0,
+    cache: Any = None,
+    cut_epoch: int | None = None,
+    cut_places: str = "all",
+) -> EpochPlan:
+    """Builds the epoch plan of a training on real and extra records.
+
+    kind, options: a key of PLANS, and what it accepts. source: the real records. cache: folder for places, or None.
+    cut_epoch: epochs after this one (counted from 0) are as long as the real records are many, and their random part
+        has only these (VPLR's max_cu_epoch, 150).
+    cut_places: places in the later epochs: "all" as before (what the released code does), "real" of real records only
+        (what it means to do).
+
+    Raises UserError for an unknown kind, `cut_epoch` without extra data, and as the plan does.
+    """
+    plan = functools.partial(choose(PLANS, kind, where="sampler.kind"), source, seed=seed, **options)
+    counted = [np.arange(e.first, e.first + len(e.source)) for e in extras if e.in_epoch]
+    rest = plan
+    if kind != "uniform":
+        places = [extra.places(kind, options, cache) for extra in extras]
+        real = functools.partial(plan, cache=cache)
+        plan = functools.partial(real, extra=places)
+        rest = plan if cut_places == "all" else real
+    whole = functools.partial(plan, records=np.concatenate([np.arange(len(source)), *counted]))
+    if cut_epoch is None:
+        return whole()
+    if not extras:
+        raise UserError("sampler.cut_epoch is the last epoch with extra data, but there is none; remove it.")
+    return CutPlan(whole(), rest(), cut_epoch)

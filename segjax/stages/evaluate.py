@@ -12,9 +12,8 @@ import jax
 from segjax import evaluation, inference, metrics, parallel
 from segjax.data import Source
 from segjax.errors import UserError
-from segjax.files import plain
 from segjax.inference.network import class_ids, compute_dtype, find_run, open_network
-from segjax.stages.config.keys import check_keys, check_numbers
+from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.stage import Context, Stage
 from segjax.training.start import other_classes
@@ -24,61 +23,54 @@ log = logging.getLogger("segjax")
 VIEWS = ("scales", "flip", "window", "overlap", "average", "multiple", "base_size")  # options of inference.predict
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """The section of a stage "evaluate".
 
     dataset: None = `config.dataset`. checkpoint: the name of a stage of this run, or a folder. split: to score.
-    views: options of `inference.predict`: those of the protocol, then what the section adds. limit: images, spread
-    evenly, None = all. worst: images in the picture of the worst. benchmark: also score by the rule of that server
-    (`metrics.RULES`), "" for none. boundary: also score outlines.
+    protocol, scales .. base_size: options of `inference.predict`: those of a protocol, then what the section adds.
+    limit: images, spread evenly, 0 = all. worst: images in the picture of the worst. benchmark: also score by the rule
+    of that server (`metrics.RULES`), "" for none. boundary: also score outlines.
     """
 
-    dataset: Dataset | None
     checkpoint: str
     split: str
-    batch_size: int
-    views: Mapping[str, Any]
-    limit: int | None
-    worst: int
-    mesh: Mapping[str, int]
-    dtype: str
-    benchmark: str
-    boundary: bool
+    batch_size: int = 1
+    protocol: str = "single"
+    scales: tuple[float, ...] = ()
+    flip: bool = False
+    window: tuple[int, ...] = ()
+    overlap: Any = ()
+    average: Any = ()
+    multiple: Any = ()
+    base_size: tuple[int, ...] = ()
+    limit: int = 0
+    worst: int = 0
+    mesh: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})
+    dtype: str = "auto"
+    benchmark: str = ""
+    boundary: bool = False
+    dataset: Dataset | None = None
+
+    @property
+    def views(self) -> dict[str, Any]:
+        """Options of `inference.predict`; () and False add nothing to the protocol."""
+        added = {name: value for name in VIEWS if (value := getattr(self, name)) not in ((), False)}
+        return {**inference.find_protocol(self.protocol or "single"), **added}
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
     """Reads the section. Raises UserError for unknown keys and names; reads no data."""
-    known = {
-        "kind", "dataset", "checkpoint", "split", "batch_size", "protocol", "limit", "worst", "mesh", "dtype",
-        "benchmark", "boundary", *VIEWS,
-    }  # fmt: skip
-    check_keys(settings, known, where=where, required=("checkpoint", "split"))
-    mesh = settings.get("mesh", {"data": -1})
-    check_keys(mesh, ("data", "space"), where=f"{where}.mesh")
+    rest = {key: value for key, value in settings.items() if key not in ("kind", "dataset")}
+    options = Options(**options_of(rest, Options, where=where), dataset=read_own_dataset(settings, where))
+    check_keys(options.mesh, ("data", "space"), where=f"{where}.mesh")
     check_numbers(settings, ("batch_size",), where=where, low=1)
     check_numbers(settings, ("limit", "worst"), where=where, low=0)
-    if settings.get("benchmark"):
-        metrics.find_rule(settings["benchmark"])
-    views = inference.find_protocol(settings.get("protocol") or "single")
-    for name in VIEWS:
-        value = plain(settings.get(name, []))
-        if value not in ([], False):  # () and False add nothing to the protocol
-            views[name] = tuple(value) if isinstance(value, list) else value
-    inference.check_views(**views)
-    return Options(
-        dataset=read_own_dataset(settings, where),
-        checkpoint=settings["checkpoint"],
-        split=settings["split"],
-        batch_size=settings.get("batch_size", 1),
-        views=views,
-        limit=settings.get("limit") or None,
-        worst=settings.get("worst", 0),
-        mesh=plain(mesh),
-        dtype=compute_dtype(settings.get("dtype", "auto")),
-        benchmark=settings.get("benchmark", ""),
-        boundary=bool(settings.get("boundary", False)),
-    )
+    compute_dtype(options.dtype)
+    if options.benchmark:
+        metrics.find_rule(options.benchmark)
+    inference.check_views(**options.views)
+    return options
 
 
 def inputs(options: Options, begun: bool) -> dict[str, str]:
@@ -108,7 +100,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         source,
         mesh=mesh,
         batch_size=options.batch_size,
-        limit=options.limit,
+        limit=options.limit or None,
     )
     variables = jax.device_put(network.variables, parallel.replicated(mesh))
     scored = scorer(variables, worst=options.worst, observe=extra)

@@ -10,16 +10,13 @@ train.extra = dict(
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from segjax import data
 from segjax.data.derived import open_propagated
 from segjax.data.joined import Joined
-from segjax.data.plans import CutPlan, find_places
+from segjax.data.plans import Extra
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
@@ -53,30 +50,12 @@ class ExtraOptions:
 
 @dataclasses.dataclass(frozen=True)
 class SamplerOptions:
-    """The section `sampler`.
+    """The section `sampler`. kind: a key of `data.PLANS`. options: of that plan. The others: see `make_plan`."""
 
-    kind, options: of `data.PLANS`. cut_epoch: epochs after this one (counted from 0) are as long as the real records
-    are many, and their random part shows only these (VPLR's max_cu_epoch, 150). cut_places: "all": their places are
-    those of before (what the released code does), "real": places of real records only (what it means to do).
-    where: the config key of the stage.
-    """
-
-    kind: str = "uniform"
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    cut_epoch: int | None = None
-    cut_places: str = "all"
-    where: str = "train"
-
-
-@dataclasses.dataclass(frozen=True)
-class Extra:
-    """Records beside the real ones; first: number of the first in the joined source. classes: train ids, () = all."""
-
-    name: str
-    source: data.Source
-    first: int
-    in_epoch: bool
-    classes: tuple[int, ...]
+    kind: str
+    options: Mapping[str, Any]
+    cut_epoch: int | None
+    cut_places: str
 
 
 def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, ...]:
@@ -117,7 +96,7 @@ def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
     cut_epoch, cut_places = settings.pop("cut_epoch", None), settings.pop("cut_places", "all")
     choose({"all": 0, "real": 0}, cut_places, where=f"{here}.cut_places")
     options = options_of(settings, choose(data.PLANS, kind, where=f"{here}.kind"), where=here)
-    return SamplerOptions(kind, options, cut_epoch, cut_places, where)
+    return SamplerOptions(kind, options, cut_epoch, cut_places)
 
 
 def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Context) -> tuple[data.Source, list[Extra]]:
@@ -131,45 +110,14 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
     for one in extras:
         if one.stage:
             inside = context.workdir / one.stage / "dataset"
-            source = open_propagated(inside if inside.is_dir() else one.stage, mode=one.mode, steps=one.steps)
+            folder = inside if inside.is_dir() else one.stage
+            source = open_propagated(folder, f"{one.where}.stage", mode=one.mode, steps=one.steps)
         else:
             source = (one.dataset or context.dataset).open(one.split)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
         found.append(Extra(one.name, source, first, one.in_epoch, classes))
         first += len(source)
     return Joined([real, *(extra.source for extra in found)]), found
-
-
-def make_plan(
-    sampler: SamplerOptions, source: data.Source, extras: Sequence[Extra], *, seed: int, cache: Any
-) -> data.EpochPlan:
-    """Builds the epoch plan of a sampler. source: the real records. cache: folder for the places of classes, or None.
-
-    Raises UserError for `cut_epoch` without extra data, and what the plan itself refuses.
-    """
-    plan = functools.partial(data.PLANS[sampler.kind], source, seed=seed, **sampler.options)
-    counted = [np.arange(e.first, e.first + len(e.source)) for e in extras if e.in_epoch]
-    numbers = np.concatenate([np.arange(len(source)), *counted])
-    if sampler.kind == "uniform":
-        whole, rest = functools.partial(plan, records=numbers), plan
-    else:
-        plan = functools.partial(plan, cache=cache)
-        places = [_places(extra, sampler, cache) for extra in extras]
-        whole = functools.partial(plan, records=numbers, extra=places)
-        rest = functools.partial(plan, extra=places) if sampler.cut_places == "all" else plan
-    if sampler.cut_epoch is None:
-        return whole()
-    if not extras:
-        where = sampler.where
-        raise UserError(
-            f"config key {where}.sampler.cut_epoch says when {where}.extra ends, but there is no extra data."
-        )
-    return CutPlan(whole(), rest(), sampler.cut_epoch)
-
-
-def parts_of(source: data.Source, extras: Sequence[Extra]) -> dict[str, tuple[int, int]]:
-    """Returns name -> (first, end) record of the real and the extra data, for `data.epoch_shares`."""
-    return {"real": (0, len(source)), **{e.name: (e.first, e.first + len(e.source)) for e in extras}}
 
 
 def class_id(name: str | int, names: Sequence[str], *, where: str) -> int:
@@ -179,10 +127,3 @@ def class_id(name: str | int, names: Sequence[str], *, where: str) -> int:
     if name not in names:
         raise UserError(f"config key {where}.classes names {name!r}, which is no class.{did_you_mean(name, names)}")
     return list(names).index(name)
-
-
-def _places(extra: Extra, sampler: SamplerOptions, cache: Any):
-    found = find_places(sampler.kind, extra.source, cache=cache, **sampler.options)
-    if extra.classes:
-        found = found.of_classes(extra.classes)
-    return found.moved(extra.first)

@@ -14,7 +14,7 @@ import numpy as np
 
 from segjax import data
 from segjax.data.chains import Chain, FrameTable, find_chains
-from segjax.data.derived import MODES, PROVENANCE, provenance_file, with_ignored
+from segjax.data.derived import MODES, PROPAGATED, PROVENANCE, provenance_file, with_ignored
 from segjax.data.image_files import encode_png
 from segjax.data.label_map import LabelMap
 from segjax.data.record_shards import Examples, RecordShards
@@ -145,6 +145,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         label_map=with_ignored(source.label_map),
         extra=PROVENANCE,
         identity=plain(identity),
+        kind=PROPAGATED,
         description=f"Labels of {dataset.name} {options.split}, carried by {options.method}.",
     )
     tag = dict(method=options.method, model=network.description, config=config_hash(plain(identity)))

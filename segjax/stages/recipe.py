@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-import os
 import platform
 import time
 from collections.abc import Collection, Mapping
@@ -17,7 +15,7 @@ import jax
 
 from segjax import parallel
 from segjax.errors import UserError, choose, did_you_mean
-from segjax.files import config_hash, plain
+from segjax.files import config_hash, plain, write_json
 from segjax.host import usable_cores
 from segjax.stages import compare, evaluate, propagate, train, train_video
 from segjax.stages.config.choices import apply_overrides, check_choices
@@ -94,11 +92,11 @@ def run_recipe(
             "versions": versions(),
             **result,
         }
-        _write_json(folder / "report.json", reports[name])
-        _write_json(workdir / "report.json", {name: reports[name] for name in names if name in reports})
+        _write_report(folder / "report.json", reports[name])
+        _write_report(workdir / "report.json", {name: reports[name] for name in names if name in reports})
         parallel.sync(f"report of {name}")  # the next stage of any process may read it
     reports = {name: reports[name] for name in names if name in reports}
-    _write_json(workdir / "report.json", reports)  # also if a kill came between the two
+    _write_report(workdir / "report.json", reports)  # also if a kill came between the two
     return reports
 
 
@@ -218,17 +216,6 @@ def _make(folder: Path) -> None:
         raise UserError(f"cannot write to --workdir: {folder}: {error.strerror}.") from error
 
 
-def _write_json(path: Path, content: Any) -> None:
+def _write_report(path: Path, content: Any) -> None:
     if jax.process_index() == 0:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
-        os.replace(temporary, path)
-
-
-def _finite(content: Any) -> Any:
-    """The content with null for what is not finite, such as a score of no pixels, for which JSON has no number."""
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+        write_json(path, content)

@@ -12,21 +12,12 @@ from jax.sharding import Mesh
 
 from segjax import augment, data, evaluation, losses, models, parallel
 from segjax.data.epoch_shares import describe_shares, epoch_shares
-from segjax.data.plans import CutPlan
+from segjax.data.plans import CutPlan, Extra, make_plan, parts_of
 from segjax.errors import UserError, choose
 from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
-from segjax.stages.extra_data import (
-    Extra,
-    ExtraOptions,
-    SamplerOptions,
-    make_plan,
-    open_extras,
-    parts_of,
-    read_extras,
-    read_sampler,
-)
+from segjax.stages.extra_data import ExtraOptions, SamplerOptions, open_extras, read_extras, read_sampler
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.stage import Context, Stage
 from segjax.stages.training_options import (
@@ -146,7 +137,17 @@ def open_training(
     """Opens (the records of the split, the samples that are trained on, those beside the split's, the run as data)."""
     real = (options.dataset or context.dataset).open("train")
     source, extras = open_extras(options.extra, real, context)
-    epochs = make_plan(options.sampler, real, extras, seed=context.seed, cache=context.workdir / "centroids")
+    sampler = options.sampler
+    epochs = make_plan(
+        sampler.kind,
+        sampler.options,
+        real,
+        extras,
+        seed=context.seed,
+        cache=context.workdir / "centroids",
+        cut_epoch=sampler.cut_epoch,
+        cut_places=sampler.cut_places,
+    )
     samples = data.ImageCrops(options.reading.cached(source), options.plan.crop.scale_range)
     return real, samples, extras, make_run_plan(options.plan, epochs, mesh)
 

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from segjax import augment, data, models, parallel
-from segjax.data.scene_cuts import CUT_HISTOGRAM
+from segjax.data.plans import make_plan
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.evaluation.reconstruction import ReconstructionScorer
 from segjax.files import plain
-from segjax.stages.config.keys import check_keys, check_numbers
+from segjax.stages.config.keys import check_keys, check_numbers, part_of, recipe_options
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.stage import Context, Stage
 from segjax.stages.training_options import (
@@ -27,12 +27,12 @@ from segjax.stages.training_options import (
     training_inputs,
 )
 from segjax.stages.video_data import (
+    FlowOptions,
     VideoDataOptions,
     flow_statistics,
     open_record_flow,
     open_triplets,
     read_flow,
-    triplet_sampling,
 )
 from segjax.training.run import TrainingTask, place_state, run_training
 from segjax.training.start import Init, first_variables, model_spec
@@ -55,11 +55,13 @@ class FeatureOptions:
 class Options(TrainingOptions):
     """The section of a stage "train_video".
 
-    video: which frames, and how they become samples. loss: weight of each of `video_step.TERMS`.
+    video, flow: which frames, the flow between them, and how they become samples.
+    loss: weight of each of `video_step.TERMS`.
     features: for perceptual and style, None without them. sheet_rows: frames in the picture at the end.
     """
 
     video: VideoDataOptions
+    flow: FlowOptions
     loss: Mapping[str, float]
     features: FeatureOptions | None
     sheet_rows: int
@@ -67,10 +69,7 @@ class Options(TrainingOptions):
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
     """Reads the section. Raises UserError for settings that no training could be run with; reads no data."""
-    own = {
-        "frames", "eval_frames", "split", "eval_split", "frame_step", "reverse", "cut_histogram", "flow", "loss",
-        "features", "sheet_rows",
-    }  # fmt: skip
+    own = {"flow", "loss", "features", "sheet_rows", *recipe_options(VideoDataOptions)}
     check_keys(settings, KEYS | own, where=where, required=("batch_size", "crop", "model", "optimizer"))
     check_keys(settings.get("loss", {}), TERMS, where=f"{where}.loss")
     check_numbers(settings, ("frame_step", "sheet_rows"), where=where, low=0)
@@ -85,16 +84,8 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     loss = plain(settings.get("loss", RELEASED))
     return Options(
         **common,
-        video=VideoDataOptions(
-            frames=settings.get("frames", ""),
-            eval_frames=settings.get("eval_frames", ""),
-            split=settings.get("split", "train"),
-            eval_split=settings.get("eval_split", "validation"),
-            frame_step=settings.get("frame_step") or None,
-            reverse=settings.get("reverse", 0.5),
-            cut_histogram=settings.get("cut_histogram", CUT_HISTOGRAM),
-            flow=read_flow(settings.get("flow", {"name": "dis"}), f"{where}.flow"),
-        ),
+        video=VideoDataOptions(**part_of(settings, VideoDataOptions)),
+        flow=read_flow(settings.get("flow", {"name": "dis"}), f"{where}.flow"),
         loss=loss,
         features=_read_features(settings.get("features", {}), f"{where}.features") if _needs_features(loss) else None,
         sheet_rows=settings.get("sheet_rows", 6),
@@ -124,12 +115,17 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     mesh = parallel.make_mesh(options.mesh)
     dataset = options.dataset or context.dataset
     triplets, held_out = (
-        open_triplets(options.video, dataset, options.reading, held_out=part) for part in (False, True)
+        open_triplets(options.video, options.flow, dataset, options.reading, held_out=part) for part in (False, True)
     )
     init = find_init(options.init, context)
-    frames = models.VIDEO_MODELS[options.model].keywords["frames"]
-    sampling = triplet_sampling(options.video, open_record_flow(options.video.flow, triplets), frames)
-    statistics = flow_statistics(options.video.flow, sampling, triplets, context, init)
+    sampling = data.TripletSampling(
+        open_record_flow(options.flow, triplets),
+        frames=models.VIDEO_MODELS[options.model].keywords["frames"],
+        reverse=options.video.reverse,
+        cut_histogram=options.video.cut_histogram,
+        flow_on=options.flow.on,
+    )
+    statistics = flow_statistics(options.flow, sampling, triplets, context, init)
     model_options = {**options.model_options, **{f"flow_{name}": value for name, value in statistics.items()}}
     spec = model_spec(options.model, model_options, num_classes=0, dtype=options.dtype, remat=options.remat)
     model = models.from_spec(spec)
@@ -140,30 +136,24 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         inputs=models.example_inputs(spec, model),
         where=f"{context.name}.init",
     )
-    epochs = data.PLANS["uniform"](triplets, seed=context.seed)
-    plan = make_run_plan(options.plan, epochs, mesh)
+    plan = make_run_plan(options.plan, make_plan("uniform", {}, triplets, seed=context.seed), mesh)
     optimizer, schedule = make_optimization(options.optimizer, variables["params"], plan)
     features, frozen = open_features(options.features, mesh, context)
     step = make_video_step(
         model.apply,
         make_update(optimizer, schedule, ema_decay=options.ema_decay),
-        frames=frames,
+        frames=sampling.frames,
         weights=options.loss,
         features=features,
     )
     scorer = None
     if held_out is not None:
-        scorer = ReconstructionScorer(
-            model.apply,
-            held_out,
-            dataclasses.replace(
-                sampling, flow=open_record_flow(options.video.flow, held_out), reverse=0.0, flow_on="frame"
-            ),
-            mesh=mesh,
-            batch_size=options.plan.batch_size,
-            limit=options.eval_limit,
+        whole = dataclasses.replace(
+            sampling, flow=open_record_flow(options.flow, held_out), reverse=0.0, flow_on="frame"
         )
-    flow = options.video.flow
+        scorer = ReconstructionScorer(
+            model.apply, held_out, whole, mesh=mesh, batch_size=options.plan.batch_size, limit=options.eval_limit
+        )
     task = TrainingTask(
         samples=data.TripletCrops(triplets, sampling),
         plan=plan,
@@ -173,7 +163,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         meta={
             "model": spec,
             "normalisation": "",
-            "flow": {"name": flow.name, "options": flow.options, **statistics},
+            "flow": {"name": options.flow.name, "options": plain(options.flow.options), **statistics},
             "dataset": dataset.settings,
             "config": context.settings,
         },

@@ -12,7 +12,7 @@ from segjax.errors import choose
 from segjax.files import plain
 from segjax.inference.network import compute_dtype, find_run
 from segjax.stages.config.durations import Duration, duration_keys, read_duration
-from segjax.stages.config.keys import check_keys, check_numbers, options_of
+from segjax.stages.config.keys import check_keys, check_numbers, options_of, part_of
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.run_plan import PlanOptions, read_plan
 from segjax.stages.stage import Context
@@ -81,7 +81,6 @@ def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> di
     model, networks = settings["model"], models.FAMILIES[family].networks
     choose(networks, model.get("name", ""), where=f"{where}.model.name")
     check_keys(model, {"name", "options"}, where=f"{where}.model", required=["name"])
-    run = {key: settings[key] for key in ("log_steps", "keep") if settings.get(key) is not None}
     return dict(
         dataset=read_own_dataset(settings, where),
         plan=plan,
@@ -95,7 +94,7 @@ def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> di
         mesh=plain(mesh),
         param_rules=tuple(settings.get("param_rules", ())),
         reading=Reading(**options_of(settings.get("loader", {}), Reading, where=f"{where}.loader")),
-        run=RunOptions(**run),
+        run=RunOptions(**part_of(settings, RunOptions)),
         eval_limit=settings.get("eval_limit") or None,
     )
 

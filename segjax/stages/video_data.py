@@ -12,85 +12,69 @@ import jax
 
 from segjax import data
 from segjax.data.flow import RecordFlow, Remembered
+from segjax.data.scene_cuts import CUT_HISTOGRAM
 from segjax.data.triplets import Triplets, TripletSampling, measure_flow
 from segjax.data.video import FrameIndex, open_frames
 from segjax.errors import UserError
-from segjax.files import config_hash, plain, write_file
+from segjax.files import config_hash, write_file
 from segjax.propagation.motion import open_flow
-from segjax.stages.config.keys import check_keys
+from segjax.stages.config.keys import options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.stage import Context
 from segjax.training.start import Init
 from segjax.weights.runs import has_checkpoint, load_for_inference
 
+log = logging.getLogger("segjax")
 
-@dataclasses.dataclass(frozen=True)
-class FlowSettings:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowOptions:
     """The section `flow`.
 
     name, options: see `propagation.motion.open_flow`. on: see `TripletSampling`. cache_bytes: memory for flow of whole
     frames. measure: triples on which the statistics are measured. mean, std: (u, v) in pixels, instead of that.
-    settings: the section as plain data, by which measured statistics are known again.
     """
 
     name: str
-    options: Mapping[str, Any]
-    on: str
-    cache_bytes: int
-    measure: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    settings: Mapping[str, Any]
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    on: str = "frame"
+    cache_bytes: int = 0
+    measure: int = 64
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoDataOptions:
     """Which frames a video network is trained on.
 
     split, eval_split: of the dataset, all frames of them; eval_split: those held out. frames, eval_frames: instead of
-    these, a folder of frames or a video of one's own. frame_step: see `FrameIndex`. reverse, cut_histogram: see
-    `TripletSampling`.
+    these, a folder of frames or a video of one's own. frame_step: see `FrameIndex`, 0 = the smallest that occurs.
+    reverse, cut_histogram: see `TripletSampling`.
     """
 
-    frames: str
-    eval_frames: str
-    split: str
-    eval_split: str
-    frame_step: int | None
-    reverse: float
-    cut_histogram: float
-    flow: FlowSettings
+    frames: str = ""
+    eval_frames: str = ""
+    split: str = "train"
+    eval_split: str = "validation"
+    frame_step: int = 0
+    reverse: float = 0.5
+    cut_histogram: float = CUT_HISTOGRAM
 
 
-def read_flow(settings: Mapping[str, Any], where: str) -> FlowSettings:
-    """Reads a section `flow`. Raises UserError for unknown keys, and half of the statistics."""
-    settings = plain(settings)
-    known = {"name", "options", "on", "cache_bytes", "measure", "mean", "std"}
-    check_keys(settings, known, where=where, required=("name",))
-    mean, std = (tuple(map(float, settings.get(name) or ())) for name in ("mean", "std"))
+def read_flow(settings: Mapping[str, Any], where: str) -> FlowOptions:
+    """Reads a section `flow`. Raises UserError for unknown keys, half of the statistics, and exact flow of crops."""
+    options = FlowOptions(**options_of(settings, FlowOptions, where=where))
+    mean, std = options.mean or (), options.std or ()
     if (mean or std) and (len(mean) != 2 or len(std) != 2 or min(std) <= 0):
-        stage, _, _ = where.rpartition(".")
-        raise UserError(f"flow.mean and flow.std of {stage} must both hold 2 numbers, std above 0.")
-    on = settings.get("on", "frame")
-    if on == "crop" and settings["name"] == "exact":
+        raise UserError(f"flow.mean and flow.std of {where.rpartition('.')[0]} must both hold 2 numbers, std above 0.")
+    if options.on == "crop" and options.name == "exact":
         raise UserError("flow.on='crop' cannot be with the exact flow, which is that of whole frames; use 'frame'.")
-    return FlowSettings(
-        name=settings["name"],
-        options=settings.get("options", {}),
-        on=on,
-        cache_bytes=settings.get("cache_bytes", 0),
-        measure=settings.get("measure", 64),
-        mean=mean,
-        std=std,
-        settings=settings,
-    )
-
-
-log = logging.getLogger("segjax")
+    return options
 
 
 def open_triplets(
-    options: VideoDataOptions, dataset: Dataset, reading: data.Reading, *, held_out: bool
+    options: VideoDataOptions, flow: FlowOptions, dataset: Dataset, reading: data.Reading, *, held_out: bool
 ) -> Triplets | None:
     """Opens the triples to train on, or those held out; None if nothing is held out."""
     path = options.eval_frames if held_out else options.frames
@@ -102,30 +86,19 @@ def open_triplets(
         split = options.eval_split if held_out else options.split
         if not split or (held_out and split == "validation" and not dataset.splits.get("validation")):
             return None
-        fields = ("flow",) if options.flow.name == "exact" else ()
+        fields = ("flow",) if flow.name == "exact" else ()
         source = dataset.open(split, labelled_only=False, fields=fields)
-    return Triplets(FrameIndex(reading.cached(source), step=options.frame_step))
+    return Triplets(FrameIndex(reading.cached(source), step=options.frame_step or None))
 
 
-def triplet_sampling(options: VideoDataOptions, flow: RecordFlow, frames: int) -> TripletSampling:
-    """Returns how triples become samples; frames: that the network looks at."""
-    return TripletSampling(
-        flow,
-        frames=frames,
-        reverse=options.reverse,
-        cut_histogram=options.cut_histogram,
-        flow_on=options.flow.on,
-    )
-
-
-def open_record_flow(options: FlowSettings, triplets: Triplets) -> RecordFlow:
+def open_record_flow(options: FlowOptions, triplets: Triplets) -> RecordFlow:
     """Opens the flow of these frames, remembered for whole frames: other frames may have the same names."""
     flow = open_flow(options.name, options.options, index=triplets.index)
     return Remembered(flow, options.cache_bytes) if options.on == "frame" and options.cache_bytes else flow
 
 
 def flow_statistics(
-    options: FlowSettings, sampling: TripletSampling, triplets: Triplets, context: Context, init: Init
+    options: FlowOptions, sampling: TripletSampling, triplets: Triplets, context: Context, init: Init
 ) -> dict[str, list[float]]:
     """Returns {"mean", "std"} of the flow, which must stay as they are through a training and what follows it.
 
@@ -133,7 +106,7 @@ def flow_statistics(
     Raises UserError for a checkpoint that is not of a video network.
     """
     if options.mean:
-        return {"mean": list(options.mean), "std": list(options.std)}
+        return {"mean": list(map(float, options.mean)), "std": list(map(float, options.std))}
     begun = has_checkpoint(context.folder / "checkpoints")
     if begun or init.checkpoint:
         _, _, info = load_for_inference(context.folder if begun else init.checkpoint)
@@ -144,7 +117,8 @@ def flow_statistics(
         return {name: info["flow"][name] for name in ("mean", "std")}
     count, reverse = options.measure, sampling.reverse > 0
     path = context.folder / "flow_statistics.json"
-    key = config_hash({"flow": options.settings, "names": triplets.names, "count": count, "reverse": reverse})
+    settings = context.settings.get("flow", {"name": "dis"})
+    key = config_hash({"flow": settings, "names": triplets.names, "count": count, "reverse": reverse})
     if path.is_file():
         stored = json.loads(path.read_text())
         if stored.get("key") == key:

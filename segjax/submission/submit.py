@@ -86,8 +86,8 @@ def predict_submission(
     classes = network.label_map
     if classes.class_names != source.class_names:
         raise UserError(
-            f"the network in {checkpoint} knows the classes {_first_names(classes.class_names)} but {server.dataset} has "
-            f"{_first_names(source.class_names)}; submit a network that was trained for them"
+            f"the network in {checkpoint} knows the classes {_first_names(classes.class_names)} but {server.dataset} "
+            f"has {_first_names(source.class_names)}; submit a network that was trained for them"
         )
     parts = output.with_name(output.name + ".parts")
     settings = {

@@ -10,19 +10,12 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from segjax.data.timeline import Run
 from segjax.errors import UserError
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.compiled import CompiledSteps
 from segjax.training.interrupt import Interrupted, StopSignal
 from segjax.training.state import TrainState
-
-
-class Run(Protocol):
-    """Consecutive steps of one shape: steps start .. end - 1, numbered from 0."""
-
-    start: int
-    end: int
-    bucket: Any
 
 
 class Progress(Protocol):

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from segjax import parallel
 from segjax.data import Bucket, EpochPlan, Reading, Samples, Timeline, batch_spec, train_batches
 from segjax.files import differences, write_file
+from segjax.ops import for_platform
 from segjax.parallel.rules import Rules
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.compiled import CompiledSteps
@@ -224,6 +225,7 @@ def log_parameters(state: TrainState, folder: Path) -> None:
 def compilable(step: Step, state: TrainState, spec: Specs, mesh: Mesh, frozen: Any = ()) -> tuple[Any, Any, Any]:
     """Returns (step, abstract arguments, shardings of the results), for CompiledSteps."""
     shardings = jax.tree.map(lambda x: x.sharding, state), parallel.replicated(mesh)
+    step = for_platform(step, mesh.devices.flat[0].platform)  # which may be another machine's, see `ops.platform`
     return step, (abstract(state), batch_arguments(spec, mesh), abstract(frozen)), shardings
 
 

@@ -26,7 +26,7 @@ def crops(plan, scale_range, **options):
 def test_image_and_label_show_the_same_place():
     """The image says which row and column of the source each pixel shows; the label must be the one found there."""
     checked = 0
-    for image, label, record, _, _ in crops(plans.create("uniform", SOURCE), (1.0, 2.0)):
+    for image, label, record, _, _ in crops(plans.make_plan("uniform", {}, SOURCE), (1.0, 2.0)):
         height, width = SOURCE.sizes[record]
         y, x = image[..., 0] + 0.5, image[..., 1] + 0.5
         sure = label != 255
@@ -43,7 +43,7 @@ def test_image_and_label_show_the_same_place():
 @pytest.mark.parametrize("kind", ["class_uniform", "centroid"])
 def test_the_class_that_was_asked_for_is_in_the_crop(kind):
     """Always, also where images are smaller than the crop; its blocks of 4x4 pixels cannot be stepped over."""
-    plan, checked = plans.create(kind, SOURCE), 0
+    plan, checked = plans.make_plan(kind, {}, SOURCE), 0
     for _, label, record, epoch, index in crops(plan, (0.5, 2.0)):
         y, x = plan.build(int(epoch)).places[index]
         if y >= 0:

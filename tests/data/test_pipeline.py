@@ -32,7 +32,7 @@ DRAWN_PARTS = ["dfc27a4b45f295b8", "644b96e7bcede00b"]  # of class_uniform, (0.5
 
 def run(source=None, plan="class_uniform", shapes=SHAPES, scale_range=(0.5, 2.0), loader=(), **options):
     source, reading = FakeSource(11, SIZES) if source is None else source, Reading(**dict(loader))
-    plan = plans.create(plan, source, seed=5)
+    plan = plans.make_plan(plan, {}, source, seed=5)
     samples = ImageCrops(reading.cached(source), scale_range)
     return train_batches(samples, plan, Timeline(plan.length, shapes), reading, **options)
 

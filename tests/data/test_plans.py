@@ -84,7 +84,7 @@ def test_a_pure_function_of_seed_and_epoch():
 def test_extra_places_add_to_the_pools_and_not_to_the_length():
     source = FakeSource(12)
     extra = table([6, 0, 0, 0]).moved(12)
-    plan = plans.create("class_uniform", source, tile=16, extra=[extra])
+    plan = plans.class_uniform(source, tile=16, extra=[extra])
     seen = np.concatenate([plan.build(epoch).records for epoch in range(20)])
     assert plan.length == 12 and seen.max() >= 12
     anywhere = [plan.build(e).records[plan.build(e).places[:, 0] < 0] for e in range(5)]
@@ -93,9 +93,9 @@ def test_extra_places_add_to_the_pools_and_not_to_the_length():
 
 def test_plans_by_name_show_what_they_say():
     source = FakeSource(8)
-    assert plans.create("uniform", source, seed=2).length == 8
+    assert plans.make_plan("uniform", {}, source, seed=2).length == 8
     for kind, share in (("class_uniform", 0.5), ("centroid", 1.0)):
-        plan = plans.create(kind, source)
+        plan = plans.make_plan(kind, {}, source)
         assert plan.share == share and plan.length == 8
         epoch = plan.build(0)
         around = epoch.places[:, 0] >= 0
@@ -106,7 +106,7 @@ def test_plans_by_name_show_what_they_say():
 
 def test_errors():
     with pytest.raises(UserError, match="Did you mean 'uniform'"):
-        plans.create("unifrom", FakeSource(2))
+        plans.make_plan("unifrom", {}, FakeSource(2))
     with pytest.raises(UserError, match="share=1.5"):
         ClassPlan(4, table([1]), 1, share=1.5)
 

@@ -21,7 +21,7 @@ def crops(scale_range=(0.5, 2.0), **options):
 @pytest.fixture(scope="module")
 def whole():
     samples = crops()
-    plan = plans.create("class_uniform", samples.source, seed=5)
+    plan = plans.make_plan("class_uniform", {}, samples.source, seed=5)
     return list(train_batches(samples, plan, Timeline(plan.length, SHAPES)))
 
 
@@ -55,7 +55,7 @@ def test_windows_hold_the_pixels_of_their_place(whole):
 
 
 def test_the_place_of_the_plan_is_in_the_box(whole):
-    plan = plans.create("class_uniform", FakeSource(11, SIZES), seed=5)
+    plan = plans.make_plan("class_uniform", {}, FakeSource(11, SIZES), seed=5)
     checked = 0
     for _, batch in whole:
         for i in range(len(batch["index"])):

@@ -59,6 +59,12 @@ def recipe_options(function: Callable) -> set[str]:
     return {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
+def part_of(section: Mapping[str, Any], function: Callable) -> dict[str, Any]:
+    """Returns the keyword arguments of `function` that a section contains; its other keys are read elsewhere."""
+    names = recipe_options(function)
+    return {key: _tuples(plain(value)) for key, value in section.items() if key in names}
+
+
 def _tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(_tuples, value))
