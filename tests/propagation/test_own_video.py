@@ -249,7 +249,7 @@ KILLED = """
 import os, signal, sys
 from segjax import cli
 from segjax.propagation import own_video as propagate_video
-from tests.inference.test_labelled_video import follow_the_square
+from tests.propagation.test_own_video import follow_the_square
 
 def once(*arguments, summarise=propagate_video.summarise, calls=[]):
     calls.append(arguments)
