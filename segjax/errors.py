@@ -1,4 +1,4 @@
-"""Errors that a user can cause: one sentence that names the file or key, the value and the remedy."""
+"""Errors that a user can cause: one sentence with the file or key, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Shown as one line without a traceback; the program ends with exit code 2."""
+    """An error that a user can cause; shown as one line without a traceback, exit code 2."""
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """Returns " Did you mean 'x'?" for the nearest option, or a list of all options, to append to a sentence.
+    """Returns the end of a sentence about an unknown name: " Did you mean 'x'?" or a list of all options.
 
-    Without any option, says that there is none.
+    If there is no option at all, the text states so.
     """
     options = sorted(map(str, options))
     if not options:
@@ -28,7 +28,11 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
 
 
 def choose(table: Mapping[str, Any], name: str, *, where: str) -> Any:
-    """Returns table[name]. Raises UserError with the nearest name; where: the config key that holds the name."""
+    """Returns table[name].
+
+    where: config key that holds the name.
+    Raises UserError with the nearest name if the table has no such name.
+    """
     if name not in table:
         raise UserError(f"config key {where}={name!r} is not known.{did_you_mean(name, table)}")
     return table[name]
@@ -39,9 +43,12 @@ _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """(sentence, exit code) of what a user, the disk or a small device can cause, ctrl-C too; raises all else."""
+    """Returns (sentence, exit code) of an error that a user, the disk, a small device or ctrl-C can cause.
+
+    Raises any other error again.
+    """
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on with what is not done yet", 130
+        return "interrupted; the same command resumes with what is not done yet", 130
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
         return f"{error.filename or 'a file'} cannot be read or written: {error.strerror}; what is done is kept.", 2
     if isinstance(error, UserError):

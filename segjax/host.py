@@ -1,4 +1,4 @@
-"""What this process may use of the machine it runs on."""
+"""Resources of the machine that this process may use."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,13 @@ CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": 2 cores; "max 
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, at least 1: as taskset, slurm or a container's limits leave them."""
+    """Returns the number of cores this process may run on, at least 1.
+
+    The number respects the process's affinity (taskset, slurm) and the CPU quota of its container (cgroup v2).
+    """
     try:
         cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have none
+    except AttributeError:  # macOS and Windows have no affinity
         cores = os.cpu_count() or 1
     try:
         quota, period = CGROUP_QUOTA.read_text().split()

@@ -1,1 +1,1 @@
-"""What networks cost: parameters, multiply-adds and memory, by module and by network."""
+"""Costs of networks: parameters, multiply-adds and memory, by module and by network."""

@@ -1,8 +1,8 @@
-"""What a network costs: parameters, multiply-adds and activations per module, read from its jaxpr without running it.
+"""Costs of a network by module: parameters, multiply-adds and activations, read from its jaxpr without running it.
 
-Multiply-adds are counted where an activation meets something made of a `kernel` leaf. The count does not depend on how
-the backend at hand is given a convolution: those of `ops` are traced as textbook ones.
-Products with constants (resizing) and BatchNorm, which folds into the convolution, are not counted, as is usual.
+Multiply-adds are products of an activation with a value made of a `kernel` leaf. The count does not depend on the
+backend's lowering of a convolution: those of `ops` are traced as textbook convolutions. As is usual, products with
+constants (resizing) and BatchNorm, which folds into the convolution, are not counted.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from segjax.typing import Array, Variables
 
 PRODUCTS = ("conv_general_dilated", "dot_general", "mul")
 OTHER = "(products of activations)"
-# as the published trunks call them; MobileNetV2 and EfficientNet-Lite have one list of blocks
+# names of the published trunks; MobileNetV2 and EfficientNet-Lite have one list of blocks
 STAGE = re.compile(r".*?\b(layer|stage|transition|denseblock|mod|bottleneck)\d+|(backbone\.)?(features|_blocks)\.\d+")
 
 
 @dataclasses.dataclass
 class Cost:
-    """Of a module, for the batch given.
+    """Cost of a module for one batch.
 
-    parameters: numbers. multiply_adds: of one forward pass. activation_bytes: outputs of its convolutions.
-    saved_bytes: what training keeps of it for the backward pass; filled from `saved_for_backward`.
+    parameters: number of values.
+    multiply_adds: number in one forward pass.
+    activation_bytes: size of the outputs of its convolutions.
+    saved_bytes: size of what training keeps for the backward pass; filled from `saved_for_backward`.
     """
 
     parameters: int = 0
@@ -49,11 +51,13 @@ class Cost:
 def module_costs(
     apply_fn: Callable[[Variables, Array], Any], variables: Variables, images: Array, *, depth: int | None = 2
 ) -> dict[str, Cost]:
-    """Cost of each module, in the order the modules run.
+    """Returns the cost of each module, in the order the modules run.
 
-    apply_fn: (variables, images) -> anything, in inference mode. variables, images: arrays or shapes (jax.eval_shape).
-    depth: how many parts of the module's dotted name to tell apart; None for the stages of trunk and decoder. A loop
-        of unknown length counts once.
+    A loop of unknown length counts once.
+
+    apply_fn: (variables, images) -> anything, in inference mode.
+    variables, images: arrays or shapes (jax.eval_shape).
+    depth: number of leading parts of a module's dotted name to group by; None groups by stages of trunk and decoder.
     """
     with textbook_convolutions():
         closed = jax.make_jaxpr(apply_fn)(variables, images)
@@ -74,11 +78,14 @@ def module_costs(
 def saved_for_backward(
     apply_fn: Callable[..., Any], params: Any, *others: Any, depth: int | None = 2
 ) -> dict[str, int]:
-    """Bytes of each module that the backward pass keeps from the forward pass; remat shows here.
+    """Returns the bytes of each module that are kept from the forward for the backward pass; includes effects of remat.
 
-    apply_fn: (params, *others) -> arrays, in training mode. params, others: arrays or shapes.
-    depth: as in `module_costs`. What is computed between modules counts for the one it comes from.
-    Not counted: parameters, inputs, and what depends on parameters and constants only (XLA makes it again).
+    A value computed between modules counts for the module it comes from. Not counted: parameters, inputs, and values
+    that depend on parameters and constants only, which XLA computes again.
+
+    apply_fn: (params, *others) -> arrays, in training mode.
+    params, others: arrays or shapes.
+    depth: as in `module_costs`.
     """
 
     def residuals(params, *others):
@@ -107,7 +114,7 @@ def saved_for_backward(
 
 
 def _running_module(name_stack: str, params: Any) -> str:
-    """Dotted name of the module with parameters that runs in a name stack such as jvp(Net)/Trunk_0/layer1.0/conv1."""
+    """Returns the dotted name of the running module with parameters; name_stack: jvp(Net)/Trunk_0/layer1.0/conv1."""
     names, node = [], params
     for name in name_stack.split("/"):
         name = name[name.rfind("(") + 1 :].rstrip(")")  # jvp(Net), transpose(jvp(Net))
@@ -119,7 +126,7 @@ def _running_module(name_stack: str, params: Any) -> str:
 
 
 def cost_table(costs: Mapping[str, Cost], *, title: str = "") -> Table:
-    """Table of `module_costs` with the total below."""
+    """Returns a table of `module_costs` with the total in its last row."""
     total = Cost()
     for cost in costs.values():
         total += cost
@@ -141,12 +148,12 @@ def _cells(cost: Cost, total: Cost) -> tuple[str, ...]:
     return f"{cost.parameters:,}", _si(cost.multiply_adds), share, *memory
 
 
-# Walking the jaxpr. Each variable is either an activation or made of parameters and constants only; of the latter we
-# remember the modules whose kernels are in it.
+# Walk over the jaxpr: each variable is either an activation, or made of parameters and constants only. The latter are
+# followed with the names of the modules whose kernels they contain.
 
 
 class _Kernels(frozenset):
-    """Names of the modules whose kernels a parameter-only value is made of; empty for constants and other leaves."""
+    """Names of the modules whose kernels a value without activations contains; empty for constants and other leaves."""
 
 
 ACTIVATION = None
@@ -157,7 +164,7 @@ def _join(kinds):
 
 
 def _walk_jaxpr(jaxpr, inputs, times: int, counted: dict[str, Cost]):
-    """Counts the products of a jaxpr that runs `times` times; returns the kinds of its outputs."""
+    """Adds the products of a jaxpr that runs `times` times to `counted`; returns the kinds of its outputs."""
     kinds = dict(zip(jaxpr.invars, inputs))
 
     def kind_of(var):
@@ -177,7 +184,7 @@ def _walk_jaxpr(jaxpr, inputs, times: int, counted: dict[str, Cost]):
 
 
 def _inner(eqn) -> list | None:
-    """The jaxprs an equation calls, or None."""
+    """Returns the jaxprs that an equation calls, or None."""
     name = eqn.primitive.name
     if name == "cond":
         return list(eqn.params["branches"])
@@ -189,7 +196,7 @@ def _inner(eqn) -> list | None:
 
 def _walk_inner_jaxprs(eqn, inner, operands, times, counted):
     name, jaxprs = eqn.primitive.name, [getattr(j, "jaxpr", j) for j in inner]
-    if name == "cond":  # the dearest branch is what a device must be ready for
+    if name == "cond":  # the most expensive branch: a device must be able to run it
         results = []
         for jaxpr in jaxprs:
             branch: dict[str, Cost] = {}
@@ -213,7 +220,7 @@ def _walk_inner_jaxprs(eqn, inner, operands, times, counted):
 
 
 def _settle(jaxpr, consts, carry, slices):
-    """Kinds of the carry once they stop changing: a sum that starts as zeros is an activation from its second round."""
+    """Returns the kinds of the carry after enough rounds: a sum that starts as zeros becomes an activation."""
     while True:
         after = _walk_jaxpr(jaxpr, [*consts, *carry, *slices], 0, {})[: len(carry)]
         joined = [_join(pair) for pair in zip(carry, after)]
@@ -229,7 +236,7 @@ def _count_products(eqn, operands, times, counted) -> None:
         if modules and len(operands) == 2 and ACTIVATION in operands:
             cost = counted.setdefault(min(modules), Cost())
             cost.multiply_adds += times * out.size
-            cost.activation_bytes = max(cost.activation_bytes, times * _bytes(out))  # terms of one sum: one output
+            cost.activation_bytes = max(cost.activation_bytes, times * _bytes(out))  # terms of a sum: one output
         return
     if all(kind is ACTIVATION for kind in operands[:2]):
         module = OTHER
@@ -247,17 +254,17 @@ def _products(eqn) -> int:
     if eqn.primitive.name == "dot_general":
         return out.size * math.prod(left.shape[axis] for axis in eqn.params["dimension_numbers"][0][0])
     features = right.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
-    # A transposed convolution multiplies only the pixels between which zeros were inserted.
+    # a transposed convolution does not multiply the zeros inserted between pixels
     return out.size * (right.size // features) // math.prod(eqn.params["lhs_dilation"])
 
 
 def _module(path) -> str:
-    """Dotted name of the module a leaf belongs to; path: (collection, module, ..., leaf)."""
+    """Returns the dotted name of the module of a leaf; path: (collection, module, ..., leaf)."""
     return ".".join(str(entry.key) for entry in path[1:-1])
 
 
 def _group(name: str, depth: int | None) -> str:
-    """The first `depth` parts of a dotted name; with None, all up to its stage, or two, without trailing numbers."""
+    """Returns the first `depth` parts of a dotted name; None: those up to its stage, else two before any number."""
     if depth is None:
         if stage := STAGE.match(name):
             return stage[0]
@@ -268,7 +275,7 @@ def _group(name: str, depth: int | None) -> str:
 
 
 def _bytes(aval) -> int:
-    # Typed PRNG keys have an extended dtype without itemsize known to numpy; they are a few words.
+    # typed PRNG keys have an extended dtype, whose itemsize numpy cannot give; they are a few words
     return aval.size * (
         np.dtype(aval.dtype).itemsize if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key) else 8
     )

@@ -1,4 +1,4 @@
-"""What the networks cost, by name, and the page of docs/ that lists them all. Nothing is computed, only traced."""
+"""Costs of the networks by name, and the page of docs/ that lists them. Networks are traced, not run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from segjax.typing import Array, Variables
 
 
 class Published(NamedTuple):
-    """Figures that others measured on the published network, to hold ours against.
+    """Figures that others published for a network, to compare with those counted here.
 
-    size: (h, w) of the one image. multiply_adds: of its convolutions. within: relative, of the rounding of the figure.
-    aux: the auxiliary head was counted too.
+    name: name in `segjax.models`.
+    size: (h, w) of one image.
+    parameters, multiply_adds: their figures; multiply-adds of convolutions only.
+    within: relative error of the rounded figure.
+    source: where the figure is from.
+    num_classes: classes that they counted.
+    aux: whether they counted the auxiliary head.
     """
 
     name: str
@@ -32,7 +37,7 @@ class Published(NamedTuple):
     aux: bool = False
 
     def ours(self) -> Cost:
-        """What we count for the same."""
+        """Returns the cost counted here for the same network."""
         model = models.create(self.name, self.num_classes)
         images = jax.ShapeDtypeStruct((1, *self.size, 3), jnp.float32)
         variables = abstract_variables(model, images)
@@ -59,17 +64,17 @@ PUBLISHED = (
 
 
 def abstract_variables(model: Any, images: jax.ShapeDtypeStruct) -> Variables:
-    """Shapes of the variables of a network for images of that shape."""
+    """Returns the shapes of a network's variables; images: shape (b, h, w, 3)."""
     return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
 
 
 def forward(model: Any) -> Callable[[Variables, Array], Array]:
-    """(variables, images) -> logits, in evaluation."""
+    """Returns a function (variables, images) -> logits, in evaluation."""
     return lambda variables, images: model.apply(variables, images, train=False).logits
 
 
 def training(model: Any) -> Callable[..., Any]:
-    """(params, statistics, images) -> (logits, aux) of a training step, dropout included."""
+    """Returns a function (params, statistics, images) -> (logits, aux), as in a training step, with dropout."""
 
     def apply(params, statistics, images):
         rngs = {"dropout": jax.random.key(0)}
@@ -84,7 +89,14 @@ def training(model: Any) -> Callable[..., Any]:
 def model_costs(
     name: str, size: tuple[int, int], *, num_classes: int = 19, batch: int = 1, depth: int | None = 1, **options: Any
 ) -> dict[str, Cost]:
-    """Cost of each module of a network by name, with what training keeps. depth: see `module_costs`."""
+    """Returns the cost of each module of a network, with what training keeps for the backward pass.
+
+    name, options: network of `segjax.models` and its options.
+    size: (h, w) of the images, of which there are `batch`.
+    depth: see `module_costs`.
+
+    Raises UserError for an unknown network or option.
+    """
     model = models.create(name, num_classes, **options)
     images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
     variables = abstract_variables(model, images)
@@ -95,7 +107,7 @@ def model_costs(
 
 
 def _inference_costs(name, num_classes, options, variables, images, depth):
-    """Nobody reads the auxiliary heads in inference: their parameters are there, their products are not."""
+    """Returns the costs in inference: auxiliary heads have parameters, but do not run."""
     quiet = {"aux": False} if "aux" in models.options(name) else {}
     model = models.create(name, num_classes, **{**options, **quiet})
     return module_costs(forward(model), variables, images, depth=depth)
@@ -116,18 +128,21 @@ def print_summary(
     options: Mapping[str, Any] | None = None,
     compile: bool = False,
 ) -> None:
-    """Prints what a network of `segjax.models` costs for images (batch, *size, 3); the command `segjax summary`.
+    """Prints the costs of a network of `segjax.models`; the command `segjax summary`.
 
-    depth: levels of modules to tell apart, None for the stages of trunk and decoder. options: of the network.
-    compile: also ask XLA what it plans.
-    Raises UserError for an unknown network or option, or a backend that does not tell.
+    size: (h, w) of the images, of which there are `batch`.
+    depth: see `module_costs`.
+    options: options of the network.
+    compile: whether to compile the network for the memory that XLA plans.
+
+    Raises UserError for an unknown network or option, or if the backend does not report memory.
     """
     options = dict(options or {})
     model = models.create(name, num_classes, **options)
     images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
     costs = model_costs(name, size, num_classes=num_classes, batch=batch, depth=depth, **options)
     table = cost_table(costs, title=f"{name}, {num_classes} classes, {batch} x {'x'.join(map(str, size))}")
-    Console(width=Console(width=1000).measure(table).maximum).print(table)  # all digits, however narrow the terminal
+    Console(width=Console(width=1000).measure(table).maximum).print(table)  # all digits, also on a narrow terminal
     variables = abstract_variables(model, images)
     params, statistics = variables["params"], {key: value for key, value in variables.items() if key != "params"}
     print(f"parameters: {_mebibytes(params)} in float32, statistics {_mebibytes(statistics)}")
@@ -141,9 +156,12 @@ def print_summary(
 
 
 def planned_memory(model: Any, params: Any, statistics: Any, images: Any) -> dict[str, int]:
-    """Bytes of temporary memory in the compiled forward pass and in the compiled gradient, on the default backend.
+    """Returns the bytes of temporary memory in the compiled forward pass and in the compiled gradient.
 
-    A CPU does not show what remat saves. Raises UserError where the backend does not tell.
+    Both are compiled for the default backend; on a CPU the savings of remat are not visible.
+
+    params, statistics, images: arrays or shapes.
+    Raises UserError if the backend does not report memory.
     """
 
     def loss(params, statistics, images):
@@ -164,7 +182,10 @@ def _mebibytes(tree: Any) -> str:
 
 
 def model_page(names: Sequence[str], size: tuple[int, int], *, num_classes: int = 19) -> str:
-    """Markdown page with a row for each network: parameters, multiply-adds, activations that training keeps."""
+    """Returns a Markdown page with a row for each network: parameters, multiply-adds, activations that training keeps.
+
+    size: (h, w) of one image.
+    """
     shown = "x".join(map(str, size))
     lines = [
         "# Networks",
@@ -223,5 +244,5 @@ def _row(name: str, size: tuple[int, int], num_classes: int) -> str:
 
 
 def _digits(x: float) -> str:
-    """Three digits, never an exponent."""
+    """Returns a number with three digits and no exponent."""
     return f"{x:.1f}" if x >= 100 else f"{x:.2f}" if x >= 1 else f"{x:.3f}"

@@ -1,4 +1,4 @@
-"""Scores of trained networks on data sets, as numbers, tables and pictures."""
+"""Scores of trained networks on datasets, as numbers, tables and pictures."""
 
 from segjax.evaluation.confusions import Evaluation, ImageScore, evaluate
 from segjax.evaluation.extra_scores import ExtraScores, describe_scores, plain_scores

@@ -1,4 +1,7 @@
-"""Runs side by side: mean and standard deviation over seeds, as tables and a plot (VPLR, tables 2 and 3, figure 4)."""
+"""Comparison of training runs: mean and standard deviation over seeds, as tables and a plot.
+
+The tables are those of VPLR (Zhu et al., CVPR 2019), tables 2 and 3; the plot is its figure 4.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,17 @@ from segjax import visualize
 from segjax.files import write_file
 from segjax.media.writers import write_png
 
-RELAXED = ", relaxed"  # ends the name of a series that was trained with label relaxation
+RELAXED = ", relaxed"  # end of the name of a series trained with label relaxation
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What several runs that differ by their seed gave.
+    """Scores of several training runs that differ by their seed.
 
-    series: name of the line of the plot and of the table. at: where on the axis. miou: of each run, 0..1. iou: of
-    each run, by class; None for a class that no image has.
+    series: name of the line in the plot and of the row in the table.
+    at: place on the axis.
+    miou: mIoU of each run, 0..1.
+    iou: IoU of each run by class, 0..1; None for a class that no image has.
     """
 
     series: str
@@ -38,11 +43,11 @@ class Cell:
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation, None for a single run."""
+        """Sample standard deviation of the mIoU, None for a single run."""
         return statistics.stdev(self.miou) if len(self.miou) > 1 else None
 
     def class_iou(self, name: str) -> float | None:
-        """Mean IoU of a class over the runs, None where no run has one."""
+        """Returns the mean IoU of a class over the runs, None if no run has one."""
         known = [run[name] for run in self.iou if run.get(name) is not None]
         return statistics.fmean(known) if known else None
 
@@ -50,10 +55,14 @@ class Cell:
 def write_comparison(
     cells: Sequence[Cell], folder: str | os.PathLike, *, title: str, axis: str, baseline: str = ""
 ) -> list[Path]:
-    """Writes table.md, table.csv, classes.csv and curves.png to a folder that exists; returns their paths.
+    """Writes table.md, table.csv, classes.csv and curves.png to an existing folder; returns their paths.
 
-    axis: what `Cell.at` counts. baseline: the series whose first point is drawn as a dotted line through the plot.
-    Series called "NAME, relaxed" are solid lines, as in the paper, "NAME" alone a dashed one of the same colour.
+    A series "NAME, relaxed" is a solid line, as in the paper, and "NAME" a dashed line of the same colour.
+
+    axis: name of what `Cell.at` counts.
+    baseline: series whose first point is a dotted horizontal line in the plot.
+
+    Raises UserError if the plot cannot be written.
     """
     folder = Path(folder)
     files = {
@@ -68,7 +77,7 @@ def write_comparison(
 
 
 def markdown(cells: Sequence[Cell], *, axis: str) -> str:
-    """Table of mIoU in percent, "mean ± deviation", one row per series, one column per place on the axis."""
+    """Returns a Markdown table of mIoU in percent, "mean ± deviation": rows are series, columns places on the axis."""
     places = sorted({cell.at for cell in cells})
     found = {(cell.series, cell.at): cell for cell in cells}
     lines = [f"| {axis} | " + " | ".join(map(str, places)) + " |", "|---" * (len(places) + 1) + "|"]
@@ -79,7 +88,10 @@ def markdown(cells: Sequence[Cell], *, axis: str) -> str:
 
 
 def class_markdown(cells: Sequence[Cell]) -> str:
-    """Table of the mean IoU per class in percent: where each series starts, and the best of its other places."""
+    """Returns a Markdown table of the mean IoU per class in percent: two rows per series, its first place and its best.
+
+    The best place is chosen among the others. Without IoU by class, returns "".
+    """
     names = list(dict.fromkeys(name for cell in cells for run in cell.iou for name in run))
     if not names:
         return ""
@@ -98,7 +110,7 @@ def class_markdown(cells: Sequence[Cell]) -> str:
 
 
 def table_csv(cells: Sequence[Cell]) -> str:
-    """series, at, runs, mean, deviation, then the mIoU of each run, all in 0..1."""
+    """Returns CSV: series, at, runs, mean, deviation, then the mIoU of each run, all in 0..1."""
     most = max(len(cell.miou) for cell in cells)
     rows = [["series", "at", "runs", "mean", "deviation", *(f"run_{i}" for i in range(most))]]
     for cell in cells:
@@ -109,7 +121,7 @@ def table_csv(cells: Sequence[Cell]) -> str:
 
 
 def classes_csv(cells: Sequence[Cell]) -> str:
-    """series, at, then the mean IoU of each class in 0..1, empty for a class that no image has."""
+    """Returns CSV: series, at, then the mean IoU of each class in 0..1, empty for a class that no image has."""
     names = list(dict.fromkeys(name for cell in cells for run in cell.iou for name in run))
     rows: list[list] = [["series", "at", *names]]
     for cell in cells:
@@ -119,7 +131,7 @@ def classes_csv(cells: Sequence[Cell]) -> str:
 
 
 def plot(cells: Sequence[Cell], *, title: str, axis: str, baseline: str = ""):
-    """mIoU in percent against the axis, one line per series with error bars; uint8 (h, w, 3)."""
+    """Plots mIoU in percent over the axis, one line with error bars per series; returns uint8 (h, w, 3)."""
     level = next((100 * cell.mean for cell in cells if cell.series == baseline), None)
     others = [cell for cell in cells if not baseline or cell.series.removesuffix(RELAXED) != baseline]
     cells = others or cells  # the other series start at the baseline's runs

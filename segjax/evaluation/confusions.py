@@ -1,5 +1,4 @@
-"""Confusion matrix of a whole data set, and the images a network is worst at, in constant memory on any number of
-hosts."""
+"""Confusion matrix of a whole dataset and its worst images, in constant memory, on any number of hosts."""
 
 from __future__ import annotations
 
@@ -20,11 +19,13 @@ from segjax.typing import Array
 
 @dataclasses.dataclass(frozen=True)
 class ImageScore:
-    """One image and how well it was predicted.
+    """One image with its scores.
 
-    record: index into the source. miou: mean IoU over the classes in its truth or prediction. pixel_accuracy: share of
-        valid pixels.
-    image (h, w, 3) uint8; label, prediction (h, w).
+    record: index in the source.
+    miou: mean IoU over the classes in its truth or prediction, 0..1.
+    pixel_accuracy: share of valid pixels that are right, 0..1.
+    image: uint8 (h, w, 3).
+    label, prediction: train ids (h, w).
     """
 
     record: int
@@ -37,10 +38,12 @@ class ImageScore:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` returns.
+    """The result of `evaluate`.
 
-    matrix: (k, k) int64, row = truth, column = prediction. images: how many were counted. seconds: wall time.
-    worst: the images with the lowest mIoU, worst first.
+    matrix: int64 (k, k), row = truth, column = prediction.
+    images: number of images counted.
+    seconds: wall time.
+    worst: images with the lowest mIoU, worst first.
     """
 
     matrix: np.ndarray
@@ -50,7 +53,7 @@ class Evaluation:
 
     @property
     def scores(self) -> dict:
-        """IoU and accuracies of the matrix, see `segjax.metrics.iou_scores`."""
+        """IoU and accuracies of the matrix; see `segjax.metrics.iou_scores`."""
         return metrics.iou_scores(self.matrix)
 
 
@@ -65,24 +68,24 @@ def evaluate(
     observe: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Counts predictions against labels over all batches.
+    """Counts predictions against labels over all batches; all hosts return the same Evaluation.
 
-    predict_fn: images uint8 (b, h, w, 3), on the device -> class ids (b, h, w) int, or logits (b, h, w, k).
+    Device work of a batch overlaps with reading the next one. Each image is counted in int32 on the device, and images
+    are summed in int64 on the host.
+
+    predict_fn: images uint8 (b, h, w, 3) on the device -> class ids int (b, h, w), or logits (b, h, w, k).
     batches: dicts of this host's rows: image uint8 (b, h, w, 3), label uint8 (b, h, w), weight float32 (b,) with 0 for
         padding rows, record int32 (b,). Every host must yield the same number of batches with the same shapes.
-    worst: how many of the worst images to keep; everything else is dropped after its batch.
-    sharding: how images (b, h, w, 3) lie on the devices of all hosts; None = one device. The height is split only where
-        it divides. All hosts return the same Evaluation.
-    observe: called for each image with its record, prediction (h, w) uint8 and label (h, w) uint8, on every host.
+    worst: number of worst images to keep; all others are dropped after their batch.
+    sharding: of images (b, h, w, 3) over the devices of all hosts, None = one device. The height is split only if it is
+        divisible.
+    observe: called on every host for each image, with its record, prediction uint8 (h, w) and label uint8 (h, w).
     progress: called after each batch with the number of images counted so far.
-
-    Device work of a batch overlaps with reading the next. Each image is counted in int32 on the device and summed in
-    int64 on the host.
     """
     spread, score, pick_row, maps = _programs(num_classes, ignore_label, sharding)
     matrix = np.zeros((num_classes, num_classes), np.int64)
     images = 0
-    heap: list[tuple[float, int, ImageScore]] = []  # negative mIoU on top = the best of the worst
+    heap: list[tuple[float, int, ImageScore]] = []  # on top: the highest mIoU of the worst images
 
     def start(batch):
         batch = {name: batch[name] for name in ("image", "label", "weight", "record")}
@@ -97,7 +100,7 @@ def evaluate(
         matrices, weight, record = parallel.fetch_replicated(counted) if sharding else jax.device_get(counted)
         if observe:
             predictions, labels = map(_on_host, maps(batch["prediction"], batch["label"]))
-        for row in np.flatnonzero(weight > 0):  # all hosts see the same numbers here, so they take the same branches
+        for row in np.flatnonzero(weight > 0):  # the numbers are the same on all hosts, and so are the branches
             images += 1
             matrix[:] += matrices[row]
             if observe:
@@ -136,7 +139,7 @@ def evaluate(
 
 @functools.lru_cache(maxsize=16)
 def _programs(num_classes: int, ignore_label: int, sharding: NamedSharding | None):
-    """What runs on the devices beside the network, made once, so that the next evaluation does not compile again."""
+    """Returns the programs that run beside the network, cached: the next evaluation compiles nothing."""
     replicated = None if sharding is None else parallel.replicated(sharding.mesh)
     spread = jax.jit(lambda images: images, out_shardings=sharding)
     count = functools.partial(_count_per_image, num_classes=num_classes, ignore_label=ignore_label)
@@ -147,7 +150,7 @@ def _programs(num_classes: int, ignore_label: int, sharding: NamedSharding | Non
 
 
 def _count_per_image(prediction, label, weight, record, *, num_classes, ignore_label):
-    """Confusion matrix of each row, (b, k, k) int32, and the row's weight and record, which every host needs."""
+    """Returns the confusion matrix of each row, int32 (b, k, k), with weights and records, which every host needs."""
     count = functools.partial(metrics.confusion_matrix, num_classes=num_classes, ignore_label=ignore_label)
     return jax.vmap(count)(prediction, label), weight, record
 

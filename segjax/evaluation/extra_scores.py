@@ -1,4 +1,4 @@
-"""Scores beside the confusion matrix of an evaluation, in constant memory: by the rule of a server, of outlines."""
+"""Scores beside the confusion matrix of an evaluation, in constant memory: a server's rule, and outlines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from segjax.metrics.boundary import BANDS, TOLERANCE, BoundarySums
 
 
 class ExtraScores:
-    """Counts every image that `evaluate(observe=...)` shows, and reports at the end.
+    """A counter of images for `evaluate(observe=...)`, with a report at the end.
 
-    class_names: of the data set. rule: of `segjax.metrics.RULES`, "" = none. instances: record -> instance map uint16
-    (h, w), for the rules' iIoU, None = without. train_id_of: raw id of an instance -> train id.
-    boundary: whether to score outlines too, with `tolerance` and `bands` as in `segjax.metrics.boundary`.
+    class_names: classes of the dataset.
+    rule: name in `segjax.metrics.RULES`, "" = none.
+    instances: record -> instance map uint16 (h, w), for the iIoU of a rule; None = no iIoU.
+    train_id_of: raw id of an instance -> train id.
+    boundary: whether to score outlines.
+    tolerance, bands: see `segjax.metrics.boundary`.
+
+    Raises UserError for an unknown rule, or one for another number of classes.
     """
 
     def __init__(
@@ -53,7 +58,11 @@ class ExtraScores:
         self._waiting: collections.deque[concurrent.futures.Future] = collections.deque()
 
     def __call__(self, record: int, prediction: np.ndarray, label: np.ndarray) -> None:
-        """Counts one image: class ids uint8 (h, w), 255 in the label is ignored. In threads, a few images at a time."""
+        """Counts one image in a thread; a few images are in memory at a time.
+
+        record: index in the source.
+        prediction, label: class ids uint8 (h, w); 255 in the label is ignored.
+        """
         while len(self._waiting) >= 2 * self._workers:
             self._add(*self._waiting.popleft().result())
         self._waiting.append(self._pool.submit(self._count, record, prediction, label))
@@ -77,7 +86,7 @@ class ExtraScores:
             self._matrices += matrices
 
     def report(self) -> dict[str, Any]:
-        """Plain numbers for a report: means, and values by class, category and width of the band."""
+        """Returns plain numbers for a report: means, and values by class, category and width of the band."""
         while self._waiting:
             self._add(*self._waiting.popleft().result())
         found: dict[str, Any] = {}
@@ -92,7 +101,7 @@ class ExtraScores:
 
 
 def plain_scores(scores: Mapping[str, Any], classes: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:
-    """What `official_scores` returns with names for JSON; None where there is nothing to score."""
+    """Returns the values of `official_scores` with names, for JSON; None for a score without pixels."""
     return {
         name: _rounded(value) if np.ndim(value) == 0
         else _named(categories if name.startswith("category") else classes, value)
@@ -101,7 +110,7 @@ def plain_scores(scores: Mapping[str, Any], classes: Sequence[str], categories: 
 
 
 def describe_scores(scores: Mapping[str, Any]) -> list[str]:
-    """The means of `plain_scores`, `boundary_f` or `trimap_miou` in words, in percent."""
+    """Returns the means of `plain_scores` or of one of its kind as words, in percent."""
     lines = []
     for name, value in scores.items():
         if isinstance(value, Mapping):

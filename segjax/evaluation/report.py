@@ -1,4 +1,4 @@
-"""An evaluation as people read it: a table, CSV files, the confusion matrix, sheets of the worst images."""
+"""Reports of an evaluation: a table, CSV files, a plot of the confusion matrix, sheets of the worst images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ ROWS_PER_SHEET = 6
 
 
 def score_table(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Table:
-    """Table of IoU, recall, precision and share of the pixels per class, in percent, with the means below.
+    """Returns a table of IoU, recall, precision and share of the pixels by class, in percent, with the means below.
 
-    matrix (k, k) counts, row = truth, column = prediction. A class in neither truth nor prediction shows a dash.
+    A class in neither truth nor prediction has a dash.
+
+    matrix: counts (k, k), row = truth, column = prediction.
     """
     scores = metrics.iou_scores(matrix)
     rows = _class_rows(matrix, class_names)
@@ -40,7 +42,7 @@ def score_table(matrix: np.ndarray, class_names: Sequence[str], *, title: str = 
 
 
 def print_scores(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "", console: Console | None = None):
-    """Shows `score_table` on the screen."""
+    """Prints `score_table`."""
     (console or Console()).print(score_table(matrix, class_names, title=title))
 
 
@@ -54,10 +56,15 @@ def write_report(
     ignore_label: int = 255,
     title: str = "",
 ) -> list[Path]:
-    """Writes classes.csv, confusion.csv, confusion.png and worst_1.png, worst_2.png, ... and returns their paths.
+    """Writes classes.csv, confusion.csv, confusion.png and worst_1.png, worst_2.png, ...; returns their paths.
 
-    names: record index -> name of the image. A sheet shows image, truth, prediction and error of six images.
-    Call it on one host only. Raises UserError when the folder cannot be written.
+    Call it on one host only.
+
+    evaluation: result of `evaluate`; each sheet shows six of its worst images.
+    palette: uint8 (k, 3).
+    names: index of a record -> name of its image.
+
+    Raises UserError if the folder cannot be written.
     """
     folder = Path(folder)
     paths = [
@@ -92,7 +99,13 @@ def worst_sheet(
     heading: str = "",
     tile_width: int = 480,
 ) -> np.ndarray:
-    """Sheet of image | truth | prediction | error, one row per image, with a legend; returns (h, w, 3) uint8."""
+    """Builds a sheet of image | truth | prediction | error, one row per image, with a legend.
+
+    palette: uint8 (k, 3).
+    names: index of a record -> name of its image.
+    tile_width: pixels.
+    Returns uint8 (h, w, 3).
+    """
     rows, captions = [], []
     for score in scores:
         rows.append(
@@ -119,7 +132,13 @@ def label_sheet(
     *,
     tile_width: int = 420,
 ) -> np.ndarray:
-    """Sheet of image | overlay | labels for (name, image (h, w, 3) uint8, labels (h, w)) triples, with a legend."""
+    """Builds a sheet of image | overlay | labels, one row per sample, with a legend.
+
+    samples: (name, image uint8 (h, w, 3), labels (h, w)).
+    palette: uint8 (k, 3).
+    tile_width: pixels.
+    Returns uint8 (h, w, 3).
+    """
     rows = [
         [image, visualize.overlay(image, labels, palette), visualize.colorize(labels, palette)]
         for _, image, labels in samples

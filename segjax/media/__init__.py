@@ -1,1 +1,1 @@
-"""Frames in and pictures out: clips of images and videos, batches of frames, PNG and video writers, archives."""
+"""Frames in and pictures out: clips of images and videos, batches of frames, masks, PNG and video files, archives."""

@@ -1,4 +1,4 @@
-"""Folders and archives of many small files: opened by name, written whole or not at all, byte for byte the same."""
+"""Folders and archives of many small files: read by name; written whole or not at all, with reproducible bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """What lies in a folder or an archive. place: its path. read: path inside of it -> reads the content."""
+    """Files of a folder or an archive.
+
+    place: path of the folder or archive.
+    read: path inside -> function that returns the content.
+    packed: whether it is an archive.
+    """
 
     place: Path
     read: Mapping[str, Callable[[], bytes]]
@@ -34,9 +39,9 @@ class Files:
 
 @contextlib.contextmanager
 def open_files(place: str | os.PathLike) -> Iterator[Files]:
-    """Opens a folder, .zip, .tgz or .tar.gz; hidden files are left out. One thread at a time may read.
+    """Opens a folder, .zip, .tgz or .tar.gz; hidden files are skipped. Only one thread at a time may read.
 
-    Raises UserError for what is missing, damaged or empty.
+    Raises UserError if the place is missing, damaged or empty; reading a damaged file inside raises it too.
     """
     place = Path(place).expanduser()
     with contextlib.ExitStack() as stack:
@@ -64,7 +69,7 @@ def _members(stack: contextlib.ExitStack, place: Path) -> dict[str, Callable[[],
         members = [info for info in archive.infolist() if not info.is_dir()]
         return {info.filename: (lambda info=info: _read_member(archive, info)) for info in members}
     temporary = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the stack)
-    plain = stack.enter_context(temporary)  # a compressed tar cannot be read out of order
+    plain = stack.enter_context(temporary)  # a compressed tar has no random access
     with gzip.open(place) as stream:
         shutil.copyfileobj(stream, plain, 1 << 20)
     plain.seek(0)
@@ -87,9 +92,12 @@ def _hidden(name: str) -> bool:
 
 
 def write_archive(path: str | os.PathLike, files: Iterable[tuple[str, bytes]]) -> Path:
-    """Writes (path inside, content) pairs one after the other; the archive appears by one rename when it is complete.
+    """Writes an archive, which appears when it is complete, and returns its path.
 
-    Its bytes depend on the pairs alone. Raises UserError for another ending than .zip, .tgz, .tar.gz, or a full disk.
+    path: ends with .zip, .tgz or .tar.gz.
+    files: (path inside, content) pairs, written in this order; the bytes of the archive depend on nothing else.
+
+    Raises UserError for another ending, or if the file cannot be written.
     """
     path = Path(path)
     if not path.name.endswith(SUFFIXES):

@@ -1,4 +1,4 @@
-"""Where frames come from: an image, a folder of images, a video file; each gives an iterator of frames in order."""
+"""Clips: images or a video file, as iterators of frames in order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from segjax.errors import UserError
 class Frame:
     """One picture of a clip.
 
-    name: relative path without suffix, which names the files written for it. index: position in the clip.
-    image: (h, w, 3) uint8 RGB.
+    name: relative path without suffix; files written for this frame are called so.
+    index: position in the clip.
+    image: uint8 (h, w, 3), RGB.
     """
 
     name: str
@@ -31,9 +32,9 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Image files that have nothing to do with each other; sizes may differ.
+    """A clip of unrelated image files, whose sizes may differ.
 
-    files: (name, path) in order. A file that cannot be read is passed to on_error and left out.
+    files: (name, path) in order.
     """
 
     files: Sequence[tuple[str, Path]]
@@ -43,7 +44,7 @@ class Images:
         return len(self.files)
 
     def frames(self, *, on_error: Callable[[UserError], None]) -> Iterator[Frame]:
-        """Yields the frames that can be read."""
+        """Yields the frames; a file that cannot be read is skipped and its error is passed to on_error."""
         for index, (name, path) in enumerate(self.files):
             try:
                 image = read_image(path)
@@ -55,9 +56,11 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """A video file: frames of one size, in time order.
+    """A clip of one video file: frames of one size, in time order.
 
-    name: relative path without suffix. fps: frames per second. count: frames the header promises, 0 = not known.
+    name: relative path without suffix.
+    fps: frames per second.
+    count: number of frames according to the header; 0 = unknown.
     """
 
     name: str
@@ -70,7 +73,7 @@ class Video:
         return self.count
 
     def frames(self, *, on_error: Callable[[UserError], None]) -> Iterator[Frame]:
-        """Yields the frames; a video that stops early is passed to on_error after its last good frame."""
+        """Yields the frames; if the video ends early, its error is passed to on_error after the last good frame."""
         try:
             capture = _open_video(self.path)
         except UserError as error:
@@ -88,7 +91,7 @@ class Video:
             capture.release()
         if index == 0:
             on_error(UserError(f"{self.path} holds no frame that can be decoded; convert it to mp4 (H.264)"))
-        elif index < self.count - 2:  # headers are often wrong by a frame or two
+        elif index < self.count - 2:  # headers are often off by a frame or two
             on_error(UserError(f"{self.path} ends after {index} of {self.count} frames; copy or download it again"))
 
 
@@ -96,11 +99,15 @@ Clip = Images | Video
 
 
 def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = None) -> list[Clip]:
-    """Finds what to predict: one image, one video, or all images and videos under a folder.
+    """Opens one image, one video, or all images and videos under a folder as clips.
 
-    Images of a folder are one clip, in natural order (2 before 10); every video is a clip of its own. exclude: a folder
-    to leave out, where the results go. Raises UserError when there is nothing, or the one video cannot be opened; those
-    of a folder tell when their frames are asked for.
+    The images of a folder are one clip, in natural order (2 before 10); every video is a clip of its own. A video of a
+    folder that cannot be opened reports its error when its frames are read.
+
+    path: file or folder.
+    exclude: folder to skip, such as the one that results are written to.
+
+    Raises UserError if nothing is found, or if the one video cannot be opened.
     """
     path = Path(path).expanduser()
     if path.is_file():
@@ -127,7 +134,7 @@ def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = N
 
 
 def _walk_folder(root: Path, exclude: Path | None) -> list[tuple[str, Path]]:
-    """(name, path) of the images and videos under a folder; the name keeps its suffix where two would be the same."""
+    """Lists (name, path) of the images and videos under a folder; a name that is not unique keeps its suffix."""
     found = []
     for base, folders, files in os.walk(root, followlinks=True):
         folders[:] = [
@@ -158,7 +165,7 @@ def _video(name: str, path: Path, *, strict: bool = True) -> Video:
         return Video(name, path, 25.0, 0)
     fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
-    # Some containers have no frame rate or count; 25 only sets the speed of what is written.
+    # some containers have no frame rate or count; 25 only sets the speed of videos written from it
     return Video(name, path, fps if 0 < fps < 1000 else 25.0, int(count) if 0 < count < 1e9 else 0)
 
 

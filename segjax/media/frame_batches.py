@@ -1,4 +1,4 @@
-"""Frames through a network: read ahead, put together by size, computed while the ones before are written."""
+"""Frames through a network: read ahead, grouped by size, computed while the previous ones are written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segjax.typing import Array
 
 
 def same_size(frames: Iterable[Any], batch: int, *, limit: int = 4) -> Iterator[list[Any]]:
-    """Groups of up to `batch` frames of one size; at most `limit` * batch frames wait for others of their size."""
+    """Yields groups of up to `batch` frames of one size; at most limit * batch frames wait for others of their size."""
     waiting: dict[tuple[int, int], list[Any]] = {}  # in the order of their first frame
     for frame in frames:
         group = waiting.setdefault(frame.image.shape[:2], [])
@@ -28,7 +28,7 @@ def same_size(frames: Iterable[Any], batch: int, *, limit: int = 4) -> Iterator[
 
 
 def in_order(frames: Iterable[Any], batch: int) -> Iterator[list[Any]]:
-    """Groups of up to `batch` frames of one size that follow each other."""
+    """Yields groups of up to `batch` consecutive frames of one size."""
     group: list[Any] = []
     for frame in frames:
         if group and (len(group) == batch or frame.image.shape != group[0].image.shape):
@@ -40,14 +40,20 @@ def in_order(frames: Iterable[Any], batch: int) -> Iterator[list[Any]]:
 
 
 class FilledBatches:
-    """Calls predict_fn with batches of a size it was compiled for, where there is one, by repeating the last frame."""
+    """A predict_fn whose incomplete batches are filled up by repeating the last frame.
+
+    A batch is filled only if predict_fn was compiled for a full batch of that image size before.
+
+    predict_fn: images uint8 (b, h, w, 3) -> class ids (b, h, w).
+    batch: number of images in a full batch.
+    """
 
     def __init__(self, predict_fn: Callable[[Array], Array], batch: int):
         self._predict_fn, self._batch = predict_fn, batch
         self._full: set[tuple[int, int]] = set()
 
     def __call__(self, frames: Sequence[Any]) -> Array:
-        """The class ids of frames of one size, perhaps followed by some of repeated frames."""
+        """Returns class ids (b, h, w) of frames of one size; rows beyond the given frames belong to repeated ones."""
         size = frames[0].image.shape[:2]
         images = [frame.image for frame in frames]
         if len(frames) == self._batch:
@@ -63,9 +69,13 @@ def predictions(
     *,
     on_error: Callable[[list[Any], UserError], None] | None = None,
 ) -> Iterator[tuple[list[Any], np.ndarray]]:
-    """Yields (frames, class ids (n, h, w)) of every group; the next group is started before one is waited for.
+    """Yields (frames, class ids (n, h, w)) of every group; the next group is started before a result is waited for.
 
-    on_error: called with frames that the network cannot take, which are left out; by default the error is raised.
+    run: the network.
+    groups: lists of frames of one size.
+    on_error: receives the frames of a group that the network refuses, and the error; the group is then skipped.
+
+    Raises UserError if the network refuses a group and there is no on_error.
     """
     running = None
     for group in groups:
@@ -84,7 +94,7 @@ def predictions(
 
 
 def ahead(items: Iterable, *, depth: int) -> Iterator:
-    """Runs an iterator in a thread, up to `depth` items ahead; its errors are raised here."""
+    """Yields the items of an iterable that a thread reads up to `depth` items ahead; its errors are raised here."""
     done, stop, box = object(), threading.Event(), queue.Queue(depth)
 
     def put(item) -> bool:
@@ -100,7 +110,7 @@ def ahead(items: Iterable, *, depth: int) -> Iterator:
                 if not put((item, None)):
                     return
             put((done, None))
-        except BaseException as error:  # noqa: BLE001 (raised again where the items are used)
+        except BaseException as error:  # noqa: BLE001 (raised again in the consumer)
             put((done, error))
 
     thread = threading.Thread(target=work, name="frames", daemon=True)

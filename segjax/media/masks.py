@@ -1,4 +1,4 @@
-"""Masks that belong to the frames of a clip, by name or by number."""
+"""Masks of the frames of a clip, found by name or by number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from segjax.media.clips import Clip, Images
 
 
 def list_masks(path: Path) -> dict[str, Path]:
-    """Name -> file of a folder of masks or of one mask, in natural order."""
+    """Returns name -> file of a folder of masks, or of one mask, in natural order.
+
+    Raises UserError if the path does not exist, or is a file of another type.
+    """
     if path.is_file():
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise UserError(f"{path} is no mask; known types are {', '.join(IMAGE_SUFFIXES)}.")
@@ -25,9 +28,12 @@ def list_masks(path: Path) -> dict[str, Path]:
 
 
 def by_number(files: Mapping[str, Path], *, remedy: str = "") -> dict[int, Path]:
-    """Frame number -> mask, by the numbers in their names; UserError where one has none or two have the same.
+    """Returns frame number -> mask, by the numbers in the names.
 
-    remedy: what else than to rename a mask helps.
+    files: name -> mask.
+    remedy: alternative to renaming a mask, appended to the error.
+
+    Raises UserError if a name has no number, or two have the same.
     """
     masks: dict[int, Path] = {}
     for name, file in files.items():
@@ -45,10 +51,14 @@ def by_number(files: Mapping[str, Path], *, remedy: str = "") -> dict[int, Path]
 def find_truths(
     clip: Clip, labels: str | os.PathLike, *, image_suffix: str = "", mask_suffix: str = ""
 ) -> dict[object, Path]:
-    """Masks of a clip's frames: by name for images, by number (from 0) for a video.
+    """Finds the masks of a clip's frames: by name for images, by frame number (from 0) for a video.
 
-    image_suffix, mask_suffix: what file names add to the common part. Masks in other folders are found by the last part
-    of their name. Raises UserError when no mask belongs to a frame.
+    A mask in another folder than its image is found by the last part of its name.
+
+    labels: folder of masks, or one mask of a video.
+    image_suffix, mask_suffix: ends of the file names after their common part.
+
+    Raises UserError if no mask belongs to a frame.
     """
     if not isinstance(clip, Images):
         masks = by_number(list_masks(Path(labels).expanduser()))

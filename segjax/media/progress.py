@@ -11,9 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextlib.contextmanager
 def progress_bar(what: str, total: int | None, *, unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """Yields update(done): a bar with the rate on the screen; silent where stderr is no terminal.
+    """Shows a bar with the rate on stderr and yields update(done); silent if stderr is not a terminal.
 
-    total: None or 0 where it is not known.
+    what: name of the bar.
+    total: number of steps; None or 0 = unknown.
+    unit: plural of what is counted.
     """
     console = Console(stderr=True)
     bar = Progress(

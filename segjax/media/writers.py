@@ -1,4 +1,4 @@
-"""Where predictions go: PNG files written by threads, and mp4 videos."""
+"""Files of pictures: PNG files, also written by threads, and mp4 videos."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from segjax.files import part_of, put, write_file, writing
 
 
 def write_png(path: str | os.PathLike, picture: np.ndarray) -> Path:
-    """Writes uint8 or uint16 (h, w), or uint8 (h, w, 3) RGB, as PNG; makes the folder. UserError when it cannot.
+    """Writes a PNG file, which appears when it is complete, and returns its path; the folder is made if needed.
 
-    The file appears by one rename when it is complete.
+    picture: uint8 or uint16 (h, w), or uint8 (h, w, 3), RGB.
+    Raises UserError if the file cannot be written.
     """
     path = Path(path)
     with writing(path):
@@ -28,7 +29,7 @@ def write_png(path: str | os.PathLike, picture: np.ndarray) -> Path:
 
 
 class PngWriter:
-    """Encodes and writes PNG files in threads; at most `backlog` pictures wait, so memory stays constant."""
+    """A pool of threads that encode and write PNG files; at most `backlog` pictures wait, so memory stays constant."""
 
     def __init__(self, *, threads: int = 4, backlog: int = 16):
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="png")
@@ -36,13 +37,13 @@ class PngWriter:
         self._backlog = backlog
 
     def write(self, path: str | os.PathLike, picture: np.ndarray) -> None:
-        """Queues one picture; raises the error of an earlier one if there was any."""
+        """Queues one picture, see `write_png`. Raises the error of an earlier picture if there was one."""
         while len(self._waiting) >= self._backlog:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(write_png, path, picture))
 
     def wait(self) -> None:
-        """Returns when all that was queued is written."""
+        """Returns when all queued pictures are written. Raises the first error among them."""
         while self._waiting:
             self._waiting.popleft().result()
 
@@ -56,7 +57,11 @@ class PngWriter:
 
 
 class VideoWriter:
-    """Writes RGB frames of one size to an mp4 file (MPEG-4), under a temporary name until it is complete."""
+    """An mp4 file (MPEG-4) that frames of one size are written to; it has a temporary name until it is complete.
+
+    fps: frames per second.
+    Leaving the context raises UserError if the file is not whole, as on a full disk.
+    """
 
     def __init__(self, path: str | os.PathLike, *, fps: float):
         self.path = Path(path)
@@ -65,14 +70,14 @@ class VideoWriter:
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, picture: np.ndarray) -> None:
-        """Appends one frame, uint8 (h, w, 3) RGB."""
+        """Appends one frame, uint8 (h, w, 3), RGB. Raises UserError if the file cannot be made."""
         if self._writer is None:
             with writing(self.path, remedy="give another folder"):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             size = (picture.shape[1], picture.shape[0])
             self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)
             if not self._writer.isOpened():
-                self._writer = None  # there is no file
+                self._writer = None  # no file was made
                 raise UserError(
                     f"{self.path} cannot be written as mp4; check the folder, its permissions and its space"
                 )
@@ -86,12 +91,12 @@ class VideoWriter:
         if self._writer is None:
             return
         self._writer.release()
-        if not self._complete():  # OpenCV says nothing of a full disk
+        if not self._complete():  # OpenCV does not report a full disk
             self._part.unlink(missing_ok=True)
             if kind is None:
                 raise UserError(f"{self.path} cannot be written whole; free some space or give another folder")
             return
-        put(self._part, self.path)  # what was written before an error can be watched
+        put(self._part, self.path)  # after an error too: the frames before it can be watched
 
     def _complete(self) -> bool:
         video = cv2.VideoCapture(str(self._part))

@@ -1,4 +1,4 @@
-"""Devices: start-up of one or many processes, the mesh, shardings, and rules over trees."""
+"""Devices: start-up of one or several processes, the mesh, shardings, and rules over trees."""
 
 from segjax.parallel.distributed import setup
 from segjax.parallel.mesh import (

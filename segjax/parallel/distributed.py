@@ -1,4 +1,4 @@
-"""Start-up: one process or many, the compilation cache, and the check that the devices are the ones that were meant."""
+"""Start-up of jax: one or several processes, the compilation cache, and a check of the devices."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ from segjax.host import usable_cores
 
 log = logging.getLogger("segjax")
 
-THREADS_PER_DEVICE = 8  # of the CPU, where there are more devices than cores
+THREADS_PER_DEVICE = 8  # of the CPU, if there are more devices than cores
 
 
 @dataclass(frozen=True)
 class Processes:
-    """What `jax.distributed.initialize` needs. device_ids: this process's devices of its host; None = all it sees."""
+    """Arguments of `jax.distributed.initialize`.
+
+    coordinator: "host:port" of process 0.
+    count, index: number of processes, and which of them this one is.
+    device_ids: devices of the host that belong to this process, None = all visible ones.
+    """
 
     coordinator: str
     count: int
@@ -44,19 +49,18 @@ def setup(
     cpu_devices: int | None = None,
     cache_dir: str | Path | None = None,
 ) -> None:
-    """Starts jax; call it before anything else touches a device.
+    """Starts jax; call it before anything else uses a device.
 
-    platform: "cpu", "gpu" or "tpu", and nothing else will do; None takes what jax finds.
-    coordinator ("host:port" of process 0), num_processes, process_id: for several processes; or the variables
-        JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID; or found out on a TPU pod and under srun.
-    min_devices: fewer devices, over all processes, are an error.
-    cpu_devices: cut the CPU into this many devices, each of which takes its share of a batch; one per core is faster
-        than one for all cores wherever a network has many operations too small to share. None leaves it to XLA_FLAGS.
-    cache_dir: of compiled programs; JAX_COMPILATION_CACHE_DIR or ~/.cache/segjax/compiled by default, "" for none.
-        Process 0 writes it and all read it, so on several hosts it should be a shared folder. Several CPU devices
-        do without.
+    platform: required platform, "cpu", "gpu" or "tpu"; None = the one that jax finds.
+    coordinator, num_processes, process_id: "host:port" of process 0, number of processes, and index of this one. By
+        default from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, a TPU pod, or srun.
+    min_devices: required number of devices, over all processes.
+    cpu_devices: number of devices to split the CPU into, each with its share of a batch. One per core is faster than
+        one for all cores if a network has many operations too small to share. None = as XLA_FLAGS sets it.
+    cache_dir: folder of compiled programs, by default JAX_COMPILATION_CACHE_DIR or ~/.cache/segjax/compiled, "" = none.
+        Process 0 writes it and all read it, so on several hosts it should be shared. Not used with several CPU devices.
 
-    Raises UserError where processes or devices are not as asked for.
+    Raises UserError if processes or devices are not as required, or the processes cannot connect.
     """
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")  # keeps a GPU or TPU free for others
@@ -84,12 +88,12 @@ def setup(
 
 @contextlib.contextmanager
 def _threads_for_collectives():
-    """Gives CPU devices more threads where there are more devices than cores.
+    """Sets more threads for CPU devices if there are more devices than cores.
 
-    XLA starts collectives of a program at once where it can, and each holds a thread until all devices have come to it.
-    With its threads, one per core or per device, all held by collectives that wait for another device, that one never
-    comes: XLA ends the process after 40 seconds (jaxlib 0.10 to 0.12). It reads NPROC when its client is made. With a
-    core for every device this was not seen, and more threads than cores make a step a quarter slower.
+    XLA starts independent collectives of a program at once, and each occupies a thread until all devices have joined
+    it. XLA has one thread per core or per device. If collectives that wait for another device occupy all of them, that
+    device never joins, and XLA ends the process after 40 seconds (jaxlib 0.10 to 0.12). XLA reads NPROC when its client
+    is made. With one core per device this was not observed; more threads than cores make a step a quarter slower.
     """
     forced = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     devices = max(jax.config.jax_num_cpu_devices, int(forced[1]) if forced else 1)
@@ -110,7 +114,12 @@ def find_processes(
     *,
     environment: Mapping[str, str],
 ) -> Processes | None:
-    """The processes of this run by arguments, jax's own variables or srun, in this order; None for a single process."""
+    """Returns the processes of this run; None for a single process.
+
+    They are given by the arguments (see `setup`), else by jax's variables in `environment`, else by srun.
+
+    Raises UserError if arguments are missing or out of range, or a variable is no whole number.
+    """
     asked = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     for name, variable in zip(asked, ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")):
         if asked[name] is None and environment.get(variable):
@@ -136,10 +145,13 @@ def find_processes(
 
 
 def slurm_processes(environment: Mapping[str, str]) -> Processes | None:
-    """The processes that `srun` started, one or several per host; None when it started one or none.
+    """Returns the processes started by `srun`, one or several per host; None for a single process or without srun.
 
-    jax's own detection reads the job's variables: it waits for processes that nobody started in a shell of salloc or
-    sbatch, and takes one device per process even where a process should drive a whole host. This one reads the step's.
+    jax's own detection reads the variables of the job: in a shell of salloc or sbatch it waits for processes that were
+    never started, and it assigns one device per process even if each process should use a whole host. This function
+    reads the variables of the step.
+
+    Raises UserError if a variable is missing or malformed, or processes cannot share the GPUs of a host equally.
     """
     count = _whole_number("SLURM_STEP_NUM_TASKS", environment.get("SLURM_STEP_NUM_TASKS") or "1")
     names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
@@ -155,7 +167,7 @@ def slurm_processes(environment: Mapping[str, str]) -> Processes | None:
     first = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
     if not first:
         raise UserError(f"SLURM_STEP_NODELIST={nodes!r} names no host; give --coordinator.")
-    port = 61440 + _whole_number("SLURM_JOB_ID", environment["SLURM_JOB_ID"]) % 4096  # a job's own port, known to all
+    port = 61440 + _whole_number("SLURM_JOB_ID", environment["SLURM_JOB_ID"]) % 4096  # all processes derive it
     return Processes(
         coordinator=f"{first[1]}{first[2] or ''}:{port}",
         count=count,
@@ -165,12 +177,12 @@ def slurm_processes(environment: Mapping[str, str]) -> Processes | None:
 
 
 def _slurm_devices(environment: Mapping[str, str]) -> tuple[int, ...] | None:
-    # SLURM_STEP_TASKS_PER_NODE is 4, 2(x3) or 4,2; only equal counts are cut up, others must be bound by slurm
+    # SLURM_STEP_TASKS_PER_NODE is 4, 2(x3) or 4,2; unequal counts must be bound by slurm
     tasks = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))
     tasks = int(tasks[0]) if tasks else 1
     visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     if tasks == 1 or len(visible) <= 1:
-        return None  # the process drives its host, or slurm gave it a device of its own
+        return None  # the process has its host, or a device that slurm assigned, to itself
     if len(visible) % tasks:
         raise UserError(
             f"srun started {tasks} processes on a host where each sees {len(visible)} GPUs; start one process per "
@@ -181,11 +193,16 @@ def _slurm_devices(environment: Mapping[str, str]) -> tuple[int, ...] | None:
 
 
 def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
-    """Keeps compiled programs on disk from run to run; returns the folder, or None (with a warning) where it cannot.
+    """Keeps compiled programs in a folder for later runs and returns the folder; None without a cache.
 
-    Call it after `jax.distributed` is up and before the first program is compiled. Hits and misses are logged at DEBUG.
-    Several CPU devices do without it: a program read back by XLA's CPU backend has lost the order of its collectives,
-    so its devices can wait for each other for ever (jaxlib 0.10 to 0.12; tests/parallel/worker_again.py).
+    Call it after `jax.distributed` has started and before the first program is compiled. Hits and misses are logged at
+    DEBUG, a folder that cannot be written at WARNING.
+
+    With several CPU devices there is no cache: a program that XLA's CPU backend reads back has lost the order of its
+    collectives, so that its devices can wait for each other forever (jaxlib 0.10 to 0.12, see
+    tests/parallel/worker_again.py).
+
+    folder: see `setup`, cache_dir.
     """
     if jax.default_backend() == "cpu" and jax.device_count() > 1:
         asked = folder or os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -220,7 +237,10 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
 
 
 def check_devices(*, platform: str | None = None, min_devices: int = 1) -> None:
-    """Raises UserError unless jax runs on `platform` with at least `min_devices`; warns of an idle accelerator."""
+    """Raises UserError unless jax runs on `platform` (None = any) with at least `min_devices` devices.
+
+    Logs a warning if jax runs on the CPU of a machine with an accelerator, unless the CPU was requested.
+    """
     try:
         found = jax.default_backend()
     except RuntimeError as error:
@@ -294,7 +314,7 @@ def _install(platform: str) -> str:
 
 
 def _cpu_name() -> str:
-    # a program compiled for one CPU may not run on another that shares the home folder
+    # machines with other CPUs may share the home folder, and cannot run this one's programs
     try:
         flags = re.search(r"^(?:flags|Features)\s*:.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

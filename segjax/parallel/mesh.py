@@ -1,4 +1,4 @@
-"""The mesh of devices, and how batches and states lie on it."""
+"""The mesh of devices, and the placement of batches and states on it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger("segjax")
 def make_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Arranges devices along named axes, for example {"data": -1} or {"data": 4, "space": 2}.
 
-    axes: size of each axis, slowest first; one may be -1 and takes what is left. "data" splits the batch, "space" the
-        image height.
-    devices: all devices of all processes by default. With one process a smaller mesh uses the first of them.
+    axes: size of each axis, slowest first; one may be -1: all devices that are left. "data" splits the batch, "space"
+        the image height.
+    devices: by default all devices of all processes. With one process, a smaller mesh uses the first of them.
 
-    Raises UserError where the counts do not fit.
+    Raises UserError if a size is invalid, or the sizes do not fit the number of devices.
     """
     devices = list(jax.devices() if devices is None else devices)
     text = ", ".join(f"{name}={size}" for name, size in axes.items())
@@ -56,26 +56,28 @@ def make_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device] | None = No
                 "in it: set one axis of config.mesh to -1."
             )
         log.warning("the mesh (%s) uses %d of %d devices", text, needed, len(devices))
-    # Auto: the default, Explicit, refuses sorts and gathers over a sharded axis
+    # the default, Explicit, refuses sorts and gathers over a sharded axis
     return jax.make_mesh(
         tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=devices[:needed]
     )
 
 
 def axis_size(mesh: Mesh, name: str) -> int:
-    """Size of an axis; 1 where the mesh has no such axis."""
+    """Returns the size of an axis, 1 if the mesh has no such axis."""
     return mesh.shape.get(name, 1)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same array on every device."""
+    """Returns the sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh, rank: int, *, space_axis: int | None = None) -> NamedSharding:
-    """Sharding of an array (b, ...) of `rank` axes: rows over "data", and axis `space_axis` (the height) over "space".
+    """Returns the sharding of an array (b, ...): rows over "data", and the axis `space_axis` (the height) over "space".
 
-    Axes the mesh does not have split nothing.
+    Axes that the mesh lacks split nothing.
+
+    rank: number of axes of the array.
     """
     spec: list[str | None] = [None] * rank
     if rank and "data" in mesh.shape:
@@ -86,7 +88,7 @@ def batch_sharding(mesh: Mesh, rank: int, *, space_axis: int | None = None) -> N
 
 
 def constrain_images(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-    """A function for use inside jit that spreads (b, h, ...) over "data" and, where it divides, h over "space"."""
+    """Returns a function, for use inside jit, that splits (b, h, ...) over "data", and h over "space" if divisible."""
 
     def constrain(x):
         space = x.ndim > 1 and x.shape[1] % axis_size(mesh, "space") == 0
@@ -97,9 +99,11 @@ def constrain_images(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 
 
 def batch_part(mesh: Mesh) -> tuple[int, int]:
-    """(index, count): this process loads rows index * b / count ... (index + 1) * b / count of every global batch.
+    """Returns (index, count): this process loads rows index * b / count ... (index + 1) * b / count of each batch of b.
 
     Processes whose devices differ along "space" only have the same index and load the same rows.
+
+    Raises UserError if the processes have unequal parts of the batch, or this process has no device in the mesh.
     """
     axis = list(mesh.shape).index("data") if "data" in mesh.shape else None
     held: dict[int, set[int]] = {}
@@ -120,8 +124,9 @@ def batch_part(mesh: Mesh) -> tuple[int, int]:
 def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's rows (see `batch_part`) of each array (b_local, ...) on the mesh as global arrays (b, ...).
 
-    A CPU device may use the numpy memory itself, so the caller must not write to it afterwards.
-    Raises UserError when the rows cannot be shared out equally among the devices.
+    A CPU device may use numpy's memory directly: do not write to the arrays afterwards.
+
+    Raises UserError if the rows cannot be split equally over the devices.
     """
     _, parts = batch_part(mesh)
     data = axis_size(mesh, "data")
@@ -141,7 +146,10 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
 
 
 def fetch_replicated(tree: Any) -> Any:
-    """Host copies (numpy) of replicated arrays, on any number of processes and without communication."""
+    """Returns a tree of replicated arrays as numpy arrays, on any number of processes, without communication.
+
+    Raises ValueError for an array that is not replicated.
+    """
 
     def fetch(x):
         if not isinstance(x, jax.Array):

@@ -1,8 +1,8 @@
-"""One rule language: ordered (regex, value) over the leaves of a tree; the first that matches a whole path wins.
+"""Rules over the leaves of a tree: ordered (regex, value) pairs; the first that matches a whole path wins.
 
     match_rules(params, (("backbone/.*/kernel", 0.25), ("backbone/.*", 0.0), (".*", 1.0)), what="optimizer.lr_rules")
 
-Learning-rate multipliers, weight decay, freezing and sharding are all written this way (after big_vision's mask trees).
+Learning-rate multipliers, weight decay, freezing and sharding are written so (after big_vision's mask trees).
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ Rules = Sequence[tuple[str, Any]]
 
 
 def tree_paths(tree: Any) -> list[str]:
-    """The leaves' paths, keys joined by "/", in the order of `jax.tree.leaves`."""
+    """Returns the paths of the leaves, keys joined by "/", in the order of `jax.tree.leaves`."""
     return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(tree)]
 
 
 def match_rules(tree: Any, rules: Rules, *, what: str, unused: str = "error") -> Any:
-    """Gives every leaf the value of the first rule that matches its whole path.
+    """Returns a tree of the same structure: for each leaf, the value of the first rule that matches its whole path.
 
-    tree: any pytree; leaves are not looked at. A value of None disappears from a tree, so use 0 or False for "no".
+    tree: any pytree; only its structure is used.
+    rules: (regular expression, value) pairs. A tree drops None, so use 0 or False for "no".
     what: name of the rules in errors and logs, usually their config key.
-    unused: what to do about a rule that no leaf's path matches: "error", "warn" or "ignore". A final ".*" is never
-        an error. A rule whose every leaf was taken by earlier rules is only mentioned in the log.
+    unused: treatment of a rule that matches no path: "error", "warn" or "ignore". A final ".*" may match nothing.
+        A rule whose leaves all belong to earlier rules is logged with 0 leaves.
 
-    Returns a tree of the same structure. Raises UserError for a leaf without a rule, for a rule that is not a regular
-    expression or matches nothing.
+    Raises UserError for a leaf without a rule, and for a rule that is no pair, no regular expression, or unused.
     """
     if unused not in ("error", "warn", "ignore"):
         raise ValueError(f"unused={unused!r} must be 'error', 'warn' or 'ignore'")

@@ -1,7 +1,7 @@
-"""Parameters and their optimizer state split over the devices, by rules, where every device holding all is too much.
+"""Splits parameters and their optimizer state over the devices, by rules, if they do not fit on every device.
 
-The arrays stay global: a step gives the same numbers, and XLA gathers what it needs where it needs it (ZeRO;
-Rajbhandari et al., SC 2020).
+The arrays stay global: a step computes the same numbers, and XLA gathers arrays when they are needed (ZeRO; Rajbhandari
+et al., SC 2020, section 5).
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from segjax.errors import UserError, did_you_mean
 from segjax.parallel.mesh import axis_size, replicated
 from segjax.parallel.rules import Rules, match_rules, tree_paths
 
-SMALLEST = 2**14  # values; gathering a smaller array costs more than holding it
+SMALLEST = 2**14  # values; gathering a smaller array costs more than replicating it
 
 
 def split_by_rules(
     params: Any, rules: Rules, mesh: Mesh, *, what: str, smallest: int = SMALLEST
 ) -> dict[str, NamedSharding]:
-    """Path -> where each parameter lies. params: tree of arrays or shapes.
+    """Returns path -> sharding of each parameter.
 
-    rules: (regex, axis of the mesh that splits the array, "" = none); no rules split nothing. An array is split along
-    its longest side among those that the axis divides (the last of equals); one without such a side, or of fewer values
-    than `smallest`, is whole on every device.
-    Raises UserError for an axis that the mesh lacks.
+    An array is split along its longest side that is divisible by the axis (the last of equals). It is replicated if it
+    has no such side, or fewer than `smallest` values.
+
+    params: tree of arrays or shapes.
+    rules: (regex, axis of the mesh that splits the array, "" = none) pairs; without rules nothing is split.
+    what: config key of the rules, for errors.
+
+    Raises UserError for an axis that the mesh lacks, or rules that `match_rules` refuses.
     """
     axes = jax.tree.leaves(match_rules(params, rules, what=what)) if rules else [""] * len(jax.tree.leaves(params))
     for axis in axes:
@@ -38,7 +42,10 @@ def split_by_rules(
 
 
 def lay_out(tree: Any, of_params: dict[str, NamedSharding], mesh: Mesh) -> Any:
-    """Shardings for a tree of (some of) the parameters, or of what there is one of for each; others are replicated."""
+    """Returns a tree of shardings for a tree with the paths of parameters, such as the optimizer's moments.
+
+    of_params: result of `split_by_rules`; leaves at other paths are replicated.
+    """
     found = [of_params.get(path, replicated(mesh)) for path in tree_paths(tree)]
     return jax.tree.unflatten(jax.tree.structure(tree), found)
 

@@ -16,7 +16,7 @@ from segjax import visualize
 from segjax.data.chains import Chain, find_chains
 from segjax.data.derived import MODES, with_ignored
 from segjax.errors import UserError, did_you_mean
-from segjax.files import creating, write_file
+from segjax.files import begin, changes, creating, write_file, write_json
 from segjax.media.writers import PngWriter
 from segjax.propagation.label_frames import label_frames
 from segjax.propagation.labelled_video import LabelledVideo, open_labelled_video, open_video
@@ -111,7 +111,7 @@ def propagate_video(
         with creating(output, option="--output"):
             for kind in kinds:
                 os.replace(folder / kind, output / kind)
-            (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+            write_json(output / "report.json", report)
             with_ignored(clip.label_map).save(output / "label_map.json")
     return report
 
@@ -192,15 +192,15 @@ def _unfinished(output: Path, kinds: Sequence[str], identity: Mapping[str, Any])
 
     What a stopped call has finished stays, for the next one of the same identity; another one starts again.
     """
-    folder, text = output / ".unfinished", json.dumps(identity, indent=1, default=str)
+    folder = output / ".unfinished"
     new = not output.exists() or os.listdir(output) == [folder.name]
     with creating(output, option="--output"):
         note = folder / "identity.json"
-        if not note.is_file() or note.read_text() != text:
+        if changes(note, identity) != []:
             shutil.rmtree(folder, ignore_errors=True)
             for kind in kinds:
                 (folder / kind).mkdir(parents=True)
-            write_file(note, text.encode())
+        begin(note, identity, remedy="delete it to start again")
     done = False
     try:
         yield folder

@@ -1,1 +1,1 @@
-"""Archives for evaluation servers: made, checked, scored."""
+"""Submissions to evaluation servers: their rules, and archives that are made, checked and scored."""

@@ -1,4 +1,4 @@
-"""A submission to an evaluation server: its predictions are found, checked, packed, and scored out of the archive."""
+"""Predictions for an evaluation server: finds, checks and packs them, and scores those of a finished archive."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from segjax.submission.servers import Server
 
 
 def find_predictions(server: Server, files: Files, names: Sequence[str]) -> list[str]:
-    """The file of every record, in the order of the names.
+    """Returns the file of every record, in the order of the names.
 
-    In an archive it must lie where the server looks for it; in a folder, still to be packed, its name is enough.
-    Raises UserError for a record without file or with several, and for a file that belongs to none.
+    In an archive a file must be where the server looks for it; in a folder, its name is enough.
+
+    Raises UserError for a record with no or several files, and for a file that belongs to no record.
     """
     by_stem: dict[str, list[str]] = {}
     for file in files.read:
@@ -63,7 +64,14 @@ def _stem(file: str) -> str:
 
 
 def check_prediction(server: Server, data: bytes, where: str, size: Sequence[int]) -> np.ndarray:
-    """Ids uint8 (h, w) of one file. Raises UserError unless it is a PNG of this (h, w) with ids the server takes."""
+    """Returns the ids uint8 (h, w) of one file.
+
+    data: content of the file.
+    where: name of the file in errors.
+    size: (h, w) of its image.
+
+    Raises UserError unless it is a PNG of this size with ids that the server accepts.
+    """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise UserError(f"{where} is no PNG, which the server of {server.dataset} wants; write the ids as PNG")
     ids = decode_mask(data, where)
@@ -83,7 +91,10 @@ def check_prediction(server: Server, data: bytes, where: str, size: Sequence[int
 
 
 def pack(server: Server, files: Files, source: Source, output: str | os.PathLike) -> Path:
-    """Checks the predictions of all records and writes them as the archive the server wants, in constant memory."""
+    """Checks the predictions of all records and writes the server's archive, in constant memory; returns its path.
+
+    Raises UserError for what `find_predictions`, `check_prediction` or `write_archive` refuse.
+    """
 
     def encode(job) -> tuple[str, bytes]:
         name, data, where, size = job
@@ -93,7 +104,7 @@ def pack(server: Server, files: Files, source: Source, output: str | os.PathLike
 
 
 def check(server: Server, files: Files, source: Source, *, progress: Callable[[int], None] | None = None) -> None:
-    """Reads every prediction as the server will. Raises UserError for the first thing that it would refuse."""
+    """Reads every prediction as the server does. Raises UserError for the first one that it would refuse."""
     for done, _ in enumerate(
         ordered_map(lambda job: check_prediction(server, *job[1:]), _jobs(server, files, source)), 1
     ):
@@ -104,10 +115,14 @@ def check(server: Server, files: Files, source: Source, *, progress: Callable[[i
 def score(
     server: Server, files: Files, source: Source, *, progress: Callable[[int], None] | None = None
 ) -> metrics.Tally:
-    """Counts the predictions in an archive or folder by the server's rule, for `segjax.metrics.official_scores`.
+    """Counts the predictions of an archive or folder by the server's rule, for `segjax.metrics.official_scores`.
 
-    source: the labelled records, opened with instances=True where iIoU is wanted. Checks like `check`; a few images
-    are in memory at a time.
+    A few images are in memory at a time.
+
+    source: labelled records, opened with instances=True for iIoU.
+    progress: called with the number of predictions counted so far.
+
+    Raises UserError for a prediction that the server would refuse, as `check` does.
     """
     rule, train_id_of = server.rule, source.label_map.table.ids
 
@@ -128,14 +143,17 @@ def score(
 
 
 def _jobs(server: Server, files: Files, source: Source) -> Iterator[tuple[str, bytes, str, list[int]]]:
-    """(name, content, where it is from, size) of every prediction; read here, in one thread."""
+    """Yields (name, content, origin, size) of every prediction, read in one thread: archives require it."""
     found = find_predictions(server, files, source.names)
     for name, file, size in zip(source.names, found, source.sizes.tolist()):
         yield name, files.read[file](), f"{file} in {files.place}", size
 
 
 def warnings(server: Server, split: str, source: Source, output: str | os.PathLike = "") -> list[str]:
-    """What keeps the real server from taking an archive that is right in itself, one sentence each."""
+    """Lists the reasons, one sentence each, why the real server would refuse an archive that is valid in itself.
+
+    output: path of the archive.
+    """
     found = []
     expected = dict(server.images).get(split)
     if expected is not None and len(source) != expected:
@@ -152,7 +170,7 @@ def warnings(server: Server, split: str, source: Source, output: str | os.PathLi
 
 
 def encode_ids(ids: np.ndarray, colors: np.ndarray | None) -> bytes:
-    """Ids uint8 (h, w) -> PNG: grey, or with a palette uint8 (256, 3)."""
+    """Returns ids uint8 (h, w) as PNG: grey, or with a palette uint8 (256, 3)."""
     if colors is None:
         return encode_png(ids)
     picture, data = Image.fromarray(ids), io.BytesIO()
@@ -162,7 +180,7 @@ def encode_ids(ids: np.ndarray, colors: np.ndarray | None) -> bytes:
 
 
 def _ranges(ids: Sequence[int]) -> str:
-    """(0, 1, 2, 255) -> "0..2 and 255"."""
+    """Returns sorted ids as text: (0, 1, 2, 255) -> "0..2 and 255"."""
     parts, start = [], ids[0]
     for value, after in zip(ids, [*ids[1:], None]):
         if after != value + 1:

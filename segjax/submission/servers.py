@@ -1,4 +1,4 @@
-"""What the evaluation servers of data sets want: where files go, their names, ids, sizes and palettes.
+"""Rules of the evaluation servers of datasets for submissions: folders, file names, ids, sizes and palettes.
 
 server      files                                                       pixels
 cityscapes  NAME_pred_labelIds.png, NAME = berlin_000000_000019         label ids 0..33
@@ -23,12 +23,18 @@ from segjax.errors import UserError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """One server.
+    """One evaluation server.
 
-    dataset: name of the data set and of its rule (`segjax.metrics.RULES`). upload: where the archive goes.
-    folder: inside the archive. suffix: what file names add to those of the records. prefix_is_enough: the server takes
-    any NAME*.png in any folder. size: (height, width) of all images, None = it varies. images: split -> how many there
-    are. ids: that a prediction may hold. extra: raw id -> extra label of the rule. palette: whether PNGs have one.
+    dataset: name of the dataset and of its rule in `segjax.metrics.RULES`.
+    upload: address to upload the archive to.
+    folder: folder inside the archive.
+    suffix: end of the file names after the record's name.
+    prefix_is_enough: whether the server accepts any NAME*.png in any folder.
+    size: (h, w) of all images, None = sizes differ.
+    images: (split, number of images) pairs.
+    ids: ids that a prediction may contain.
+    extra: (raw id, extra label of the rule) pairs.
+    palette: whether PNGs have a palette.
     """
 
     dataset: str
@@ -43,23 +49,23 @@ class Server:
     palette: bool = False
 
     def path(self, name: str) -> str:
-        """Where the prediction of a record lies in the archive."""
+        """Returns the path of a record's prediction in the archive."""
         return f"{self.folder}{name}{self.suffix}.png"
 
     def matches(self, name: str, file: str) -> bool:
-        """Whether the server takes this path in the archive for the prediction of the record."""
+        """Whether the server takes a path in the archive for the prediction of a record."""
         if self.prefix_is_enough:
             return re.fullmatch(rf"(.*/)?{re.escape(name)}[^/]*\.png", file) is not None
         return file == self.path(name)
 
     @property
     def rule(self) -> metrics.Rule:
-        """How it scores."""
+        """Rule that the server scores by."""
         return metrics.find_rule(self.dataset)
 
     @functools.cached_property
     def allowed(self) -> np.ndarray:
-        """Whether a prediction may hold an id, bool (256,)."""
+        """Whether a prediction may contain an id, bool (256,)."""
         table = np.zeros(256, bool)
         table[list(self.ids)] = True
         return table
@@ -76,7 +82,7 @@ class Server:
 
     @property
     def colors(self) -> np.ndarray | None:
-        """Palette uint8 (256, 3) of its PNGs, None = they are grey."""
+        """Palette of its PNGs, uint8 (256, 3); None = grey."""
         return np.array([color(index) for index in range(256)], np.uint8) if self.palette else None
 
 
@@ -121,8 +127,12 @@ SERVERS: dict[str, Server] = {
 
 
 def find_server(name: str, *, competition: str = "") -> Server:
-    """The server of a data set. competition: "comp5" for VOC networks trained on nothing but VOC's own images (and
-    ImageNet's), else "comp6". UserError with the nearest name."""
+    """Returns the server of a dataset.
+
+    competition: of voc2012 only: "comp5" for networks trained on images of VOC and ImageNet alone, else "comp6".
+
+    Raises UserError for an unknown dataset or competition, or a competition of another dataset.
+    """
     if name not in SERVERS:
         raise UserError(f"there is no server for the data set {name!r}.{did_you_mean(name, SERVERS)}")
     server = SERVERS[name]

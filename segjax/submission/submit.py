@@ -1,4 +1,4 @@
-"""Makes, checks and scores what evaluation servers take: the command `segjax submit`."""
+"""Makes, checks and scores archives for evaluation servers; the command `segjax submit`."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ from segjax.submission.servers import Server
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-    """place: the archive, or the folder that was checked. images: how many. sha256: of an archive, else "".
+    """A checked submission.
 
-    warnings: what keeps the real server from taking it. scores: by the server's rule as plain numbers with names
-    (`plain_scores`), None where the truth is not known.
+    place: archive or folder.
+    images: number of predictions.
+    sha256: hash of an archive, "" for a folder.
+    warnings: reasons why the real server would refuse it, one sentence each.
+    scores: scores by the server's rule, see `plain_scores`; None if the truth is unknown.
     """
 
     place: Path
@@ -47,7 +50,15 @@ class Submission:
 def open_records(
     dataset: str, split: str, *, data_dir: str | None = None, options: Mapping[str, Any] | None = None
 ) -> tuple[TfdsSource, bool]:
-    """(records of a split, whether their truth is known); of a split that is labelled in part the labelled ones."""
+    """Opens the records of a split and returns them with whether they are labelled.
+
+    Of a split that is labelled in part, only the labelled records are opened.
+
+    data_dir: folder of built datasets, see `segjax.data.open_source`.
+    options: builder options of the dataset.
+
+    Raises UserError as `segjax.data.open_source` does.
+    """
     source = open_source(dataset, split, data_dir=data_dir, builder_options=options, labelled_only=False)
     labelled = source.index.labelled
     if labelled.any():
@@ -57,7 +68,7 @@ def open_records(
 
 
 def check_output(output: str | os.PathLike) -> Path:
-    """The path of an archive to write; UserError for another ending, or one that is there."""
+    """Returns the path of an archive to write. Raises UserError for another ending, or if the file exists."""
     output = Path(output)
     if not output.name.endswith(SUFFIXES):
         raise UserError(f"--output={output} is no name of an archive; it must end with {' or '.join(SUFFIXES)}")
@@ -75,19 +86,24 @@ def predict_submission(
     batch: int | None = None,
     **views: Any,
 ) -> Path:
-    """Predicts all records with the network of a run and writes the archive. Returns its path.
+    """Predicts all records with the network of a training run, writes the archive and returns its path.
 
-    Images that are done wait in OUTPUT.parts, from where a run that was interrupted goes on; the archive appears when
-    it is complete. batch, views: as in `predict_clips`. Raises UserError for a network of other classes, or when the
-    parts were begun with other settings.
+    Finished predictions are kept in OUTPUT.parts, so that the same call resumes after an interruption; the archive
+    appears when it is complete.
+
+    checkpoint: training run, stage, checkpoint or exported weights.
+    batch, views: as in `segjax.inference.files.predict_clips`.
+
+    Raises UserError for a checkpoint that cannot be opened, a network of other classes, parts begun with other
+    settings, or files that cannot be written.
     """
     output = check_output(output)
     network = open_network(checkpoint)
     classes = network.label_map
     if classes.class_names != source.class_names:
         raise UserError(
-            f"the network in {checkpoint} knows the classes {_first_names(classes.class_names)} but {server.dataset} "
-            f"has {_first_names(source.class_names)}; submit a network that was trained for them"
+            f"the network in {checkpoint} knows the classes {_shown(classes.class_names)} but {server.dataset} has "
+            f"{_shown(source.class_names)}; submit a network that was trained for them"
         )
     parts = output.with_name(output.name + ".parts")
     settings = {
@@ -118,14 +134,20 @@ def predict_submission(
 
 
 def pack_submission(place: str | os.PathLike, server: Server, source: Source, output: str | os.PathLike) -> Path:
-    """Checks the predictions in a folder and writes the archive; see `package.pack`."""
+    """Checks the predictions of a folder or archive, writes the archive and returns its path; see `package.pack`.
+
+    Raises UserError if the output exists, or for what `package.pack` refuses.
+    """
     check_output(output)
     with open_files(place) as files:
         return package.pack(server, dataclasses.replace(files, packed=False), source, output)
 
 
 def judge(place: str | os.PathLike, server: Server, source: Source, *, split: str, labelled: bool) -> Submission:
-    """Reads an archive or folder as the server will, and scores it where the truth is known."""
+    """Reads an archive or folder as the server does, and scores it if the split is labelled.
+
+    Raises UserError for what the server would refuse.
+    """
     place = Path(place).expanduser()
     with open_files(place) as files, progress_bar("check", len(source)) as progress:
         scores = None
@@ -140,7 +162,7 @@ def judge(place: str | os.PathLike, server: Server, source: Source, *, split: st
 
 @dataclasses.dataclass(frozen=True)
 class _Records:
-    """Some records of a source as a clip, read ahead in threads."""
+    """A clip of some records of a source, read ahead in threads."""
 
     source: Source
     rows: list[int]
@@ -151,13 +173,13 @@ class _Records:
         return len(self.rows)
 
     def frames(self, *, on_error: Any) -> Iterator[Frame]:
-        """Yields every record; one that cannot be read is an error, as a submission needs all of them."""
+        """Yields every record. Raises UserError for one that cannot be read, as a submission needs all records."""
         for row, record in zip(self.rows, ordered_map(self.source.__getitem__, self.rows)):
             yield Frame(record.name, row, record.image)
 
 
 def _begin(parts: Path, settings: Mapping[str, Any]) -> None:
-    """Notes the settings beside the parts, or compares them with those of the run that began."""
+    """Writes the settings beside the parts, or compares them with those of the call that began them."""
     remedy = "delete it to start again"
     with writing(parts, remedy="give another --output"):
         if begin(parts / "settings.json", settings, where="settings", remedy=remedy):
@@ -165,22 +187,20 @@ def _begin(parts: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _done(folder: Path, server: Server, source: Source) -> Iterator[str]:
-    """Names of the records whose prediction is written in full."""
+    """Yields the names of the records whose prediction is complete."""
     for name, size in zip(source.names, source.sizes.tolist()):
         file = folder / f"{name}.png"
-        with contextlib.suppress(
-            UserError, FileNotFoundError
-        ):  # not there, or cut by the end of a run: predicted again
+        with contextlib.suppress(UserError, FileNotFoundError):  # missing or incomplete: it is predicted again
             package.check_prediction(server, file.read_bytes(), str(file), size)
             yield name
 
 
-def _first_names(classes: Sequence[str]) -> str:
+def _shown(classes: Sequence[str]) -> str:
     return f"{', '.join(classes[:3])}, ... ({len(classes)})"
 
 
 def _weights_digest(variables: Any) -> str:
-    """16 hex digits of the weights: a run that has gone on training does not finish what its past began."""
+    """Returns a digest of the weights, so that a submission is not completed with weights from a later step."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(variables):
         found.update(np.asarray(leaf).tobytes())

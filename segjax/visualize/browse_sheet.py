@@ -1,4 +1,4 @@
-"""Samples of a training as people look at them: where the crop lies, what the network sees, what it must say."""
+"""Sheets of training samples: where the crop lies in its image, what the network sees, and its labels."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ import numpy as np
 
 from segjax import visualize
 
-FRAME = (255, 214, 10)  # of the crop in its image
+FRAME = (255, 214, 10)  # colour of the crop's frame
 TITLES = ("image, crop, its place", "as the network sees it", "with labels", "labels")
 
 
 @dataclasses.dataclass(frozen=True)
 class Browsed:
-    """One sample.
+    """One training sample.
 
-    source: image uint8 (H, W, 3) of the record. box: y0, x0, y1, x1 of the crop in it, pixel edges, which may lie
-    outside. place: (y, x) that the crop must show, of the class `centred_on`; None and "" = anywhere.
-    image: the crop uint8 (h, w, 3), label: train ids (h, w), both as the network gets them.
+    name: name of its record.
+    source: image of the record, uint8 (H, W, 3).
+    box: (y0, x0, y1, x1) of the crop in it, pixel edges, which may lie outside.
+    place: pixel (y, x) that the crop must contain, None = any crop.
+    centred_on: class at the place, "" = none.
+    mirrored: whether the crop is mirrored left to right.
+    image: crop that the network receives, uint8 (h, w, 3).
+    label: its train ids (h, w).
     """
 
     name: str
@@ -34,19 +39,19 @@ class Browsed:
 
     @property
     def scale(self) -> float:
-        """Factor that the image was enlarged by."""
+        """Factor by which the image was enlarged."""
         return self.image.shape[0] / (self.box[2] - self.box[0])
 
     @property
     def place_in_crop(self) -> tuple[float, float] | None:
-        """The place in pixels of the crop, y and x."""
+        """The place in the crop, (y, x) in pixels."""
         if self.place is None:
             return None
         y, x = ((self.place[axis] + 0.5 - self.box[axis]) * self.scale for axis in (0, 1))
         return y, self.image.shape[1] - x if self.mirrored else x
 
     def caption(self) -> str:
-        """One line: name, what it is centred on, scale, mirrored."""
+        """Returns one line: name, place and class, scale, mirrored, share without labels."""
         place = f"around {self.centred_on} at y {self.place[0]}, x {self.place[1]}" if self.place else "anywhere"
         void = float((self.label == 255).mean())
         parts = [self.name, place, f"enlarged by {self.scale:.2f}", "mirrored" if self.mirrored else ""]
@@ -61,9 +66,13 @@ def browse_sheet(
     heading: str = "",
     tile_width: int = 420,
 ) -> np.ndarray:
-    """Sheet of image with the crop's frame | crop | labels over it | labels, one row per sample, with a legend.
+    """Builds a sheet: image with the crop's frame | crop | labels over it | labels; a row per sample, and a legend.
 
-    What is not trained on (label 255: void, padding) is hatched. Returns (h, w, 3) uint8.
+    Pixels that are not trained on (label 255: void, padding) are hatched.
+
+    palette: uint8 (k, 3).
+    tile_width: pixels.
+    Returns uint8 (h, w, 3).
     """
     rows = []
     for sample in samples:
@@ -89,7 +98,7 @@ def browse_sheet(
 
 
 def _framed(sample: Browsed, width: int) -> np.ndarray:
-    """The whole image on grey that is wide enough for the crop's frame, what is outside of the crop paler."""
+    """Returns the whole image, with a grey border if the crop exceeds it, and paler outside of the crop's frame."""
     height, full = sample.source.shape[:2]
     y0, x0, y1, x1 = sample.box
     top, left = max(0.0, -y0), max(0.0, -x0)
@@ -113,7 +122,7 @@ def _framed(sample: Browsed, width: int) -> np.ndarray:
 
 
 def _enlarged(crop: np.ndarray, width: int) -> np.ndarray:
-    """A small crop with its pixels kept sharp; the sheet shrinks what is larger than a tile."""
+    """Returns a small crop enlarged with sharp pixels; a large one unchanged, as the sheet shrinks it."""
     factor = width // crop.shape[1]
     return crop.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else crop
 

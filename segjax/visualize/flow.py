@@ -1,4 +1,4 @@
-"""Optical flow as colours."""
+"""Pictures of optical flow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segjax.visualize.text import text_cover, write
 
 @functools.cache
 def _color_wheel() -> np.ndarray:
-    """The 55 colours of the Middlebury flow wheel, (55, 3) float in 0..255 (Baker et al., IJCV 2011)."""
+    """Returns the colours of the Middlebury flow wheel, float (55, 3) in 0..255 (Baker et al., IJCV 2011)."""
     steps = (
         ("R", 15, "G", 1),
         ("G", 6, "R", -1),
@@ -32,10 +32,11 @@ def _color_wheel() -> np.ndarray:
 
 
 def flow_to_color(flow: np.ndarray, *, max_motion: float | None = None) -> np.ndarray:
-    """Flow field as colours: hue = direction, saturation = length; white = no motion, black = not finite.
+    """Colours a flow field: hue = direction, saturation = length; white = no motion, black = not finite.
 
-    flow (h, w, 2): u to the right, v down, in pixels. max_motion: length of full saturation, default the longest
-    vector; longer ones are darker.
+    flow: (h, w, 2), u to the right and v down, pixels.
+    max_motion: length of full saturation, pixels; longer vectors are darker. Default: the longest vector.
+    Returns uint8 (h, w, 3).
     """
     finite = np.isfinite(flow).all(-1)
     u, v = np.where(finite[..., None], flow, 0).astype(np.float64).transpose(2, 0, 1)
@@ -53,9 +54,12 @@ def flow_to_color(flow: np.ndarray, *, max_motion: float | None = None) -> np.nd
 
 
 def wheel_legend(lines: Sequence[str], *, size: int = 64) -> np.ndarray:
-    """The colour of every direction, as a disc of `size` pixels, with lines of text at its right; (size, w, 3).
+    """Draws the legend of `flow_to_color`: a disc with the colour of every direction, and lines of text to its right.
 
-    The vector of a pixel of the disc is that from its middle.
+    A pixel of the disc has the colour of the vector from the disc's centre to the pixel.
+
+    size: diameter of the disc, pixels.
+    Returns uint8 (size, w, 3).
     """
     steps = (np.arange(size) + 0.5) * 2 / size - 1
     vectors = np.stack(np.meshgrid(steps, steps), -1)

@@ -1,5 +1,7 @@
-"""Labels as colours, over their image, and where a prediction is wrong. Labels are train ids (h, w); a palette is uint8
-(k, 3), one RGB colour per class. Ids outside the palette (the ignore label) are void.
+"""Pictures of labels: as colours, over their image, and maps of errors.
+
+Labels are train ids (h, w); a palette is uint8 (k, 3), one RGB colour per class. Ids outside the palette (the ignore
+label) are void.
 """
 
 from __future__ import annotations
@@ -14,8 +16,13 @@ WRONG = (214, 39, 60)
 
 
 def colorize(labels: np.ndarray, palette: np.ndarray, *, void: Sequence[int] = VOID) -> np.ndarray:
-    """Colour of each label. labels (h, w) int, palette (k, 3) uint8; returns (h, w, 3) uint8, `void` outside the
-    palette."""
+    """Colours labels.
+
+    labels: int (h, w).
+    palette: uint8 (k, 3).
+    void: colour of ids outside the palette.
+    Returns uint8 (h, w, 3).
+    """
     palette = np.asarray(palette, np.uint8)
     table = np.concatenate([palette, np.asarray([void], np.uint8)])
     labels = np.asarray(labels)
@@ -23,7 +30,7 @@ def colorize(labels: np.ndarray, palette: np.ndarray, *, void: Sequence[int] = V
 
 
 def boundaries(labels: np.ndarray) -> np.ndarray:
-    """Pixels whose right or lower neighbour has another label; labels (h, w), returns bool (h, w)."""
+    """Returns bool (h, w): the pixels whose right or lower neighbour has another label; labels: (h, w)."""
     edge = np.zeros(labels.shape, bool)
     edge[:, :-1] |= labels[:, 1:] != labels[:, :-1]
     edge[:-1] |= labels[1:] != labels[:-1]
@@ -33,10 +40,13 @@ def boundaries(labels: np.ndarray) -> np.ndarray:
 def overlay(
     image: np.ndarray, labels: np.ndarray, palette: np.ndarray, *, alpha: float = 0.5, outline: bool = True
 ) -> np.ndarray:
-    """The image tinted by its labels, with a line between classes; void pixels keep the image.
+    """Tints an image by its labels, with lines between classes; void pixels keep the image.
 
-    image (h, w, 3) uint8, labels (h, w), alpha: share of the label's colour. The line is as wide as 1/500 of the
-    picture's height.
+    image: uint8 (h, w, 3).
+    labels: (h, w).
+    alpha: share of the label's colour, 0..1.
+    outline: whether to draw the lines, which are h / 500 pixels wide.
+    Returns uint8 (h, w, 3).
     """
     colors = colorize(labels, palette)
     mixed = cv2.addWeighted(image, 1 - alpha, colors, alpha, 0)
@@ -52,7 +62,12 @@ def overlay(
 
 
 def hatch(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture (h, w, 3) with pale oblique lines on dark where mask (h, w): what is not trained on."""
+    """Hatches the masked pixels of a picture, such as those that are not trained on.
+
+    picture: uint8 (h, w, 3).
+    mask: bool (h, w).
+    Returns uint8 (h, w, 3).
+    """
     h, w = mask.shape
     step = max(6, round(h / 40))
     y, x = np.mgrid[:h, :w]
@@ -64,7 +79,12 @@ def hatch(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def error_map(
     prediction: np.ndarray, labels: np.ndarray, *, image: np.ndarray | None = None, ignore_label: int = 255
 ) -> np.ndarray:
-    """Wrong pixels in red over a pale grey image (or plain grey), void pixels dark. prediction, labels (h, w)."""
+    """Draws wrong pixels in red over a pale grey image; void pixels are dark.
+
+    prediction, labels: (h, w).
+    image: uint8 (h, w, 3); None = plain grey.
+    Returns uint8 (h, w, 3).
+    """
     if image is None:
         background = np.full((*labels.shape, 3), 225, np.uint8)
     else:

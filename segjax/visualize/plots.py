@@ -1,4 +1,4 @@
-"""Plots: the confusion matrix, training curves from a log, lines with error bars."""
+"""Plots: the confusion matrix, training curves of a log, lines with error bars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _figure(width: float, height: float, dpi: int):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")  # no pyplot: no global state, any thread
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")  # pyplot has global state
     FigureCanvasAgg(figure)
     return figure
 
@@ -26,9 +26,13 @@ def _pixels(figure) -> np.ndarray:
 
 
 def confusion_plot(matrix: np.ndarray, class_names: Sequence[str], *, dpi: int = 110) -> np.ndarray:
-    """Confusion matrix, each row (truth) divided by its sum, with the share in percent in each cell of at least 0.5 %.
+    """Plots a confusion matrix, each row divided by its sum; cells of at least 0.5 % show their share in percent.
 
-    matrix (k, k) counts, row = truth, column = prediction. Classes without a pixel in the truth have an empty row.
+    A class without a pixel in the truth has an empty row.
+
+    matrix: counts (k, k), row = truth, column = prediction.
+    dpi: dots per inch.
+    Returns uint8 (h, w, 3).
     """
     k = len(matrix)
     total = matrix.sum(1, keepdims=True)
@@ -36,8 +40,8 @@ def confusion_plot(matrix: np.ndarray, class_names: Sequence[str], *, dpi: int =
     side = 2.6 + 0.42 * k
     figure = _figure(side, side, dpi)
     axes = figure.add_subplot()
-    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # square root: small confusions stay visible
-    axes.set_facecolor("#f2f2f2")  # shows where a row is empty
+    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # the square root keeps small confusions visible
+    axes.set_facecolor("#f2f2f2")  # colour of empty rows
     names = list(class_names)
     axes.set_xticks(range(k), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=9)
     axes.set_yticks(range(k), names, fontsize=9)
@@ -75,12 +79,17 @@ def curves(
     step: str = "step",
     dpi: int = 110,
 ) -> np.ndarray:
-    """Training curves, one panel per kind of number, from a JSON-lines file or a list of records.
+    """Plots training curves, one panel per kind of number.
 
-    panels: title -> words; a panel shows every key whose last part after "/" holds one of the words. Panels without
-        data are left out.
-    Lines with many points are drawn pale under their running mean. A last line that a killed run left half written is
-    skipped.
+    A loss with many points is drawn pale under its running mean. Lines of the file that are no JSON, such as the last
+    one of a killed run, are skipped, and so are panels without data.
+
+    log: JSON-lines file, or list of records.
+    panels: title -> words; a panel shows every key whose last part after "/" contains one of the words.
+    step: key of the horizontal axis.
+    dpi: dots per inch.
+
+    Returns uint8 (h, w, 3). Raises ValueError if no panel has data.
     """
     records = _read_log(log) if isinstance(log, (str, Path)) else list(log)
     keys = list(dict.fromkeys(key for record in records for key, v in record.items() if isinstance(v, (int, float))))
@@ -115,8 +124,14 @@ def curves(
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of `line_plot`: y over x, error: half the length of the bar at each point, () for none; color: number of
-    the colour, None counts the lines."""
+    """A line of `line_plot`.
+
+    name: entry of the legend.
+    x, y: coordinates of its points.
+    error: half the length of the error bar at each point, () = no bars.
+    color: number of the colour, None = number of the line.
+    dashed: whether the line is dashed.
+    """
 
     name: str
     x: Sequence[float]
@@ -136,8 +151,12 @@ def line_plot(
     level_name: str = "",
     dpi: int = 120,
 ) -> np.ndarray:
-    """Lines with points and error bars; those of one name share an entry of the legend. level, level_name: a dotted
-    line at y. Returns uint8 (h, w, 3)."""
+    """Plots lines with points and error bars; lines of one name share an entry of the legend.
+
+    level, level_name: y and name of a horizontal dotted line, None = no line.
+    dpi: dots per inch.
+    Returns uint8 (h, w, 3).
+    """
     figure = _figure(7, 4.2, dpi)
     axes = figure.add_subplot()
     if level is not None:

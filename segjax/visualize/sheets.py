@@ -1,4 +1,4 @@
-"""Pictures in rows under titles and captions, and the legend of the classes."""
+"""Sheets: pictures in rows with titles, captions and a legend of the classes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ GAP = 8  # pixels between the tiles of a sheet
 
 
 def legend(names: Sequence[str], palette: np.ndarray, *, width: int, size: int = 13, void: str = "") -> np.ndarray:
-    """Swatches with class names, flowing in rows of equal columns; void: what the hatched swatch after them is called,
-    "" = there is none. Returns (h, width, 3)."""
+    """Draws colour swatches with class names, in rows of equal columns.
+
+    palette: uint8 (k, 3).
+    width: of the picture, pixels.
+    size: of the text, pixels.
+    void: name of a last, hatched swatch; "" = none.
+    Returns uint8 (h, width, 3).
+    """
     names = [*names, *([void] if void else [])]
     box = round(size * 1.25)
     cell = max(text_cover(name, size).shape[1] for name in names) + box + 3 * GAP
     columns = max(1, min(len(names), width // cell))
     rows = math.ceil(len(names) / columns)
-    columns = math.ceil(len(names) / rows)  # as many in each row as possible
+    columns = math.ceil(len(names) / rows)  # rows of equal length, as far as possible
     cell = width // columns
     line = box + GAP
     picture = np.full((rows * line + GAP, width, 3), PAPER, np.uint8)
@@ -47,10 +53,15 @@ def sheet(
     foot: np.ndarray | None = None,
     tile_width: int = 480,
 ) -> np.ndarray:
-    """Rows of pictures under column titles, a caption over each row, and one picture (a legend, say) across the foot.
+    """Draws rows of pictures with column titles, a caption over each row, and one picture across the foot.
 
-    rows: each a list of (h, w, 3) uint8, or None for an empty place; all are resized to tile_width, heights follow.
-    captions: one per row. titles: one per column. foot: (h, w, 3), at most as wide as `sheet_width`.
+    rows: lists of uint8 (h, w, 3), or None for an empty tile; pictures keep their aspect ratio.
+    captions: one per row.
+    titles: one per column.
+    heading: title of the sheet.
+    foot: picture such as a legend, uint8 (h, w, 3), cut to the width of the sheet.
+    tile_width: pixels.
+    Returns uint8 (h, w, 3).
     """
     columns = max(len(row) for row in rows)
     width = sheet_width(columns, tile_width)
@@ -111,7 +122,7 @@ def labelled_sheet(
 
 
 def sheet_width(columns: int, tile_width: int) -> int:
-    """Width in pixels of a sheet, borders included."""
+    """Returns the width of a sheet with its borders, pixels."""
     return columns * (tile_width + GAP) + GAP
 
 

@@ -1,4 +1,4 @@
-"""Text in pictures, in the font that matplotlib brings: the same with every OpenCV, and no system font is needed."""
+"""Text in pictures, in a font that matplotlib contains: the same on every machine, without system fonts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ INK = (45, 49, 56)
 
 @functools.cache
 def _font(size: int, bold: bool):
-    # matplotlib brings its own TrueType font, so text looks the same with every OpenCV and needs no system font.
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
@@ -24,7 +23,10 @@ def _font(size: int, bold: bool):
 
 
 def text_cover(line: str, size: int, bold: bool = False) -> np.ndarray:
-    """Coverage of a line of text, (h, w) float in 0..1; h depends on the size only, so that lines share a baseline."""
+    """Returns the coverage of a line of text, float (h, w) in 0..1; h depends on the size only: a common baseline.
+
+    size: of the text, pixels.
+    """
     font = _font(size, bold)
     font.set_text(line or " ", 0.0)
     font.draw_glyphs_to_bitmap(antialiased=True)
@@ -42,8 +44,12 @@ def text_cover(line: str, size: int, bold: bool = False) -> np.ndarray:
 def write(
     picture: np.ndarray, line: str, x: int, y: int, *, size: int = 14, color: Sequence[int] = INK, bold: bool = False
 ) -> int:
-    """Writes a line of text into the picture, in place, its top left corner at (x, y); cut at the picture's edge.
-    Returns the line's width."""
+    """Writes a line of text into a picture, in place, and returns the line's width in pixels.
+
+    picture: uint8 (h, w, 3); the text is cut at its edges.
+    x, y: top left corner of the text, pixels.
+    size: of the text, pixels.
+    """
     cover = text_cover(line, size, bold)
     width = cover.shape[1]
     cover = cover[: max(0, picture.shape[0] - y), : max(0, picture.shape[1] - x), None]
@@ -53,7 +59,7 @@ def write(
 
 
 def shorten(line: str, width: int, size: int, bold: bool = False) -> str:
-    """The line, or its end after an ellipsis where it is wider than `width` (the end of a file name says most)."""
+    """Returns the line, cut at its start if it is wider than `width` pixels: file names differ at their ends."""
     while len(line) > 1 and text_cover(line, size, bold).shape[1] > width:
         line = "…" + line.lstrip("…")[1:]
     return line

@@ -1,4 +1,4 @@
-"""Weight files: read PyTorch (without torch), .safetensors, .npz, orbax; fill a network's variables; save them."""
+"""Weight files: read PyTorch (without torch), .safetensors, .npz and orbax; fill a network's variables; save them."""
 
 from segjax.weights.families import SOURCES
 from segjax.weights.load import find_source, load

@@ -1,4 +1,4 @@
-"""Downloads a published weight file once, checks its hash, and keeps it."""
+"""Downloads a published weight file once, checks its hash and keeps it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ TIMEOUT = 30.0  # seconds without an answer
 
 
 def cache_dir() -> Path:
-    """$SEGJAX_WEIGHTS_DIR, or ~/.cache/segjax/weights."""
+    """Returns the folder of downloaded weights: $SEGJAX_WEIGHTS_DIR, else ~/.cache/segjax/weights."""
     return Path(os.environ.get("SEGJAX_WEIGHTS_DIR") or "~/.cache/segjax/weights").expanduser()
 
 
 def fetch(url: str, sha256: str) -> Path:
-    """Path of the file at url in the cache, downloaded if it is not there.
+    """Returns the path of the file at url in the cache, which is downloaded if needed.
 
-    sha256: the hash, or its first digits (PyTorch's file names carry eight); "" where it is not known: then a line in
-        the log says so and gives the one the file has.
-    The file appears under its name when it is complete and has that hash. Raises UserError without network, for a
-    missing, truncated or other file, with what to download and where to put it.
+    The file appears under its name when it is complete and has the expected hash.
+
+    sha256: hash of the content, or its first digits (PyTorch's file names have eight); "" = unknown: the file's own is
+        logged.
+
+    Raises UserError if the download fails or the hash differs (with what to download and where to put it), or if the
+    cache cannot be written.
     """
     path = cache_dir() / url.rsplit("/", 1)[1]
     if path.is_file():

@@ -1,4 +1,4 @@
-"""Fills the variables of a network from a weight file and says exactly what it did."""
+"""Fills the variables of a network from a weight file and reports exactly what was filled."""
 
 from __future__ import annotations
 
@@ -32,18 +32,22 @@ def load(
     strict: bool = True,
     only: str = "",
 ) -> tuple[dict[str, Any], LoadReport]:
-    """Returns variables with the leaves that the weights hold replaced, and a report.
+    """Returns a copy of the variables, with the leaves that the weights contain replaced, and a report.
 
-    path_or_dict: a file or folder (see `read`), a dict of arrays under PyTorch names and layouts, or variables
+    path_or_dict: file or folder (see `read`), dict of arrays under PyTorch names and layouts, or variables
         {"params": ..., "batch_stats": ...} of this package.
-    variables: of the network; leaves may be jax.ShapeDtypeStruct. Their dtype is kept; the argument is not changed.
-    source: family of files whose names differ, a key of SOURCES ("torchvision_resnet", "efficientnet_lite").
-    skip: regular expressions (re.search) on PyTorch names: leaves that keep their values, tensors not needed.
-    strict: every leaf must be filled or skipped, every tensor used or skipped, every shape equal, every value finite;
-        what is not is collected and raised as one UserError. One thing is allowed: classifiers of another number of
-        classes keep their values, and a line in the log says so. With strict=False the rest keeps its values, and only
-        the report tells.
-    only: regular expression of the leaves that matter (a trunk); nothing is filled, missed or expected elsewhere.
+    variables: variables of the network; leaves may be jax.ShapeDtypeStruct. Their dtypes are kept.
+    source: family of the weights if their tensor names differ from the network's, a key of SOURCES
+        ("torchvision_resnet", "efficientnet_lite") or a Source.
+    skip: regular expressions (re.search) on PyTorch names of leaves that keep their values and of tensors not needed.
+    strict: whether every leaf must be filled or skipped, every tensor used or skipped, every shape equal and every
+        value finite. The only exception is a classifier of another number of classes: it keeps its values, which is
+        logged. If False, all that does not fit keeps its values and is listed in the report only.
+    only: regular expression of the leaves to fill, such as a trunk; other leaves are neither filled nor missed, and
+        no tensor is unexpected.
+
+    Raises UserError if the weights cannot be read, `source` is unknown, a rule is no regular expression, two tensors
+    belong to one leaf, or with strict=True if something does not fit (one sentence lists all of it).
     """
     table = find_source(source)
     skip = _checked((skip,) if isinstance(skip, str) else tuple(skip))
@@ -102,7 +106,10 @@ def load(
 
 
 def find_source(source: str | Source | None) -> Source:
-    """The table of that name, a Source as it is, and the identity for None."""
+    """Returns the family of that name; a Source is returned as it is, None gives the identity.
+
+    Raises UserError for an unknown name.
+    """
     if source is None:
         return Source()
     if isinstance(source, Source):
@@ -126,7 +133,7 @@ def _tensors(path_or_dict: str | Path | Mapping[str, Any], table: Source) -> dic
 def _renamed(
     tensors: Mapping[str, Any], table: Source, place: Place, targets: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
-    """The tensors under the names of the network, without those the family says it has no use for."""
+    """Returns the tensors under the names of the network, without those that the family ignores."""
     renamed: dict[str, Any] = {}
     for name, value in tensors.items():
         for new in table.names(name, place):
@@ -148,7 +155,7 @@ def _checked(rules: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_finite(value: np.ndarray) -> bool:
-    """Whether all values are finite. Types of ml_dtypes (bfloat16) are none of numpy's kinds."""
+    """Whether all values are finite. Types of ml_dtypes (bfloat16) have none of numpy's float kinds."""
     return value.dtype.kind in "iub" or bool(np.isfinite(value).all())
 
 
@@ -157,7 +164,7 @@ def _skipped(name: str, skip: Sequence[str]) -> bool:
 
 
 def _remedy(source: Any, tensors: Mapping[str, Any], targets: Mapping[str, Any]) -> str:
-    """What to do about weights that do not fit."""
+    """Returns what to do about weights that do not fit."""
     if source is None:
         fits = [repr(key) for key, table in SOURCES.items() if _would_fill(table, tensors, targets)]
         if fits:
@@ -166,7 +173,7 @@ def _remedy(source: Any, tensors: Mapping[str, Any], targets: Mapping[str, Any])
 
 
 def _would_fill(table: Source, tensors: Mapping[str, Any], targets: Mapping[str, Any]) -> bool:
-    """Whether that family explains the file: fills what the plain names leave open, or drops what they leave over."""
+    """Whether a family explains the file: it fills leaves that the plain names miss, or ignores the surplus tensors."""
     place = table.place(tensors, targets)
     needed = {name for name in targets if re.search(place.fills, name)}
     renamed = set(_renamed(tensors, table, place, targets, "the file"))

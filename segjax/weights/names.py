@@ -1,7 +1,7 @@
 """Names and layouts: a leaf of the variables <-> a tensor of a PyTorch state dict.
 
-The modules carry the published names, so the rule is one line: join the path with "." and rename the leaf. What
-deviates (another prefix, an ImageNet head that a segmentation network lacks) is one table per family, in families/.
+Modules have the published names, so the rule is one line: join the path with "." and rename the leaf. Deviations
+(another prefix, an ImageNet head that a segmentation network lacks) are in one table per family, in families/.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Path = tuple[str, ...]
 
 
 def torch_name(path: Path) -> str:
-    """PyTorch name of the leaf at path (without the collection), e.g. ("layer1.0", "bn1", "var")."""
+    """Returns the PyTorch name of a leaf; path: without the collection, such as ("layer1.0", "bn1", "var")."""
     return ".".join((*path[:-1], LEAVES.get(path[-1], path[-1])))
 
 
 def leaves(variables: Variables) -> dict[str, Path]:
-    """PyTorch name -> (collection, *path) for every parameter and batch statistic."""
+    """Returns PyTorch name -> (collection, *path) of every parameter and batch statistic."""
     flat = flax.traverse_util.flatten_dict({c: variables[c] for c in COLLECTIONS if c in variables})
     named = {torch_name(path[1:]): path for path in flat}
     if len(named) != len(flat):
@@ -39,14 +39,15 @@ def leaves(variables: Variables) -> dict[str, Path]:
 
 
 def sizes(variables: Variables) -> dict[str, int]:
-    """PyTorch name -> number of values, of every leaf; leaves may be abstract."""
+    """Returns PyTorch name -> number of values of every leaf; leaves may be abstract."""
     flat = flax.traverse_util.flatten_dict({c: variables[c] for c in COLLECTIONS if c in variables})
     return {name: math.prod(flat[path].shape) for name, path in leaves(variables).items()}
 
 
 def _axes(leaf: str, ndim: int) -> tuple[int, ...]:
-    """Axes of a PyTorch tensor in the order of ours: OIHW -> HWIO, also grouped; (out, in) -> (in, out).
+    """Returns the axes of a PyTorch tensor in the order of a leaf's.
 
+    kernel: OIHW -> HWIO, also of a grouped convolution; (out, in) -> (in, out).
     kernel_t, of a transposed convolution: IOHW -> HWIO.
     """
     if leaf == "kernel_t":
@@ -55,25 +56,29 @@ def _axes(leaf: str, ndim: int) -> tuple[int, ...]:
 
 
 def from_torch(leaf: str, tensor: Array) -> np.ndarray:
-    """A PyTorch tensor in the layout of a leaf of that name ("kernel", "scale", ...)."""
+    """Returns a PyTorch tensor in the layout of a leaf; leaf: its name, "kernel", "scale", ..."""
     tensor = np.asarray(tensor)
     return tensor.transpose(_axes(leaf, tensor.ndim))
 
 
 def to_torch(leaf: str, value: Array) -> np.ndarray:
-    """The inverse of from_torch."""
+    """Returns a leaf's value in the layout of a PyTorch tensor, the inverse of `from_torch`."""
     value = np.asarray(value)
     return value.transpose(np.argsort(_axes(leaf, value.ndim)))
 
 
 def to_state_dict(variables: Variables) -> dict[str, np.ndarray]:
-    """Parameters and batch statistics under PyTorch names, in PyTorch layouts."""
+    """Returns parameters and batch statistics under PyTorch names, in PyTorch layouts."""
     flat = flax.traverse_util.flatten_dict({c: variables[c] for c in COLLECTIONS if c in variables})
     return {name: to_torch(path[-1], flat[path]) for name, path in leaves(variables).items()}
 
 
 def strip_prefixes(tensors: Mapping[str, Array], targets: Sequence[str]) -> dict[str, Array]:
-    """Removes the wrappers' prefixes ("module.", "model.") from the names, unless the network itself uses them."""
+    """Removes the prefixes of wrappers ("module.", "model.") from the names, unless the network uses them itself.
+
+    targets: PyTorch names of the network's leaves.
+    Raises UserError if a tensor occurs with and without a prefix.
+    """
     names = dict(tensors)
     stripped = True
     while stripped:

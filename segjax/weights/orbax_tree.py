@@ -1,4 +1,4 @@
-"""Reads the variables of a network from a folder that orbax wrote."""
+"""Reads the variables of a network from a folder written by orbax."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ ITEMS = ("state", "default", "model", "variables")  # what trees are called insi
 
 
 def read_orbax(path: str | Path) -> dict[str, Any]:
-    """{"params": ..., "batch_stats": ...} as numpy arrays; the averaged weights (`ema`) where a run keeps them.
+    """Returns {"params": ..., "batch_stats": ...} as numpy arrays; averaged weights (`ema`) if the tree has them.
 
-    path: a tree of variables, or of parameters alone; one step of a checkpoint manager; or a folder with such steps
-        somewhere below it (a run of ours), of which the newest is taken.
-    Only the variables are read, not the state of the optimizer. Raises UserError when there is no such tree.
+    Only the variables are read, not the state of the optimizer.
+
+    path: folder of a tree of variables, or of parameters alone; of one step of a checkpoint manager; or a folder with
+        such steps below it (a training run), of which the newest is taken.
+
+    Raises UserError if there is no such tree, or it cannot be read.
     """
     folder = _tree_folder(Path(path))
     try:
@@ -56,7 +59,7 @@ def read_orbax(path: str | Path) -> dict[str, Any]:
 
 
 def _variables(tree: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The part of a tree that holds variables, and the keys that lead to it."""
+    """Returns the part of a tree that holds variables, and the keys that lead to it."""
     if tree.get("ema"):
         return {"ema": tree["ema"]}, ()
     if "params" in tree:
@@ -81,7 +84,7 @@ def _holds_tree(path: Path) -> bool:
 
 
 def _tree_folder(path: Path) -> Path:
-    """The folder of the tree itself."""
+    """Returns the folder of the tree itself. Raises UserError if there is none."""
     path = path.expanduser().resolve()
     steps = [path, *sorted(path.glob("*/checkpoints/*")), *sorted(path.glob("checkpoints/*")), *sorted(path.glob("*"))]
     numbered = [p for p in steps[1:] if p.name.isdigit() and p.is_dir()]

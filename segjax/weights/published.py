@@ -1,4 +1,4 @@
-"""Published weights by name: from an installed package, the cache, or the internet; and which of them fit a trunk."""
+"""Published weights by name: from an installed package, the cache or the internet; and which of them fit a trunk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OPENMMLAB = "https://download.openmmlab.com/"
 
 
 def _published(source: str, site: str, **files: str) -> dict[str, tuple[str, str, str]]:
-    # the publishers' tools end the file names in the first digits of the sha256
+    # publishers end a file name with the first digits of its sha256
     return {name: (source, site + file, file.removesuffix(".pth").rsplit("-", 1)[1]) for name, file in files.items()}
 
 
@@ -37,8 +37,8 @@ def _mmseg(head: str, **files: str) -> dict[str, tuple[str, str, str]]:
     return _published(f"mmseg_{head}", f"{_OPENMMLAB}mmsegmentation/v0.5/{head}/", **folders)
 
 
-# name -> (source, URL, first digits of the sha256, "" where nobody has published it); _v2: torchvision's later training
-# recipe; _a1, _racm, _ra: timm's; _v1s: GluonCV's, with the deep stem
+# name -> (source, URL, first digits of the sha256, "" if none is published); _v2: torchvision's later training recipe;
+# _a1, _racm, _ra: timm's recipes; _v1s: GluonCV's networks, with the deep stem
 PUBLISHED: dict[str, tuple[str, str, str]] = {
     **_published(
         "torchvision_resnet", _TORCHVISION,
@@ -104,12 +104,12 @@ PUBLISHED: dict[str, tuple[str, str, str]] = {
     ),
 }  # fmt: skip
 
-# parameters of a trunk, which tell it from all others -> its ImageNet weights
+# number of parameters, which is unique to a trunk -> its ImageNet weights
 TRUNKS: dict[int, str] = {
     11_176_512: "resnet18",
-    11_192_128: "resnet18",  # SwiftNet's pyramid of three scales: the norms thrice
+    11_192_128: "resnet18",  # SwiftNet's pyramid of three scales: three times the norms
     21_284_672: "resnet34",
-    21_315_136: "resnet34",  # the same pyramid
+    21_315_136: "resnet34",  # of the same pyramid
     23_508_032: "resnet50",
     42_500_160: "resnet101",
     23_631_808: "resnet50_v1s",
@@ -123,7 +123,7 @@ TRUNKS: dict[int, str] = {
     29_305_536: "hrnet_w32",
     65_325_120: "hrnet_w48",
     6_951_808: "densenet121",
-    6_953_856: "densenet121",  # with its last norm
+    6_953_856: "densenet121",  # with the last norm
     26_467_584: "densenet161",
     26_472_000: "densenet161",
     12_481_152: "densenet169",
@@ -135,11 +135,11 @@ TRUNKS: dict[int, str] = {
     4_357_952: "efficientnet_lite2",
 }
 
-# trunks whose weights have no stable address: parameters -> (what to look for, source)
+# trunks whose weights have no stable address: number of parameters -> (file to look for, source)
 BY_HAND: dict[int, tuple[str, str]] = {
     105_062_720: ("wider_resnet38.pth.tar of NVIDIA/semantic-segmentation", "nvidia_wider_resnet38"),
 }
-# DeepLabV2's ResNet has as many parameters as torchvision's, whose weights do not fit it; its names tell
+# DeepLabV2's ResNet has as many parameters as torchvision's, whose weights do not fit it; tensor names differ
 CAFFE_RESNET = r"\bblock\d+\.reduce\."
 CAFFE_BY_HAND = (
     "deeplabv1_resnet101-coco.pth, which convert.py of kazuto1011/deeplab-pytorch makes",
@@ -149,7 +149,12 @@ CAFFE_BY_HAND = (
 
 @dataclass(frozen=True)
 class Found:
-    """A weight file, the family of its names ("" where that is not known), and where it comes from."""
+    """A weight file.
+
+    path: where it is on this machine.
+    source: family of its tensor names, "" if unknown.
+    origin: where it comes from, for logs.
+    """
 
     path: Path
     source: str
@@ -157,10 +162,12 @@ class Found:
 
 
 def find(name: str | Path) -> Found:
-    """The weights called name (a key of PACKAGES or PUBLISHED), or the local file or folder of that name.
+    """Returns the published weights of that name, a key of PACKAGES or PUBLISHED, or a local file or folder.
 
-    Raises UserError with the pip command when a package is not installed, and with what to download and where to put
-    it when there is no network.
+    Published weights are downloaded once.
+
+    Raises UserError for an unknown name; if a package is not installed, with the pip command; if the download fails,
+    with what to download and where to put it.
     """
     if str(name) in PACKAGES:
         package = PACKAGES[str(name)]
@@ -177,20 +184,22 @@ def find(name: str | Path) -> Found:
 
 
 def source_of(name: str | Path) -> str:
-    """Family of the names of the published weights called name; "" for any other."""
+    """Returns the family of published weights, a key of SOURCES; "" for any other name."""
     return "efficientnet_lite" if str(name) in PACKAGES else PUBLISHED.get(str(name), ("",))[0]
 
 
 def pretrained(name: str | Path) -> Path:
-    """Path of the weights called name; see `find`."""
+    """Returns the path of weights by name; see `find`."""
     return find(name).path
 
 
 def imagenet(parameters: int, names: Collection[str] = ()) -> str:
-    """Name of the ImageNet weights for the trunk with that many parameters (running statistics not counted).
+    """Returns the name of the ImageNet weights of a trunk.
 
-    names: PyTorch names of the trunk's tensors.
-    Raises UserError when none are known, or none that can be downloaded, with what to look for.
+    parameters: number of values in its parameters, without running statistics.
+    names: PyTorch names of its tensors.
+
+    Raises UserError if no weights are known, or none that can be downloaded (with the file to look for).
     """
     by_hand = CAFFE_BY_HAND if any(re.search(CAFFE_RESNET, name) for name in names) else BY_HAND.get(parameters)
     if by_hand:

@@ -1,4 +1,4 @@
-"""Reads the tensors of a weight file of any kind by name."""
+"""Reads the tensors of a weight file of any kind, by name."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from segjax.weights.orbax_tree import read_orbax
 from segjax.weights.report import examples
 from segjax.weights.torch_file import is_torch_file, read_torch
 
-INFO = "segjax"  # key of our metadata in a .safetensors file
+INFO = "segjax"  # key of this package's metadata in a .safetensors file
 
 
 def read(path: str | Path, *, also: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
-    """Name -> array, in PyTorch names and layouts.
+    """Reads a weight file and returns PyTorch name -> array, in PyTorch layouts.
 
-    path: .pth, .pth.tar or .pt (the state dict inside a checkpoint is found), .safetensors, .npz, or a folder that
-        orbax wrote: a run of ours (its newest checkpoint), one step of it, or a tree of variables.
-    also: further dicts of a PyTorch checkpoint to join, key -> prefix of their names.
+    path: .pth, .pth.tar or .pt (the state dict inside a checkpoint is found), .safetensors, .npz, or a folder written
+        by orbax: a training run (its newest checkpoint), one step of it, or a tree of variables.
+    also: further dicts of a PyTorch checkpoint to join; key -> prefix for their names.
+
+    Raises UserError if the file does not exist, is damaged, is of another kind or contains no tensors.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -51,9 +53,9 @@ def read(path: str | Path, *, also: Mapping[str, str] | None = None) -> dict[str
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
-    """What `save` stored beside the tensors of a .safetensors file: the network's name and options and more.
+    """Returns what `save` stored beside the tensors of a .safetensors file: the network's name, options and more.
 
-    Raises UserError when the file holds nothing of the kind, as files of other programs do not.
+    Raises UserError if the file does not exist, is damaged or was written by another program.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -71,7 +73,7 @@ def read_info(path: str | Path) -> dict[str, Any]:
 
 
 def _state_dict(tree: Any, path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint: the dict itself, or the first dict of tensors under one of the usual keys."""
+    """Returns the tensors of a checkpoint: the dict itself, or the first dict of tensors under a usual key."""
     if isinstance(tree, dict):
         tensors = {str(k): v for k, v in tree.items() if isinstance(v, np.ndarray)}
         for key in names.WRAPPERS:

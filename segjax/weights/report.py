@@ -1,4 +1,4 @@
-"""What loading weights did, and what stands in its way, in one sentence."""
+"""Reports of loading weights, and its problems as one sentence."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LoadReport:
-    """PyTorch names of what happened.
+    """PyTorch names by what `load` did.
 
     matched: leaves filled from the file.
-    missing: leaves the file has no tensor for; they keep their values.
-    unexpected: tensors of the file that no leaf takes.
-    replaced: leaves whose tensor in the file was not used: named in `skip`, a classifier of another number of classes,
-        or (strict=False) of another shape.
+    missing: leaves without a tensor in the file; they keep their values.
+    unexpected: tensors of the file without a leaf.
+    replaced: leaves whose tensor in the file was not used: it is named in `skip`, belongs to a classifier of another
+        number of classes, or (strict=False) has another shape.
     """
 
     matched: tuple[str, ...]
@@ -32,14 +32,18 @@ class LoadReport:
 
 
 def examples(found: Sequence[str], count: int = 3) -> str:
-    """The first names of a list, and how many more there are."""
+    """Returns the first `count` names of a list, and how many more there are."""
     more = f", and {len(found) - count} more" if len(found) > count else ""
     return ", ".join(found[:count]) + more
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A tensor of another shape than its leaf, both as PyTorch has them."""
+    """A tensor whose shape differs from its leaf's.
+
+    name: PyTorch name. leaf: last part of the leaf's path, such as "kernel".
+    there, here: shapes in the file and in the network, in PyTorch's layout.
+    """
 
     name: str
     leaf: str
@@ -51,10 +55,10 @@ class Mismatch:
 
 
 def classifier_sizes(mismatches: Sequence[Mismatch]) -> tuple[int, int] | None:
-    """(classes there, classes here) where the mismatches are nothing but classifiers of another number of classes.
+    """Returns (classes there, classes here) if all mismatches are classifiers of another number of classes, else None.
 
     A classifier is a convolution or linear layer, with or without bias; its first axis in PyTorch's layout counts the
-    classes. None when a norm, another axis, or different numbers are among the mismatches: then the networks differ.
+    classes. If the mismatches include a norm, another axis or different numbers, the networks differ: None.
     """
     counts = {(m.there[:1], m.here[:1]) for m in mismatches}
     kernels = {m.name.rsplit(".", 1)[0] for m in mismatches if m.leaf == "kernel"}
@@ -67,7 +71,10 @@ def classifier_sizes(mismatches: Sequence[Mismatch]) -> tuple[int, int] | None:
 
 
 def problems(found: Mapping[str, Sequence[object]]) -> str:
-    """One clause for each kind of problem there is: "2 tensors of another shape (a, b); ...", or ""."""
+    """Returns one clause for each kind of problem, "2 tensors of another shape (a, b); ...", or "" without problems.
+
+    found: kind, a key of `texts` below -> names or mismatches.
+    """
     texts = {
         "unfilled": "{n} leaf name{s} of the network not in the file ({examples})",
         "unexpected": "{n} tensor{s} of the file with no place in the network ({examples})",

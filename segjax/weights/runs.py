@@ -1,4 +1,4 @@
-"""Reads what a training run has saved: the newest intact checkpoint, or a file of exported weights."""
+"""Reads what training runs have saved: the newest intact checkpoint, or a file of exported weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ VARIABLES = ("params", "batch_stats", "ema")
 
 @jax.jit
 def fingerprint(tree: Any) -> jax.Array:
-    """() uint32 of the bits of every leaf; the same on any number of devices, other when any one word differs."""
+    """Returns a uint32 () that depends on every bit of every leaf: a change of any one word changes it.
+
+    It is the same on any number of devices.
+    """
     total = jnp.zeros((), jnp.uint32)
     for place, leaf in enumerate(jax.tree.leaves(tree)):
         bits = leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf
@@ -35,18 +38,20 @@ def fingerprint(tree: Any) -> jax.Array:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a finished checkpoint lies in the folder, intact or not."""
+    """Whether the folder contains a finished checkpoint, intact or not."""
     return any(_is_checkpoint(path) for path in folder.glob("*"))
 
 
 def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-    """Reads (model spec, variables, info) from a run, a stage, a checkpoint folder or one checkpoint.
+    """Reads (model spec, variables, info) from a training run, a stage, a checkpoint folder or one checkpoint.
 
-    path: DIR, DIR/<stage>, DIR/<stage>/checkpoints, or one step of it. The newest run stage is taken. Or a
-        .safetensors file that `export_weights` wrote.
-    Returns the spec {"name", "num_classes", "options"}, the averaged variables where there are any (host memory, every
-    sharding undone), and what else was stored: class names, palette, label map, normalisation, metrics.
-    Raises UserError when there is none or none is intact.
+    path: DIR, DIR/<stage>, DIR/<stage>/checkpoints, or one step of it; of several stages the one that was trained last
+        is taken. Or a .safetensors file written by `export_weights`.
+
+    Returns the spec {"name", "num_classes", "options"}; the variables, averaged ones if there are any, on one device;
+    and what else was stored: label map, normalisation, metrics, step.
+
+    Raises UserError if there is no checkpoint, or none is intact.
     """
     if Path(path).suffix == ".safetensors":
         return _load_exported(path)
@@ -80,9 +85,11 @@ def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str,
 
 
 def export_weights(checkpoint: str | Path, output: str | Path) -> Path:
-    """Writes the weights of a run to a .safetensors file under the published tensor names.
+    """Writes the weights of a training run to a .safetensors file under the published tensor names; returns its path.
 
-    The file says which network it belongs to, so that `load_for_inference` and the commands take it in place of a run.
+    The file contains the model spec, so that `load_for_inference` and the commands accept it in place of a run.
+
+    Raises UserError if there is no intact checkpoint, or `output` has another suffix.
     """
     spec, variables, info = load_for_inference(checkpoint)
     keep = {name: info[name] for name in _EXPORTED if name in info}
@@ -122,15 +129,15 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def check_fingerprints(written: dict[str, Any], read: dict[str, Any]) -> None:
-    """Raises ValueError where what was read is not what was written."""
+    """Raises ValueError if a fingerprint of what was read differs from that of what was written."""
     if any(int(written[name]) != int(read[name]) for name in read):
         raise ValueError("its contents are not what was written")
 
 
 def newest_intact(folder: Path, steps: list[int], read: Callable[[int], Any]) -> Any | None:
-    """Returns read(step) of the newest checkpoint for which it succeeds, None without any step; logs the damaged ones.
+    """Returns read(step) of the newest checkpoint for which it succeeds; logs damaged ones. None if there is no step.
 
-    Raises UserError when none can be read.
+    Raises UserError if there are steps and none can be read.
     """
     problems = []
     for step in sorted(steps, reverse=True):
@@ -141,7 +148,7 @@ def newest_intact(folder: Path, steps: list[int], read: Callable[[int], Any]) ->
             log.warning("checkpoint %s is damaged (%s); trying the one before", folder / str(step), first_line(error))
             continue
         if problems:
-            log.warning("going on from checkpoint %s instead", folder / str(step))
+            log.warning("resuming from checkpoint %s instead", folder / str(step))
         return result
     if problems:
         raise UserError(
@@ -152,6 +159,6 @@ def newest_intact(folder: Path, steps: list[int], read: Callable[[int], Any]) ->
 
 
 def first_line(error: Exception) -> str:
-    """Returns the kind of an error and the first line of its text, for a sentence."""
+    """Returns the type of an error and the first line of its text, for a sentence."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:160] if text else ''}"

@@ -1,4 +1,4 @@
-"""Writes the variables of a network under PyTorch names, so that PyTorch and readers of safetensors can use them."""
+"""Writes the variables of a network under PyTorch names, for PyTorch and other readers of safetensors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from segjax.weights.read import INFO
 
 
 def save(path: str | Path, variables: Variables, *, info: Mapping[str, Any] | None = None) -> Path:
-    """Writes params and batch_stats to path (.safetensors or .npz) in PyTorch names and layouts; `load` is the inverse.
+    """Writes params and batch_stats in PyTorch names and layouts, the inverse of `load`; returns the path.
 
-    info: JSON of what else a reader should know (network, options, classes), kept in the metadata of a .safetensors
-        file; `read_info` gives it back.
-    The file appears under its name when it is complete. Raises UserError for another suffix.
+    The file appears when it is complete; its folder is made if needed.
+
+    path: .safetensors or .npz file.
+    info: JSON values to store in the metadata of a .safetensors file (network, options, classes); see `read_info`.
+
+    Raises UserError for another suffix, or if an .npz file should store `info`.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".npz"):

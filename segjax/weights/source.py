@@ -1,4 +1,4 @@
-"""A family of weight files: how its tensor names become those of a network, and which options come with it."""
+"""Families of weight files: how their tensor names become those of a network, and the options they require."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Rule = tuple[str, str | tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a network keeps what a file holds. A trunk has another place in nearly every network.
+    """Where a network has the leaves that a file fills. A trunk has another place in nearly every network.
 
-    rename: ordered (regex, replacement); the first that matches a name (re.sub, once) is applied. Several replacements:
-        one tensor fills several leaves.
-    fills: regex of the leaves that the file must fill; the others (a decoder on an ImageNet trunk) keep their values.
+    rename: ordered (regex, replacement) pairs, of which the first that matches a name is applied once (re.sub). With
+        several replacements, one tensor fills several leaves.
+    fills: regex of the leaves that the file must fill; others (a decoder on an ImageNet trunk) keep their values.
     """
 
     rename: Sequence[Rule] = ()
@@ -25,14 +25,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Source:
-    """How the names of one family of files become those of a network.
+    """A family of weight files.
 
-    rename: as in Place, applied first: to the names most networks use.
-    ignore: regex of tensors (their names in the file) that are dropped where the network has no leaf for them.
-    places: alternatives; the one most of whose leaves the file fills is taken.
-    options: of the network, that belong to the weights ({"align_corners": False}); the stages apply them.
-    normalisation: of the images that the weights were trained on, "" where it is not known; the stages compare it.
-    also: further dicts of the checkpoint that are joined to the state dict, key -> prefix of their names.
+    rename: rules as in Place, applied first; they lead to the names that most networks use.
+    ignore: regex of tensors, by their names in the file, that are dropped if the network has no leaf for them.
+    places: alternatives, of which the one with the most leaves filled by the file is taken.
+    options: options of the network that belong to the weights, {"align_corners": False}; the stages apply them.
+    normalisation: name of the normalisation of the training images, "" if unknown; the stages compare it.
+    also: further dicts of the checkpoint to join to the state dict; key -> prefix for their names.
     """
 
     rename: Sequence[Rule] = ()
@@ -43,11 +43,14 @@ class Source:
     also: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, name: str, place: Place) -> tuple[str, ...]:
-        """Names in the network of the file's tensor `name`."""
+        """Returns the names in the network of the file's tensor `name`."""
         return tuple(new for middle in _apply(self.rename, name) for new in _apply(place.rename, middle))
 
     def place(self, tensors: Collection[str], targets: Collection[str]) -> Place:
-        """The place of which the tensors fill the most leaves; the first of several."""
+        """Returns the place with the most leaves that the tensors fill; the first of equals.
+
+        tensors: names in the file. targets: names of the network's leaves.
+        """
         if len(self.places) == 1:
             return self.places[0]
         needed = set(targets)
@@ -68,5 +71,5 @@ def _apply(rules: Sequence[Rule], name: str) -> tuple[str, ...]:
 
 
 def under(*prefixes: str, leaves: str) -> tuple[Place, ...]:
-    """Places that keep a trunk's own names under a prefix. leaves: regex of the names that make the trunk."""
+    """Returns one place per prefix, with the trunk's own names under it; leaves: regex of the trunk's names."""
     return tuple(Place(rename=((r"^", prefix),), fills=f"^{re.escape(prefix)}({leaves})") for prefix in prefixes)

@@ -1,9 +1,9 @@
 """Reads the tensors of a PyTorch checkpoint (.pth, .pt, .bin) without PyTorch and without running code from the file.
 
-Three containers exist: the zip archive of torch >= 1.6 (ARCHIVE/data.pkl, ARCHIVE/data/KEY); the older stream of
+There are three containers: the zip archive of torch >= 1.6 (ARCHIVE/data.pkl, ARCHIVE/data/KEY); the older stream of
 pickles (magic number, protocol, platform, object, storage keys) followed by the raw storages; and the tar archive of
-torch < 0.1.10 (see torch_tar.py). In all of them the object is a pickle that refers to what is stored outside it by
-persistent id; torch_pickle.py reads it.
+torch < 0.1.10 (see torch_tar.py). In each, the object is a pickle that refers to the storages by persistent id; it is
+read by torch_pickle.py.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _read_zip(file: BinaryIO) -> Any:
         if f"{root}constants.pkl" in names:
             raise Refused("a TorchScript program")
         for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED:  # torch never does; a bomb must
+            if member.compress_type != zipfile.ZIP_STORED:  # torch never compresses; a zip bomb must
                 raise ValueError(f"its entry {member.filename!r} is compressed")
         order = archive.read(f"{root}byteorder").decode() if f"{root}byteorder" in names else "little"
         storages = Storages()
@@ -87,7 +87,7 @@ def _read_stream(file: BinaryIO) -> Any:
 
 
 def is_torch_file(path: str | Path) -> bool:
-    """Whether the first bytes are those of a torch zip archive, of the older stream, or of the tar archive."""
+    """Whether a file begins like a torch zip archive, the older stream or the tar archive."""
     with open(path, "rb") as file:
         head = file.read(2)
         if head == b"PK":
@@ -95,15 +95,17 @@ def is_torch_file(path: str | Path) -> bool:
                 with zipfile.ZipFile(file) as archive:
                     return any(n.endswith("/data.pkl") for n in archive.namelist())
             except zipfile.BadZipFile:
-                return True  # damaged: read_torch says so
+                return True  # damaged: read_torch raises the error
     return head[:1] == b"\x80" or is_tar(path)
 
 
 def read_torch(path: str | Path) -> Any:
-    """What `torch.save` wrote to path: dicts and lists with numpy arrays in place of tensors (bfloat16: ml_dtypes).
+    """Reads a file written by `torch.save`: dicts and lists with numpy arrays in place of tensors.
 
-    Raises UserError when the file is truncated or damaged, or holds anything but tensors, containers and plain
-    numbers; it names the offending entry.
+    bfloat16 and float8 tensors become arrays of ml_dtypes.
+
+    Raises UserError, with the offending entry, if the file is damaged or contains anything but tensors, containers and
+    plain numbers.
     """
     path = Path(path)
     reader: Callable[[BinaryIO], Any]

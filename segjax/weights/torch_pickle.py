@@ -1,8 +1,8 @@
-"""The restricted unpickler of PyTorch checkpoints: tensors, plain containers and numbers; anything else is refused.
+"""Restricted unpickler of PyTorch checkpoints: accepts tensors, plain containers and numbers, refuses anything else.
 
-It knows the handful of names that a state dict needs and refuses every other one before it is imported, so a file can
-neither import nor call anything. What a pickle can still do to its reader is to ask for absurd amounts of memory: memo
-indices, sizes of tensors, alone and together, and shared containers are checked.
+Only the few names that a state dict needs are accepted; every other name is refused before it is imported, so that a
+file can neither import nor call anything. A pickle could still request absurd amounts of memory: memo indices, sizes of
+tensors (each and in total) and shared containers are therefore checked.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ TORCH_DTYPES = {
     "uint64": np.uint64, "complex64": np.complex64, "complex128": np.complex128,
     "float8_e4m3fn": ml_dtypes.float8_e4m3fn, "float8_e5m2": ml_dtypes.float8_e5m2,
 }  # fmt: skip
-EXPANDED = 2**24  # values that tensors may have beyond those of their storages (strides of 0, as `expand` makes them)
-SHARED = 4  # tensors that may share a storage, on average and beyond EXPANDED (tied weights)
+EXPANDED = 2**24  # values that tensors may have beyond their storages' (strides of 0, made by `expand`)
+SHARED = 4  # tensors that may share a storage on average, beyond EXPANDED (tied weights)
 
 
 class Refused(Exception):
-    """A name that a state dict has no use for."""
+    """An error: the pickle refers to a name that no state dict needs."""
 
 
 @dataclass(eq=False)
 class Storage:
-    """A block of values that tensors are views of. Storages of torch < 0.4 can be views of another one, `root`."""
+    """A block of values that tensors are views of. A storage of torch < 0.4 can be a view of another one, `root`."""
 
     dtype: np.dtype
     numel: int
-    values: np.ndarray | None = None  # filled when the bytes are read; in the older containers they come last
+    values: np.ndarray | None = None  # filled when the bytes are read; the older containers have them at the end
     root: Storage | None = None
     start: int = 0  # in the root
 
     def array(self) -> np.ndarray:
-        """(numel,) values; a view that leaves its root is refused."""
+        """Returns the values (numel,). Raises ValueError for a view that exceeds its root."""
         if self.root is None:
             return self.values
         values = self.root.values
@@ -61,7 +61,7 @@ class Storage:
 
 @dataclass(eq=False)
 class Tensor:
-    """A view into a storage, made by the pickle before the storage's bytes are known."""
+    """A view of a storage, made before the storage's bytes are read."""
 
     storage: Storage
     offset: int
@@ -70,7 +70,7 @@ class Tensor:
     dtype: np.dtype | None = None
 
     def array(self) -> np.ndarray:
-        """The values, copied out of the storage; a view that leaves its storage is refused."""
+        """Returns a copy of the values. Raises ValueError for a view that exceeds its storage."""
         values = self.storage.array()
         if self.dtype is not None:
             values = values.view(self.dtype)
@@ -92,13 +92,19 @@ class Tensor:
 
 @dataclass
 class Storages:
-    """Storages met so far, and how a new persistent id becomes one."""
+    """The storages that a pickle refers to, by key.
+
+    found: key -> storage. views: key -> view of a storage.
+    """
 
     found: dict[str, Storage] = field(default_factory=dict)
     views: dict[str, Storage] = field(default_factory=dict)
 
     def find(self, persistent_id: Any) -> Storage:
-        """The storage ("storage", type, key, device, count, view) names; view: None or (key, start, count)."""
+        """Returns the storage of a persistent id ("storage", type, key, device, count, view), made if it is new.
+
+        view: None or (key, start, count).
+        """
         if not (isinstance(persistent_id, tuple) and len(persistent_id) >= 5 and persistent_id[0] == "storage"):
             raise pickle.UnpicklingError(f"persistent id {str(persistent_id)[:80]!r}")
         _, dtype, key, _, numel = persistent_id[:5]
@@ -111,7 +117,10 @@ class Storages:
 
 
 def _allowed_globals() -> dict[tuple[str, str], Any]:
-    """What a pickle may refer to. Made anew for each file: a pickle can set attributes of the functions it gets."""
+    """Returns (module, name) -> stand-in for all names that a pickle may refer to.
+
+    The stand-ins are made for each file, as a pickle can set attributes of the functions it receives.
+    """
 
     def rebuild_tensor(storage, offset, shape, strides, *_):
         return Tensor(storage, offset, tuple(shape), tuple(strides))
@@ -139,7 +148,7 @@ def _allowed_globals() -> dict[tuple[str, str], Any]:
         return np.frombuffer(data, kind)[0].item()
 
     def encode(text, encoding):
-        return text.encode("latin1")  # how protocol 2 writes the bytes of a numpy scalar
+        return text.encode("latin1")  # protocol 2 writes the bytes of a numpy scalar so
 
     names: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): OrderedDict,
@@ -163,7 +172,7 @@ def _allowed_globals() -> dict[tuple[str, str], Any]:
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Reads one pickle. find: what a persistent id stands for."""
+    """An unpickler of one pickle; find: persistent id -> object."""
 
     def __init__(self, file: BinaryIO, find: Callable[[Any], Any]):
         super().__init__(file, encoding="latin1")
@@ -171,24 +180,25 @@ class RestrictedUnpickler(pickle.Unpickler):
         self._find = find
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for module.name; Refused for every name that no state dict needs."""
+        """Returns the stand-in for module.name. Raises Refused for any other name."""
         if (module, name) not in self._names:
             raise Refused(f"{module}.{name}")
         return self._names[module, name]
 
     def persistent_load(self, persistent_id: Any) -> Any:
-        """A storage or tensor that is stored outside the pickle."""
+        """Returns a storage or tensor that is stored outside the pickle."""
         return self._find(persistent_id)
 
 
 def unpickle(file: BinaryIO, find: Callable[[Any], Any]) -> Any:
-    """The object of the pickle at the position of `file`, which is left behind its end.
+    """Returns the object of the pickle at the position of `file`, and leaves the position at the pickle's end.
 
+    find: persistent id -> object.
     Raises Refused for a name that no state dict needs, ValueError and others for a damaged pickle.
     """
     start = file.tell()
     for opcode, argument, _ in pickletools.genops(file):
-        # the C unpickler makes room for as many objects as a memo index says
+        # the C unpickler allocates as many objects as a memo index asks for
         if "PUT" in opcode.name and int(argument) > file.tell() - start:
             raise ValueError(f"a pickle whose memo has {argument} entries")
     file.seek(start)
@@ -197,14 +207,14 @@ def unpickle(file: BinaryIO, find: Callable[[Any], Any]) -> Any:
 
 @dataclass
 class Budget:
-    """What all tensors of a file may hold together: a few bytes of a pickle make one more view of a large storage."""
+    """A limit on the values of all tensors of a file: a few bytes of a pickle make one more view of a large storage."""
 
     storages: set[int] = field(default_factory=set)  # their ids
     stored: int = 0
     taken: int = 0
 
     def take(self, tensor: Tensor) -> None:
-        """Counts the values of a tensor, which are copied. Raises ValueError when there are too many."""
+        """Counts the values of a tensor, which are copied. Raises ValueError if there are too many in total."""
         root = tensor.storage.root or tensor.storage
         if id(root) not in self.storages:
             self.storages.add(id(root))
@@ -215,7 +225,11 @@ class Budget:
 
 
 def with_arrays(tree: Any, where: str = "") -> Any:
-    """Dicts and lists with arrays in place of tensors. An object that occurs twice is resolved once."""
+    """Returns the tree with arrays in place of tensors; an object that occurs twice is converted once.
+
+    where: name of the tree in errors.
+    Raises ValueError, with the entry, for a tensor that exceeds its storage or the memory's budget.
+    """
     return _with_arrays(tree, where, {}, Budget())
 
 

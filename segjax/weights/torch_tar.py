@@ -1,9 +1,9 @@
 """The container of torch < 0.1.10 (2016): a tar archive of `storages`, `tensors` and `pickle`.
 
-storages: a pickled count; for each a pickled (key, device, type), the number of values as int64 and the values; then a
-pickled list of views (key, key of the root, start, count).
-tensors: a pickled count; for each a pickled (key, key of the storage, type), the number of dimensions as int32, four
-bytes of nothing, sizes, strides and offset as int64.
+storages: a pickled count; for each storage a pickled (key, device, type), the number of values as int64, the values;
+    then a pickled list of views (key, key of the root, start, count).
+tensors: a pickled count; for each tensor a pickled (key, key of the storage, type), the number of dimensions as int32,
+    four unused bytes, sizes, strides and offset as int64.
 pickle: the object; a persistent id is the key of a tensor or storage, or a tuple that begins with a class.
 """
 
@@ -22,7 +22,7 @@ MEMBERS = ("storages", "tensors", "pickle")
 
 
 def is_tar(path: str | Path) -> bool:
-    """Whether path is a tar archive with the three members."""
+    """Whether a file is a tar archive with the three members."""
     try:
         with tarfile.open(path, "r:") as archive:
             return set(MEMBERS) <= {member.name for member in archive}
@@ -31,7 +31,7 @@ def is_tar(path: str | Path) -> bool:
 
 
 def read_tar(file: BinaryIO) -> Any:
-    """The object of the archive, with `Tensor`s in it (see torch_pickle.with_arrays)."""
+    """Returns the object of the archive, which contains `Tensor`s; see `torch_pickle.with_arrays`."""
     with tarfile.open(fileobj=file, mode="r:") as archive:
         parts = {}
         for name in MEMBERS:

@@ -1,6 +1,6 @@
-"""The families of weight files, one table per origin; SOURCES joins them.
+"""Families of weight files, one table per origin; SOURCES joins them.
 
-Nearly all were trained on images normalised as torchvision's ImageNet networks; those that were not say so.
+A family without a `normalisation` was trained on images normalised like those of torchvision's ImageNet networks.
 """
 
 from dataclasses import replace

@@ -1,11 +1,11 @@
-"""The networks' own repositories. Most need no renaming, because our networks have the published names."""
+"""Weights of the networks' own repositories. Most need no renaming: the networks here have the published names."""
 
 from __future__ import annotations
 
 from segjax.weights.families.trunks import DEEP_RESNET
 from segjax.weights.source import Place, Source
 
-ENCODING_AUX = (r"^auxlayer\.conv5\.", "auxlayer.block.")  # its FCN head; `block` in the ports our networks follow
+ENCODING_AUX = (r"^auxlayer\.conv5\.", "auxlayer.block.")  # its FCN head; `block` in the ports used here
 
 SOURCES: dict[str, Source] = {
     # HRNet/HRNet-Semantic-Segmentation, branch HRNet-OCR; the training wrapper adds `model.` and the loss
@@ -15,14 +15,14 @@ SOURCES: dict[str, Source] = {
         ignore=r"^(incre_modules|downsamp_modules|final_layer|classifier)\.",
         places=(Place(fills=r"^(conv[12]|bn[12]|layer1|transition\d|stage\d)\."),),
     ),
-    # ivankreso/LDN; files from before 2019 have the old names of the DenseNet
+    # ivankreso/LDN; files from before 2019 have the DenseNet's old names
     "ldn": Source(
         rename=((r"^(.*\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),), ignore=r"^features\.norm5\.",
         normalisation="ldn",
     ),
-    # orsic/swiftnet: single scale and pyramid; the statistics of its input are buffers there
+    # orsic/swiftnet: single scale and pyramid; files contain the statistics of the input as buffers
     "swiftnet": Source(ignore=r"^backbone\.img_(mean|std)$", normalisation="swiftnet"),
-    # robert80203/GSVNet: the flow network is in a dict of its own
+    # robert80203/GSVNet: the flow network has a dict of its own
     "gsvnet": Source(ignore=r"^backbone\.img_(mean|std)$", also={"state_dict_of": "ofnet."}),
     # hszhao/semseg: PSPNet
     "semseg": Source(ignore=r"^criterion\."),
@@ -35,7 +35,7 @@ SOURCES: dict[str, Source] = {
         ignore=r"^fc\.",
         places=DEEP_RESNET,
     ),
-    # zhanghang1989/PyTorch-Encoding; the ImageNet classifier's fc may be left in
+    # zhanghang1989/PyTorch-Encoding; files may contain the ImageNet classifier's fc
     "encoding_encnet": Source(
         rename=(ENCODING_AUX,), ignore=r"^pretrained\.fc\.|^auxlayer\.", options={"square_scale": False}
     ),
@@ -47,17 +47,17 @@ SOURCES: dict[str, Source] = {
     "encoding_pspnet": Source(ignore=r"^pretrained\.fc\.|^auxlayer\.", options={"form": "encoding"}),
     # its ImageNet ResNets (resnet50s, resnet101s): deep stem
     "encoding_resnet": Source(ignore=r"^fc\.", places=DEEP_RESNET),
-    # ycszen/TorchSeg: BiSeNet; a classifier of the context path is never there, the loss holds class weights
+    # ycszen/TorchSeg: BiSeNet; no classifier of the context path, but class weights of the loss
     "torchseg": Source(ignore=r"^(criterion|ohem_criterion)\."),
     # CoinCheung/BiSeNet: the BiSeNetV1 network
     "coincheung": Source(normalisation="bisenet"),
     # kazuto1011/deeplab-pytorch: DeepLabV2
     "kazuto1011": Source(options={"bgr": True}, normalisation="caffe"),
-    # its start, converted from Caffe: the trunk and the classifier of COCO
+    # its initial weights, converted from Caffe: the trunk and the classifier of COCO
     "kazuto1011_resnet": Source(
         ignore=r"^fc\.", places=(Place(rename=((r"^", "base."),), fills=r"^base\.layer\d\."),),
         options={"bgr": True}, normalisation="caffe",
     ),
-    # Tramac's ports: the unused ImageNet classifier is left in
+    # Tramac's ports; files contain the unused ImageNet classifier
     "tramac": Source(ignore=r"^pretrained\.fc\."),
 }  # fmt: skip

@@ -10,7 +10,7 @@ EFFICIENTNET = r"_conv_stem\.|_bn0\.|_blocks\."
 SOURCES: dict[str, Source] = {
     # resnet18 .. resnet101, resnext50_32x4d; the variants with another stem (d, s, t) are other networks
     "timm_resnet": Source(ignore=r"^fc\.", places=RESNET),
-    # gluon_resnet50_v1s, gluon_resnet101_v1s (resnet50s.gluon_in1k of late): GluonCV's, with a deep stem of 64, 64, 128
+    # gluon_resnet50_v1s, gluon_resnet101_v1s (now resnet50s.gluon_in1k): GluonCV's, with a deep stem of 64, 64, 128
     "timm_resnet_v1s": Source(ignore=r"^fc\.", places=DEEP_RESNET),
     # seresnext50_32x4d, seresnext101_32x4d; trained with torchvision's max pooling, padded by 1
     "timm_seresnext": Source(
@@ -21,7 +21,7 @@ SOURCES: dict[str, Source] = {
     ),
     # se_resnext50_32x4d, se_resnext101_32x4d; legacy_seresnext* of timm
     "cadene_se_resnext": Source(ignore=r"^last_linear\.", places=SE_RESNEXT),
-    # EfficientNet-Lite ImageNet classifier; features end before the 1280-channel convolution
+    # EfficientNet-Lite, ImageNet classifiers; the trunk ends before the convolution to 1280 channels
     "efficientnet_lite": Source(
         ignore=r"^(_conv_head|_bn1|_fc)\.",
         places=(Place(rename=((r"^", "backbone."),), fills=rf"^backbone\.({EFFICIENTNET})"),),
