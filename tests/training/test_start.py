@@ -9,7 +9,7 @@ import pytest
 
 from segjax import cli, models, weights
 from segjax.errors import UserError
-from segjax.models import deeplabv3plus
+from segjax.models import deeplabv3plus, heads
 from segjax.training import start
 from segjax.training.start import Init, first_variables
 from segjax.weights import runs
@@ -202,10 +202,11 @@ def test_options_come_with_the_weights(caplog):
 
 def test_align_corners_is_that_of_every_upsampling(monkeypatch):
     seen = []
-    resize = deeplabv3plus.resize
-    monkeypatch.setattr(
-        deeplabv3plus, "resize", lambda x, size, *, align_corners: seen.append(align_corners) or resize(x, size)
-    )
+    resize = heads.resize
+    for module in (deeplabv3plus, heads):  # the decoder, and what brings logits to the image's size
+        monkeypatch.setattr(
+            module, "resize", lambda x, size, *, align_corners: seen.append(align_corners) or resize(x, size)
+        )
     for value in (True, False):
         abstract(models.create(NET, 3, align_corners=value))
         assert seen == [value] * 2
