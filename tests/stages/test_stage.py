@@ -91,10 +91,12 @@ def test_defaults_are_in_the_options():
     video = read("train_video")
     assert video.loss == {"color": 0.7, "gradient": 0.2, "smooth": 0.1} and video.features is None
     assert (video.video.split, video.video.eval_split, video.video.reverse) == ("train", "validation", 0.5)
-    assert video.video.flow.name == "dis" and video.video.flow.measure == 64 and video.sheet_rows == 6
+    assert video.flow.name == "dis" and video.flow.measure == 64 and video.sheet_rows == 6
     assert read("propagate").steps == 5 and read("propagate").directions == (1, -1)
-    own = read("evaluate", dataset=dict(name="camvid", test="test"))
+    own = read("evaluate", dataset=dict(name="camvid", test="test"), protocol="cityscapes_multi", flip=False)
     assert own.dataset.name == "camvid" and own.dataset.splits == {"test": "test"} and own.batch_size == 1
+    assert own.views["flip"] and own.views["scales"] == read("evaluate", protocol="cityscapes_multi").views["scales"]
+    assert read("evaluate", protocol="cityscapes_multi", scales=[0.5]).views["scales"] == (0.5,)
 
 
 WRONG = {

@@ -124,7 +124,7 @@ def test_an_error_while_writing_ends_the_call(tmp_path):
 
 def test_other_settings_are_refused_and_nothing_is_computed(tmp_path):
     write(shards_in(tmp_path))
-    with pytest.raises(UserError, match=r"was begun with other settings \(colour, side\); delete the folder"):
+    with pytest.raises(UserError, match=r"other settings \(colour: nothing -> 'red'; side: 8 -> 9\); delete"):
         write(shards_in(tmp_path, side=9, colour="red"), compute=None)
 
 
