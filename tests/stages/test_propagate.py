@@ -125,8 +125,7 @@ def test_a_part_of_the_labels(street_dir, tmp_path):
 
 def test_kill_9_and_the_same_bytes(done, street_dir, tmp_path):
     code = (
-        "from tests.stages import test_propagate as t
-"
+        "from tests.stages import test_propagate as t\n"
         f"t.run_recipe(t.config({str(street_dir)!r}, shard_frames=1), workdir={str(tmp_path / 'killed')!r})"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
