@@ -3,6 +3,7 @@
 UPDATE_GOLDEN=1 pytest tests/test_configs.py   rewrites tests/golden/ after a change that is meant.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -50,6 +51,30 @@ def test_plain_data_only(recipe, arg):
     config = load(recipe, arg)
     assert json.loads(as_text(config))
     assert config.stages and all(name in config for name in config.stages)
+
+
+def frozen(value) -> bool:
+    """Whether nothing of the options is a recipe's section, and no dataclass in them can be changed."""
+    if dataclasses.is_dataclass(value):
+        fields = (getattr(value, field.name) for field in dataclasses.fields(value))
+        return value.__dataclass_params__.frozen and all(map(frozen, fields))
+    if isinstance(value, dict):
+        return all(map(frozen, value.values()))
+    if isinstance(value, (tuple, list)):
+        return all(map(frozen, value))
+    return value is None or isinstance(value, (str, int, float))
+
+
+@pytest.mark.parametrize("recipe, arg", SHIPPED)
+def test_every_section_is_read_into_frozen_options(recipe, arg, monkeypatch):
+    """Without data: none of these presets needs its dataset to be checked."""
+    monkeypatch.setattr("segjax.stages.dataset.open_source", None)
+    config = load(recipe, arg)
+    before = as_text(config)
+    options = read_recipe(config)
+    assert list(options) == list(config.stages)
+    assert all(map(frozen, options.values()))
+    assert as_text(config) == before and read_recipe(config) == options
 
 
 def marked(recipe: str, arg: str):

@@ -5,13 +5,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from segjax import cli, parallel
-from segjax.data import class_table
+from segjax.data import class_table, train_batches
 from segjax.data.image_files import read_image
 from segjax.errors import UserError
 from segjax.stages import train
 from segjax.stages.browse import browse, dataset_recipe
 from segjax.stages.config.recipe_file import load_recipe
-from segjax.stages.recipe import Context
+from segjax.stages.dataset import read_dataset
+from segjax.stages.stage import Context
 from segjax.visualize.browse_sheet import Browsed, browse_sheet
 
 STREET = dict(height=64, width=128, train=4, validation=1, test=1, frames=6, labelled_every=1)
@@ -23,7 +24,8 @@ def config(street_dir):
     stage = dict(
         kind="train", total_epochs=3, batch_size=2, crop=dict(size=(48, 64), scale_range=(0.6, 2.0)),
         sampler=dict(kind="class_uniform", tile=0, share=1.0), augment=dict(flip=True), mesh=dict(data=1),
-        loader=dict(num_threads=0),
+        loader=dict(num_threads=0), model=dict(name="fastscnn"), loss=dict(main=dict(name="cross_entropy")),
+        optimizer=dict(name="sgd", lr=0.1),
     )  # fmt: skip
     return ConfigDict(dict(seed=3, stages=("train",), dataset=dataset, train=stage))
 
@@ -34,18 +36,18 @@ def shown(config, tmp_path_factory):
 
 
 def test_the_samples_are_those_of_the_training(config, shown, tmp_path):
-    context = Context("train", tmp_path, tmp_path / "train", config.seed, config.dataset)
-    mesh = parallel.make_mesh({"data": 1})
-    _, source, _, table = train.open_training(config.train, context, mesh)
-    step, images, labels, names = table.timeline.epoch_start(1), [], [], []
-    augment = train.make_augment(config.train, crop=(48, 64), seed=config.seed)
-    for number, batch in train.open_batches(config.train, source, table, mesh, step):
+    options, dataset = train.read(config.train, "train"), read_dataset(config.dataset, "dataset")
+    context = Context("train", tmp_path, tmp_path / "train", config.seed, dataset)
+    _, samples, _, plan = train.open_training(options, context, parallel.make_mesh({"data": 1}))
+    step, images, labels, names = plan.timeline.epoch_start(1), [], [], []
+    augment = train.make_augmentation(options, crop=(48, 64), seed=config.seed)
+    for number, batch in train_batches(samples, plan.epochs, plan.timeline, options.reading, step):
         if number == step + 2:
             break
         image, label = augment(batch)
         images += list(np.asarray(image))
         labels += list(np.asarray(label))
-        names += [source.names[record] for record in batch["record"]]
+        names += [samples.names[record] for record in batch["record"]]
     assert [sample.name for sample in shown.samples] == names
     mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
     for sample, image, label in zip(shown.samples, images, labels):

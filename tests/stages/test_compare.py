@@ -1,6 +1,7 @@
 """The stage "compare", the seeds of single stages, and the grid of the ablation recipe."""
 
 import csv
+import dataclasses
 import json
 import statistics
 
@@ -31,12 +32,13 @@ def ran(monkeypatch):
     """(stage, seed) of every evaluation that ran; its score is that of SCORES."""
     ran = []
 
-    def evaluate(settings, context):
-        assert "seed" not in settings
+    def evaluate(options, context):
+        assert "seed" not in context.settings
         ran.append((context.name, context.seed))
         return {"miou": SCORES[context.name], "iou": {"road": SCORES[context.name], "sky": None}}
 
-    monkeypatch.setitem(recipe.STAGES, "evaluate", evaluate)
+    stage = dataclasses.replace(recipe.STAGES["evaluate"], run=evaluate)
+    monkeypatch.setitem(recipe.STAGES, "evaluate", stage)
     return ran
 
 
@@ -74,10 +76,25 @@ def test_what_cannot_be_compared(ran, tmp_path):
     (tmp_path / "b0/report.json").write_text('{"kind": "train"}')
     with pytest.raises(UserError, match="stage b0 is of kind train"):
         run_recipe(config(stages=("a0", "a1")), workdir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "cells, sentence",
+    [
+        ((), "compare.cells is empty; name the stages to compare"),
+        ((dict(series="a", at=0),), r"compare.cells\[0\].stages is missing"),
+        (
+            (dict(series="a", at=0, stages=("a0",), stage="a1"),),
+            r"cells\[0\].stage is not known. Did you mean 'stages'",
+        ),
+    ],
+)
+def test_a_wrong_table_is_found_before_any_stage_runs(ran, tmp_path, cells, sentence):
     wrong = config(stages=("a0", "a1"))
-    wrong.compare.cells = ()
-    with pytest.raises(UserError, match="cells is empty"):
+    wrong.compare.cells = cells
+    with pytest.raises(UserError, match=sentence):
         run_recipe(wrong, workdir=tmp_path)
+    assert not ran and not list(tmp_path.iterdir())
 
 
 def test_one_run_has_no_deviation_and_the_best_place_is_shown():

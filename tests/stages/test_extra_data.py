@@ -6,17 +6,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from segjax.data.plans import Extra, make_plan
 from segjax.errors import UserError
-from segjax.stages import extra_data as extras
-from segjax.stages.extra_data import Extra, make_plan
+from segjax.stages.extra_data import class_id, open_extras, read_extras, read_sampler
 from tests.data.fake_source import FakeSource
 
 REAL, MORE = FakeSource(20), FakeSource(40, shift=1)
 
 
-def plan(sampler, *, in_epoch=True, classes=()):
-    extra = Extra("propagated", MORE, 20, in_epoch, classes)
-    return make_plan(sampler, REAL, [extra], seed=0, cache=None, where="train")
+def plan(settings, *, in_epoch=True, classes=(), extra=True):
+    sampler = read_sampler(settings, "train")
+    extras = [Extra("propagated", MORE, 20, in_epoch, classes)] if extra else []
+    cut = dict(cut_epoch=sampler.cut_epoch, cut_places=sampler.cut_places)
+    return make_plan(sampler.kind, sampler.options, REAL, extras, seed=0, **cut)
 
 
 def seen(plan, epochs=8, centred=None):
@@ -68,19 +70,47 @@ def test_uniform_and_centroid_plans_take_extras_too():
 
 
 def test_mistakes_in_the_settings():
-    context = SimpleNamespace(workdir=Path("nowhere"), dataset={})
-    with pytest.raises(UserError, match="no extra data"):
-        make_plan(dict(kind="uniform", cut_epoch=3), REAL, [], seed=0, cache=None, where="train")
-    with pytest.raises(UserError, match="cut_places"):
-        plan(dict(kind="uniform", cut_epoch=3, cut_places="none"))
+    context = SimpleNamespace(workdir=Path("nowhere"), dataset=None)
+    with pytest.raises(UserError, match="sampler.cut_epoch is the last epoch with extra data, but there is none"):
+        plan(dict(kind="uniform", cut_epoch=3), extra=False)
+    for settings, said in (
+        (dict(kind="uniform", cut_epoch=3, cut_places="none"), "train.sampler.cut_places='none' is not known"),
+        (dict(kind="unifrom"), "train.sampler.kind='unifrom' is not known. Did you mean 'uniform'"),
+        (dict(kind="uniform", tile=3), "train.sampler.tile is not known"),
+        (dict(kind="class_uniform", records=3), "train.sampler.records is not known"),
+        (dict(kind="class_uniform", share=-0.5), "train.sampler.share=-0.5 must be"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_sampler(settings, "train")
     for settings, said in (
         (dict(stage="propagate", mode="jp"), "train.extra.steps is missing"),
         (dict(stage="propagate", mode="jp", step=(1,)), "Did you mean 'steps'"),
-        (dict(more=dict(stage="propagate", mode="jp", steps=(1,))), "holds no propagated data set"),
+        (dict(more=dict(split="x", clases=())), "train.extra.more.clases is not known. Did you mean 'classes'"),
+        (dict(split="x", dataset=dict(nam="camvid")), "train.extra.dataset.nam is not known"),
     ):
         with pytest.raises(UserError, match=said):
-            extras.open_extras(settings, REAL, context, where="train.extra")
+            read_extras(settings, "train.extra")
+    extra = read_extras(dict(more=dict(stage="propagate", mode="jp", steps=(1,))), "train.extra")
+    with pytest.raises(
+        UserError, match="train.extra.more.stage: propagate holds no dataset .*; run the stage that writes"
+    ):
+        open_extras(extra, REAL, context)
     with pytest.raises(UserError, match="Did you mean|Choose one"):
-        extras._class_id("z", REAL.class_names, where="train.extra")
-    assert extras._class_id("b", REAL.class_names, where="") == extras._class_id(1, REAL.class_names, where="") == 1
-    assert extras.open_extras({}, REAL, context, where="train.extra") == (REAL, [])
+        class_id("z", REAL.class_names, where="train.extra")
+    assert class_id("b", REAL.class_names, where="") == class_id(1, REAL.class_names, where="") == 1
+    assert open_extras(read_extras({}, "train.extra"), REAL, context) == (REAL, [])
+
+
+def test_parts_by_name_and_what_counts_by_default():
+    """Propagated frames count for the epoch, labelled images only if they are told to."""
+    single = read_extras(dict(stage="propagate", mode="jp", steps=[1, 2]), "train.extra")
+    assert [(part.name, part.where, part.steps, part.in_epoch) for part in single] == [
+        ("propagate", "train.extra", (1, 2), True)
+    ]
+    several = read_extras(
+        dict(near=dict(stage="p", mode="lp", steps=(1,), in_epoch=False), coarse=dict(split="x", classes=("b", 2))),
+        "train.extra",
+    )
+    assert [(part.name, part.where, part.in_epoch, part.classes) for part in several] == [
+        ("near", "train.extra.near", False, ()), ("coarse", "train.extra.coarse", False, ("b", 2))
+    ]  # fmt: skip

@@ -1,7 +1,6 @@
 """The stage "train_video" on the synthetic street: what it writes, resuming, fine-tuning, and what it refuses."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,10 +10,14 @@ from ml_collections import ConfigDict
 from segjax.data.image_files import encode_png, read_image
 from segjax.data.sources import Record
 from segjax.errors import UserError
+from segjax.inference.network import open_network
 from segjax.propagation.motion import open_flow, open_video_network
-from segjax.stages import build, run_recipe
-from segjax.stages.predict_clips import load_network
-from segjax.stages.video_data import flow_statistics
+from segjax.stages import run_recipe
+from segjax.stages.dataset import read_dataset
+from segjax.stages.stage import Context
+from segjax.stages.training_options import find_init
+from segjax.stages.video_data import flow_statistics, read_flow
+from segjax.training.start import Init
 from segjax.weights.runs import load_for_inference
 
 STREET = dict(height=64, width=128, train=2, validation=1, test=1, frames=6)
@@ -92,9 +95,10 @@ def test_a_run_in_two_parts_gives_the_same(finished, street_dir, tmp_path):
 def test_a_run_goes_on_with_the_statistics_it_began_with(finished):
     """Also where the frames are others now, or what it was fine-tuned from is gone."""
     workdir, report = finished
-    context = SimpleNamespace(folder=workdir / "train_video", workdir=workdir, name="train_video")
-    init = build.run_init({"checkpoint": "gone"}, context)
-    found = flow_statistics({"name": "dis", "measure": 3}, None, None, context, init)
+    dataset = read_dataset({"name": "synthetic_street"}, "dataset")
+    context = Context("train_video", workdir, workdir / "train_video", 0, dataset)
+    flow = read_flow({"name": "dis", "measure": 3}, "train_video.flow")
+    found = flow_statistics(flow, None, None, context, find_init(Init(checkpoint="gone"), context))
     assert found == {name: report["flow"][name] for name in ("mean", "std")}
 
 
@@ -113,7 +117,7 @@ def test_the_network_is_opened_for_propagation(finished):
     with pytest.raises(UserError, match="trained for reconstruction, not prediction"):
         open_video_network(str(workdir), "prediction")
     with pytest.raises(UserError, match="sdcnet2d_recon, which labels no image"):
-        load_network(str(workdir))
+        open_network(str(workdir))
     with pytest.raises(UserError, match="'train_vide' is neither a stage of"):
         open_video_network("train_vide", workdir=workdir)
 

@@ -1,13 +1,14 @@
 """Chains of trainings: each stage starts from the one before, on the data set it names; the heads are swapped."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from configs import common
 from segjax.data import class_table, dataset_names
 from segjax.errors import UserError
-from segjax.stages import build
+from segjax.stages.dataset import read_dataset
+from segjax.stages.stage import Context
+from segjax.stages.training_options import find_init
+from segjax.training.start import Init
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +44,16 @@ def test_where_the_data_and_the_first_weights_come_from(transfer):
 
 
 def test_a_checkpoint_is_a_stage_of_the_run_or_a_path(tmp_path):
-    context = SimpleNamespace(workdir=tmp_path, folder=tmp_path / "train")
+    context = Context("train", tmp_path, tmp_path / "train", 0, read_dataset({"name": "camvid"}, "dataset"))
     with pytest.raises(UserError, match="'mapillary' is neither a stage of .* nor a path; run it first"):
-        build.run_init({"checkpoint": "mapillary"}, context)
-    assert build.run_init({"checkpoint": str(tmp_path), "scope": "all"}, context)["checkpoint"] == str(tmp_path)
+        find_init(Init(checkpoint="mapillary"), context)
+    elsewhere = Init(checkpoint=str(tmp_path), scope="all")
+    assert find_init(elsewhere, context) == elsewhere
     (tmp_path / "mapillary").mkdir()
-    assert build.run_init({"checkpoint": "mapillary"}, context) == {"checkpoint": str(tmp_path / "mapillary")}
-    assert build.run_init({"weights": "imagenet", "checkpoint": ""}, context)["checkpoint"] == ""
+    assert find_init(Init(checkpoint="mapillary"), context) == Init(checkpoint=str(tmp_path / "mapillary"))
+    assert find_init(Init(weights="imagenet"), context) == Init(weights="imagenet")
     (tmp_path / "train" / "checkpoints" / "7" / "state").mkdir(parents=True)
-    assert build.run_init({"checkpoint": "mapillary"}, context) == {}
+    assert find_init(Init(checkpoint="mapillary"), context) == Init()
 
 
 def test_maps_to_cityscapes_keep_its_classes():

@@ -7,12 +7,12 @@ from ml_collections import ConfigDict
 
 from configs import common
 from segjax.errors import UserError, did_you_mean
-from segjax.stages import build
 from segjax.stages.config.choices import check_choices, find_choices
-from segjax.stages.recipe import check_inputs
+from segjax.stages.recipe import check_inputs, read_recipe
+from segjax.training.terms import loss_terms
 from tests.config_tools import read_config
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common"))
 
 
@@ -57,7 +57,7 @@ def test_losses_and_durations_apply_overrides():
     )  # fmt: skip
     assert config.train.loss.main.options.to_dict() == {}  # strict_classes is of the relaxed one
     assert config.train.total_steps == 7 and "total_epochs" not in config.train
-    assert build.loss_terms(config.train.loss, {"logits": 1.0})
+    assert loss_terms(read_recipe(config)["train"].loss, {"logits": 1.0})
 
 
 def test_another_data_set_takes_no_options_of_the_first():
@@ -92,7 +92,15 @@ def test_another_data_set_takes_no_options_of_the_first():
         (["train.ema_decay=1.0"], "train.ema_decay=1.0 must be a number, 0 or more and below 1"),
         (["train.optimizer.lr=-0.1"], "train.optimizer.lr=-0.1 must be"),
         (["train.optimizer.lr=nan"], "train.optimizer.lr=nan must be"),
-        (["train.total_epochs=0"], "train needs a length"),
+        (["train.total_epochs=0"], "train needs a length: one of total_epochs, _steps or _examples, above 0"),
+        (["train.total_percent=5"], "train.total_percent cannot be given in percent here; use total_steps"),
+        (["train.augment.seed=1"], "train.augment.seed is not known"),  # from the code, and no choice of a recipe
+        (["train.crop.epochs=3"], "train.crop.epochs is not known"),
+        (["train.init.skipp=x"], "Did you mean 'skip'"),
+        (["train.sampler.cut_places=none"], "train.sampler.cut_places='none' is not known"),
+        (["train.loss.main.onn=aux"], "train.loss.main.onn is not known. Did you mean 'on'"),
+        (["train.loss={}"], "train.loss has no terms; add for example main={'name': 'cross_entropy'}"),
+        (["train.dtype=float16"], "Did you mean"),
         (["train.eval_limit=-1"], "train.eval_limit=-1 must be"),
         (["train.crop.size=(64,)"], "train.crop.size=(64,) must be height and width"),
         (["train.crop.size=(64,64.5)"], "train.crop.size=(64, 64.5) must be"),
@@ -115,12 +123,16 @@ def test_a_mistake_in_any_stage_is_found_before_the_first_runs(words, sentence):
 
 def test_stages_read_what_is_there(tmp_path):
     config = common.load(ROOT / "configs/vplr.py").get_config()
-    check_inputs(config, tmp_path)
+
+    def check():
+        check_inputs(config, read_recipe(config), tmp_path)
+
+    check()
     config.evaluate.checkpoint = "trian"
     with pytest.raises(UserError, match="evaluate.checkpoint='trian' is no path.* Did you mean 'train'"):
-        check_inputs(config, tmp_path)
+        check()
     (tmp_path / "trian").mkdir()
-    check_inputs(config, tmp_path)
+    check()
 
 
 def test_nothing_to_choose_from_is_said_so():

@@ -1,7 +1,7 @@
 import pytest
 
 from segjax.errors import UserError
-from segjax.stages.config.durations import find_duration, resolve_epochs, resolve_steps
+from segjax.stages.config.durations import Duration, duration_keys, read_duration
 
 CLOCK = dict(steps_per_epoch=23.0, examples_per_step=16.0, total_steps=460)
 
@@ -20,38 +20,42 @@ CLOCK = dict(steps_per_epoch=23.0, examples_per_step=16.0, total_steps=460)
     ],
 )
 def test_every_unit_becomes_steps(settings, steps):
-    assert resolve_steps(settings, "eval", **CLOCK) == steps
+    assert read_duration(settings, "eval").steps(**CLOCK) == steps
 
 
 def test_names_do_not_catch_each_other():
-    assert find_duration({"eval_every_steps": 3, "eval_steps": 5}, "eval") == (5, "steps")
+    assert read_duration({"eval_every_steps": 3, "eval_steps": 5}, "eval") == Duration(5, "steps", "eval_steps")
 
 
 def test_two_at_once_name_both():
     with pytest.raises(UserError, match="train.log_steps and train.log_epochs; keep one"):
-        resolve_steps(dict(log_steps=1, log_epochs=2), "log", where="train", **CLOCK)
+        read_duration(dict(log_steps=1, log_epochs=2), "log", where="train")
 
 
-def test_a_missing_one_takes_the_default_or_tells_the_choices():
-    assert resolve_steps({}, "eval", default=0) == 0
-    with pytest.raises(UserError, match="needs one of total_steps, total_epochs"):
-        resolve_steps({}, "total", where="train")
+def test_a_missing_one_is_none_and_the_keys_are_known():
+    assert read_duration({}, "eval") is None and read_duration({"eval_steps": None}, "eval") is None
+    assert duration_keys("a", "b") == {
+        f"{name}_{unit}" for name in "ab" for unit in ("steps", "epochs", "examples", "percent")
+    }
 
 
 def test_a_unit_that_cannot_be_known_is_refused():
-    with pytest.raises(UserError, match="train.total_percent cannot be given in percent"):
-        resolve_steps(dict(total_percent=5), "total", where="train", steps_per_epoch=3)
+    percent = read_duration(dict(total_percent=5), "total", where="train")
+    with pytest.raises(UserError, match="train.total_percent cannot be given in percent here; use total_steps"):
+        percent.steps(steps_per_epoch=3)
+    with pytest.raises(UserError, match="schedule.warmup_examples cannot be given in examples here; use warmup_steps"):
+        read_duration(dict(warmup_examples=5), "warmup", where="schedule").steps(steps_per_epoch=3)
 
 
 @pytest.mark.parametrize("value", [-1, "10", True, float("nan"), float("inf")])
 def test_what_is_not_a_count_is_refused(value):
     with pytest.raises(UserError, match="train.eval_steps"):
-        resolve_steps(dict(eval_steps=value), "eval", where="train")
+        read_duration(dict(eval_steps=value), "eval", where="train")
 
 
 def test_fractions_of_a_step_are_refused():
     with pytest.raises(UserError, match="whole number"):
-        resolve_steps(dict(eval_steps=1.5), "eval")
+        read_duration(dict(eval_steps=1.5), "eval")
 
 
 @pytest.mark.parametrize(
@@ -65,4 +69,4 @@ def test_fractions_of_a_step_are_refused():
     ],
 )
 def test_a_run_is_a_whole_number_of_epochs(settings, epochs):
-    assert resolve_epochs(settings, "total", steps_per_epoch=23.0, examples_per_step=16.0) == epochs
+    assert read_duration(settings, "total").epochs(steps_per_epoch=23.0, examples_per_step=16.0) == epochs

@@ -9,9 +9,10 @@ import pytest
 
 from segjax import cli, models, weights
 from segjax.errors import UserError
-from segjax.models import deeplabv3plus
-from segjax.stages import build
-from segjax.training import checkpoints
+from segjax.models import deeplabv3plus, heads
+from segjax.training import start
+from segjax.training.start import Init, first_variables
+from segjax.weights import runs
 from tests.weights import family_files as files
 
 NET = "deeplabv3plus_efficientnet_lite0"
@@ -35,7 +36,7 @@ def fast_init(monkeypatch, model):
     """Fresh variables without compiling the network: ones."""
     shapes = abstract(model)
     monkeypatch.setattr(
-        build.jax, "jit", lambda f: lambda *_: jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
+        start.jax, "jit", lambda f: lambda *_: jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
     )
 
 
@@ -76,15 +77,15 @@ def test_the_imagenet_weights_of_every_network_fill_its_trunk(name, options):
     variables = abstract(module)
     if name == "fastscnn":
         with pytest.raises(UserError, match="which has none"):
-            build._imagenet(module, variables)
+            start._imagenet(module, variables)
         return
-    assert 0.05 < sum(build._trunk(module, variables).values()) / sum(weights.sizes(variables).values()) < 1
+    assert 0.05 < sum(start._trunk(module, variables).values()) / sum(weights.sizes(variables).values()) < 1
     if name in BY_HAND:
         what, source, file = BY_HAND[name]
         with pytest.raises(UserError, match=f"fetch {what}.* source='{source}'"):
-            build._imagenet(module, variables)
+            start._imagenet(module, variables)
     else:
-        found = build._imagenet(module, variables)
+        found = start._imagenet(module, variables)
         source, file = weights.source_of(found), IMAGENET[found]
     tensors = {name: np.broadcast_to(np.float32(0), shape) for name, shape in file().items()}
     _, report = weights.load(tensors, variables, source=source)
@@ -97,7 +98,7 @@ def test_scope_backbone_fills_the_trunk_and_nothing_else(monkeypatch, tmp_path):
     path = weights.save(tmp_path / "w.safetensors", zeros("deeplabv3plus_r18", 7))
     model = models.create("deeplabv3plus_r18", 3)
     fast_init(monkeypatch, model)
-    found = build.first_variables(model, {"weights": str(path), "scope": "backbone"}, seed=0)
+    found = first_variables(model, Init(weights=str(path), scope="backbone"), seed=0)
     values = {n.split(".")[0]: float(v.max()) for n, v in weights.to_state_dict(found).items()}
     assert {n: v for n, v in values.items() if n.startswith("layer")} == {f"layer{i}": 0.0 for i in range(5)}
     assert {v for n, v in values.items() if not n.startswith("layer")} == {1.0}
@@ -108,7 +109,7 @@ def test_scope_all_swaps_the_classifier_and_says_so(monkeypatch, tmp_path, caplo
     model = models.create("deeplabv3plus_r18", 3)
     fast_init(monkeypatch, model)
     with caplog.at_level("INFO", logger="segjax"):
-        found = build.first_variables(model, {"weights": str(path), "scope": "all"}, seed=0)
+        found = first_variables(model, Init(weights=str(path), scope="all"), seed=0)
     ones = {n for n, v in weights.to_state_dict(found).items() if v.max() == 1}
     assert ones == {"final.6.weight"}
     assert "final.6 has 7 classes there and 3 here, so it keeps its fresh values" in caplog.text
@@ -119,12 +120,12 @@ def test_a_classifier_of_other_classes_is_not_kept_in_silence(monkeypatch, caplo
     fast_init(monkeypatch, model)
     rows = [{"id": i, "name": x, "train_id": i, "color": [0, 0, i]} for i, x in enumerate(("road", "sky", "car"))]
     info = {"step": 7, "normalisation": "ldn", "label_map": {"coding": "id", "labels": rows}}
-    monkeypatch.setattr(build, "load_for_inference", lambda path: (spec(), weights_there, info))
+    monkeypatch.setattr(start, "load_for_inference", lambda path: (spec(), weights_there, info))
 
     def told(*names, **settings):
         caplog.clear()
         with caplog.at_level("WARNING", logger="segjax"):
-            build.first_variables(model, {"checkpoint": "runs/x", **settings}, seed=0, class_names=names)
+            first_variables(model, Init(checkpoint="runs/x", **settings), seed=0, class_names=names)
         return caplog.text
 
     text = told("road", "car", "sky")
@@ -135,7 +136,7 @@ def test_a_classifier_of_other_classes_is_not_kept_in_silence(monkeypatch, caplo
     assert not told("road", "car", "sky", scope="backbone")
     assert not told("Road", "sky", "car") and not told()
     with caplog.at_level("WARNING", logger="segjax"):
-        build.first_variables(model, {"checkpoint": "runs/x"}, seed=0, normalisation="imagenet")
+        first_variables(model, Init(checkpoint="runs/x"), seed=0, normalisation="imagenet")
     assert "checkpoint runs/x: trained on images with normalisation='ldn'; here it is 'imagenet'" in caplog.text
 
 
@@ -149,9 +150,9 @@ def test_imagenet_takes_what_fits_the_trunk_and_says_from_where(monkeypatch, tmp
         weights, "find", lambda name: weights.published.Found(tmp_path / "w.npz", "torchvision_resnet", f"{name} here")
     )
     with caplog.at_level("INFO", logger="segjax"):
-        found = build.first_variables(model, {"weights": "imagenet"}, seed=0, normalisation="imagenet")
+        found = first_variables(model, Init(weights="imagenet"), seed=0, normalisation="imagenet")
     assert "normalisation" not in caplog.text
-    build.first_variables(model, {"weights": "imagenet"}, seed=0, normalisation="swiftnet")
+    first_variables(model, Init(weights="imagenet"), seed=0, normalisation="swiftnet")
     assert "weights resnet18: trained on images with normalisation='imagenet'; here it is 'swiftnet'" in caplog.text
     assert float(found["params"]["layer0.0"]["kernel"].max()) == 0
     assert float(found["params"]["final.6"]["kernel"].max()) == 1
@@ -166,45 +167,46 @@ def test_imagenet_without_network_says_what_to_do(monkeypatch, tmp_path):
     model = models.create("deeplabv3plus_r18", 3)
     fast_init(monkeypatch, model)
     with pytest.raises(UserError, match=f"download it by other means and save it as {tmp_path}/r-f37072fd.pth"):
-        build.first_variables(model, {"weights": "imagenet"}, seed=0)
+        first_variables(model, Init(weights="imagenet"), seed=0)
 
 
-@pytest.mark.parametrize("init", [{"weights": "imagenet"}, {"checkpoint": "x", "scope": "backbone"}])
+@pytest.mark.parametrize("init", [Init(weights="imagenet"), Init(checkpoint="x", scope="backbone")])
 def test_a_network_without_trunk_is_named(monkeypatch, init):
     model = models.create("fastscnn", 3)
     fast_init(monkeypatch, model)
     with pytest.raises(UserError, match="the trunk of FastSCNN, which has none"):
-        build.first_variables(model, init, seed=0)
+        first_variables(model, init, seed=0)
 
 
 def test_wrong_settings_are_named(monkeypatch):
     model = models.create("fastscnn", 3)
     fast_init(monkeypatch, model)
     with pytest.raises(UserError, match="Did you mean 'backbone'"):
-        build.first_variables(model, {"scope": "backbones"}, seed=0)
+        first_variables(model, Init(scope="backbones"), seed=0)
     with pytest.raises(UserError, match="both weights and a checkpoint"):
-        build.first_variables(model, {"weights": "a", "checkpoint": "b"}, seed=0)
+        first_variables(model, Init(weights="a", checkpoint="b"), seed=0)
 
 
 def test_options_come_with_the_weights(caplog):
-    init = {"weights": "x.pth", "source": "nvidia_main_deeplabv3plus"}
+    init = Init(weights="x.pth", source="nvidia_main_deeplabv3plus")
     name = "deeplabv3plus_r50"
-    assert build.with_source_options(spec(name), init)["options"] == {"align_corners": False, "dtype": "float32"}
+    assert start.with_source_options(spec(name), init)["options"] == {"align_corners": False, "dtype": "float32"}
     with caplog.at_level("INFO", logger="segjax"):
-        kept = build.with_source_options(spec(name, align_corners=True), init)
+        kept = start.with_source_options(spec(name, align_corners=True), init)
     assert kept["options"]["align_corners"] is True and "the config says True" in caplog.text
-    assert build.with_source_options(spec(name), {}) == spec(name)
-    assert build.with_source_options(spec(name), {"weights": "resnet18"}) == spec(name)
+    assert start.with_source_options(spec(name), Init()) == spec(name)
+    assert start.with_source_options(spec(name), Init(weights="resnet18")) == spec(name)
     with pytest.raises(UserError, match="needs a network with the option align_corners=False, which 'fastscnn' does"):
-        build.with_source_options(spec("fastscnn"), init)
+        start.with_source_options(spec("fastscnn"), init)
 
 
 def test_align_corners_is_that_of_every_upsampling(monkeypatch):
     seen = []
-    resize = deeplabv3plus.resize
-    monkeypatch.setattr(
-        deeplabv3plus, "resize", lambda x, size, *, align_corners: seen.append(align_corners) or resize(x, size)
-    )
+    resize = heads.resize
+    for module in (deeplabv3plus, heads):  # the decoder, and what brings logits to the image's size
+        monkeypatch.setattr(
+            module, "resize", lambda x, size, *, align_corners: seen.append(align_corners) or resize(x, size)
+        )
     for value in (True, False):
         abstract(models.create(NET, 3, align_corners=value))
         assert seen == [value] * 2
@@ -220,22 +222,22 @@ def test_a_pool_padding_that_is_not_possible_is_named(name, value):
 def test_exported_weights_take_the_place_of_a_run(tmp_path, monkeypatch, capsys):
     variables = zeros("fastscnn")
     info = {"normalisation": "imagenet", "label_map": {"a": 1}, "step": 5, "metrics": 0.5}
-    original = checkpoints.load_for_inference
+    original = runs.load_for_inference
     monkeypatch.setattr(
-        checkpoints,
+        runs,
         "load_for_inference",
         lambda path: (spec("fastscnn"), variables, info) if str(path) == "runs/x" else original(path),
     )
     path = str(tmp_path / "w.safetensors")
     assert cli.main(["export_weights", "--checkpoint=runs/x", f"--output={path}"]) == 0
     assert capsys.readouterr().out.strip() == path
-    found_spec, found, found_info = checkpoints.load_for_inference(path)
+    found_spec, found, found_info = runs.load_for_inference(path)
     assert found_spec == spec("fastscnn")
     assert {k: found_info[k] for k in ("normalisation", "label_map", "step")} == {k: info[k] for k in list(info)[:3]}
     jax.tree.map(np.testing.assert_array_equal, found, variables)
     model = models.create("fastscnn", 3)
     fast_init(monkeypatch, model)
-    loaded = build.first_variables(model, {"checkpoint": path}, seed=0)
+    loaded = first_variables(model, Init(checkpoint=path), seed=0)
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
     assert cli.main(["export_weights", "--checkpoint=runs/x", "--output=w.pth"]) == 2
     assert "must be the name of a .safetensors file" in capsys.readouterr().err
@@ -248,6 +250,6 @@ def test_exported_weights_of_a_video_network_are_read(tmp_path):
     variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
     spec_ = {"name": "sdcnet2d_recon", "num_classes": 0, "options": options}
     path = weights.save(tmp_path / "v.safetensors", variables, info={"model": spec_, "step": 3})
-    found_spec, found, _ = checkpoints.load_for_inference(path)
+    found_spec, found, _ = runs.load_for_inference(path)
     assert found_spec == spec_
     jax.tree.map(np.testing.assert_array_equal, found, variables)

@@ -13,17 +13,20 @@ import pytest
 from ml_collections import ConfigDict
 
 from segjax import parallel
-from segjax.data import build_dataset, open_source, train_batches
+from segjax.data import ImageCrops, Reading, build_dataset, open_source, train_batches
 from segjax.data.derived import PROVENANCE
 from segjax.data.image_files import decode_mask
+from segjax.data.plans import make_plan, parts_of
 from segjax.data.record_shards import RecordShards
 from segjax.errors import UserError
 from segjax.propagation.propagator import Propagator
-from segjax.stages import build, run_recipe
 from segjax.stages import propagate as stage
-from segjax.stages.extra_data import open_extras, parts_of
-from segjax.stages.recipe import Context
-from segjax.stages.run_plan import make_timetable
+from segjax.stages import run_recipe
+from segjax.stages.dataset import read_dataset
+from segjax.stages.extra_data import open_extras, read_extras
+from segjax.stages.run_plan import make_run_plan, read_plan
+from segjax.stages.stage import Context
+from segjax.stages.write_records import write_records
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STREET = dict(height=48, width=64, train=3, validation=1, test=1, frames=6, labelled_every=3)
@@ -122,7 +125,7 @@ def test_a_part_of_the_labels(street_dir, tmp_path):
 
 def test_kill_9_and_the_same_bytes(done, street_dir, tmp_path):
     code = (
-        "from tests.stages import test_propagate_stage as t\n"
+        "from tests.stages import test_propagate as t\n"
         f"t.run_recipe(t.config({str(street_dir)!r}, shard_frames=1), workdir={str(tmp_path / 'killed')!r})"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
@@ -147,24 +150,19 @@ def test_kill_9_and_the_same_bytes(done, street_dir, tmp_path):
 
 def test_a_training_reads_it(done, street_dir, tmp_path):
     workdir, report = done
-    recipe = config(street_dir)
-    context = Context("train", workdir, workdir / "train", 0, recipe.dataset)
-    real = build.open_split(recipe.dataset, "train")
-    source, extras = open_extras(
-        ConfigDict(dict(stage="propagate", mode="jp", steps=(1,))), real, context, where="train.extra"
-    )
+    context = Context("train", workdir, workdir / "train", 0, read_dataset(config(street_dir).dataset, "dataset"))
+    real = context.dataset.open("train")
+    extra = read_extras(ConfigDict(dict(stage="propagate", mode="jp", steps=(1,))), "train.extra")
+    source, extras = open_extras(extra, real, context)
     near = sum(count for step, count in report["carried"].items() if abs(int(step)) == 1)
     assert len(source) == len(real) + near and parts_of(real, extras)["propagate"] == (len(real), len(source))
-    settings = dict(
-        sampler=dict(kind="class_uniform", tile=32), crop=dict(size=(32, 32)), batch_size=4, total_epochs=2
-    )  # fmt: skip
-    mesh = parallel.make_mesh({"data": 1})
-    table = make_timetable(
-        settings, real, mesh=mesh, seed=0, cache=tmp_path / "centroids", where="train", extras=extras
-    )
-    assert table.plan.length == len(source) and len(table.sizes) == len(source)
+    epochs = make_plan("class_uniform", dict(tile=32), real, extras, seed=0, cache=tmp_path / "centroids")
+    options = read_plan(dict(crop=dict(size=(32, 32)), batch_size=4, total_epochs=2), "train")
+    plan = make_run_plan(options, epochs, parallel.make_mesh({"data": 1}))
+    samples = ImageCrops(source, options.crop.scale_range)
+    assert plan.epochs.length == len(source) == len(samples.sizes)
     records = set()
-    for _, batch in train_batches(source, table.plan, table.timeline, num_threads=0):
+    for _, batch in train_batches(samples, plan.epochs, plan.timeline, Reading(num_threads=0)):
         records |= set(batch["record"].tolist())
         assert batch["image"].shape[0] == 4
     assert max(records) >= len(real) > min(records)
@@ -204,23 +202,26 @@ def test_nothing_to_carry_is_said(street_dir, tmp_path):
 
 
 def test_processes_share_the_shards(street_dir, tmp_path, monkeypatch):
-    source = build.open_split(config(street_dir).dataset, "train", labelled_only=False)
-    options = {**stage.DEFAULTS, "method": "copy", "steps": 1, "shard_frames": 1}
+    source = open_source("synthetic_street", "train", data_dir=street_dir, builder_options=STREET, labelled_only=False)
+    options = stage.Options(method="copy", steps=1, shard_frames=1)
     groups = stage.chain_groups(source, options, needs_before=False)
     propagator = Propagator("copy", batch=2)
     tag = dict(method="copy", model="none", config="x")
 
-    def shards(name):
-        made = RecordShards(tmp_path / name, "propagated", ("jp",), source.label_map, PROVENANCE, {"a": 1})
-        made.open()
-        return made
+    def write(name):
+        shards = RecordShards(tmp_path / name, "propagated", ("jp",), source.label_map, PROVENANCE, {"a": 1})
+        work = stage.Work(shards, source, propagator, tag)
+        return shards, lambda: write_records(shards, groups, work.carry, work.encode)
 
-    whole, parts = shards("whole"), shards("parts")
-    stage.write_shards(whole, groups, source, propagator, tag)
+    (whole, write_whole), (parts, write_part) = write("whole"), write("parts")
+    for shards in (whole, parts):
+        shards.open()
+    write_whole()
+    monkeypatch.setattr("segjax.parallel.sync", lambda name: None)
     monkeypatch.setattr("jax.process_count", lambda: 2)
     for index in (1, 0):
         monkeypatch.setattr("jax.process_index", lambda index=index: index)
-        stage.write_shards(parts, groups, source, propagator, tag)
+        write_part()
         there = {number for number in range(len(groups)) if parts.summary(number)}
         assert there == {n for n in range(len(groups)) if n % 2 == 1 or index == 0}
     one, other = whole.finish(len(groups)), parts.finish(len(groups))
