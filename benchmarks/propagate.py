@@ -33,7 +33,7 @@ from segjax.data.threads import ordered_map  # noqa: E402
 from segjax.data.video import FrameIndex  # noqa: E402
 from segjax.media.writers import write_png  # noqa: E402
 from segjax.ops import bilinear_warp  # noqa: E402
-from segjax.propagation.motion import flow_of, open_flow, open_video_network  # noqa: E402
+from segjax.propagation.motion import choose_flow, open_flow, open_video_network  # noqa: E402
 from segjax.propagation.propagator import INPUT_CHOICES, FlowStore, Propagator  # noqa: E402
 
 
@@ -93,7 +93,7 @@ def quality(args) -> None:
 def score(part: Part, num_classes: int, args, stores: dict, method: str, flow: str, checkpoint: str) -> dict:
     """signed step -> mIoU over all labelled pixels, mIoU over those that are kept, their share; and the seconds."""
     network = open_video_network(checkpoint, method)
-    name, options = flow_of(flow, network)
+    name, options = choose_flow(flow, network)
     key = json.dumps([name, options], sort_keys=True)
     if key not in stores:
         stores[key] = FlowStore(open_flow(name, options, index=FrameIndex(part.source)), 2**31)

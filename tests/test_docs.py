@@ -1,6 +1,5 @@
 """Every snippet of the README and of docs/ works: Python is run, command lines are read by the program they start."""
 
-import inspect
 import json
 import re
 import shlex
@@ -13,8 +12,10 @@ from absl import flags
 
 from segjax import cli, data, losses
 from segjax.data.crop_schedule import crop_schedule
+from segjax.errors import UserError
 from segjax.stages import evaluate, propagate, train, train_video
 from segjax.stages.config.durations import UNITS
+from segjax.stages.config.keys import recipe_options
 from segjax.training import optimizer, schedules
 from tests.config_tools import read_config
 
@@ -81,31 +82,42 @@ def test_links_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def _parameters(table, *given: str) -> set[str]:
-    return {name for function in table.values() for name in inspect.signature(function).parameters} - set(given)
+def _keys(stage, monkeypatch) -> set[str]:
+    """The keys of a stage's section, as its `read` passes them on to be checked."""
+    known: list[set[str]] = []
+
+    def check_keys(settings, allowed, *, where, required=()):
+        known.append(set(allowed))
+        raise UserError("that is all")
+
+    monkeypatch.setattr(stage, "check_keys", check_keys)
+    with pytest.raises(UserError, match="that is all"):
+        stage.read({}, "stage")
+    return known[0]
 
 
-def test_every_setting_of_a_stage_is_documented():
+def test_every_setting_of_a_stage_is_documented(monkeypatch):
     """What a stage takes is named on its page, in every spelling that a recipe uses."""
     durations = {f"{name}_{unit}" for name in ("total", "checkpoint", "eval") for unit in UNITS}
-    steps = ("epochs", "crop", "batch", "batch_divisor")  # not the user's
+    training = _keys(train, monkeypatch)
+    assert durations < training
     settings = {
         "training.md": {
-            *train.KEYS - durations,
-            *evaluate.KEYS,
-            *evaluate.VIEWS,
+            *training - durations,
+            *_keys(evaluate, monkeypatch),
             *data.PLANS,
             *losses.LOSSES,
-            *_parameters(losses.LOSSES, "logits", "labels", "ignore_label", "epoch"),
-            *_parameters({"": crop_schedule}, "kind", *steps),
+            *(option for loss in losses.LOSSES.values() for option in recipe_options(loss)),
+            *recipe_options(crop_schedule),
             *optimizer.OPTIONS,
             *(option for takes in optimizer.OPTIONS.values() for option in takes),
             *schedules.OPTIONS,
             *(option for takes in schedules.OPTIONS.values() for option in takes),
         },
-        "video.md": train_video.KEYS - durations - train.KEYS,
-        "propagation.md": {*propagate.DEFAULTS},
+        "video.md": _keys(train_video, monkeypatch) - durations - training,
+        "propagation.md": recipe_options(propagate.Options),
     }
     for page, names in settings.items():
+        assert len(names) > 8
         words = set(re.findall(r"\w+", (ROOT / "docs" / page).read_text()))
         assert not names - words, f"docs/{page} does not name {sorted(names - words)}"

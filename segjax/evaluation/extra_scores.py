@@ -13,6 +13,7 @@ from segjax import metrics
 from segjax.errors import UserError
 from segjax.host import usable_cores
 from segjax.metrics.boundary import BANDS, TOLERANCE, BoundarySums
+from segjax.metrics.plain import plain_number, plain_numbers, plain_scores
 
 
 class ExtraScores:
@@ -95,18 +96,9 @@ class ExtraScores:
             found[self._rule_name] = plain_scores(scores, self._names, self._rule.category_names)
         if self._boundary:
             f = self._outlines.scores()
-            found["boundary_f"] = {"mean": _mean_or_none(f), "classes": _named(self._names, f)}
-            found["trimap_miou"] = _named(map(str, self._bands), metrics.trimap_scores(self._matrices))
+            found["boundary_f"] = {"mean": _mean(f), "classes": plain_numbers(self._names, f)}
+            found["trimap_miou"] = plain_numbers(map(str, self._bands), metrics.trimap_scores(self._matrices))
         return found
-
-
-def plain_scores(scores: Mapping[str, Any], classes: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:
-    """Returns the values of `official_scores` with names, for JSON; None for a score without pixels."""
-    return {
-        name: _rounded(value) if np.ndim(value) == 0
-        else _named(categories if name.startswith("category") else classes, value)
-        for name, value in scores.items()
-    }  # fmt: skip
 
 
 def describe_scores(scores: Mapping[str, Any]) -> list[str]:
@@ -119,16 +111,8 @@ def describe_scores(scores: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _named(names, values) -> dict[str, float | None]:
-    return {name: _rounded(value) for name, value in zip(names, values)}
-
-
-def _rounded(value: float) -> float | None:
-    return None if value != value else round(float(value), 9)
-
-
-def _mean_or_none(values: np.ndarray) -> float | None:
-    return _rounded(np.nanmean(values)) if np.isfinite(values).any() else None
+def _mean(values: np.ndarray) -> float | None:
+    return plain_number(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
 def _in_percent(value: float | None) -> str:

@@ -18,13 +18,13 @@ from segjax import metrics
 from segjax.data import Source, TfdsSource, open_source
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError
-from segjax.evaluation.extra_scores import plain_scores
 from segjax.files import begin, file_sha256, writing
 from segjax.inference.files import predict_files
 from segjax.inference.network import images_at_once, open_network
 from segjax.media.archives import SUFFIXES, open_files
 from segjax.media.clips import Frame
 from segjax.media.progress import progress_bar
+from segjax.metrics.plain import plain_scores
 from segjax.submission import package
 from segjax.submission.servers import Server
 

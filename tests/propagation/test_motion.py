@@ -78,10 +78,8 @@ def test_what_is_opened_by_default(checkpoint):
     network = motion.open_video_network("sdcnet2d_recon")
     assert motion.choose_flow("", network) == ("exact", {}) and motion.choose_flow("", none) == ("dis", {})
     fast = {"name": "dis", "options": {"preset": "fast"}}
-    assert (
-        motion.choose_flow(fast, network) == ("dis", {"preset": "fast"})
-        and motion.choose_flow("dis", network)[0] == "dis"
-    )
+    assert motion.choose_flow(fast, network) == ("dis", {"preset": "fast"})
+    assert motion.choose_flow("dis", network)[0] == "dis"
     with pytest.raises(UserError, match="Did you mean 'name'"):
         stage.read({"flow": {"nam": "dis"}}, "propagate")
     a, b = (random_records(Table((2,), size=(16, 24)))[i] for i in (0, 1))
