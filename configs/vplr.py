@@ -142,7 +142,7 @@ def get_config(arg=None):
     train.keep = 2
 
     config.evaluate = dict(kind="evaluate", checkpoint="train", split="test", batch_size=8, worst=8)
-    config.evaluate.update(protocol="single", scales=(), flip=False, window=())  # the last three override the protocol
+    config.evaluate.update(protocol="single", scales=(), flip=False, window=())  # the last three add to the protocol
     published = arg.preset in ("cityscapes", "kitti") and not arg.images
     config.evaluate.update(benchmark=arg.preset if published else "", boundary=False)  # scores of a server; of outlines
 
