@@ -1,6 +1,6 @@
 """Runs a recipe: python main.py --config=configs/vplr.py[:ARGS] --workdir=DIR [--stage=NAME] [--config.a.b=c]
 
-Stages that are done are skipped, an interrupted one goes on where it stopped. Everything is written below --workdir.
+Finished stages are skipped, and an interrupted stage resumes. Everything is written below --workdir.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-# New keys are let in: a recipe does not name every option there is, and the stages know which ones there are.
+# New keys are accepted: a recipe does not name every option, and the stages check all keys before the first one runs.
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The recipe; configs/vplr.py by default.", lock_config=False, accept_new_attributes=True
 )
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     from segjax.training.interrupt import Interrupted
     from segjax.training.logging import setup_logging
 
-    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax tells every detail of every save
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs every detail of every save
     setup_logging()
     try:
         if len(argv) > 1:
@@ -64,12 +64,12 @@ def main(argv: list[str]) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Like absl's own parser; a wrong flag, recipe or config key ends the program with one sentence."""
+    """Parses flags as absl does. A wrong flag, recipe or config key ends the program with one sentence."""
     try:
         if not any(re.match("--?config(=|$)", word) for word in argv):
             argv = [argv[0], "--config=configs/vplr.py", *argv[1:]]
         rest = flags.FLAGS(argv)
-        CONFIG.value.keys()  # a recipe that cannot be read is only now an error
+        CONFIG.value.keys()  # absl reads the recipe here; before, a bad recipe is no error yet
         return rest
     except Exception as error:  # noqa: BLE001 (absl, ml_collections and the recipe itself raise many kinds here)
         recipe = re.search(r"Failed loading config file.*No such file .*: '(.+)'", str(error), flags=re.DOTALL)

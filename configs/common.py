@@ -1,4 +1,4 @@
-"""What the recipes share: the string argument, the debug size, fragments that would be written twice.
+"""Shared parts of the recipes: the string argument, the debug size, and common sections.
 
 python -m configs.common configs/vplr.py     prints the command lines of the recipe's sweep
 """
@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 
 
 def parse_arg(arg: str | None, **defaults) -> ConfigDict:
-    """Reads "camvid,net=fastscnn,debug" into typed options.
+    """Returns the options of a string such as "camvid,net=fastscnn,debug".
 
-    A bare word is True for a boolean option of that name, and else the value of the first option. Values take the
-    type of the default. An unknown option or a value of another type raises ValueError.
+    A bare word is True for a boolean option of that name, otherwise the value of the first option. Values are converted
+    to the type of the default. Raises ValueError for an unknown option, and for a value of another type.
     """
     options = dict(defaults)
     first = next(iter(defaults))
@@ -52,7 +52,7 @@ def _typed(name: str, text: str, default):
 
 
 def pick(name: str, value: str, choices) -> str:
-    """`value`, which must be one of `choices`."""
+    """Returns `value`. Raises ValueError unless it is one of `choices`."""
     if value not in choices:
         near = difflib.get_close_matches(value, choices, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(choices)}."
@@ -61,20 +61,20 @@ def pick(name: str, value: str, choices) -> str:
 
 
 def synthetic_dataset(**options) -> dict:
-    """The embedded default: a street drawn from a seed, no files needed."""
+    """Returns the section `dataset` of the embedded street, which is drawn from a seed and needs no files."""
     return dict(
         name="synthetic_street", options=options, train="train", validation="validation", test="test", data_dir=""
     )
 
 
 def camvid_on_cpu(train: ConfigDict, net: str) -> None:
-    """Meant for about 20 minutes on 2 cores: crops of most of the image, milder colours, few epochs."""
-    # 328 halves to the same odd and even heights as 360 (41 as 45, 21 as 23), so that the maps are padded and enlarged
-    # in training as they are in the test of whole images: 58.3 mIoU where crops of 320 give 57.4 (EfficientNet-Lite0).
+    """Sets a training stage for about 20 minutes on 2 cores: crops of most of the image, milder colours, few epochs."""
+    # 328 halves to the same odd and even heights as 360 (41 as 45, 21 as 23). So maps are padded and enlarged in
+    # training as they are for whole images in the test: 58.3 mIoU, with crops of 320 57.4 (EfficientNet-Lite0).
     train.crop.size = (328, 448)
     train.augment = dict(flip=True, color_jitter=dict(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0), blur={})
-    # At 480x360 poles and riders are 2 to 4 pixels wide: all of them is boundary, and relaxed they are hardly learned
-    # (Fast-SCNN: pole IoU 2). The released code, too, does not relax the thin classes' own pixels.
+    # At 480x360 poles and riders are 2 to 4 pixels wide, so all their pixels are boundary. With relaxed labels they are
+    # hardly learned (Fast-SCNN: pole IoU 2). The released code does not relax the pixels of thin classes either.
     train.loss.main.options = dict(strict_classes=(2, 6, 9, 10))  # pole, sign, pedestrian, bicyclist
     if net == "fastscnn":
         train.total_epochs = 45
@@ -84,7 +84,7 @@ def camvid_on_cpu(train: ConfigDict, net: str) -> None:
     else:
         train.total_epochs = 14
         train.ema_decay = 0.99
-        # the statistics of the pyramid, too, must settle in 630 steps: the published momentum 0.005 takes thousands
+        # the statistics of the pyramid must settle in 630 steps; with the published momentum 0.005 it takes thousands
         train.model.options = dict(features=96, spp_momentum=0.1)
         train.normalisation = "efficientnet_lite"
         train.init.weights = "imagenet"
@@ -99,7 +99,7 @@ def camvid_on_cpu(train: ConfigDict, net: str) -> None:
 
 
 def train_video(crop: tuple[int, int], *, epochs: float, batch: int, width: float = 1.0, levels: int = 6) -> dict:
-    """The stage "train_video" with the paper's settings, VPLR section 4.1; crop, epochs, batch there: 256, 400, 128."""
+    """Returns a stage "train_video" with the paper's settings (VPLR, section 4.1: crop 256, 400 epochs, batch 128)."""
     return dict(
         kind="train_video",
         split="train",
@@ -129,9 +129,10 @@ def train_video(crop: tuple[int, int], *, epochs: float, batch: int, width: floa
 
 
 def train_video_small(crop: tuple[int, int] = (96, 128), *, steps: int = 400, eval_limit: int = 24) -> dict:
-    """Minutes on 2 cores: a quarter of the parameters, 4 halvings, colours in front. The defaults suit the street.
+    """Returns a stage "train_video" of minutes on 2 cores: a quarter of the parameters, 4 halvings, mostly colour loss.
 
-    There the released weights of the loss give 27.28 dB in 300 steps where these give 27.41 in 400 (flow 26.93).
+    The defaults suit the street. There these weights of the loss give 27.41 dB in 400 steps, the released weights
+    27.28 in 300 (flow alone 26.93).
     """
     stage = train_video(crop, epochs=1, batch=4, width=0.5, levels=4)
     for key in ("total_epochs", "checkpoint_epochs", "eval_epochs"):
@@ -145,10 +146,10 @@ def train_video_small(crop: tuple[int, int] = (96, 128), *, steps: int = 400, ev
 
 
 def finetune_video(stage: ConfigDict) -> ConfigDict:
-    """A second, shorter stage for the network of a stage "train_video" called so: features of a network count, too.
+    """Returns a second, shorter stage for the network of the stage called "train_video", with a loss on features.
 
-    As SDC-Net (Reda et al., ECCV 2018) did with those of VGG16; the weights of the terms are ours, as theirs are not
-    released.
+    SDC-Net (Reda et al., ECCV 2018) did this with the features of VGG16. The weights of the terms are ours, because
+    theirs are not released.
     """
     fine = stage.copy_and_resolve_references()
     fine.init.checkpoint = "train_video"
@@ -166,7 +167,7 @@ def finetune_video(stage: ConfigDict) -> ConfigDict:
 
 
 def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
-    """Any recipe in a minute: tiny synthetic street, 64-pixel crops, 3 steps per training stage; CI runs this."""
+    """Shrinks any recipe to a minute, for CI: tiny synthetic street, 64-pixel crops, 3 steps per training stage."""
     if not keep_data:
         config.dataset = ConfigDict(synthetic_dataset(height=64, width=128, train=2, validation=1, test=1, frames=6))
     for name in config.stages:
@@ -180,9 +181,9 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
                 stage.optimizer.schedule.restart_epoch = 1
             stage.mesh = ConfigDict(dict(data=1, space=1))
         if stage.kind == "train" and stage.init.weights == "imagenet" and "efficientnet" not in stage.model.name:
-            stage.init.weights = ""  # would be downloaded; those of EfficientNet-Lite are a package
+            stage.init.weights = ""  # they would be downloaded; those of EfficientNet-Lite are in a package
         for extra in stage.get("extra", {}).values() if not keep_data else ():
-            if isinstance(extra, ConfigDict) and "split" in extra:  # of coarse labels, which the street lacks
+            if isinstance(extra, ConfigDict) and "split" in extra:  # of coarse labels, which the street does not have
                 extra.split = "train"
         if stage.kind == "train_video":
             stage.model.options.update(width=0.1, levels=3)
@@ -190,14 +191,14 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
         if stage.kind in ("train_video", "propagate") and not keep_data:
             stage.update(split="train", frame_step=0, **({"eval_split": "validation"} if "eval_split" in stage else {}))
         if stage.kind == "evaluate":
-            stage.update(batch_size=2, protocol="single")  # the others enlarge the images
+            stage.update(batch_size=2, protocol="single")  # other protocols enlarge the images
             if stage.window:
                 stage.window = (64, 64)
     return config
 
 
 def load(path: str | Path):
-    """The recipe's module, from its file."""
+    """Returns the module of a recipe file."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -205,7 +206,7 @@ def load(path: str | Path):
 
 
 def main(argv: list[str]) -> None:
-    """Prints one command line for each run of the sweep of each recipe named."""
+    """Prints one command line for each training run in the sweeps of the recipes."""
     for path in argv:
         runs = []
         recipe = load(path) if Path(path).is_file() else sys.exit(f"there is no recipe {path}; recipes lie in configs/")

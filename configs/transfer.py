@@ -1,17 +1,17 @@
-"""Pre-training on a large data set, then fine-tuning: Mapillary Vistas -> Cityscapes -> CamVid or KITTI, as in VPLR
+"""Pre-training on a large dataset, then fine-tuning: Mapillary Vistas -> Cityscapes -> CamVid or KITTI, as in VPLR
 (Zhu et al., CVPR 2019, section 4.1: Mapillary instead of ImageNet weights gives +1.7 mIoU on Cityscapes).
 
-    python main.py --config=configs/transfer.py:data=DIR                              where Cityscapes' numbers begin
+    python main.py --config=configs/transfer.py:data=DIR                              the start of Cityscapes' numbers
     python main.py --config=configs/transfer.py:mapillary+cityscapes+camvid,data=DIR  CamVid's numbers
     python main.py --config=configs/transfer.py:mapillary19+cityscapes+kitti,data=DIR
-    python main.py --config=configs/transfer.py:cityscapes+kitti,data=DIR,start=RUN   goes on from a finished run
+    python main.py --config=configs/transfer.py:cityscapes+kitti,data=DIR,start=RUN   starts from a finished run
     python main.py --config=configs/transfer.py:bdd100k+cityscapes,net=r50,data=DIR
 
 data: folder with the published files in DIR/mapillary, DIR/cityscapes and so on; without it $SEGJAX_MAPILLARY, ...
-A stage for each data set, called by its name, the last one "train"; each is evaluated, as evaluate_NAME and "evaluate".
-A stage starts from the weights of the one before. Where the classes are others, the classifier starts fresh: 65 -> 19
--> 11. mapillary19 maps Mapillary's labels to Cityscapes' 19 classes and keeps it.
-Hours on 8 V100 (VPLR's release): Cityscapes 9 to 14; expected: Mapillary above 50 training mIoU.
+Each dataset is a training stage with its name, the last one "train", and is evaluated by evaluate_NAME or "evaluate".
+A stage starts from the weights of the one before. If the number of classes differs, the classifier starts fresh: 65 ->
+19 -> 11. mapillary19 maps Mapillary's labels to Cityscapes' 19 classes, so that the classifier is kept.
+Hours on 8 V100 (VPLR's release): Cityscapes 9 to 14. Expected: above 50 training mIoU on Mapillary.
 """
 
 from ml_collections import ConfigDict
@@ -23,14 +23,14 @@ TASKS = {
     #              epochs  crop  lr     scales      tile
     "mapillary": (175, 896, 0.02, (0.5, 2.0), 1024),
     "mapillary19": (175, 896, 0.02, (0.5, 2.0), 1024),
-    "bdd100k": (180, 720, 0.02, (0.5, 2.0), 1024),  # of no paper: Cityscapes' at the height of its images
+    "bdd100k": (180, 720, 0.02, (0.5, 2.0), 1024),  # from no paper: as Cityscapes, crops as high as the images
     "cityscapes": (180, 800, 0.002, (0.5, 2.0), 1024),
     "camvid": (120, 640, 0.002, (0.5, 2.0), 0),
     "kitti": (90, 368, 0.001, (1.0, 2.0), 300),
 }
 SPLITS = {"kitti": ("cv2_train", "cv2_validation", "cv2_validation"), "camvid": ("train", "validation", "test")}
 NETS = {
-    "wrn38": "deeplabv3plus_wrn38",  # of the submissions
+    "wrn38": "deeplabv3plus_wrn38",  # used for the submissions
     "srnx50": "deeplabv3plus_srnx50",
     "rnx50": "deeplabv3plus_rnx50",
     "r50": "deeplabv3plus_r50",
@@ -103,7 +103,7 @@ def train(task, net, arg):
 
     stage.loss = dict(main=dict(name="relaxed_cross_entropy", on="heads", weight=1.0, options={}))
     if task.startswith("mapillary"):
-        # weighted by each image's histogram; the release adds up the 2 images of a device
+        # weighted by each image's histogram; weight 2 because the release adds up the 2 images of a device
         options = dict(upper_bound=6.0, weight_mode="image_mean")
         stage.loss.main = dict(name="cross_entropy", on="heads", weight=2.0, options=options)
 
@@ -141,7 +141,7 @@ def evaluation(task, arg, *, checkpoint):
 
 
 def debug(config, tasks):
-    """Small streets, whose labels are Cityscapes' 19 classes or the 39 of ROB 2018, so that classifiers change."""
+    """Sets small streets, with Cityscapes' 19 classes or the 39 of ROB 2018, so that classifiers are replaced."""
     common.shrink(config)
     for number, task in enumerate(tasks):
         name, evaluate = ("train", "evaluate") if number == len(tasks) - 1 else (task, f"evaluate_{task}")
@@ -152,7 +152,7 @@ def debug(config, tasks):
 
 
 def sweep(add):
-    """What pre-training gives: Table 1 of the paper."""
+    """Adds the runs of the paper's Table 1: the gain of pre-training."""
     add("cityscapes")
     add("mapillary+cityscapes")
     add("mapillary19+cityscapes")

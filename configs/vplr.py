@@ -1,23 +1,23 @@
 """VPLR: Improving Semantic Segmentation via Video Propagation and Label Relaxation (Zhu et al., CVPR 2019).
 
     python main.py --config=configs/vplr.py                          the embedded street; minutes on 2 CPU cores
-    python main.py --config=configs/vplr.py:propagate=none           the same without labels carried to other frames
+    python main.py --config=configs/vplr.py:propagate=none           the same without propagated labels
     python main.py --config=configs/vplr.py:camvid                   the paper's CamVid numbers; an accelerator
     python main.py --config=configs/vplr.py:camvid,net=fastscnn      from scratch, 20 minutes on 2 cores
     python main.py --config=configs/vplr.py:camvid,net=efficientnet  from ImageNet weights, 21 minutes on 2 cores;
                                                                      add --cpu_devices=NUMBER OF CORES
     python main.py --config=configs/vplr.py:cityscapes,data=DIR            the paper's numbers; accelerators
     python main.py --config=configs/vplr.py:cityscapes,released,data=DIR   those of the published scripts
-    python main.py --config=configs/vplr.py:cityscapes,submission,data=DIR  WRN38, labels carried to +-3, all scales
+    python main.py --config=configs/vplr.py:cityscapes,submission,data=DIR  WRN38, labels propagated to +-3, all scales
     python main.py --config=configs/vplr.py:kitti,data=DIR --config.train.init.checkpoint=RUN   fine-tunes on KITTI
     python main.py --config=configs/vplr.py:own,images=DIR,masks=DIR,label_map=FILE   your own images and masks
 
-Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. With propagate=METHOD (reconstruction, as
-the street has it by default, prediction, flow) and a data set that has the frames around its labels: train_video ->
-propagate -> train -> evaluate; k=3 carries them to t - 3 and t + 3; finetune adds a stage that trains the video network
-on features, too. Frames: Cityscapes' leftImg8bit_sequence is in data; CamVid's (720x960) and KITTI's multi-view
-extension are in a folder of their own, frames=DIR. cityscapes,coarse adds places of rare classes in the coarsely
-labelled images, until epoch 150. The ablations: vplr_ablation.py. Results: README.md.
+Stages: train (boundary label relaxation, class-uniform sampling) -> evaluate. With propagate=METHOD (prediction, flow,
+or reconstruction, the street's default) and a dataset with neighbouring frames: train_video -> propagate -> train ->
+evaluate. k=3 propagates labels to t - 3 and t + 3. finetune adds a stage that trains the video network on features.
+Neighbouring frames: Cityscapes' leftImg8bit_sequence is in data=DIR; CamVid's (720x960) and those of KITTI's multi-view
+extension are in a separate folder, frames=DIR. cityscapes,coarse adds places of rare classes in the coarsely labelled
+images, until epoch 150. The ablations: vplr_ablation.py. Results: README.md.
 """
 
 from ml_collections import ConfigDict
@@ -39,9 +39,9 @@ NETS = {
     "efficientnet": "swiftnet_efficientnet_lite0",
     "r18": "deeplabv3plus_r18",
     "r50": "deeplabv3plus_r50",
-    "rnx50": "deeplabv3plus_rnx50",  # "ResNeXt50" of the paper's ablations, as it is written there
-    "srnx50": "deeplabv3plus_srnx50",  # and as it was released
-    "wrn38": "deeplabv3plus_wrn38",  # of the submissions
+    "rnx50": "deeplabv3plus_rnx50",  # "ResNeXt50" of the paper's ablations, as described there
+    "srnx50": "deeplabv3plus_srnx50",  # the same as released
+    "wrn38": "deeplabv3plus_wrn38",  # used for the submissions
 }
 METHODS = ("reconstruction", "prediction", "flow")
 RARE = ("truck", "bus", "train", "wall", "rider", "motorcycle", "fence")  # boosted by the published scripts
@@ -116,7 +116,7 @@ def get_config(arg=None):
     train.model = dict(name=net, options={})
     train.init = dict(weights="", source="", checkpoint="", scope="all", skip=())
     if arg.preset in ("camvid", "cityscapes") and not light:
-        train.init.weights = "imagenet"  # of the trunk; the paper's are of Mapillary, which were not released
+        train.init.weights = "imagenet"  # of the trunk; the paper's Mapillary weights were not released
     train.dtype = "auto"  # bfloat16 convolutions on accelerators, float32 on CPU
     train.remat = False
 
@@ -159,8 +159,8 @@ def get_config(arg=None):
     if arg.released:
         as_released(config.train)
     if arg.submission:
-        config.train.remat = True  # 800 x 800 of WRN38 at stride 8
-        config.evaluate.update(protocol="cityscapes_multi", flip=False, window=())  # the protocol has both
+        config.train.remat = True  # WRN38 with crops of 800 x 800 at stride 8
+        config.evaluate.update(protocol="cityscapes_multi", flip=False, window=())  # both are part of the protocol
     if method != "none":
         with_propagation(config, method, arg.k or 1, arg)
     if arg.coarse:
@@ -196,7 +196,7 @@ def dataset(arg):
 
 
 def finetune_on_kitti(config):
-    """From a Cityscapes run (train.init.checkpoint): small crops of enlarged images; split 2 of the three released."""
+    """Sets fine-tuning from a Cityscapes run: small crops of enlarged images; split 2 of the three released."""
     train = config.train
     train.optimizer.lr = 0.001
     train.crop.scale_range = (1.0, 2.0)
@@ -205,7 +205,7 @@ def finetune_on_kitti(config):
 
 
 def small_street(config):
-    """Minutes on 2 cores: fewer pixels and epochs, and the rate a network from scratch needs."""
+    """Sets a run of minutes on 2 cores: fewer pixels and epochs, and a learning rate for a network from scratch."""
     train = config.train
     train.optimizer.lr = 0.045
     train.optimizer.schedule = dict(kind="poly", power=0.9, per="step", warmup_steps=20)
@@ -216,7 +216,7 @@ def small_street(config):
 
 
 def with_propagation(config, method, k, arg):
-    """The labels of t also at t - k and t + k, on images carried along with them (joint propagation, JP)."""
+    """Adds the labels of t at t - k and t + k, on images propagated with them (joint propagation, JP)."""
     small = config.dataset.name == "synthetic_street"
     config.stages = ("propagate", "train", "evaluate")
     split, held_out, step = frames_of(config, k, arg)
@@ -235,13 +235,13 @@ def with_propagation(config, method, k, arg):
     config.propagate.update(modes=("jp",), rgb_warp="bilinear", max_cycle_error=0.0, max_image_error=0.0)
     config.propagate.frame_step = step
     config.train.extra = dict(stage="propagate", mode="jp", steps=(k,))
-    if small:  # as many steps as without; the paper keeps the epochs, which are three times as long
+    if small:  # the same number of steps as without; the paper keeps the epochs, which are three times as long
         for unit in ("total", "checkpoint", "eval"):
             config.train[f"{unit}_epochs"] = max(config.train[f"{unit}_epochs"] // 3, 1)
 
 
 def with_coarse_labels(config):
-    """Section 3.3: places of rare classes in the coarsely labelled images, which do not make an epoch longer."""
+    """Adds places of rare classes in the coarsely labelled images (section 3.3), which do not make an epoch longer."""
     config.dataset.options.parts = (*config.dataset.options.get("parts", ("fine",)), "coarse")
     extra = dict(coarse=dict(split="train_extra", in_epoch=False, classes=RARE))
     if "extra" in config.train:
@@ -251,12 +251,12 @@ def with_coarse_labels(config):
 
 
 def frames_of(config, k, arg):
-    """(split with the frames around the labels, the same of validation, distance of neighbours, 0 = find it)."""
+    """Returns (training split with neighbouring frames, validation split, step of frame numbers or 0 to find it)."""
     dataset = config.dataset
     if dataset.name == "cityscapes":
         dataset.options.update(parts=("fine", "sequence"), neighbours=max(k, 3))
         return "train_sequence", "validation_sequence", 1
-    if dataset.name == "camvid":  # the small tree has one still per second; the videos are as large as the original
+    if dataset.name == "camvid":  # the small tree has one still per second; the videos have the original size
         dataset.options.update(config="full", source_dir=arg.data, frames_dir=arg.frames, neighbours=max(k, 3))
         config.train.crop.size = tuple(2 * side for side in config.train.crop.size)
         config.evaluate.window = tuple(2 * side for side in config.evaluate.window)
@@ -270,7 +270,7 @@ def frames_of(config, k, arg):
 
 
 def as_released(train):
-    """The published scripts, which differ from the paper: in their loss, its switch at epoch 100, lr, crop, length."""
+    """Sets what the published scripts have other than the paper: loss, its switch at epoch 100, lr, crop, length."""
     train.total_epochs = 175
     train.crop.size = (896, 896)
     train.optimizer.lr = 0.001
@@ -285,7 +285,7 @@ def as_released(train):
 
 
 def sweep(add):
-    """The ablations of the paper that need no propagated frames: table 3, relaxation and sampling on and off."""
+    """Adds the paper's ablations that need no propagated labels: table 3, relaxation and sampling on and off."""
     for seed in (0, 1, 2):
         add("camvid,net=fastscnn", seed=seed)
         add("camvid,net=fastscnn", **{"seed": seed, "train.loss.main.name": "cross_entropy"})

@@ -5,16 +5,16 @@
     python main.py --config=configs/vplr_ablation.py:cityscapes,data=DIR,k=1+2+3+4+5   the paper's; accelerators
     python main.py --config=configs/vplr_ablation.py:rows=reconstruction_jp,k=1,seeds=1,steps=100   a quick one
 
-Every training is a stage, with an evaluation behind it; the video networks and the propagated frames are shared. The
-same command goes on after a kill, and with more seeds, other methods or more places below the largest k trains only
-what is new; a larger k, or the other mode of a method, carries the labels anew and wants a new --workdir. The last
-stage writes compare/table.md, table.csv, classes.csv and curves.png: mean and sample standard deviation of the mIoU.
+Every training run is a stage, followed by its evaluation; all share the video networks and the propagated labels. The
+same command resumes after a kill. With more seeds, other methods or further k below the largest one it trains only what
+is new. A larger k, or the other mode of a method, propagates the labels again and needs a new --workdir. The last stage
+writes compare/table.md, table.csv, classes.csv and curves.png: mean and sample standard deviation of the mIoU.
 
-k: how far labels are carried, +-k. rows: METHOD_MODE; METHOD is reconstruction, prediction, flow; MODE is jp (the
-carried image) or lp (the real frame). relaxed: the rows that are also trained with label relaxation, as is the
-baseline. seeds: how many. every: keep one of so many labels, 0 or 1 = all. accumulated: show all frames within k.
-steps: of each training, the same for all; 0: as many as the preset has without carried frames. crop: HEIGHTxWIDTH.
-The others are those of vplr.py. Results: docs/propagation.md.
+k: how far labels are propagated, +-k. rows: METHOD_MODE; METHOD is reconstruction, prediction or flow; MODE is jp (the
+propagated image) or lp (the real frame). relaxed: rows that are also trained with label relaxation, as the baseline is
+then. seeds: number of seeds. every: keep every Nth label, 0 or 1 = all. accumulated: show all frames within k.
+steps: of each training run, the same for all; 0: those of the preset without propagated labels. crop: HEIGHTxWIDTH.
+The other options are those of vplr.py. Results: docs/propagation.md.
 """
 
 from ml_collections import ConfigDict
@@ -101,19 +101,19 @@ def get_config(arg=None):
 
 
 def recipe(options, **more):
-    """The recipe of configs/vplr.py with these options."""
+    """Returns the recipe of configs/vplr.py with these options."""
     words = {name: value for name, value in {**options, **more}.items() if value}
     return vplr.get_config(",".join(f"{name}={value}" for name, value in words.items()))
 
 
 def camvid_video(config):
-    """The one contiguous video of the small tree, cut into a part to train on and one to score on; minutes on a CPU."""
+    """Splits the one contiguous video of the small tree into a part to train on and one to score; minutes on a CPU."""
     config.dataset.update(train="validation[:60]", validation="validation[60:]", test="validation[60:]")
     config.train.crop.size = (264, 320)  # halves as 360 does, see common.camvid_on_cpu
 
 
 def add_propagation(config, found, method, modes, every):
-    """The stages of the recipe `found` that carry labels, which all trainings share."""
+    """Adds the stages of the recipe `found` that propagate labels; all training runs share them."""
     if config.dataset.train.startswith("validation"):
         if "train_video" in found:
             video = common.train_video_small((160, 224), steps=600, eval_limit=10)
@@ -137,7 +137,7 @@ def add_propagation(config, found, method, modes, every):
 
 
 def add_runs(config, first, name, loss, extra, steps, seeds):
-    """A training for each seed, and its evaluation; returns the names of the evaluations."""
+    """Adds a training run and its evaluation for each seed. Returns the names of the evaluations."""
     evaluations = []
     for seed in range(seeds):
         stages = first.copy_and_resolve_references()
@@ -158,7 +158,7 @@ def add_runs(config, first, name, loss, extra, steps, seeds):
 
 
 def equal_work(train, steps, *, copies):
-    """The same number of steps for all trainings: an epoch is `copies` times as long as that of the labels alone."""
+    """Sets the same steps for all training runs; their epochs are `copies` times as long as those of labels alone."""
     for unit in ("total", "checkpoint", "eval"):
         epochs = train[f"{unit}_epochs"]
         if steps:
@@ -171,7 +171,7 @@ def equal_work(train, steps, *, copies):
 
 
 def read_rows(option, text):
-    """ "reconstruction_jp+flow_lp" as pairs of method and mode."""
+    """Returns the pairs of method and mode of a text such as "reconstruction_jp+flow_lp"."""
     rows = []
     for word in filter(None, text.split("+")):
         method, _, mode = word.partition("_")
@@ -180,7 +180,7 @@ def read_rows(option, text):
 
 
 def read_number(option, text):
-    """A whole number from 1."""
+    """Returns the whole number of a text. Raises ValueError unless it is 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(
             f"recipe option {option} holds {text!r}; write numbers from 1 with + between them, such as 1+3."
@@ -189,7 +189,7 @@ def read_number(option, text):
 
 
 def read_size(option, text):
-    """ "128x256" as (height, width)."""
+    """Returns (height, width) of a text such as "128x256"."""
     sides = text.split("x")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise ValueError(f"recipe option {option}={text!r} is no size; write HEIGHTxWIDTH in pixels, such as 128x256.")
@@ -197,6 +197,6 @@ def read_size(option, text):
 
 
 def sweep(add):
-    """With and without a part of the labels: the fewer there are, the more carried ones should give."""
+    """Adds runs with all labels and with parts of them: the fewer labels, the more propagated ones should help."""
     for every in (1, 4, 8):
         add(f"synthetic,every={every},rows=reconstruction_jp")
