@@ -39,7 +39,7 @@ class SegOutput:
 
 @flax.struct.dataclass
 class Sum:
-    """Sum of values and their count: what losses and metrics return, so that parts of a batch merge exactly.
+    """Sum of values and their count, the result of losses and metrics; sums of parts add up exactly.
 
     value, count: () float32.
     """

@@ -30,7 +30,7 @@ def augment_batch(
 ) -> tuple[Array, Array]:
     """Returns (images (b, h, w, 3) float32, labels (b, h, w) int32): scaled, cropped, mirrored, jittered, normalised.
 
-    What is drawn for an example depends on (seed, epoch, index), not on its batch. Padding is 0 after normalisation and
+    All draws for an example depend on (seed, epoch, index), not on its batch. Padding is 0 after normalisation and
     has the label ignore_label. It does not count for the mean of contrast, and blur does not mix it with pixels.
 
     batch: image uint8 (b, H, W, 3), label uint8 (b, H, W), extent and box float32 (b, 4), index and epoch int32 (b,);

@@ -88,9 +88,9 @@ def adjust_saturation(planes: Planes, factor: Array) -> Planes:
 def adjust_hue(planes: Planes, shift: Array) -> Planes:
     """Returns planes with the hue turned by `shift`, a part of the circle of HSV.
 
-    The largest and smallest component of a pixel do not change. The conversions to HSV and back are one formula: a
-    component is max - chroma * clip(min(k, 4 - k), 0, 1) with k = (hue + n) mod 6, in sixths of the circle, and
-    n = 5, 3, 1 for red, green, blue.
+    The largest and smallest component of a pixel do not change. The conversions to HSV and back are one formula. A
+    component is max - chroma * clip(min(k, 4 - k), 0, 1) with k = (hue + n) mod 6, in sixths of the circle; n = 5, 3, 1
+    for red, green, blue.
     """
     red, green, blue = planes
     high = jnp.maximum(jnp.maximum(red, green), blue)

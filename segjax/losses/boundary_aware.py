@@ -2,7 +2,7 @@
 
 The distance is the chamfer distance of OpenCV's 5x5 mask (steps of 1, 1.4 and 2.1969 pixels), in fixed-point numbers.
 The published code computes one distance transform per class on the host. One transform for all classes, on the device,
-gives the same distances: a path ends at its first step to another class, and no path beyond it can be shorter.
+has the same result: a path ends at its first step to another class, and no path beyond can be shorter.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ def histogram_weights(counts: Array, upper_bound: float, *, void: Array | float 
     upper_bound: 1 for Cityscapes and KITTI, 6 for Mapillary, as in the code released with VPLR.
     void: (...), pixels of no class, which are part of the total of the frequencies.
 
-    Source: code released with VPLR (NVIDIA/semantic-segmentation, branch sdcnet), apart from one error: there, void
-    pixels count as the last class if the label of void is k.
+    Source: code released with VPLR (NVIDIA/semantic-segmentation, branch sdcnet). It has one error, which is not
+    repeated here: if the label of void is k, void pixels count as the last class.
     """
     counts = jnp.asarray(counts, jnp.float32)
     total = counts.sum(axis=-1, keepdims=True) + jnp.asarray(void, jnp.float32)[..., None]

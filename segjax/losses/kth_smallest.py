@@ -13,9 +13,9 @@ ONE = 0x3F800000  # bits of 1.0
 def kth_smallest(x: Array, rank: Array, axes: tuple[int, ...], *, at_least: float = 0.0) -> jax.Array:
     """Returns max(at_least, the rank-th smallest number of x over `axes`), float32, exact to the last bit.
 
-    Floats in 0..1 have the order of their bits. Bisection over the bits, which counts the numbers up to the middle,
-    ends at the exact number after at most 31 counts, and after one if the result is `at_least`. A count needs one pass
-    over x and, if x is spread over devices, communication of one scalar; a sort would gather all of x.
+    Floats in 0..1 have the order of their bits. Bisection over the bits counts the numbers up to the middle. It ends at
+    the exact number after at most 31 counts, and after one if the result is `at_least`. A count needs one pass over x
+    and, if x is spread over devices, communication of one scalar; a sort would gather all of x.
 
     x: float32 in 0..1; numbers above 1 are padding and never the result.
     rank: int from 1, () or of the shape of the result. The result is 1 if x has fewer numbers than that.

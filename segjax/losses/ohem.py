@@ -64,5 +64,5 @@ def ohem_cross_entropy(
     else:
         bound = kth_smallest(p, jnp.minimum(wanted + 1, number), (1, 2, 3), at_least=threshold)
         easy = p >= bound
-    # not easy, instead of hard: nan compares as false, so that a nan stays in the loss and is noticed
+    # not easy, instead of hard: nan compares as false, so that a nan remains in the loss and is noticed
     return reduce_pixels(nll, valid & ~easy.reshape(valid.shape), weights, weight_mode=weight_mode)

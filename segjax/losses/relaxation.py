@@ -53,8 +53,8 @@ def relaxed_cross_entropy(
         paper: mean over all supervised pixels, eq. (5).
         per_image: mean over images of (sum over the image's pixels) / (its supervised pixels + 1).
         reference: as the release computes it, which depends on the batch. A pixel's value is not divided by its own
-            |N|, but multiplied by the sum over the batch's images of 1 / |N| at that place (in the second phase, of the
-            boundary weights). The images are summed. The result is about the batch size squared times that of
+            |N|. It is multiplied by the sum over the batch's images of 1 / |N| at that place (of the boundary weights,
+            once relaxation is off). The images are summed. The result is about the batch size squared times that of
             per_image.
     images_per_device: for `reference`, the images of one batch; the mean is over such batches. 0 = all.
     off_epoch: last epoch of relaxation; None = no end, -1 = none at all. In later epochs pixels have their own class

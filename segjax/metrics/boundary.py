@@ -47,7 +47,7 @@ def boundary_sums(
 ) -> BoundarySums:
     """Returns the boundary F-scores of one image, 2 P R / (P + R) of each class.
 
-    P is the share of the predicted outline within the tolerance of a true outline; R is the share of the true outline
+    P is the share of the predicted outline within the tolerance of a true outline. R is the share of the true outline
     within the tolerance of a predicted one. A class with an outline in only one of them scores 0; a class without any
     is not scored. The outline of a class are the pixels whose right, lower or lower right neighbour is on its other
     side (as in DAVIS). If one of these pixels is ignored in the truth there is no outline, so that the rim of ignored
@@ -94,9 +94,9 @@ def trimap_matrices(
 
     prediction, labels: (h, w) int; ignored pixels do not count.
     num_classes: k.
-    bands: widths w in pixels. A band contains the pixels at most w - 1 away from an outline pixel, that is from one
-        with a different label among its 4 neighbours; the ignored label counts as one. On VOC, whose outlines are
-        ignored, this is the band around the void label.
+    bands: widths w in pixels. A band contains the pixels at most w - 1 away from an outline pixel. Outline pixels have
+        another label among their 4 neighbours, which may be the ignored one. On VOC, whose outlines are ignored, this
+        is the band around the void label.
     ignore_label: label of pixels that do not count.
 
     Sources: Kraehenbuehl and Koltun, NIPS 2011; Chen et al., "DeepLab", TPAMI 2018, section 4.1.

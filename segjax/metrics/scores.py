@@ -11,8 +11,9 @@ import numpy as np
 def iou_scores(matrix: np.ndarray) -> dict[str, Any]:
     """Returns the scores of a confusion matrix by name, in 0..1.
 
-    iou (k,), class_accuracy (k,), miou, mean_accuracy, pixel_accuracy, frequency_weighted_iou. The IoU of a class in neither truth nor prediction is nan and not part of the means. The same holds for the accuracy
-    of a class without truth.
+    iou (k,), class_accuracy (k,), miou, mean_accuracy, pixel_accuracy, frequency_weighted_iou. The IoU of a class in
+    neither truth nor prediction is nan and not part of the means; the same holds for the accuracy of a class without
+    truth.
 
     matrix: (k, k), row = truth, column = prediction.
     """

@@ -1,4 +1,4 @@
-"""What a training shows beside the labelled images of its split: propagated frames, or coarsely labelled images.
+"""Training data beside the labelled images of a split: propagated frames, or coarsely labelled images.
 
 train.extra = dict(stage="propagate", mode="jp", steps=(1,))
 train.extra = dict(
@@ -31,13 +31,17 @@ _KINDS = ({"stage", "mode", "steps"}, {"split", "dataset"})
 
 @dataclasses.dataclass(frozen=True)
 class ExtraOptions:
-    """One part of `train.extra`.
+    """One part of `train.extra`: propagated frames (stage, mode, steps), or labelled images (split, dataset).
 
-    name: of the part. where: its config key. stage, mode, steps: a stage of this run or a folder, see
-    `open_propagated`; or split, dataset: labelled images, of `config.dataset` by default.
-    in_epoch: whether these records count for the length N of an epoch and its random part (Cityscapes as published), or
-    add places of classes only (CamVid and coarse labels as published).
-    classes: whose places are taken, () = all (published: all of propagated frames, 7 rare ones of coarse labels).
+    name: of the part.
+    where: its config key.
+    stage: name of a stage of this run, or a folder.
+    mode, steps: see `open_propagated`.
+    split: of the dataset.
+    dataset: None = `config.dataset`.
+    in_epoch: whether these records count for the length N of an epoch and its random part (in VPLR's Cityscapes
+        training), or only add places of classes (in its CamVid training, and for its coarse labels).
+    classes: classes whose places are used, () = all. VPLR uses all of propagated frames, 7 rare ones of coarse labels.
     """
 
     name: str
@@ -55,10 +59,13 @@ class ExtraOptions:
 class SamplerOptions:
     """The section `sampler`.
 
-    kind, options: of `data.PLANS`. cut_epoch: epochs after this one (counted from 0) are as long as the real records
-    are many, and their random part shows only these (VPLR's max_cu_epoch, 150). cut_places: "all": their places are
-    those of before (what the released code does), "real": places of real records only (what it means to do).
-    where: the config key of the stage.
+    kind: key of `data.PLANS`.
+    options: of that plan.
+    cut_epoch: later epochs (counted from 0) have the length and the random part of the real records alone; None = no
+        cut. It is max_cu_epoch, 150, of the code released with VPLR.
+    cut_places: places in later epochs: "all" = as before (the behaviour of that code), "real" = in real records only
+        (its apparent intention).
+    where: config key of the stage.
     """
 
     kind: str = "uniform"
@@ -70,7 +77,14 @@ class SamplerOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Extra:
-    """Records beside the real ones; first: number of the first in the joined source. classes: train ids, () = all."""
+    """Records beside the real ones.
+
+    name: of the part.
+    source: its records.
+    first: number of its first record in the joined source.
+    in_epoch: see `ExtraOptions`.
+    classes: train ids, () = all.
+    """
 
     name: str
     source: data.Source
@@ -80,7 +94,7 @@ class Extra:
 
 
 def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, ...]:
-    """Reads `train.extra`: one part, or several by name. Raises UserError for unknown and missing keys."""
+    """Reads the section `extra`: one part, or several by name. Raises UserError for unknown and missing keys."""
     settings = plain(settings)
     if not settings:
         return ()
@@ -108,7 +122,7 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
 
 
 def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
-    """Reads the section `sampler` of a stage. Raises UserError for unknown names and options, and wrong numbers."""
+    """Reads the section `sampler` of a stage. Raises UserError for unknown keys and names, and wrong numbers."""
     here, settings = f"{where}.sampler", plain(settings)
     check_numbers(settings, ("tile", "cut_epoch"), where=here, low=0)
     check_numbers(settings, ("min_area",), where=here, low=1)
@@ -121,9 +135,13 @@ def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
 
 
 def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Context) -> tuple[data.Source, list[Extra]]:
-    """Returns (all records, the real ones first; the extras). Without extras that is the real source and none.
+    """Returns (joined source of the real and the extra records, in this order; the extras).
 
-    Raises UserError for a set that is not there, lacks the steps asked for, or has other classes.
+    extras: see `read_extras`.
+    real: records of the training's split.
+    context: of the stage.
+
+    Raises UserError for a dataset that does not exist, lacks the steps, or has other classes.
     """
     if not extras:
         return real, []
@@ -143,9 +161,15 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
 def make_plan(
     sampler: SamplerOptions, source: data.Source, extras: Sequence[Extra], *, seed: int, cache: Any
 ) -> data.EpochPlan:
-    """Builds the epoch plan of a sampler. source: the real records. cache: folder for the places of classes, or None.
+    """Builds the epoch plan of a sampler.
 
-    Raises UserError for `cut_epoch` without extra data, and what the plan itself refuses.
+    sampler: see `read_sampler`.
+    source: the real records.
+    extras: the extra records, see `open_extras`.
+    seed: of the plan.
+    cache: folder for the places of classes, or None.
+
+    Raises UserError for `cut_epoch` without extra data, and for options that the plan rejects.
     """
     plan = functools.partial(data.PLANS[sampler.kind], source, seed=seed, **sampler.options)
     counted = [np.arange(e.first, e.first + len(e.source)) for e in extras if e.in_epoch]
@@ -168,12 +192,19 @@ def make_plan(
 
 
 def parts_of(source: data.Source, extras: Sequence[Extra]) -> dict[str, tuple[int, int]]:
-    """Returns name -> (first, end) record of the real and the extra data, for `data.epoch_shares`."""
+    """Returns name -> (first, end) of the record numbers of the real and the extra data, for `epoch_shares`."""
     return {"real": (0, len(source)), **{e.name: (e.first, e.first + len(e.source)) for e in extras}}
 
 
 def class_id(name: str | int, names: Sequence[str], *, where: str) -> int:
-    """Returns the train id of a class, given by name or id. Raises UserError with the nearest name."""
+    """Returns the train id of a class.
+
+    name: of the class, or its train id.
+    names: of all classes.
+    where: config key of the extra data, for the error.
+
+    Raises UserError with the nearest name for an unknown class.
+    """
     if isinstance(name, int) and 0 <= name < len(names):
         return name
     if name not in names:

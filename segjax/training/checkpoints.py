@@ -152,7 +152,7 @@ class Checkpoints:
 
 
 class _disk_errors:
-    """Turns errors of orbax and tensorstore into UserError. One cause comes as many types, so the text decides."""
+    """Turns errors of orbax and tensorstore into UserError. One cause has many types, so the text decides."""
 
     def __init__(self, folder: Path):
         self.folder = folder

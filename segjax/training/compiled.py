@@ -18,8 +18,8 @@ class CompiledSteps:
 
     build: bucket -> (step function, abstract arguments, shardings of the results).
 
-    An executable raises an error for arrays of another shape. A jitted function would compile again and say nothing,
-    for minutes in the middle of a training run.
+    An executable raises an error for arrays of another shape. A jitted function would silently compile again, for
+    minutes in the middle of a training run.
     """
 
     def __init__(self, build: Callable[[Hashable], tuple[Callable, tuple[Any, ...], Any]]):

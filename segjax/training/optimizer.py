@@ -55,8 +55,8 @@ def make_optimizer(
     clip_norm: largest global norm of the gradient of the trained parameters, before decay; None for no limit.
 
     State: {"count": () int32, moment name: nested dict of the trained parameters, float32}.
-    Raises UserError for an unknown name, an option that the optimizer does not take, a value out of range, rules that
-    match no or not every parameter, and rules that freeze every parameter.
+    Raises UserError for an unknown name, an option that the optimizer does not take, and a value out of range. Raises
+    it also for rules that do not cover all parameters, match none, or freeze all.
     """
     if name not in _DEFAULTS:
         raise UserError(f"optimizer.name={name!r} is not known.{did_you_mean(name, _DEFAULTS)}")
@@ -94,7 +94,7 @@ def make_optimizer(
         new = {moment: {} for moment in moments}
         updates = {path: jnp.zeros_like(p) for path, p in params.items()}
         lr, count = schedule(state["count"]), state["count"] + 1
-        # frozen parameters are not part of the norm, as in PyTorch, where they have no gradient
+        # frozen parameters are not part of the norm: in PyTorch they have no gradient
         scale = _clip_scale([grads[path] for path in trained], clip_norm)
         for path in trained:
             g, p = grads[path].astype(jnp.float32) * scale, params[path]

@@ -1,4 +1,4 @@
-"""The course of every training run: resume, steps, scores, checkpoints, log; the task says what is trained."""
+"""The course of every training run, whatever is trained: resume, steps, scores, checkpoints, log."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What one kind of training gives to `run_training`, which is the same for all.
+    """The parts of a training that differ by its kind; `run_training` is the same for all.
 
-    samples: what is trained on.
-    plan: the course of the run.
+    samples: of the training.
+    plan: course of the run.
     make_step: bucket -> step for its batches.
     state: at step 0, on the mesh.
     frozen: variables of fixed networks for the step, on the mesh; {} for none.
@@ -109,7 +109,7 @@ def run_training(
 ) -> tuple[TrainState, dict[str, Any]]:
     """Runs the remaining steps, from the newest checkpoint in `folder` to the end of the plan.
 
-    task: what is trained.
+    task: samples, step and state of the training.
     options: checkpoints and log lines.
     reading: how samples are read.
     mesh: of devices.

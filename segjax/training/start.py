@@ -51,7 +51,7 @@ def with_source_options(spec: Mapping[str, Any], init: Init) -> dict[str, Any]:
     spec: see `model_spec`.
     init: names the weights.
 
-    Raises UserError if the network lacks such an option: it could not compute what the weights were trained for.
+    Raises UserError if the network lacks such an option, because it would differ from the one that was trained.
     """
     source = init.source or weights.source_of(init.weights)
     known, added = models.options(spec["name"]), {}
@@ -86,8 +86,8 @@ def first_variables(
     seed: of the fresh values.
     inputs: arguments of the network's call, by default images.
     where: config key of `init`, for errors.
-    class_names: of the dataset. If the checkpoint has as many classes with other names, its classifier is kept and a
-        warning is logged.
+    class_names: of the dataset. If the checkpoint has the same number of classes but other names, its classifier is
+        kept and a warning is logged.
     normalisation: of the dataset's images. If the weights were trained with another, a warning is logged.
 
     Raises UserError for both weights and a checkpoint, for weights that are not found or do not fit, and for a trunk
@@ -129,7 +129,7 @@ def _warn_other_normalisation(what: str, theirs: str, ours: str) -> None:
 
 
 def other_classes(info: Mapping[str, Any], class_names: Sequence[str]) -> str:
-    """Describes how a checkpoint's classes differ from those of a dataset; "" if they are equal, or not as many.
+    """Returns how a checkpoint's class names differ from a dataset's; "" if they are equal or of another number.
 
     info: of the checkpoint, see `load_for_inference`.
     class_names: of the dataset.

@@ -37,8 +37,8 @@ def make_train_step(
     seed: of dropout.
     accumulate_steps: number of micro-batches of a step. Their sums are divided by the counts of the whole batch, class
         weights included, so that the loss is the mean over the batch. BatchNorm's statistics are those of each
-        micro-batch. OHEM chooses its pixels within a micro-batch and its count depends on the logits: its mean over a
-        micro-batch is weighted by the share of the valid pixels.
+        micro-batch. The count of OHEM depends on the logits: it chooses its pixels within a micro-batch, whose mean is
+        weighted by its share of the valid pixels.
     ignore_label: label of the pixels that do not count.
     constrain: places images and targets on the mesh after augmentation (image height over `space`).
 
@@ -70,8 +70,8 @@ def make_train_step(
         )
         share = jnp.sum(targets["labels"] != ignore_label, axis=(1, 2, 3)).astype(jnp.float32)
         share = share / jnp.maximum(share.sum(), 1.0)
-        # one division by the counts of the whole batch: a mean of means would give micro-batches with many ignored
-        # pixels the weight of the others
+        # divisors of the whole batch: in a mean of means, a micro-batch with many ignored pixels would have the weight
+        # of the others
         output, _ = jax.eval_shape(forward, state.params, state.batch_stats, images[0], key)
         counts = batch_counts(terms, output, targets, epoch=epoch)
 
@@ -80,7 +80,7 @@ def make_train_step(
             image, target, part, index = x
             # pins the slices to the batch's placement on the mesh, which XLA would otherwise be free to change
             image, target = jax.tree.map(constrain, (image, target))
-            # `stats`, not state.batch_stats: running statistics see each micro-batch, as they would as many steps
+            # `stats`, not state.batch_stats: every micro-batch updates the running statistics, as a step would
             own_key = jax.random.fold_in(key, index)
             (l, (m, stats)), g = grad_fn(state.params, stats, image, target, epoch, own_key, counts, part)
             grads, means = jax.tree.map(jnp.add, (grads, means), (g, m))
