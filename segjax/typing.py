@@ -18,18 +18,18 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 Batch = Mapping[str, Array]
-Targets = Mapping[str, Array]  # what a loss compares with: {"labels": (b, h, w) int32, ...}
+Targets = Mapping[str, Array]  # what a loss compares the logits with: {"labels": (b, h, w) int32, ...}
 Variables = Mapping[str, Any]  # {"params": nested dict, "batch_stats": nested dict}
 
 
 @flax.struct.dataclass
 class SegOutput:
-    """What every network returns.
+    """Output of every network.
 
-    logits: (b, h, w, k) float32 at the size of the input image.
-    aux: auxiliary logits by name, each (b, h', w', k) float32 at the size the network defines.
-    features: intermediate maps by name; XLA removes the ones nobody reads. Every image network has "low.logits",
-        (b, h', w', k) float32: its logits before their last enlargement to the image's size (models/heads.py).
+    logits: (b, h, w, k) float32, at the size of the input image.
+    aux: name -> auxiliary logits, (b, h', w', k) float32, at the size that the network defines.
+    features: name -> intermediate map; XLA removes unused ones. Every image network has "low.logits", (b, h', w', k)
+        float32: its logits before their last enlargement to the image's size (models/heads.py).
     """
 
     logits: Array
@@ -39,7 +39,7 @@ class SegOutput:
 
 @flax.struct.dataclass
 class Sum:
-    """A sum of values and the number of things summed; losses and metrics return these, so that merging is exact.
+    """Sum of values and their count, the result of losses and metrics; sums of parts add up exactly.
 
     value, count: () float32.
     """
@@ -51,6 +51,7 @@ class Sum:
         return Sum(self.value + other.value, self.count + other.count)
 
     def mean(self) -> Array:
-        """value / count, and 0 (with zero gradient) where nothing was counted."""
+        """Returns value / count, () float32; 0, with zero gradient, if nothing was counted."""
+        # the inner `where` too: the gradient of the branch not taken would be 0 * inf = nan
         empty = self.count == 0
         return jax.numpy.where(empty, 0.0, self.value / jax.numpy.where(empty, 1.0, self.count))

@@ -1,4 +1,4 @@
-"""Augmentation in the jitted step: pure functions of one example, then vmap over the batch."""
+"""Augmentation on the device, inside the jitted step: pure functions of one example, mapped over the batch by vmap."""
 
 from segjax.augment.batch import augment_batch
 from segjax.augment.photometric import NORMALISATION, denormalise, normalisation, normalise

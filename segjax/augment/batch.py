@@ -1,4 +1,4 @@
-"""From the windows that the host sends to what the network trains on."""
+"""Augmentation of a batch: from the windows that the host sends to the images and labels of a training step."""
 
 from __future__ import annotations
 
@@ -28,17 +28,25 @@ def augment_batch(
     antialias: bool = True,
     method: str = "bilinear",
 ) -> tuple[Array, Array]:
-    """Scales, crops, mirrors, jitters, blurs and normalises: (images float32 (b, h, w, 3), labels int32 (b, h, w)).
+    """Returns (images (b, h, w, 3) float32, labels (b, h, w) int32): scaled, cropped, mirrored, jittered, normalised.
 
-    batch: image uint8 (b, H, W, 3), label uint8 (b, H, W), extent and box float32 (b, 4), index and epoch int32
-        (b,), see `segjax.data.train_batches`. What an example draws depends on (seed, epoch, index), not on its batch.
-    crop: (h, w). flip: mirrors with probability 0.5.
-    color_jitter: half ranges of brightness, contrast, saturation (factors around 1) and hue (parts of the circle), all
-        four always in random order, as torchvision's ColorJitter. None or {}: off.
-    blur: sigma (low, high) in pixels, probability (default 1). None or {}: off.
-    antialias, method: how images are resampled; labels take the nearest source pixel.
+    All draws for an example depend on (seed, epoch, index), not on its batch. Padding is 0 after normalisation and
+    has the label ignore_label. It does not count for the mean of contrast, and blur does not mix it with pixels.
 
-    Padding is 0 after normalisation, has ignore_label, and is neither in the mean of contrast nor blurred into pixels.
+    batch: image uint8 (b, H, W, 3), label uint8 (b, H, W), extent and box float32 (b, 4), index and epoch int32 (b,);
+        see `segjax.data.train_batches`.
+    seed: of all draws.
+    crop: (h, w) in pixels.
+    mean, std: of the normalisation, (3,), for colours in 0..1.
+    ignore_label: label of padding.
+    flip: whether to mirror, with probability 0.5.
+    color_jitter: half ranges of brightness, contrast, saturation (factors around 1) and hue (part of the circle), in
+        random order as in torchvision's ColorJitter. None or {}: off.
+    blur: "sigma", (low, high) in pixels, default (0.15, 1.3); "probability", default 1. None or {}: off.
+    antialias: whether the kernel widens if images are reduced.
+    method: "bilinear" or "bicubic", for images; labels are those of the nearest source pixel.
+
+    Raises UserError for unknown options, and values out of range.
     """
     ranges = _check_jitter(color_jitter or {})
     sigma, probability = _check_blur(blur or {})

@@ -1,7 +1,7 @@
-"""Cuts, scales and mirrors a crop on the device. One example per function, positions in pixel edges.
+"""Crops that are cut, scaled and mirrored on the device; one example per function, positions in pixel edges.
 
-Everything is separable, so an image is resampled by two matrix products and no gather: an accelerator is at its best
-there, and XLA shards them over the batch without communication.
+Scaling is separable, so an image is resampled by two matrix products, without a gather. Accelerators are fastest at
+these, and XLA shards them over the batch without communication.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def _triangle(x: Array) -> Array:
 
 
 def _cubic(x: Array) -> Array:
-    # Keys (1981) with a = -0.5, as PIL; OpenCV and PyTorch take -0.75
+    # Keys (1981) with a = -0.5, as in PIL; OpenCV and PyTorch have -0.75
     x = jnp.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1.0
     far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
@@ -28,7 +28,12 @@ KERNELS = {"bilinear": _triangle, "bicubic": _cubic}
 
 
 def sample_positions(low: Array, high: Array, size: int, flip: Array | bool = False) -> Array:
-    """Where the pixels of a crop lie in the window, float32 (size,): low .. high in equal parts, mirrored or not."""
+    """Returns the positions of a crop's pixels in the window, (size,) float32: the centres of equal parts of low..high.
+
+    low, high: edges of the crop in the window, in pixels.
+    size: pixels of the crop.
+    flip: whether the positions are mirrored.
+    """
     steps = jnp.arange(size, dtype=jnp.float32) + 0.5
     steps = jnp.where(flip, size - steps, steps)
     return low + steps * ((high - low) / size)
@@ -44,10 +49,16 @@ def resample_weights(
     method: str = "bilinear",
     antialias: bool = True,
 ) -> Array:
-    """Weights (n, length) of the source pixels for samples at positions (n,); each row sums to 1.
+    """Returns the weights of source pixels for each sample, (n, length); each row sums to 1.
 
-    step: source pixels per sample. antialias: when step > 1 the kernel is as wide as step (PIL, torch antialias=True).
-    first, end: only the source pixels between these edges are used; samples outside repeat the nearest of them.
+    positions: (n,), of the samples, in pixel edges.
+    step: source pixels per sample.
+    length: number of source pixels.
+    first, end: edges between which source pixels are used; samples beyond repeat the nearest of these.
+    method: "bilinear" or "bicubic".
+    antialias: whether the kernel is as wide as step if step > 1 (as in PIL, and in torch with antialias=True).
+
+    Raises UserError for an unknown method.
     """
     if method not in KERNELS:
         raise UserError(f"augment.method={method!r} is not known.{did_you_mean(method, KERNELS)}")
@@ -69,10 +80,17 @@ def crop_resize(
     method: str = "bilinear",
     antialias: bool = True,
 ) -> tuple[Array, ...]:
-    """The box of an image, resampled: uint8 or float (H, W, c) -> c planes float32 (h, w), in the same units.
+    """Returns a box of an image, resampled: c planes, (h, w) float32 each, in the image's units.
 
-    extent, box: (4,) y0, x0, y1, x1 in the window, pixel edges. Outside of the extent the image's border is repeated,
-    so that padding never mixes with pixels; `covered` tells where. method: "bilinear" or "bicubic".
+    image: window, (H, W, c) uint8 or float.
+    extent: (4,) y0, x0, y1, x1 of the image in the window, in pixel edges. Outside of it the image's border is
+        repeated, so that padding never mixes with pixels; `covered` returns the pixels inside.
+    box: (4,) y0, x0, y1, x1 of the crop in the window, in pixel edges.
+    size: (h, w) in pixels.
+    flip: whether to mirror.
+    method, antialias: see `resample_weights`.
+
+    Raises UserError for an unknown method.
     """
     height, width = size
     rows, columns, channels = image.shape
@@ -92,7 +110,7 @@ def crop_resize(
 
 
 def covered(*, extent: Array, box: Array, size: tuple[int, int], flip: Array | bool = False) -> Array:
-    """Which pixels of the crop show the image, bool (h, w); the others are padding."""
+    """Returns which pixels of the crop show the image, (h, w) bool; the others are padding. See `crop_resize`."""
     y = sample_positions(box[0], box[2], size[0])
     x = sample_positions(box[1], box[3], size[1], flip)
     rows = (y >= extent[0]) & (y < extent[2])
@@ -109,7 +127,10 @@ def crop_label(
     flip: Array | bool = False,
     ignore_label: int = 255,
 ) -> Array:
-    """The box of a label (H, W), each pixel that of the nearest source pixel: int32 (h, w); ignore_label in padding."""
+    """Returns a box of a label, (h, w) int32, by the nearest source pixel; ignore_label in padding.
+
+    label: window, (H, W) int. The other arguments are those of `crop_resize`.
+    """
     rows = jnp.floor(sample_positions(box[0], box[2], size[0])).astype(jnp.int32)
     columns = jnp.floor(sample_positions(box[1], box[3], size[1], flip)).astype(jnp.int32)
     values = jnp.take(jnp.take(label, rows, axis=0, mode="clip"), columns, axis=1, mode="clip").astype(jnp.int32)

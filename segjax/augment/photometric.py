@@ -1,7 +1,7 @@
-"""Changes colours and sharpness on the device. One example per function.
+"""Colours and sharpness, changed on the device; one example per function.
 
-Images are three planes, red, green and blue, float32 (h, w) in 0..1. As separate arrays they fuse into one loop; as one
-array of 3 channels every channel would compute all three over again.
+Images are three planes, red, green and blue, (h, w) float32 in 0..1. XLA fuses operations on separate arrays into one
+loop. In one array with 3 channels, each channel would compute all three again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError, did_you_mean
 from segjax.typing import Array
 
-# mean and standard deviation of RGB in 0..1
+# name -> (mean, standard deviation) of RGB in 0..1
 NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "efficientnet_lite": ((127 / 255,) * 3, (128 / 255,) * 3),
@@ -33,26 +33,31 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
 def normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Returns (mean, std) of RGB in 0..1 units; UserError for a name that is not in NORMALISATION."""
+    """Returns (mean, std) of RGB, (3,) each, for colours in 0..1.
+
+    name: key of NORMALISATION.
+
+    Raises UserError for an unknown name.
+    """
     if name not in NORMALISATION:
         raise UserError(f"normalisation {name!r} is not known.{did_you_mean(name, NORMALISATION)}")
     return NORMALISATION[name]
 
 
 def normalise(images: Array, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
-    """Images (..., 3) uint8, or float 0..255, -> float32 (..., 3): (image / 255 - mean) / std."""
+    """Returns (images / 255 - mean) / std, (..., 3) float32; images: (..., 3) uint8, or float in 0..255."""
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     return (images.astype(jnp.float32) - 255.0 * mean) * (1.0 / (255.0 * std))
 
 
 def denormalise(images: Array, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
-    """What `normalise` was given, rounded to uint8: images (..., 3) -> (..., 3), for people to look at."""
+    """Returns the inverse of `normalise`, rounded to uint8 (..., 3), for display."""
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     return jnp.clip(jnp.round(255.0 * (images * std + mean)), 0, 255).astype(jnp.uint8)
 
 
 def grey(planes: Planes) -> Array:
-    """Luma of red, green and blue."""
+    """Returns the luma of red, green and blue, (h, w)."""
     return _GREY[0] * planes[0] + _GREY[1] * planes[1] + _GREY[2] * planes[2]
 
 
@@ -61,27 +66,31 @@ def _blend(planes: Planes, other: Array, factor: Array) -> Planes:
 
 
 def adjust_brightness(planes: Planes, factor: Array) -> Planes:
-    """Planes x factor, cut off at 1."""
+    """Returns planes * factor, clipped to 0..1."""
     return _blend(planes, 0.0, factor)
 
 
 def adjust_contrast(planes: Planes, factor: Array, *, mask: Array | None = None) -> Planes:
-    """Mixes planes with their mean grey level, over the pixels of a mask (h, w) if given; factor 0 is plain grey."""
+    """Returns factor * planes + (1 - factor) * mean grey level, clipped to 0..1.
+
+    mask: (h, w) bool, pixels that the mean is taken over; None for all.
+    """
     level = grey(planes)
     mean = level.mean() if mask is None else jnp.sum(level, where=mask) / jnp.maximum(mask.sum(), 1)
     return _blend(planes, mean, factor)
 
 
 def adjust_saturation(planes: Planes, factor: Array) -> Planes:
-    """Mixes planes with their grey image; factor 0 takes all colour."""
+    """Returns factor * planes + (1 - factor) * their grey image, clipped to 0..1."""
     return _blend(planes, grey(planes), factor)
 
 
 def adjust_hue(planes: Planes, shift: Array) -> Planes:
-    """Turns the hue by a part of the circle of HSV; the largest and smallest component of a pixel stay.
+    """Returns planes with the hue turned by `shift`, a part of the circle of HSV.
 
-    To HSV and back in one: a component is max - chroma * clip(min(k, 4 - k), 0, 1), k = (hue + n) mod 6 in sixths of
-    the circle, n = 5, 3, 1 for red, green, blue.
+    The largest and smallest component of a pixel do not change. The conversions to HSV and back are one formula. A
+    component is max - chroma * clip(min(k, 4 - k), 0, 1) with k = (hue + n) mod 6, in sixths of the circle; n = 5, 3, 1
+    for red, green, blue.
     """
     red, green, blue = planes
     high = jnp.maximum(jnp.maximum(red, green), blue)
@@ -103,7 +112,13 @@ def adjust_hue(planes: Planes, shift: Array) -> Planes:
 
 
 def draw_jitter(key: Array, ranges: Mapping[str, float]) -> dict[str, Array]:
-    """Draws factors in 1 +- range (hue: shift in +- range), and `order` (4,): when each of JITTER comes, 0 = first."""
+    """Draws a factor in 1 +- range for each of JITTER (for hue a shift in +- range), and their `order`.
+
+    key: of jax.random.
+    ranges: name -> range; 0 for missing names.
+
+    Returns name -> () float32, and "order" -> (4,) int32, the turn of each of JITTER, 0 = first.
+    """
     order_key, value_key = jax.random.split(key)
     order = jnp.argsort(jnp.argsort(jax.random.uniform(order_key, (4,))))
     values = jax.random.uniform(value_key, (4,), minval=-1.0, maxval=1.0)
@@ -112,14 +127,15 @@ def draw_jitter(key: Array, ranges: Mapping[str, float]) -> dict[str, Array]:
 
 
 def color_jitter(planes: Planes, drawn: Mapping[str, Array], *, mask: Array | None = None, hue: bool = True) -> Planes:
-    """Brightness, contrast, saturation and hue of planes, in the order drawn by `draw_jitter`.
+    """Returns planes with changed brightness, contrast, saturation and hue, in the order drawn by `draw_jitter`.
 
-    mask: (h, w) pixels that count for the mean grey of contrast. hue: False where its range is 0, to save time.
-
-    The order differs from example to example, and under vmap a branch would compute every step at every place. Three
-    of the steps are one formula, f x + (1 - f) (0, mean grey or grey), and hue with a shift of 0 changes nothing, so a
-    loop of four equal turns does any order; a loop, because unrolled the compiler computes early steps over and over.
+    drawn: see `draw_jitter`.
+    mask: (h, w) bool, pixels that count for the mean grey of contrast; None for all.
+    hue: False if its range is 0, to save time.
     """
+    # The order differs by example, and under vmap a branch would compute every step at every turn. Brightness, contrast
+    # and saturation are one formula, f x + (1 - f) y with y = 0, mean grey or grey, and hue with a shift of 0 changes
+    # nothing: so four equal turns of a loop do any order. Unrolled, the compiler would compute early steps repeatedly.
     mask = jnp.ones(planes[0].shape, bool) if mask is None else mask
     pixels = jnp.maximum(mask.sum(), 1)
     step = jnp.argsort(drawn["order"])  # which of JITTER comes first, second, ..
@@ -138,14 +154,16 @@ def color_jitter(planes: Planes, drawn: Mapping[str, Array], *, mask: Array | No
 
 
 def blur_radius(sigma: float) -> int:
-    """Pixels to each side that a Gaussian of this sigma reaches: 4 sigma (skimage, scipy)."""
+    """Returns the radius of a Gaussian in pixels: 4 sigma, as in skimage and scipy."""
     return int(4.0 * sigma + 0.5)
 
 
 def gaussian_blur(image: Array, sigma: Array, *, max_sigma: float) -> Array:
-    """Blurs a plane (h, w); border repeated, cut off at 4 sigma (scipy.ndimage, mode "nearest").
+    """Returns a plane (h, w) blurred by a Gaussian that is cut off at 4 sigma (as in scipy.ndimage, mode "nearest").
 
-    sigma: () pixels, from 0 (leaves the image) to max_sigma, which is static and sets the arithmetic.
+    image: (h, w); its border is repeated.
+    sigma: () in pixels, 0..max_sigma; 0 does not change the image.
+    max_sigma: static, sets the number of taps.
     """
     radius = blur_radius(max_sigma)
     offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)

@@ -1,4 +1,4 @@
-"""Losses: pure functions (logits, labels) -> Sum, in float32, over the pixels that count."""
+"""Losses: pure functions (logits, labels) -> Sum of values over the pixels that count, in float32."""
 
 from segjax.losses.boundary_aware import boundary_aware_cross_entropy
 from segjax.losses.cross_entropy import cross_entropy
@@ -17,9 +17,9 @@ LOSSES = {
 # of outputs that are no map, which a network names in its `loss_names` and no recipe can
 OUTPUT_LOSSES = {"presence_cross_entropy": presence_cross_entropy}
 
-# these take logits at their own resolution; the labels come down to them
+# losses of logits at their own resolution, to which the labels are reduced
 AT_LOGIT_SIZE = ("soft_target_cross_entropy", "presence_cross_entropy")
-# how many pixels these are a mean over depends on the logits; for the others on the labels only
+# losses whose count depends on the logits; that of the others depends on the labels only
 COUNT_OF_LOGITS = ("ohem_cross_entropy",)
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""Boundary-aware loss: the closer to another class, the more a pixel weighs (SwiftNet pyramid; Orsic and Segvic, 2020).
+"""Boundary-aware loss: pixels near another class weigh more (SwiftNet pyramid; Orsic and Segvic, 2020).
 
-The distance is the chamfer distance of OpenCV's 5x5 mask (steps of 1, 1.4 and 2.1969 pixels) in fixed-point numbers.
-The published code makes one distance transform per class on the host; one for all classes, here on the device, gives
-the same: a step to a neighbour of another class ends the path, and no path that goes on across it can be shorter.
+The distance is the chamfer distance of OpenCV's 5x5 mask (steps of 1, 1.4 and 2.1969 pixels), in fixed-point numbers.
+The published code computes one distance transform per class on the host. One transform for all classes, on the device,
+has the same result: a path ends at its first step to another class, and no path beyond can be shorter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segjax.losses.negative_log import nll
 from segjax.ops.windows import is_class
 from segjax.typing import Array, Sum
 
-ONE = 1 << 16  # distances are counted in 1/65536 pixel: sums are exact, whatever their order
+ONE = 1 << 16  # unit of distances is 1/65536 pixel: sums of integers are exact in any order
 STRAIGHT, DIAGONAL, KNIGHT = ONE, round(1.4 * ONE), round(2.1969 * ONE)
 FAR = 1 << 30
 # (rows up, columns to the right, length) of the steps that end in an earlier row
@@ -37,15 +37,19 @@ def boundary_aware_cross_entropy(
     weights: Sequence[float] = (8, 4, 2, 1),
     gamma: float = 0.5,
 ) -> Sum:
-    """weight * exp(gamma * (1 - p)) * -log p of the true class, p under stop_gradient, summed over the valid pixels.
+    """Returns weight * exp(gamma * (1 - p)) * -log p of the true class, summed over the valid pixels.
 
-    logits: (..., h, w, k) float. labels: (..., h, w) int; `ignore_label` and everything outside 0..k-1 is ignored, but
-        is another class to its neighbours.
-    distances, weights: a pixel nearer than distances[i] pixels to another class weighs weights[i]; the last weight is
-        for all beyond. Distances are those of the image the labels show, so they go with the crop.
-    gamma: how much hard pixels are stressed.
+    The factor exp(gamma * (1 - p)) has no gradient.
 
-    Raises UserError for distances and weights that do not fit. Source: fact sheet of SwiftNet, 4.3.
+    logits: (..., h, w, k) float.
+    labels: (..., h, w) int; ignored are `ignore_label` and labels outside 0..k-1, which are another class to their
+        neighbours.
+    ignore_label: label of pixels that do not count.
+    distances: rising, in pixels of the labels, that is of the crop.
+    weights: a pixel nearer than distances[i] to another class weighs weights[i]; the last weight is for all others.
+    gamma: emphasis on pixels with small p; 0 for none.
+
+    Raises UserError for distances and weights that do not fit. Defaults: code released with SwiftNet (orsic/swiftnet).
     """
     k = logits.shape[-1]
     classes = jnp.where(is_class(labels, k, ignore_label), labels, k).astype(jnp.int32)
@@ -57,9 +61,12 @@ def boundary_aware_cross_entropy(
 
 
 def boundary_weights(labels: Array, *, distances: Sequence[float], weights: Sequence[float]) -> jax.Array:
-    """Weight of each pixel by its distance to the nearest one with another label, (..., h, w) float32.
+    """Returns the weight of each pixel by its distance to another label, (..., h, w) float32.
 
-    labels: (..., h, w) int, 0 or more. distances, weights: see `boundary_aware_cross_entropy`.
+    labels: (..., h, w) int, 0 or more.
+    distances, weights: see `boundary_aware_cross_entropy`.
+
+    Raises UserError for distances and weights that do not fit.
     """
     if list(distances) != sorted(set(distances)) or len(weights) != len(distances) + 1 or min(weights) < 0:
         raise UserError(
@@ -74,10 +81,12 @@ def boundary_weights(labels: Array, *, distances: Sequence[float], weights: Sequ
 
 
 def distance_to_other_label(labels: Array) -> jax.Array:
-    """Chamfer distance to the nearest pixel with another label, (..., h, w) int32 in 1/65536 pixel; FAR without one.
+    """Returns the chamfer distance to the nearest other label, (..., h, w) int32 in 1/65536 pixel; FAR without one.
 
-    labels: (..., h, w) int, 0 or more. It is cv2.distanceTransform(labels == c, DIST_L2, 5) of each class c.
-    Two passes over the rows, down and up; all columns and images at once.
+    Equals cv2.distanceTransform(labels == c, DIST_L2, 5) for the pixels of each class c. Two passes over the rows, down
+    and up, for all columns and images at once.
+
+    labels: (..., h, w) int, 0 or more.
     """
     labels = jnp.asarray(labels).astype(jnp.int32)
     down = _pass(labels, jnp.full(labels.shape, FAR, jnp.int32))
@@ -85,7 +94,7 @@ def distance_to_other_label(labels: Array) -> jax.Array:
 
 
 def _pass(labels: jax.Array, distance: jax.Array) -> jax.Array:
-    """Distances over paths of steps to earlier rows and, in a row, to the left; never above `distance`."""
+    """Returns distances over paths of steps to earlier rows and, in a row, to the left; at most `distance`."""
     columns = labels.shape[-1]
     index = jnp.arange(columns, dtype=jnp.int32) * STRAIGHT
 
@@ -99,7 +108,8 @@ def _pass(labels: jax.Array, distance: jax.Array) -> jax.Array:
             value = jnp.minimum(value, jnp.where(same, theirs + length, jnp.where(inside, length, FAR)))
         left = _shifted(label, -1, OUTSIDE)
         value = jnp.where((left != label) & (left != OUTSIDE), jnp.minimum(value, STRAIGHT), value)
-        # min over j of value[i - j] + j; a run of one label begins with at most 1, so no other run reaches into it
+        # min over j of value[i - j] + j; the first pixel of a run of one label has at most 1, so no minimum comes from
+        # another run
         value = jnp.minimum(lax.cummin(value - index, axis=value.ndim - 1) + index, FAR)
         return ((label, value), above[0]), value
 
@@ -109,6 +119,6 @@ def _pass(labels: jax.Array, distance: jax.Array) -> jax.Array:
 
 
 def _shifted(x: jax.Array, right: int, fill: int) -> jax.Array:
-    """x[..., i + right] at i, and `fill` beyond the row."""
+    """Returns x[..., i + right] at i, and `fill` beyond the row."""
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(2, 2)], constant_values=fill)
     return lax.slice_in_dim(padded, 2 + right, 2 + right + x.shape[-1], axis=x.ndim - 1)

@@ -1,4 +1,4 @@
-"""Weights of classes: given ones, or those that each image's own histogram asks for."""
+"""Weights of classes: given, or computed from each image's own histogram."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from segjax.typing import Array
 
 
 def histogram_weights(counts: Array, upper_bound: float, *, void: Array | float = 0.0) -> jax.Array:
-    """1 + upper_bound * (1 - frequency) for the classes an image has, 1 for those it lacks.
+    """Returns 1 + upper_bound * (1 - frequency) for classes in the image, 1 for the others, (..., k) float32.
 
-    counts: (..., k), how often each class occurs. void: (...), what else belongs to the total of the frequencies.
-    upper_bound: 1 for Cityscapes and KITTI, 6 for Mapillary. Returns (..., k) float32.
+    counts: (..., k), pixels of each class.
+    upper_bound: 1 for Cityscapes and KITTI, 6 for Mapillary, as in the code released with VPLR.
+    void: (...), pixels of no class, which are part of the total of the frequencies.
 
-    Source: VPLR's release; fact sheet 1.3. Void never counts as the last class there (trap of 1.5).
+    Source: code released with VPLR (NVIDIA/semantic-segmentation, branch sdcnet). It has one error, which is not
+    repeated here: if the label of void is k, void pixels count as the last class.
     """
     counts = jnp.asarray(counts, jnp.float32)
     total = counts.sum(axis=-1, keepdims=True) + jnp.asarray(void, jnp.float32)[..., None]
@@ -26,7 +28,7 @@ def histogram_weights(counts: Array, upper_bound: float, *, void: Array | float 
 
 
 def check_weights(class_weights: Sequence[float] | Array | None, upper_bound: float, labels: Array, num_classes: int):
-    """class_weights as float32 (k,) or (..., k), or None; UserError where they cannot belong to these labels."""
+    """Returns class_weights as float32 (k,) or (..., k), or None without. Raises UserError if they do not fit."""
     if not upper_bound >= 0:
         raise UserError(f"upper_bound={upper_bound!r} must be 0 (no weights by the histogram) or more.")
     if class_weights is None:
@@ -45,19 +47,21 @@ def check_weights(class_weights: Sequence[float] | Array | None, upper_bound: fl
 
 
 def weight_of_class(weights: Array, c: int) -> jax.Array:
-    """weights[..., c] of (k,) or (..., k), shaped to multiply maps (..., h, w)."""
+    """Returns weights[..., c] in a shape that multiplies maps (..., h, w); weights: (k,) or (..., k)."""
     return weights[..., c, None, None] if weights.ndim > 1 else weights[c]
 
 
 def class_counts(labels: Array, num_classes: int) -> jax.Array:
-    """How many pixels of each image have each class; (..., h, w) int -> (..., k) int32, other labels not counted."""
+    """Returns the number of pixels of each class, (..., k) int32; labels: (..., h, w) int, others do not count."""
     one_hot = labels[..., None] == jnp.arange(num_classes, dtype=labels.dtype)
     return jnp.sum(one_hot, axis=(-3, -2), dtype=jnp.int32)
 
 
 def per_pixel_weight(weights: Array, classes: Array) -> jax.Array:
-    """Weight of each pixel's class; weights (k,) or (..., k), classes (..., h, w) int -> (..., h, w), 0 for others.
+    """Returns the weight of each pixel's class, (..., h, w) float32; 0 for other labels.
 
-    A sum over masks, not a gather: it fuses, and TPUs gather slowly.
+    weights: (k,) or (..., k) float32.
+    classes: (..., h, w) int.
     """
+    # a sum over masks, not a gather: it fuses with its neighbours, and TPUs gather slowly
     return sum(jnp.where(classes == c, weight_of_class(weights, c), 0.0) for c in range(weights.shape[-1]))

@@ -25,18 +25,20 @@ def cross_entropy(
     upper_bound: float = 0.0,
     weight_mode: str = "weighted_mean",
 ) -> Sum:
-    """-log softmax(logits)[label], summed over the pixels that are not ignored.
+    """Returns -log softmax(logits)[label], summed over the valid pixels.
 
-    logits: (..., h, w, k) float. labels: (..., h, w) int; `ignore_label` and everything outside 0..k-1 is ignored.
+    logits: (..., h, w, k) float.
+    labels: (..., h, w) int; ignored are `ignore_label` and labels outside 0..k-1.
+    ignore_label: label of pixels that do not count.
     class_weights: (k,), or (..., k) with a row for every image.
-    upper_bound: above 0, weigh by each image's own histogram, 1 + upper_bound * (1 - frequency of the class).
-    weight_mode: what the mean of the returned Sum is.
-        weighted_mean: sum of w * nll over sum of w (torch's CrossEntropyLoss(weight)); without weights the plain mean.
-        pixel_mean: sum of w * nll over the number of valid pixels.
-        image_mean: mean over the images of each one's weighted mean; images without a valid pixel do not count.
-            The value of the Sum is the image-weighted loss of VPLR's release (fact sheet 1.5).
+    upper_bound: if above 0, weights by each image's own histogram, 1 + upper_bound * (1 - frequency of the class).
+    weight_mode: the mean of the returned Sum.
+        weighted_mean: sum of w * nll / sum of w (torch's CrossEntropyLoss(weight)); the plain mean without weights.
+        pixel_mean: sum of w * nll / number of valid pixels.
+        image_mean: mean over the images of their weighted means; images without a valid pixel do not count. The value
+            of the Sum is the image-weighted loss of the code released with VPLR.
 
-    Raises UserError for weights that do not fit, or an unknown weight_mode.
+    Raises UserError for weights that do not fit, and an unknown weight_mode.
     """
     nll, classes, weights = pixel_losses(
         logits, labels, ignore_label=ignore_label, class_weights=class_weights, upper_bound=upper_bound
@@ -52,7 +54,11 @@ def pixel_losses(
     class_weights: Sequence[float] | Array | None,
     upper_bound: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """(nll (..., h, w) float32, classes (..., h, w) int32 with k for ignored, weight of each pixel or None)."""
+    """Returns (nll, classes, weights) of every pixel; arguments and errors as in `cross_entropy`.
+
+    nll: (..., h, w) float32, 0 for ignored pixels. classes: (..., h, w) int32, k for ignored pixels.
+    weights: (..., h, w) float32, or None without.
+    """
     k = logits.shape[-1]
     classes = jnp.where(is_class(labels, k, ignore_label), labels, k).astype(jnp.int32)
     weights = check_weights(class_weights, upper_bound, labels, k)
@@ -63,7 +69,15 @@ def pixel_losses(
 
 
 def reduce_pixels(nll: Array, kept: Array, weights: Array | None, *, weight_mode: str) -> Sum:
-    """Sum over the kept pixels; nll, kept (bool), weights: (..., h, w). See `cross_entropy` for weight_mode."""
+    """Returns the Sum over the kept pixels.
+
+    nll: (..., h, w) float32.
+    kept: (..., h, w) bool.
+    weights: (..., h, w) float32, or None for 1.
+    weight_mode: see `cross_entropy`.
+
+    Raises UserError for an unknown weight_mode.
+    """
     if weight_mode not in WEIGHT_MODES:
         raise UserError(f"weight_mode={weight_mode!r} is not known.{did_you_mean(weight_mode, WEIGHT_MODES)}")
     value = jnp.where(kept, nll if weights is None else weights * nll, 0.0)
@@ -78,5 +92,5 @@ def reduce_pixels(nll: Array, kept: Array, weights: Array | None, *, weight_mode
 
 
 def count_true(mask: Array, axis: tuple[int, ...] | None = None) -> jax.Array:
-    """Number of true elements as float32; counted in int32, since float32 stops at 2^24."""
+    """Returns the number of true elements as float32; counted in int32, because float32 is exact to 2^24 only."""
     return jnp.sum(mask, axis=axis, dtype=jnp.int32).astype(jnp.float32)

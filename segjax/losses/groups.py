@@ -1,4 +1,4 @@
-"""Parts of a batch that are treated as batches of their own, as the published code treats each device's share."""
+"""Parts of a batch that are treated as separate batches, as published code treats each device's share."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from segjax.errors import UserError
 
 
 def split_batch(x: jax.Array, images: int) -> jax.Array:
-    """(b, h, w) -> (b / images, images, h, w); images = 0 takes the whole batch.
+    """Returns x (b, h, w) as (b / images, images, h, w); images = 0: one part of the whole batch.
 
-    Raises UserError where the batch cannot be split. Follows the sharding of b where every device holds whole parts.
+    The result keeps the sharding of b if every device holds whole parts.
+
+    Raises UserError if the batch cannot be split.
     """
     if x.ndim != 3 or (images and x.shape[0] % images):
         raise UserError(

@@ -1,4 +1,4 @@
-"""The k-th smallest of many numbers without sorting them."""
+"""The k-th smallest of many numbers, without sorting."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ ONE = 0x3F800000  # bits of 1.0
 
 
 def kth_smallest(x: Array, rank: Array, axes: tuple[int, ...], *, at_least: float = 0.0) -> jax.Array:
-    """max(at_least, the rank-th smallest of x over `axes`), where x holds numbers in 0..1; exact to the last bit.
+    """Returns max(at_least, the rank-th smallest number of x over `axes`), float32, exact to the last bit.
 
-    Numbers from 0 to 1 are ordered as their bits, so bisection over the bits, counting the numbers up to the middle,
-    ends at the very number in at most 30 counts, and after none at all where the answer is `at_least`. A count needs
-    one pass over x and, where x is spread over devices, one scalar of communication; a sort would gather all of x.
+    Floats in 0..1 have the order of their bits. Bisection over the bits counts the numbers up to the middle. It ends at
+    the exact number after at most 31 counts, and after one if the result is `at_least`. A count needs one pass over x
+    and, if x is spread over devices, communication of one scalar; a sort would gather all of x.
 
-    x: float32; numbers above 1 (padding) are never the answer. rank: from 1, int, of the shape of the result or ().
-        Where fewer numbers are there than rank, the result is 1.
-    axes: the axes to search over; they stay in the result with size 1. at_least: in 0..1.
+    x: float32 in 0..1; numbers above 1 are padding and never the result.
+    rank: int from 1, () or of the shape of the result. The result is 1 if x has fewer numbers than that.
+    axes: to search over; they have size 1 in the result.
+    at_least: in 0..1.
     """
     bits = jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)
 
     def enough(bound):
         return jnp.sum(bits <= bound, axis=axes, keepdims=True, dtype=jnp.int32) >= rank
 
-    low = jax.lax.bitcast_convert_type(jnp.float32(at_least), jnp.int32)  # the answer is in low..high
+    low = jax.lax.bitcast_convert_type(jnp.float32(at_least), jnp.int32)  # the result is in low..high
     low = jnp.broadcast_to(low, [1 if i in axes else n for i, n in enumerate(bits.shape)])
     high = jnp.where(enough(low), low, ONE)
-    low = jnp.minimum(low, high)  # the same numbers; inside shard_map both ends of the search vary by device
+    low = jnp.minimum(low, high)  # equal numbers, but inside shard_map both ends of the search must vary by device
 
     def halve(bounds):
         low, high = bounds

@@ -1,9 +1,10 @@
-"""-log of the softmax mass of one class, or of a set of classes, for every pixel: the heart of the losses.
+"""-log of the softmax mass of one class, or of a set of classes, for every pixel: the core of the losses.
 
-Everything is written for one pass over the logits at a time. Sums over classes go class by class, so that XLA makes a
-single loop over the pixels (3x faster on CPU than reductions over the last axis, whose maximum must exist before the
-sum can start). What a later pass needs once per pixel is fenced: XLA's CPU code would compute it anew for each of the k
-logits of the pixel. The gradients are written by hand: one exponential per logit, no logarithm, no overflow, no gather.
+Each function makes as few passes over the logits as possible. Sums over classes are written class by class, so that XLA
+makes a single loop over the pixels. On CPU that is 3x faster than reductions over the last axis, whose maximum must be
+known before the sum can start. Values that a later pass needs once per pixel are fenced: otherwise XLA's CPU code
+computes them again for each of the pixel's k logits. Gradients are written by hand: one exponential per logit, no
+logarithm, no overflow, no gather.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ LOWEST = -3.0e38  # below every logit, and finite: (LOWEST - LOWEST) is 0, not n
 
 @jax.custom_vjp
 def nll(logits: jax.Array, classes: jax.Array) -> jax.Array:
-    """-log softmax(logits)[class], >= 0, and 0 with zero gradient where the class is none of 0..k-1.
+    """Returns -log softmax(logits)[class], (...) float32 >= 0; 0 with zero gradient for a class outside 0..k-1.
 
-    logits: (..., k) float32, finite. classes: (...) int. Returns (...) float32, as exact for large logits as for small.
+    As exact for large logits as for small ones.
+
+    logits: (..., k) float32, finite.
+    classes: (...) int.
     """
     return _nll(logits, classes)[0]
 
@@ -38,7 +42,7 @@ def _nll(logits, classes):
 def _nll_gradient(saved, g):
     logits, classes, peak, log_sum = saved
     g = jnp.where(_known(classes, logits), g, 0.0)
-    # products with 0 and 1 instead of selects: XLA's CPU code is three times faster so
+    # products with 0 and 1 instead of selects: three times faster in XLA's CPU code
     one_hot = (classes[..., None] == jnp.arange(logits.shape[-1], dtype=classes.dtype)).astype(logits.dtype)
     softmax = jnp.exp((logits - peak[..., None]) - log_sum[..., None])
     return g[..., None] * (softmax - one_hot), None
@@ -49,13 +53,14 @@ nll.defvjp(_nll, _nll_gradient)
 
 @jax.custom_vjp
 def set_nll(logits: jax.Array, sets: jax.Array) -> jax.Array:
-    """-log of the summed softmax of the classes in a set: LSE over all classes - LSE over the set (VPLR, eq. 5).
+    """Returns -log of the summed softmax of the classes in a set, (...) float32 >= 0 (VPLR, section 3.4, eq. 5).
 
-    >= 0, and 0 with zero gradient where the set is empty. Never takes the logarithm of a sum of probabilities, so
-    that a set whose probability underflows still has its value and gradient.
+    It is 0, with zero gradient, for an empty set. It is computed as log-sum-exp over all classes minus log-sum-exp over
+    the set, not as the logarithm of probabilities. So value and gradient are right even if the set's probability
+    underflows.
 
-    logits: (..., k) float32, finite. sets: (words, ...) uint32, see `segjax.ops.windows.class_sets`.
-    Returns (...) float32.
+    logits: (..., k) float32, finite.
+    sets: (words, ...) uint32, see `segjax.ops.windows.class_sets`.
     """
     return _set_nll(logits, sets)[0]
 
@@ -78,10 +83,10 @@ def _all_minus_set(logits, sets, peak, log_sum):
 
 
 def _set_nll_gradient(saved, g):
-    """softmax - restricted softmax, with one exponential for both.
+    """Returns softmax - softmax within the set, with one exponential for both.
 
-    For a class of the set with probability p and the set's mass S the difference is (p / S) (S - 1), where
-    p / S = exp(log p + nll) <= 1; for the others it is p.
+    For a class in the set, with probability p and the set's mass S, the difference is (p / S) (S - 1), and
+    p / S = exp(log p + nll) <= 1. For other classes it is p.
     """
     logits, sets, peak, log_sum, value = saved
     inside = _indicator(sets, logits.shape[-1]).astype(logits.dtype)
@@ -92,7 +97,7 @@ def _set_nll_gradient(saved, g):
 
 @functools.partial(fenced, static_argnums=3)
 def _once_per_pixel(sets, value, g, k):
-    """(g where there is a set, 2 - S)."""
+    """Returns (g, or 0 for an empty set; 2 - S)."""
     return jnp.where(set_size(sets, k) > 0, g, 0.0), 2.0 - jnp.exp(-value)
 
 
@@ -101,9 +106,9 @@ set_nll.defvjp(_set_nll, _set_nll_gradient)
 
 @fenced
 def log_sum_exp(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(peak, log of the sum of exp(logits - peak)) over the last axis, (..., k) -> two (...).
+    """Returns (peak, log of the sum of exp(logits - peak)) over the last axis of (..., k), (...) each.
 
-    In two parts: their sum would lose the digits of a large peak.
+    They stay separate: if the peak is large, their sum has no digits left for the second part.
     """
     per_class = _per_class(logits)
     peak = functools.reduce(jnp.maximum, per_class)
@@ -123,7 +128,7 @@ def _known(classes, logits):
 
 
 def _indicator(sets, k):
-    """(words, ...) uint32 -> (..., k) uint32 of 0 and 1."""
+    """Returns sets (words, ...) uint32 as (..., k) uint32 of 0 and 1."""
     parts = [
         (sets[j][..., None] >> jnp.arange(min(32, k - 32 * j), dtype=jnp.uint32)) & 1 for j in range((k + 31) // 32)
     ]

@@ -1,4 +1,4 @@
-"""Online hard example mining: train on the pixels the network is least sure of."""
+"""Online hard example mining: cross entropy over the pixels whose true class has the lowest probability."""
 
 from __future__ import annotations
 
@@ -27,21 +27,25 @@ def ohem_cross_entropy(
     upper_bound: float = 0.0,
     weight_mode: str = "weighted_mean",
 ) -> Sum:
-    """Cross entropy over the pixels whose true class has a probability p <= max(threshold, min_kept-th smallest p).
+    """Returns cross entropy over the pixels whose true class has a probability p <= max(threshold, n-th smallest p).
 
-    logits: (b, h, w, k) float. labels: (b, h, w) int; `ignore_label` and everything outside 0..k-1 is ignored.
+    n is min_kept. The result does not depend on the number of devices, which exchange scalars only to find the bound.
+    With gradient accumulation the pixels are chosen within each micro-batch: the hardest pixels of the whole batch are
+    not known before its last micro-batch.
+
+    logits: (b, h, w, k) float.
+    labels: (b, h, w) int; ignored are `ignore_label` and labels outside 0..k-1.
+    ignore_label: label of pixels that do not count.
     threshold: probability in 0..1.
-    min_kept: how many pixels are kept at least: a number, or below 1 a share of the pixels (1/16 is BiSeNet's).
-    images_per_device: over how many images the smallest are sought: 0 = the whole batch, 1 = each image on its own,
-        n = what one device of the published code holds.
-    inclusive: True as in BiSeNet (TorchSeg): with fewer than min_kept valid pixels all are kept. False as in HRNet-OCR:
-        p < max(threshold, the next one after min_kept), where the last valid pixel stands for those that are missing.
-    class_weights, upper_bound, weight_mode: see `cross_entropy`; HRNet's is "pixel_mean".
+    min_kept: minimum number of pixels; below 1 a share of the pixels (1/16 is BiSeNet's).
+    images_per_device: number of images whose pixels are compared: 0 = the whole batch, 1 = each image alone, more = as
+        many as one device of the published code holds.
+    inclusive: True as in BiSeNet (TorchSeg): all valid pixels are kept if they are fewer than min_kept. False as in
+        HRNet-OCR: p < max(threshold, the smallest p after min_kept); the largest p replaces it if pixels are too few.
+    class_weights, upper_bound, weight_mode: see `cross_entropy`; HRNet's weight_mode is "pixel_mean".
 
-    With gradient accumulation the pixels are chosen within each micro-batch: which are the hardest of the whole batch
-    is known after its last one only.
-    Whatever the devices the batch lies on, the result is the same; finding the bound costs them scalars only.
-    Raises UserError for settings that do not fit.
+    Raises UserError for a threshold or min_kept out of range, a batch that images_per_device does not divide, and
+    weights that do not fit.
     """
     if not 0 <= threshold <= 1 or min_kept < 0:
         raise UserError(f"ohem_cross_entropy: threshold={threshold} must be in 0..1, min_kept={min_kept} 0 or more.")
@@ -49,16 +53,16 @@ def ohem_cross_entropy(
         logits, labels, ignore_label=ignore_label, class_weights=class_weights, upper_bound=upper_bound
     )
     valid = classes < logits.shape[-1]
-    # (parts, images, h, w); 2 is no probability
+    # (parts, images, h, w); 2 for ignored pixels, which no bound reaches
     p = split_batch(jnp.where(valid, jnp.exp(-jax.lax.stop_gradient(nll)), 2.0), images_per_device)
     total = p[0].size
     wanted = int(min_kept * total) if min_kept < 1 else int(min_kept)
     number = jnp.sum(p <= 1, axis=(1, 2, 3), keepdims=True, dtype=jnp.int32)
     if inclusive:
-        bound = kth_smallest(p, wanted, (1, 2, 3), at_least=threshold)  # 1 where wanted > number
+        bound = kth_smallest(p, wanted, (1, 2, 3), at_least=threshold)  # 1 if wanted > number
         easy = p > bound
     else:
         bound = kth_smallest(p, jnp.minimum(wanted + 1, number), (1, 2, 3), at_least=threshold)
         easy = p >= bound
-    # "not easy" rather than "hard": a pixel that is nan stays, so that the loss shows it
+    # not easy, instead of hard: nan compares as false, so that a nan remains in the loss and is noticed
     return reduce_pixels(nll, valid & ~easy.reshape(valid.shape), weights, weight_mode=weight_mode)

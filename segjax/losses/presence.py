@@ -1,4 +1,4 @@
-"""Loss of predicting which classes an image contains (semantic encoding loss of EncNet, Zhang et al., CVPR 2018)."""
+"""Loss of predicting the classes in an image (semantic encoding loss of EncNet, Zhang et al., CVPR 2018)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from segjax.typing import Array, Sum
 
 
 def presence_cross_entropy(logits: Array, labels: Array, ignore_label: int = 255) -> Sum:
-    """Binary cross entropy of sigmoid(logits) and "the class has a pixel in the image", over images and classes.
+    """Returns the binary cross entropy of sigmoid(logits) for "the image has a pixel of the class", over all classes.
 
     logits: (..., k) float, one number per image and class.
-    labels: (..., h, w) int at any size; `ignore_label` and everything outside 0..k-1 is ignored. An image without a
-        single labelled pixel tells nothing about its classes and does not count.
+    labels: (..., h, w) int at any size; ignored are `ignore_label` and labels outside 0..k-1. An image without any
+        labelled pixel does not count.
+    ignore_label: label of pixels that do not count.
 
     Raises UserError for logits that are a map.
     """

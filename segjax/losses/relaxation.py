@@ -1,4 +1,4 @@
-"""Boundary label relaxation: near a boundary the network may choose among the classes that meet there (VPLR, 3.2)."""
+"""Boundary label relaxation: at a boundary, any of the classes that meet there is right (VPLR, section 3.4)."""
 
 from __future__ import annotations
 
@@ -35,28 +35,33 @@ def relaxed_cross_entropy(
     off_epoch: int | None = None,
     boundary_weight: float = 2.0,
 ) -> Sum:
-    """-log of the softmax mass of the classes N in the window around each pixel, times the mean weight of N.
+    """Returns -log of the softmax mass of the set N of classes around each pixel, times the mean weight of N.
 
-    A pixel is supervised if its window holds a class at all: an ignored pixel beside a labelled one counts.
+    N: the classes in the window around the pixel. A pixel is supervised if N is not empty, so a void pixel beside a
+    labelled one counts. "The release" is the code released with VPLR (NVIDIA/semantic-segmentation, branch sdcnet).
 
-    logits: (..., h, w, k) float. labels: (..., h, w) int; `ignore_label` and everything outside 0..k-1 is void.
+    logits: (..., h, w, k) float.
+    labels: (..., h, w) int; `ignore_label` and labels outside 0..k-1 are void.
+    ignore_label: label of void.
+    epoch: of this batch, () int from 0, may be traced.
     window: side in pixels, odd; 1 is plain cross entropy.
     strict_classes: pixels with these labels keep their own class only; their neighbours are relaxed as usual.
     class_weights: (k,), or (..., k) with a row for every image.
-    upper_bound: above 0, weigh by the histogram of each image's sets, 1 + upper_bound * (1 - frequency). The release
-        uses 1 for Cityscapes and KITTI, 6 for Mapillary.
-    mode: what the mean of the returned Sum is.
+    upper_bound: if above 0, weights by the histogram of each image's sets, 1 + upper_bound * (1 - frequency). The
+        release has 1 for Cityscapes and KITTI, 6 for Mapillary.
+    mode: the mean of the returned Sum.
         paper: mean over all supervised pixels, eq. (5).
         per_image: mean over images of (sum over the image's pixels) / (its supervised pixels + 1).
-        reference: what the release computes, which depends on the batch: pixels are not divided by their own |N| but
-            multiplied by the sum of 1 / |N| (in the second phase: of the boundary weights) at that place over all
-            images of the batch, and images are summed: about the batch size squared times the above (fact sheet 1.4).
-    images_per_device: for `reference`, the images that make one batch there; the mean is over such batches. 0 = all.
-    off_epoch: after this epoch (the first is 0) the second phase: own class only, weight `boundary_weight` on both
-        sides of every boundary, of void too. None = never, -1 = from the start. The release uses 100 and 2.
-    epoch: of this batch, () int, may be traced.
+        reference: as the release computes it, which depends on the batch. A pixel's value is not divided by its own
+            |N|. It is multiplied by the sum over the batch's images of 1 / |N| at that place (of the boundary weights,
+            once relaxation is off). The images are summed. The result is about the batch size squared times that of
+            per_image.
+    images_per_device: for `reference`, the images of one batch; the mean is over such batches. 0 = all.
+    off_epoch: last epoch of relaxation; None = no end, -1 = none at all. In later epochs pixels have their own class
+        only, with `boundary_weight` on both sides of every boundary, those of void included. The release has 100.
+    boundary_weight: of pixels at boundaries after off_epoch. The release has 2.
 
-    Raises UserError for an unknown mode, or weights, classes or images_per_device that do not fit.
+    Raises UserError for an unknown mode, an even window, and weights, classes or images_per_device that do not fit.
     """
     k = logits.shape[-1]
     _check(mode, window, strict_classes, k, images_per_device)
@@ -92,7 +97,7 @@ def relaxed_cross_entropy(
 
 @functools.partial(fenced, static_argnums=(2, 3, 4, 5))
 def _sets(labels, relax, k, ignore_label, window, strict_classes):
-    """The classes each pixel may be taken for, (words, ..., h, w). relax: () bool, None = true."""
+    """Returns the set N of each pixel, (words, ..., h, w) uint32; relax: () bool, None = true."""
     hard = class_sets(labels, k, window=1, ignore_label=ignore_label)
     soft = class_sets(labels, k, window=window, ignore_label=ignore_label)
     if strict_classes:
@@ -102,23 +107,23 @@ def _sets(labels, relax, k, ignore_label, window, strict_classes):
 
 
 def _emphasis(labels, relax, k, ignore_label, boundary_weight):
-    """Weight of each pixel, (..., h, w) float32: 1, and `boundary_weight` at boundaries once relaxation is off."""
+    """Returns pixel weights, (..., h, w) float32: 1, or `boundary_weight` at boundaries if relaxation is off."""
     if relax is None:
         return jnp.ones(jnp.shape(labels), jnp.float32)
-    # void is one label here, whatever its number
+    # all void labels become k: a boundary between two of them is none
     boundary = thick_boundaries(jnp.where(is_class(labels, k, ignore_label), jnp.asarray(labels).astype(jnp.int32), k))
     return jnp.where(boundary & ~relax, jnp.float32(boundary_weight), 1.0)
 
 
 def _set_counts(sets, emphasis, channels):
-    """How often each class, and void, is in a set of an image, times the pixel's weight; (..., channels) float32."""
+    """Returns the weighted number of sets with each class, and with void, per image; (..., channels) float32."""
     return jnp.stack(
         [(has_class(sets, c).astype(jnp.float32) * emphasis).sum(axis=(-2, -1)) for c in range(channels)], axis=-1
     )
 
 
 def _total_weight(weights, sets, sizes) -> jax.Array:
-    """Sum of the weights of the classes in each set, their number without weights; (..., h, w) float32."""
+    """Returns the sum of the weights of the classes in each set, (..., h, w) float32; their number without weights."""
     if weights is None:
         return sizes.astype(jnp.float32)
     return sum(has_class(sets, c).astype(jnp.float32) * weight_of_class(weights, c) for c in range(weights.shape[-1]))

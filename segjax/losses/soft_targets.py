@@ -1,4 +1,4 @@
-"""Auxiliary loss of coarse predictions against the share of each class in their cells (Ladder DenseNets)."""
+"""Auxiliary loss of Ladder DenseNets: coarse predictions against the share of each class in their cells."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from segjax.typing import Array, Sum
 
 
 def soft_target_cross_entropy(logits: Array, labels: Array, ignore_label: int = 255, *, cell: int = 0) -> Sum:
-    """-sum over classes of share * log softmax(logits), summed over the cells that are at least half labelled.
+    """Returns -sum over classes of share * log softmax(logits), summed over the valid cells.
 
-    logits: (..., h', w', k) float at the resolution the network gives them; do not resize them.
-    labels: (..., h, w) int; `ignore_label` and everything outside 0..k-1 is ignored.
+    A cell is valid if more than half of its pixels are labelled.
+
+    logits: (..., h', w', k) float, at the network's resolution, not resized.
+    labels: (..., h, w) int; ignored are `ignore_label` and labels outside 0..k-1.
+    ignore_label: label of pixels that do not count.
     cell: see `soft_targets`.
+
+    Raises UserError if the logits' grid does not cover the image.
     """
     logits = jnp.asarray(logits).astype(jnp.float32)
     targets, valid = soft_targets(labels, logits.shape[-1], logits.shape[-3:-1], ignore_label=ignore_label, cell=cell)
@@ -27,15 +32,20 @@ def soft_target_cross_entropy(logits: Array, labels: Array, ignore_label: int = 
 def soft_targets(
     labels: Array, num_classes: int, size: tuple[int, int], *, ignore_label: int = 255, cell: int = 0
 ) -> tuple[jax.Array, jax.Array]:
-    """Share of every class in each cell of a grid over the image, and which cells count.
+    """Returns the share of every class in each cell of a grid over the image, and which cells count.
 
-    labels: (..., h, w) int. size: (h', w') cells.
-    cell: side of a cell in pixels, as the stride of the network; cells that reach beyond the image see ignored pixels
-        there. 0 = the grid divides the image evenly.
-    Returns (targets (..., h', w', k) float32, the shares among the labelled pixels, which sum to 1; valid
-    (..., h', w') bool, less than half of the cell is ignored).
+    targets: (..., h', w', k) float32, shares of the labelled pixels, which sum to 1 in a cell with any.
+    valid: (..., h', w') bool, whether less than half of the cell is ignored.
 
-    Raises UserError where the grid does not cover the image. Source: fact sheet of LDN, 1.5.
+    labels: (..., h, w) int; ignored are `ignore_label` and labels outside 0..num_classes-1.
+    num_classes: k.
+    size: (h', w'), cells of the grid.
+    ignore_label: label of pixels that do not count.
+    cell: side of a cell in pixels, usually the stride of the network; pixels beyond the image are ignored. 0 = the grid
+        divides the image evenly.
+
+    Raises UserError if the grid does not cover the image. Sources: Kreso et al., "Efficient Ladder-style DenseNets",
+    section 5.1, eq. (2); the rule for ignored pixels is that of the released code (ivankreso/LDN).
     """
     labels = jnp.where(is_class(labels, num_classes, ignore_label), labels, num_classes).astype(jnp.int32)
     (h, w), (rows, columns) = labels.shape[-2:], size

@@ -1,4 +1,4 @@
-"""Metrics: confusion matrices on the device, scores from them on the host."""
+"""Metrics: confusion matrices, computed on the device, and scores, computed on the host."""
 
 from segjax.metrics.boundary import boundary_sums, trimap_matrices, trimap_scores
 from segjax.metrics.confusion import confusion_matrix

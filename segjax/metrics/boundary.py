@@ -1,6 +1,6 @@
-"""How well outlines are found: boundary F-score, and IoU in narrow bands along the outlines (trimaps).
+"""Scores of outlines: boundary F-score, and IoU in narrow bands along the outlines (trimaps).
 
-Both read the maps of one image on the host and return sums of fixed size that add up over images.
+Both are computed for one image, on the host. Their results have a fixed size and are added over images.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import numpy as np
 
 from segjax.metrics.scores import iou_scores
 
-TOLERANCE = 0.0075  # of the image's diagonal (Csurka et al.; DAVIS takes 0.008)
+TOLERANCE = 0.0075  # of the image's diagonal (Csurka et al.; DAVIS has 0.008)
 BANDS = (1, 3, 5, 10, 20)  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class BoundarySums:
-    """F-scores (k,) float64 added up over images, and in how many images (k,) int64 each class was scored."""
+    """Sums of F-scores over images.
+
+    f: (k,) float64, sum of each class's F-scores.
+    images: (k,) int64, number of images in which the class was scored.
+    """
 
     f: np.ndarray
     images: np.ndarray
@@ -29,7 +33,7 @@ class BoundarySums:
         return BoundarySums(self.f + other.f, self.images + other.images)
 
     def scores(self) -> np.ndarray:
-        """Mean F-score of every class (k,), nan where it never had an outline."""
+        """Returns the mean F-score of every class, (k,) in 0..1; nan for a class that never had an outline."""
         return np.divide(self.f, self.images, out=np.full(len(self.f), np.nan), where=self.images > 0)
 
 
@@ -41,15 +45,21 @@ def boundary_sums(
     tolerance: float = TOLERANCE,
     ignore_label: int = 255,
 ) -> BoundarySums:
-    """Boundary F-scores of one image: 2 P R / (P + R) of each class that has an outline in truth or prediction.
+    """Returns the boundary F-scores of one image, 2 P R / (P + R) of each class.
 
-    P: share of the predicted outline that lies within the tolerance of a true one; R: the other way round; what lacks
-    an outline altogether scores 0. The outline of a class are the pixels whose right, lower or lower right neighbour is
-    on its other side (DAVIS); where one of these is ignored in the truth there is none, so the rim of ignored
+    P is the share of the predicted outline within the tolerance of a true outline. R is the share of the true outline
+    within the tolerance of a predicted one. A class with an outline in only one of them scores 0; a class without any
+    is not scored. The outline of a class are the pixels whose right, lower or lower right neighbour is on its other
+    side (as in DAVIS). If one of these pixels is ignored in the truth there is no outline, so that the rim of ignored
     regions is neither right nor wrong.
-    prediction, labels: (h, w) int. tolerance: share of the diagonal, rounded up to pixels; from 1: pixels.
+
+    prediction, labels: (h, w) int.
+    num_classes: k.
+    tolerance: below 1 a share of the diagonal, rounded up to pixels; else in pixels.
+    ignore_label: label of pixels that do not count.
+
     Sources: Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013; Perazzi et al.,
-    "A benchmark dataset ... for video object segmentation", CVPR 2016.
+    "A benchmark dataset and evaluation methodology for video object segmentation", CVPR 2016.
     """
     _same_shape(prediction, labels)
     radius = tolerance if tolerance >= 1 else math.ceil(tolerance * math.hypot(*labels.shape))
@@ -80,12 +90,15 @@ def trimap_matrices(
     bands: Sequence[int] = BANDS,
     ignore_label: int = 255,
 ) -> np.ndarray:
-    """Confusion matrices of the pixels of one image near a true outline, int64 (len(bands), k, k); images add up.
+    """Returns confusion matrices of the pixels of one image near a true outline, int64 (len(bands), k, k).
 
-    bands: in pixels; a band of w holds the pixels that lie at most w - 1 away from a pixel with a neighbour (one of
-    four) of another label, ignored ones included: 1 is the pixel on either side of an outline. On VOC, whose outlines
-    are ignored, that is the band around the void label.
     prediction, labels: (h, w) int; ignored pixels do not count.
+    num_classes: k.
+    bands: widths w in pixels. A band contains the pixels at most w - 1 away from an outline pixel. Outline pixels have
+        another label among their 4 neighbours, which may be the ignored one. On VOC, whose outlines are ignored, this
+        is the band around the void label.
+    ignore_label: label of pixels that do not count.
+
     Sources: Kraehenbuehl and Koltun, NIPS 2011; Chen et al., "DeepLab", TPAMI 2018, section 4.1.
     """
     _same_shape(prediction, labels)
@@ -108,12 +121,12 @@ def trimap_matrices(
 
 
 def trimap_scores(matrices: np.ndarray) -> np.ndarray:
-    """Mean IoU in each band, (n,) in 0..1, of the matrices (n, k, k) of all images."""
+    """Returns the mean IoU in each band, (n,) in 0..1; matrices: (n, k, k), added over images."""
     return np.array([iou_scores(matrix)["miou"] for matrix in matrices])
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Pixels whose right, lower or lower right neighbour differs; beyond the image everything goes on."""
+    """Returns the pixels whose right, lower or lower right neighbour differs; the image's edge is repeated beyond."""
     right, below = np.empty_like(mask), np.empty_like(mask)
     right[:, :-1], right[:, -1] = mask[:, 1:], mask[:, -1]
     below[:-1], below[-1] = mask[1:], mask[-1]
@@ -123,7 +136,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def _any_of_four(mask: np.ndarray) -> np.ndarray:
-    """Whether a pixel or its right, lower or lower right neighbour is set."""
+    """Returns whether a pixel or its right, lower or lower right neighbour is set, (h, w) bool."""
     found = mask.copy()
     found[:, :-1] |= mask[:, 1:]
     wide = found.copy()
@@ -132,14 +145,14 @@ def _any_of_four(mask: np.ndarray) -> np.ndarray:
 
 
 def _box_of(points: np.ndarray, *masks: np.ndarray) -> list[np.ndarray]:
-    """The masks within the bounding box of the points: distances between points need no more, and most classes are
-    small."""
+    """Returns the masks within the bounding box of the points."""
+    # distances between points need no more than the box, and most classes cover a small part of the image
     rows, columns = np.flatnonzero(points.any(1)), np.flatnonzero(points.any(0))
     return [mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] for mask in masks]
 
 
 def _distance(points: np.ndarray) -> np.ndarray:
-    """Distance of every pixel to the nearest of the points, float32 (h, w)."""
+    """Returns the distance of every pixel to the nearest point, float32 (h, w)."""
     return cv2.distanceTransform((~points).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 

@@ -1,4 +1,4 @@
-"""How close a reconstructed frame is to the real one."""
+"""Similarity of a reconstructed frame to the real one: PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from segjax.typing import Array
 
 
 def psnr(a: Array, b: Array) -> Array:
-    """Peak signal to noise ratio in dB of images (b, h, w, c) in 0..255 -> (b,) float32; equal images give 100."""
+    """Returns the peak signal to noise ratio, (b,) float32 in dB; 100 for equal images.
+
+    a, b: (b, h, w, c) in 0..255.
+    """
     error = jnp.square(a.astype(jnp.float32) - b.astype(jnp.float32)).mean((1, 2, 3))
     return 10 * jnp.log10(255.0**2 / jnp.maximum(error, 255.0**2 * 1e-10))
 
 
 def ssim(a: Array, b: Array, *, size: int = 11, sigma: float = 1.5) -> Array:
-    """Structural similarity of images (b, h, w, c) in 0..255 -> (b,) float32, at most 1; mean over channels and places.
+    """Returns the structural similarity, (b,) float32, at most 1; the mean over channels and windows.
 
-    Wang et al., 2004: Gaussian window, K = (0.01, 0.03), only windows that lie inside. Images smaller than the window
-    are compared by the largest odd window that fits.
+    As in Wang et al., 2004: Gaussian window, K = (0.01, 0.03), only windows inside the image. Images smaller than the
+    window are compared by the largest odd window that fits.
+
+    a, b: (b, h, w, c) in 0..255.
+    size: side of the window in pixels, odd.
+    sigma: of the Gaussian, in pixels.
     """
     size = min(size, *(side - 1 + side % 2 for side in a.shape[1:3]))
     taps = np.exp(-0.5 * np.square((np.arange(size) - size // 2) / sigma))
@@ -32,7 +39,7 @@ def ssim(a: Array, b: Array, *, size: int = 11, sigma: float = 1.5) -> Array:
 
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     mean_a, mean_b = blur(a), blur(b)
-    # the mean is taken off first: variances as differences of squares of 255 lose digits
+    # the mean is subtracted first: a variance as the difference of two squares of up to 255 loses digits
     shift = (a.mean() + b.mean()) / 2
     x, y = a - shift, b - shift
     mx, my = mean_a - shift, mean_b - shift

@@ -1,7 +1,7 @@
-"""Instance-level IoU (iIoU) of Cityscapes: every instance weighs the same, however many pixels it has.
+"""Instance-level IoU (iIoU) of Cityscapes: every instance has the same weight, whatever its number of pixels.
 
-iIoU = iTP / (iTP + FP + iFN): the right and the missed pixels of an instance count by (mean size of its class / its own
-size), wrongly predicted pixels belong to no instance and count once (Cordts et al., CVPR 2016, section 4.1).
+iIoU = iTP / (iTP + FP + iFN) (Cordts et al., CVPR 2016, section 4.1). The right and the missed pixels of an instance
+have the weight (mean size of its class / its own size). Wrongly predicted pixels belong to no instance and count once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax.metrics.scores import category_matrix
 
-# mean pixels per instance in the training set, by train id (published with the official scripts)
+# train id -> mean pixels of an instance in the training set (published in the official scripts, cityscapesscripts)
 CITYSCAPES_INSTANCE_SIZES = {
     11: 3462.4756337644,  # person
     12: 3930.4788056518,  # rider
@@ -30,9 +30,11 @@ CITYSCAPES_CATEGORY_OF = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 5, 6, 6, 6, 6, 6, 
 
 @dataclass(frozen=True)
 class InstanceSums:
-    """Weighted pixels of the instances seen so far, by class: (k,) float64 each; images add up.
+    """Weighted pixels of instances by class, (k,) float64 each, added over images.
 
-    right: predicted as the instance's class. right_category: as any class of its category. total: all of its pixels.
+    right: pixels predicted as the instance's class.
+    right_category: pixels predicted as any class of its category.
+    total: all its pixels.
     """
 
     right: np.ndarray
@@ -53,14 +55,14 @@ def instance_sums(
     sizes: Mapping[int, float],
     categories: Sequence[int],
 ) -> InstanceSums:
-    """The sums of one image.
+    """Returns the sums of one image.
 
-    prediction: (h, w) int train ids; what is no class (255) is wrong everywhere.
+    prediction: (h, w) int, train ids; 255, which is no class, is always wrong.
     instances: (h, w) int as published: raw id * 1000 + number for an instance, the raw id alone for stuff and groups.
-    train_id_of: raw id -> train id, 255 where it is no class.
-    sizes: train id -> mean pixels of an instance; classes without are not scored.
-    categories: (k,) category of every class. Labels that are predicted but not scored (Cityscapes' caravan and trailer)
-        can be appended as further classes: they count as right for their category.
+    train_id_of: raw id -> train id, 255 for no class.
+    sizes: train id -> mean pixels of an instance; classes without a size are not scored.
+    categories: (k,), category of every class. Labels that are predicted but not scored (Cityscapes' caravan and
+        trailer) may follow as further classes; they count as right for their category.
     """
     if prediction.shape != instances.shape:
         raise ValueError(f"the prediction is {prediction.shape} and the instances are {instances.shape}")
@@ -85,10 +87,14 @@ def instance_sums(
 def instance_scores(
     matrix: np.ndarray, sums: InstanceSums, *, sizes: Mapping[int, float], categories: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """iIoU of classes and categories: iiou (k,), category_iiou (c,); nan where a class (or all of a category) has no
-    instances by definition, or occurs neither in truth nor in prediction.
+    """Returns the iIoU of classes and of categories: "iiou" (k,) and "category_iiou" (c,).
 
-    matrix: (k, k) or larger, pixels by true and predicted class of the same images; what lies beyond k is not used.
+    It is nan for a class (or a category of classes) that has no instances by definition, or that occurs neither in
+    truth nor in prediction.
+
+    matrix: (k, k) or larger, pixels by true and predicted class of the same images; only (k, k) are used.
+    sums: of all images.
+    sizes, categories: see `instance_sums`.
     """
     matrix = np.asarray(matrix, np.float64)
     k = len(categories)

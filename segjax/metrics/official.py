@@ -1,4 +1,4 @@
-"""The scores that benchmark servers publish, from predictions and truth of whole images, in constant memory.
+"""The scores that benchmark servers publish, computed image by image in constant memory.
 
     rule        classes  mean over              also
     cityscapes  19       classes that occur     categories, iIoU of classes and categories (Cordts et al., CVPR 2016)
@@ -6,11 +6,11 @@
     voc2012     21       same                   background is a class; 255, the outlines of objects, does not count
     bdd100k     19       classes of the truth   (as bdd100k.eval.run does)
 
-KITTI says that its metrics conform with Cityscapes; its instances are weighted by the sizes of Cityscapes too.
-"occur": in the truth or in the prediction of the whole split. VOC's own program (VOCevalseg.m) divides 0 by 0 for a
-class that does not, and its mean is not a number then; in VOC's splits all 21 do, and of a part of one such a class is
-left out. A predicted label that is no class is wrong for the class it hides, and for no other. Ignored pixels of the
-truth (255) never count.
+KITTI's metrics conform with Cityscapes by its own statement; here, its instances have the sizes of Cityscapes too. A
+class "occurs" if it is in the truth or the prediction of the split. VOC's own program (VOCevalseg.m) divides 0 by 0 for
+a class that does not occur, and its mean is then not a number. In VOC's splits all 21 classes occur; for a part of a
+split, such a class is excluded here. A predicted label that is no class is wrong for the true class of its pixel, and
+for no other. Ignored pixels of the truth (255) never count.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ from segjax.metrics.scores import category_matrix, iou_scores
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """How a server scores.
+    """Rule by which a server scores.
 
-    num_classes: k. categories: of each class, () = none. category_names: of each category. extra: categories of the
-    labels k, k + 1, ... which are predicted but not scored, and right for the instances of their category (Cityscapes'
-    caravan and trailer). sizes: train id -> mean pixels of an instance, {} = no iIoU. truth_only: the mean leaves out
-    classes that are predicted but nowhere in the truth.
+    num_classes: k.
+    categories: of each class, () = none.
+    category_names: of each category.
+    extra: categories of the labels k, k + 1, ..., which are predicted but not scored, and count as right for the
+        instances of their category (Cityscapes' caravan and trailer).
+    sizes: train id -> mean pixels of an instance, {} = no iIoU.
+    truth_only: whether the mean excludes classes that are predicted but not in the truth.
     """
 
     num_classes: int
@@ -52,7 +55,7 @@ class Rule:
 
     @property
     def columns(self) -> int:
-        """Columns of the matrix: classes, extra labels, and one for everything else."""
+        """Number of columns of the matrix: classes, extra labels, and one for all other labels."""
         return self.num_classes + len(self.extra) + 1
 
 
@@ -67,7 +70,12 @@ RULES: dict[str, Rule] = {
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """What was counted; images add up. matrix: int64 (k, columns), row = truth. instances: None = without maps."""
+    """Counts of pixels, added over images.
+
+    matrix: int64 (k, columns), row = truth, column = prediction.
+    images: number of images.
+    instances: sums for iIoU, None without instance maps.
+    """
 
     matrix: np.ndarray
     images: int = 0
@@ -80,14 +88,14 @@ class Tally:
 
 
 def find_rule(name: str) -> Rule:
-    """The rule of that name; UserError with the nearest name when there is none."""
+    """Returns the rule of a benchmark. Raises UserError with the nearest name for an unknown one."""
     if name not in RULES:
         raise UserError(f"there is no rule {name!r} of a benchmark.{did_you_mean(name, RULES)}")
     return RULES[name]
 
 
 def empty_tally(rule: Rule) -> Tally:
-    """Nothing counted yet."""
+    """Returns a tally of no image."""
     return Tally(np.zeros((rule.num_classes, rule.columns), np.int64))
 
 
@@ -99,11 +107,12 @@ def tally(
     instances: np.ndarray | None = None,
     train_id_of: Mapping[int, int] | None = None,
 ) -> Tally:
-    """Counts one image.
+    """Returns the counts of one image.
 
-    prediction: (h, w) uint8, class 0..k-1, an extra label k.., anything else = no class.
-    labels: (h, w) uint8, class 0..k-1, anything else = ignored.
-    instances, train_id_of: see `instance_sums`; for rules with instance sizes.
+    rule: see `find_rule`.
+    prediction: (h, w) uint8, a class 0..k-1 or an extra label from k on; other labels are no class.
+    labels: (h, w) uint8, a class 0..k-1; other labels are ignored.
+    instances, train_id_of: for rules with instance sizes, see `instance_sums`.
     """
     if prediction.shape != labels.shape:
         raise ValueError(f"the prediction is {prediction.shape} and the truth is {labels.shape}")
@@ -124,8 +133,13 @@ def tally(
 
 
 def official_scores(rule: Rule, counted: Tally) -> dict[str, Any]:
-    """Scores in 0..1, nan where there is nothing to score: iou (k,), miou, pixel_accuracy; with categories also
-    category_iou (c,) and mean_category_iou; with instance maps also iiou, mean_iiou, category_iiou, mean_category_iiou.
+    """Returns scores in 0..1 by name, nan if there is nothing to score.
+
+    Always: iou (k,), miou, pixel_accuracy. With categories: category_iou (c,), mean_category_iou. With instance maps:
+    iiou (k,), mean_iiou, category_iiou (c,), mean_category_iiou.
+
+    rule: see `find_rule`.
+    counted: of all images.
     """
     k, n = rule.num_classes, rule.columns
     square = np.zeros((n, n), np.int64)
@@ -138,7 +152,7 @@ def official_scores(rule: Rule, counted: Tally) -> dict[str, Any]:
     scores["pixel_accuracy"] = float(np.trace(counted.matrix[:, :k]) / total) if total else float("nan")
     if rule.categories:
         c = len(rule.category_names)
-        # an extra label is no right answer for the category's own IoU, unlike for its instances
+        # for the IoU of categories an extra label is wrong, unlike for the instances of its category
         categories = (*rule.categories, *[c] * (n - k))
         scores["category_iou"] = iou_scores(category_matrix(square, categories))["iou"][:c]
         scores["mean_category_iou"] = _mean(scores["category_iou"])

@@ -1,4 +1,4 @@
-"""Scores from a confusion matrix, in float64 on the host."""
+"""Scores from a confusion matrix, computed in float64 on the host."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import numpy as np
 
 
 def iou_scores(matrix: np.ndarray) -> dict[str, Any]:
-    """Intersection over union and accuracies of a confusion matrix (k, k), row = truth, column = prediction.
+    """Returns the scores of a confusion matrix by name, in 0..1.
 
-    Returns iou (k,), class_accuracy (k,), miou, mean_accuracy, pixel_accuracy, frequency_weighted_iou, in 0..1. A class
-    in neither truth nor prediction has IoU nan and is left out of the means, as one without truth is of the accuracies.
+    iou (k,), class_accuracy (k,), miou, mean_accuracy, pixel_accuracy, frequency_weighted_iou. The IoU of a class in
+    neither truth nor prediction is nan and not part of the means; the same holds for the accuracy of a class without
+    truth.
+
+    matrix: (k, k), row = truth, column = prediction.
     """
     matrix = np.asarray(matrix, np.float64)
     right, truth, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
@@ -30,7 +33,11 @@ def iou_scores(matrix: np.ndarray) -> dict[str, Any]:
 
 
 def category_matrix(matrix: np.ndarray, categories: Sequence[int]) -> np.ndarray:
-    """Confusion matrix (c, c) of categories: classes (k, k) are added up by their category (k,) in 0..c-1."""
+    """Returns the confusion matrix (c, c) of categories.
+
+    matrix: (k, k) of classes.
+    categories: (k,) in 0..c-1, category of each class.
+    """
     member = np.asarray(categories)[:, None] == np.arange(max(categories) + 1)
     return member.T.astype(np.int64) @ np.asarray(matrix) @ member.astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Stages: what a recipe is made of. Each owns `<workdir>/<stage>/` and leaves a report.json there when it is done."""
+"""Stages of a recipe: each owns the folder `<workdir>/<stage>/` and writes report.json there when it is done."""
 
 from segjax.stages.recipe import run_recipe
 

@@ -1,6 +1,6 @@
-"""Random samples as a training sees them: the command `segjax browse`.
+"""The samples of a training run, for the command `segjax browse`.
 
-The samples are those of the run itself: its plan, reader and augmentation are opened as the stage "train" opens them.
+They are those of the run itself: plan, reader and augmentation are opened by the code of the stage "train".
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ from segjax.visualize.browse_sheet import Browsed, browse_sheet
 
 @dataclasses.dataclass(frozen=True)
 class Browsing:
-    """What `browse` drew. heading: one line about the epoch. samples: in the order in which the training sees them."""
+    """Result of `browse`.
+
+    heading: one line about the epoch.
+    samples: in the order of the training.
+    path: of the picture.
+    """
 
     heading: str
     samples: list[Browsed]
@@ -47,11 +52,18 @@ def browse(
     seed: int | None = None,
     workdir: str | Path = "",
 ) -> Browsing:
-    """Draws the first samples of an epoch on a sheet.
+    """Writes a picture with the first samples of an epoch.
 
-    config: a recipe. stage: of kind "train", by default the first. epoch: counted from 1. count: samples. seed: by
-    default the recipe's. workdir: of the run, where its propagated frames and centroids are.
-    Raises UserError for settings, data or an epoch that the training would not have.
+    config: a recipe.
+    output: file of the picture.
+    stage: of kind "train", by default the first.
+    epoch: counted from 1.
+    count: number of samples.
+    seed: by default the recipe's.
+    workdir: of the run, with its propagated frames and centroids.
+
+    Raises UserError for a stage that does not exist or is no training, an epoch beyond its end, and for settings and
+    data with which the training would fail.
     """
     name = stage or _first_training(config)
     if name not in config["stages"]:
@@ -87,7 +99,7 @@ def _open(options: train.Options, context: Context) -> tuple[data.Source, data.I
 
 
 def _shown(options: train.Options, samples: data.ImageCrops, plan: RunPlan, seed: int, step: int) -> Iterator[Browsed]:
-    """Yields the samples from a step on, to the end of its epoch."""
+    """Yields the samples from a step to the end of its epoch."""
     source, scale_range = samples.source, samples.scale_range
     epoch, _, bucket = plan.timeline.at(step)
     shown = plan.epochs.build(epoch)
@@ -99,6 +111,7 @@ def _shown(options: train.Options, samples: data.ImageCrops, plan: RunPlan, seed
         images, labels, mirrored = map(np.asarray, look(batch))
         for row, (record, index) in enumerate(zip(batch["record"].tolist(), batch["index"].tolist())):
             place = None if shown.places[index, 0] < 0 else tuple(map(int, shown.places[index]))
+            # drawn again from the pipeline's generator: the batch does not contain the crop's box in the source image
             rows, columns = draw_crop(
                 tuple(map(int, source.sizes[record])),
                 crop=bucket.crop,
@@ -125,14 +138,14 @@ def _shown(options: train.Options, samples: data.ImageCrops, plan: RunPlan, seed
 
 
 def _looker(options: train.Options, crop: tuple[int, int], seed: int):
-    """batch -> (images uint8 (b, h, w, 3), labels (b, h, w), mirrored (b,)), by the training's own augmentation."""
+    """Builds batch -> (images (b, h, w, 3) uint8, labels (b, h, w), mirrored (b,)) by the training's augmentation."""
     mean, std = augment.normalisation(options.normalisation)
     augmentation = train.make_augmentation(options, crop=crop, seed=seed)
 
     @jax.jit
     def look(batch):
         images, labels = augmentation(batch)
-        # Labels that count the columns come out in falling order where the sample was mirrored.
+        # labels that count the columns come out in falling order if the sample was mirrored
         width = batch["label"].shape[2]
         columns = jnp.broadcast_to((jnp.arange(width) * 255 // width).astype(jnp.uint8), batch["label"].shape)
         counted = augmentation({**batch, "label": columns})[1]
@@ -146,9 +159,16 @@ def _looker(options: train.Options, crop: tuple[int, int], seed: int):
 def dataset_recipe(
     name: str, *, split: str = "train", options: Mapping[str, Any] | None = None, data_dir: str = ""
 ) -> dict[str, Any]:
-    """A recipe to look at a data set with: half of it uniform by class, enlarged by 0.5 to 2, mirrored.
+    """Returns a recipe for browsing a dataset: half of the samples uniform by class, enlarged by 0.5 to 2, mirrored.
 
-    The crop is half of the first image's height, and as wide as high.
+    The crop is a square whose side is half of the first image's shorter side.
+
+    name: of the dataset.
+    split: of the dataset.
+    options: of its builder.
+    data_dir: folder of built datasets, "" for the default.
+
+    Raises UserError as `open_source` does.
     """
     dataset = dict(name=name, options=dict(options or {}), train=split, data_dir=data_dir)
     side = max(int(read_dataset(dataset, "dataset").open("train").sizes[0].min()) // 2, 16)
@@ -160,7 +180,7 @@ def dataset_recipe(
         sampler=dict(kind="class_uniform", tile=0),
         augment=dict(flip=True),
         mesh=dict(data=1),
-        model=dict(name="fastscnn"),  # nothing is trained, but a stage of kind "train" has these three
+        model=dict(name="fastscnn"),  # nothing is trained, but a stage of kind "train" requires these three
         loss=dict(main=dict(name="cross_entropy")),
         optimizer=dict(name="sgd", lr=0.0),
     )

@@ -1,4 +1,4 @@
-"""Stage "compare": the scores of other stages of the run side by side, as tables and a plot."""
+"""Stage "compare": the scores of other stages of the run, side by side in tables and a plot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ log = logging.getLogger("segjax")
 
 @dataclasses.dataclass(frozen=True)
 class CellOptions:
-    """A cell of the table. series: its row. at: its column. stages: of kind "evaluate", which differ by their seed."""
+    """A cell of the table.
+
+    series: its row.
+    at: its column.
+    stages: of kind "evaluate", which differ by their seed.
+    """
 
     series: str
     at: Any
@@ -33,7 +38,10 @@ class CellOptions:
 class Options:
     """The section of a stage "compare".
 
-    cells: the same stage may be in several of them. axis: what "at" counts. baseline: see `write_comparison`.
+    cells: a stage may be in several of them.
+    axis: name of the quantity `at`.
+    title: of the tables and the plot.
+    baseline: see `write_comparison`.
     """
 
     cells: tuple[CellOptions, ...]
@@ -43,7 +51,7 @@ class Options:
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
-    """Reads the section. Raises UserError for unknown keys and without cells."""
+    """Reads the section. Raises UserError for unknown and missing keys, and for no cells."""
     check_keys(settings, {"kind", "title", "axis", "baseline", "cells"}, where=where, required=("cells",))
     cells, fields = [], ("series", "at", "stages")
     for number, cell in enumerate(plain(settings["cells"])):
@@ -55,7 +63,10 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
-    """Writes table.md, table.csv, classes.csv and curves.png. Returns the report."""
+    """Writes table.md, table.csv, classes.csv and curves.png, and returns the report.
+
+    Raises UserError for a stage without report or without mIoU.
+    """
     cells = []
     for cell in options.cells:
         reports = [_report(context.workdir / stage / "report.json", stage) for stage in cell.stages]

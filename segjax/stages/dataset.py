@@ -1,4 +1,4 @@
-"""The section `dataset` of a recipe: which dataset, which of its splits, and how a split is opened."""
+"""The section `dataset` of a recipe: a dataset, its splits, and how a split is opened."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset as a recipe names it.
+    """The section `dataset`.
 
-    name: of a builder, or the folder of a built dataset. options: of its builder. splits: "train", "validation", "test"
-    -> name of a split, "" for none. data_dir: where datasets are built, "" for the default. label_map: another map of
-    the same raw ids, "" for the dataset's own. settings: the section as plain data, for notes.
+    name: of a builder, or the folder of a built dataset.
+    options: of its builder.
+    splits: "train", "validation", "test" -> name of a split, "" for none.
+    data_dir: folder of built datasets, "" for the default.
+    label_map: another map of the same raw ids, "" for the dataset's own.
+    settings: the section as plain data, for checkpoints and reports.
     """
 
     name: str
@@ -30,9 +33,12 @@ class Dataset:
     settings: Mapping[str, Any]
 
     def open(self, split: str, *, labelled_only: bool = True, fields: Sequence[str] = ()) -> TfdsSource:
-        """Opens the records of a split: "train", "validation" or "test", or a split's own name.
+        """Opens the records of a split.
 
-        labelled_only, fields: see `TfdsSource`. Raises UserError as `open_source` does.
+        split: "train", "validation", "test", or a split's own name.
+        labelled_only, fields: see `TfdsSource`.
+
+        Raises UserError as `open_source` does.
         """
         return open_source(
             self.name,
@@ -46,7 +52,7 @@ class Dataset:
 
 
 def read_dataset(settings: Mapping[str, Any], where: str) -> Dataset:
-    """Reads a section `dataset`. Raises UserError for an unknown key, and without a name."""
+    """Reads a section `dataset`. Raises UserError for an unknown key and a missing name."""
     settings = plain(settings)
     check_keys(settings, {"name", "options", *SPLITS, "data_dir", "label_map"}, where=where, required=["name"])
     return Dataset(
@@ -60,5 +66,5 @@ def read_dataset(settings: Mapping[str, Any], where: str) -> Dataset:
 
 
 def read_own_dataset(settings: Mapping[str, Any], where: str) -> Dataset | None:
-    """Reads the dataset of a stage's section, None if it has none of its own; see `read_dataset`."""
+    """Reads the section `dataset` of a stage, None if it has none; errors as in `read_dataset`."""
     return read_dataset(settings["dataset"], f"{where}.dataset") if settings.get("dataset") else None

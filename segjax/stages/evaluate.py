@@ -1,4 +1,4 @@
-"""Stage "evaluate": the trained network on a split, as a table, files and pictures."""
+"""Stage "evaluate": scores of a trained network on a split, as a table, files and pictures."""
 
 from __future__ import annotations
 
@@ -27,10 +27,17 @@ VIEWS = ("scales", "flip", "window", "overlap", "average", "multiple", "base_siz
 class Options:
     """The section of a stage "evaluate".
 
-    dataset: None = `config.dataset`. checkpoint: the name of a stage of this run, or a folder. split: to score.
-    protocol, scales .. base_size: options of `inference.predict`: those of a protocol, then what the section adds.
-    limit: images, spread evenly, 0 = all. worst: images in the picture of the worst. benchmark: also score by the rule
-    of that server (`metrics.RULES`), "" for none. boundary: also score outlines.
+    dataset: None = `config.dataset`.
+    checkpoint: name of a stage of this run, or a folder.
+    split: to score.
+    batch_size: images of a batch.
+    protocol, scales .. base_size: options of `inference.predict`: those of the protocol, overridden by the section's.
+    limit: number of images, spread evenly; 0 = all.
+    worst: number of images in the picture of the worst.
+    mesh: axis -> number of devices.
+    dtype: of the computation.
+    benchmark: key of `metrics.RULES` for scores by the rule of that server, "" for none.
+    boundary: whether to score outlines too.
     """
 
     checkpoint: str
@@ -60,7 +67,7 @@ class Options:
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
-    """Reads the section. Raises UserError for unknown keys and names; reads no data."""
+    """Reads the section; reads no data. Raises UserError for unknown keys and names, and wrong numbers or views."""
     rest = {key: value for key, value in settings.items() if key not in ("kind", "dataset")}
     options = Options(**options_of(rest, Options, where=where), dataset=read_own_dataset(settings, where))
     check_keys(options.mesh, ("data", "space"), where=f"{where}.mesh")
@@ -74,14 +81,15 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
 
 
 def inputs(options: Options, begun: bool) -> dict[str, str]:
-    """Inputs of the stage, see `Stage.inputs`."""
+    """Returns the inputs of the stage, see `Stage.inputs`."""
     return {"checkpoint": options.checkpoint}
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
-    """Writes the class table, confusion matrix and worst images to the stage's folder. Returns the report.
+    """Writes the class table, confusion matrix and worst images to the stage's folder, and returns the report.
 
-    Raises UserError for a network with another number of classes than the dataset.
+    Raises UserError for a checkpoint that cannot be read, a network with another number of classes than the dataset,
+    and data that cannot be read.
     """
     mesh = parallel.make_mesh(options.mesh)
     dataset = options.dataset or context.dataset
@@ -133,7 +141,10 @@ def run(options: Options, context: Context) -> dict[str, Any]:
 
 
 def extra_scores(options: Options, source: Source, dataset: Dataset) -> evaluation.ExtraScores | None:
-    """Returns what counts `benchmark` and `boundary`, None for neither; iIoU needs a build with instances=True."""
+    """Returns the observer that computes `benchmark` and `boundary`, None for neither.
+
+    iIoU needs a dataset that was built with instances=True; without, a warning is logged.
+    """
     if not (options.benchmark or options.boundary):
         return None
     instances = None

@@ -1,4 +1,4 @@
-"""What a training shows beside the labelled images of its split: propagated frames, or coarsely labelled images.
+"""Training data beside the labelled images of a split: propagated frames, or coarsely labelled images.
 
 train.extra = dict(stage="propagate", mode="jp", steps=(1,))
 train.extra = dict(
@@ -28,13 +28,17 @@ _KINDS = ({"stage", "mode", "steps"}, {"split", "dataset"})
 
 @dataclasses.dataclass(frozen=True)
 class ExtraOptions:
-    """One part of `train.extra`.
+    """One part of `train.extra`: propagated frames (stage, mode, steps), or labelled images (split, dataset).
 
-    name: of the part. where: its config key. stage, mode, steps: a stage of this run or a folder, see
-    `open_propagated`; or split, dataset: labelled images, of `config.dataset` by default.
-    in_epoch: whether these records count for the length N of an epoch and its random part (Cityscapes as published), or
-    add places of classes only (CamVid and coarse labels as published).
-    classes: whose places are taken, () = all (published: all of propagated frames, 7 rare ones of coarse labels).
+    name: of the part.
+    where: its config key.
+    stage: name of a stage of this run, or a folder.
+    mode, steps: see `open_propagated`.
+    split: of the dataset.
+    dataset: None = `config.dataset`.
+    in_epoch: whether these records count for the length N of an epoch and its random part (in VPLR's Cityscapes
+        training), or only add places of classes (in its CamVid training, and for its coarse labels).
+    classes: classes whose places are used, () = all. VPLR uses all of propagated frames, 7 rare ones of coarse labels.
     """
 
     name: str
@@ -59,7 +63,7 @@ class SamplerOptions:
 
 
 def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, ...]:
-    """Reads `train.extra`: one part, or several by name. Raises UserError for unknown and missing keys."""
+    """Reads the section `extra`: one part, or several by name. Raises UserError for unknown and missing keys."""
     settings = plain(settings)
     if not settings:
         return ()
@@ -87,7 +91,7 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
 
 
 def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
-    """Reads the section `sampler` of a stage. Raises UserError for unknown names and options, and wrong numbers."""
+    """Reads the section `sampler` of a stage. Raises UserError for unknown keys and names, and wrong numbers."""
     here, settings = f"{where}.sampler", plain(settings)
     check_numbers(settings, ("tile", "cut_epoch"), where=here, low=0)
     check_numbers(settings, ("min_area",), where=here, low=1)
@@ -100,9 +104,13 @@ def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
 
 
 def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Context) -> tuple[data.Source, list[Extra]]:
-    """Returns (all records, the real ones first; the extras). Without extras that is the real source and none.
+    """Returns (joined source of the real and the extra records, in this order; the extras).
 
-    Raises UserError for a set that is not there, lacks the steps asked for, or has other classes.
+    extras: see `read_extras`.
+    real: records of the training's split.
+    context: of the stage.
+
+    Raises UserError for a dataset that does not exist, lacks the steps, or has other classes.
     """
     if not extras:
         return real, []
@@ -121,7 +129,14 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
 
 
 def class_id(name: str | int, names: Sequence[str], *, where: str) -> int:
-    """Returns the train id of a class, given by name or id. Raises UserError with the nearest name."""
+    """Returns the train id of a class.
+
+    name: of the class, or its train id.
+    names: of all classes.
+    where: config key of the extra data, for the error.
+
+    Raises UserError with the nearest name for an unknown class.
+    """
     if isinstance(name, int) and 0 <= name < len(names):
         return name
     if name not in names:

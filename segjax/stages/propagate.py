@@ -1,4 +1,4 @@
-"""Stage "propagate": carries the labels of a split to neighbouring frames and writes a dataset of what comes out."""
+"""Stage "propagate": propagates the labels of a split to neighbouring frames and writes them as a dataset."""
 
 from __future__ import annotations
 
@@ -42,14 +42,18 @@ log = logging.getLogger("segjax")
 class Options:
     """The section of a stage "propagate".
 
-    split: whose labels are propagated. method: see `propagation.carry.METHODS`.
-    checkpoint: of the video network, the name of a stage of this run or a folder; "" for none.
-    flow: name, or {"name", "options"}; "": what that network was trained with, and "dis" without one.
-    steps, directions, frame_step: see `find_chains`. modes: see `open_propagated`.
+    split: of the labelled frames.
+    method: key of `propagation.carry.METHODS`.
+    checkpoint: of the video network: name of a stage of this run, or a folder; "" for none.
+    flow: name, or {"name", "options"}; "" = the flow that the network was trained with, "dis" without a network.
+    steps, directions, frame_step: see `find_chains`.
+    modes: splits of the written dataset, see `open_propagated`.
     inputs, cut_histogram, cut_residual, batch_size: see `Propagator`.
     rgb_warp, ignore_out_of_view, max_cycle_error, max_image_error: see `propagation.carry.carry`.
-    shard_frames: labelled frames per file; a killed run repeats at most one file. limit: labelled frames to use, spread
-    evenly, 0 = all. sheet_rows: frames in each picture.
+    shard_frames: labelled frames per file; after a kill, unfinished files are computed again.
+    limit: number of labelled frames, spread evenly; 0 = all.
+    sheet_rows: frames in each picture.
+    dataset: None = `config.dataset`.
     """
 
     split: str = "train"
@@ -75,13 +79,13 @@ class Options:
 
     @property
     def carry(self) -> dict[str, Any]:
-        """Options of `propagation.carry.carry`."""
+        """Keyword arguments of `propagation.carry.carry`."""
         names = ("rgb_warp", "ignore_out_of_view", "max_cycle_error", "max_image_error")
         return {name: getattr(self, name) for name in names}
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
-    """Reads the section. Raises UserError for keys, names and numbers that no propagation takes; reads no data."""
+    """Reads the section; reads no data. Raises UserError for unknown keys and names, and wrong numbers."""
     rest = {key: value for key, value in settings.items() if key not in ("kind", "dataset")}
     options = Options(**options_of(rest, Options, where=where), dataset=read_own_dataset(settings, where))
     values = vars(options)
@@ -102,14 +106,15 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
 
 
 def inputs(options: Options, begun: bool) -> dict[str, str]:
-    """Inputs of the stage, see `Stage.inputs`."""
+    """Returns the inputs of the stage, see `Stage.inputs`."""
     return {"checkpoint": options.checkpoint}
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
-    """Writes <stage>/dataset, with one split per mode, and sheets of pictures. Returns the report.
+    """Writes <stage>/dataset, with one split per mode, and sheets of pictures; returns the report.
 
-    Raises UserError when not one label could be propagated.
+    Raises UserError for a network, flow or dataset that cannot be opened, for a folder with the shards of other
+    settings, and if no label could be propagated.
     """
     dataset = options.dataset or context.dataset
     network = open_video_network(options.checkpoint, options.method, workdir=context.workdir)
@@ -129,6 +134,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         **options.carry,
     )
     groups = chain_groups(source, options, needs_before=propagator.needs_before)
+    # every setting that changes the records: shards of a killed run with other settings must not be mixed with new ones
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     identity = {
         **own,
@@ -187,7 +193,11 @@ def run(options: Options, context: Context) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Carried:
-    """What a group of chains came to: the chains, cut where scenes change, and the frames with propagated labels."""
+    """Result of a group of chains.
+
+    chains: cut at changes of scene.
+    frames: with propagated labels.
+    """
 
     chains: Sequence[Chain]
     frames: Sequence[Propagated]
@@ -198,7 +208,13 @@ class Carried:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """The work of `write_records`. tag: provenance that all records share."""
+    """The work that `write_records` does per group of chains.
+
+    shards: that are written.
+    source: of the labelled and the neighbouring frames.
+    propagator: of labels.
+    tag: provenance that all records share.
+    """
 
     shards: RecordShards
     source: data.TfdsSource
@@ -214,7 +230,7 @@ class Work:
         return Carried(*self.propagator(chains, read_records))
 
     def encode(self, carried: Carried) -> tuple[Examples, dict[str, Any]]:
-        """Returns the records of every mode, and the summary of the shard."""
+        """Returns (mode -> records, summary of the shard)."""
         index, examples = self.source.index, {}
         for mode in self.shards.splits:
             encode = functools.partial(example, mode=mode, index=index, label_map=self.shards.label_map, tag=self.tag)
@@ -224,7 +240,12 @@ class Work:
 
 
 def chain_groups(source: data.Source, options: Options, *, needs_before: bool) -> list[list[Chain]]:
-    """The chains of every shard: those of shard_frames labelled frames."""
+    """Returns the chains of every shard: those that start from its `shard_frames` labelled frames.
+
+    source: of the frames.
+    options: of the stage.
+    needs_before: whether a chain needs the frame before its labelled frame, see `find_chains`.
+    """
     chains = find_chains(
         source.index,
         steps=options.steps,
@@ -248,7 +269,14 @@ def chain_groups(source: data.Source, options: Options, *, needs_before: bool) -
 def example(
     one: Propagated, mode: str, index: FrameTable, label_map: LabelMap, tag: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The record of a carried frame: "jp" with the carried image, "lp" with the real one."""
+    """Returns the record of a frame with a propagated label.
+
+    one: the frame.
+    mode: "jp" = with the propagated image, "lp" = with the real one (VPLR, section 3.2).
+    index: of the source's frames.
+    label_map: of the written dataset.
+    tag: provenance that all records share.
+    """
     origin = one.chain.record
     signed = one.chain.direction * one.step
     image = one.image if mode == "jp" else one.real.image
@@ -271,7 +299,13 @@ def example(
 
 
 def write_sheets(directory: Path, source: data.Source, options: Options, folder: Path) -> None:
-    """One sheet per signed step: real | carried image | carried label | ignored, of a few frames far apart."""
+    """Writes one sheet per signed step: real | propagated image | propagated label | ignored pixels.
+
+    directory: of the written dataset.
+    source: of the real frames.
+    options: of the stage.
+    folder: of the stage, which receives sheets/.
+    """
     if not options.sheet_rows:
         return
     mode = options.modes[0]

@@ -1,4 +1,4 @@
-"""Runs the stages of a recipe in order: skips what is done, goes on with what was interrupted."""
+"""Runs of a recipe: its stages in order; finished stages are skipped, an interrupted one resumes."""
 
 from __future__ import annotations
 
@@ -40,18 +40,25 @@ _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gr
 def run_recipe(
     config: Any, *, workdir: str | Path, only: str | None = None, overrides: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Runs config.stages below `workdir` and returns the reports by stage; `only` runs a single one.
+    """Runs the stages of a recipe and returns their reports by name.
 
-    A finished stage is skipped. An evaluation that `only` names runs again, with other settings too.
-    overrides: the keys of `config` that were set on the command line, see `choices.apply_overrides`.
-    A stage may have a `seed` of its own, so that one run can contain several trainings that differ by it.
-    Raises UserError for a config that is wrong, or that is not the one a finished stage was run with.
+    A finished stage is skipped; an evaluation named by `only` runs again, also with other settings. A stage may have
+    its own `seed`, so that one run can contain several trainings that differ by it.
+
+    config: the recipe.
+    workdir: folder of the run.
+    only: name of the only stage to run; None = all.
+    overrides: keys of `config` that were set on the command line, see `choices.apply_overrides`.
+
+    Raises UserError for a wrong recipe, a finished stage that was run with other settings, a folder that cannot be
+    written, and all that the stages raise it for.
     """
     workdir = Path(workdir).resolve()
     names = stage_names(config)
     if only is not None and only not in names:
         raise UserError(f"--stage={only} is not a stage of this recipe.{did_you_mean(only, names)}")
     apply_overrides(config, overrides)
+    # all stages are read before the first one runs: a typing error in the last would else show after days of training
     options = read_recipe(config)
     check_inputs(config, options, workdir)
     _make(workdir)
@@ -61,9 +68,11 @@ def run_recipe(
     for name in names:
         section, folder = config[name], workdir / name
         stage = STAGES[section.kind]
+        # a finished stage is only skipped with the settings that it was run with
         digest = config_hash({"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(section)})
         if only not in (None, name):
             continue
+        # --stage repeats an evaluation, which costs little; a training is repeated by deleting its folder
         asked = only == name and stage.again == "when_stale"
         if not asked and _is_done(name, stage, options[name], reports, digest=digest, folder=folder):
             continue
@@ -71,7 +80,7 @@ def run_recipe(
         log.info("stage %s: %s", name, folder)
         start = time.perf_counter()
         if section.kind in kinds:
-            jax.clear_caches()  # the compiled programs of dozens of trainings would fill the memory
+            jax.clear_caches()  # else the compiled programs of dozens of trainings fill the memory
         kinds.add(section.kind)
         context = Context(
             name=name,
@@ -92,22 +101,33 @@ def run_recipe(
             "versions": versions(),
             **result,
         }
+        # the report is written last: without it, an interrupted stage does not count as done
         _write_report(folder / "report.json", reports[name])
         _write_report(workdir / "report.json", {name: reports[name] for name in names if name in reports})
-        parallel.sync(f"report of {name}")  # the next stage of any process may read it
+        parallel.sync(f"report of {name}")  # the next stage may read it, in any process
     reports = {name: reports[name] for name in names if name in reports}
-    _write_report(workdir / "report.json", reports)  # also if a kill came between the two
+    _write_report(workdir / "report.json", reports)  # again, because a kill may have come between the two files
     return reports
 
 
 def _is_done(
     name: str, stage: Stage, options: Any, reports: Mapping[str, Mapping[str, Any]], *, digest: str, folder: Path
 ) -> bool:
-    """Whether a stage is finished, with these settings and with what its inputs are now; UserError if it differs."""
+    """Returns whether a stage is finished, with these settings and the present outputs of its inputs.
+
+    name: of the stage.
+    stage: its kind.
+    options: of the stage.
+    reports: of finished stages.
+    digest: of the settings.
+    folder: of the stage.
+
+    Raises UserError if it is finished with other settings, or with outputs that have been replaced since.
+    """
     done = reports.get(name)
     if done is None or stage.again == "always":
         return False
-    # what a training began with counts here too: it would begin with something else now
+    # begun=False: the initial weights of a finished training count too, since it would start from others now
     inputs = stage.inputs(options, False).values()
     newer = [key for key in inputs if _finished(reports.get(key)) > _finished(done)]
     if newer and stage.again == "when_stale":
@@ -129,10 +149,13 @@ def _is_done(
 
 
 def read_recipe(config: Any) -> dict[str, Any]:
-    """Reads the sections of all stages and returns their options by name; reads no data.
+    """Returns the options of all stages by name; reads no data.
 
-    Sections of stages not listed in `stages` are ignored. Raises UserError for unknown and missing keys, names and
-    options that do not fit each other, and values that no stage could use.
+    Sections of stages not listed in `stages` are ignored.
+
+    config: the recipe.
+
+    Raises UserError for unknown and missing keys, names and options that do not fit each other, and wrong values.
     """
     names = stage_names(config)
     ignored = [key for key in config if "kind" in (config[key] if hasattr(config[key], "keys") else ())]
@@ -161,7 +184,12 @@ def _without_seed(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_inputs(config: Any, options: Mapping[str, Any], workdir: Path) -> None:
-    """Raises UserError for a stage that names an input which no stage before it writes, and which is no path either."""
+    """Raises UserError for an input of a stage that is neither an earlier stage nor a path.
+
+    config: the recipe.
+    options: of the stages, by name.
+    workdir: folder of the run.
+    """
     for position, name in enumerate(config.stages):
         before, stage = config.stages[:position], STAGES[config[name].kind]
         begun = has_checkpoint(workdir / name / "checkpoints")
@@ -179,7 +207,7 @@ def _finished(report: Mapping[str, Any] | None) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of python and of the packages that matter for the numbers."""
+    """Returns the versions of python and of the packages that affect the numbers, by name."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

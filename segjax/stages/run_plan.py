@@ -1,4 +1,4 @@
-"""When everything happens: epochs with their crops and batches, and the steps at which to save and evaluate."""
+"""The plan of a training run: epochs with their crops and batches, and the steps at which to save and evaluate."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from segjax.training.run import RunPlan
 class CropOptions:
     """The section `crop`.
 
-    size: (height, width) in pixels. schedule: one of `crop_schedule.KINDS`. scale_range: factors by which images are
-    enlarged. options: of the schedule.
+    size: (height, width) in pixels.
+    schedule: key of `crop_schedule.KINDS`.
+    scale_range: smallest and largest factor by which images are enlarged.
+    options: of the schedule.
     """
 
     size: tuple[int, int]
@@ -35,9 +37,15 @@ class CropOptions:
 
 @dataclasses.dataclass(frozen=True)
 class PlanOptions:
-    """What decides how long a training takes and what its batches are like.
+    """Options that determine the length of a training run and its batches.
 
-    total, checkpoint, evaluate: durations; None: never (but the end always saves). where: the config key of the stage.
+    batch_size: images of a batch at the full crop.
+    crop: see `CropOptions`.
+    total: length of the run.
+    checkpoint: between checkpoints; None = only at the end.
+    evaluate: between evaluations; None = no evaluation.
+    accumulate_steps: micro-batches of a step.
+    where: config key of the stage.
     """
 
     batch_size: int
@@ -50,9 +58,9 @@ class PlanOptions:
 
 
 def read_plan(settings: Mapping[str, Any], where: str) -> PlanOptions:
-    """Reads batch_size, crop, accumulate_steps, total_*, checkpoint_* and eval_* of a stage.
+    """Reads batch_size, crop, accumulate_steps, total_*, checkpoint_* and eval_* of a stage's section.
 
-    Raises UserError for unknown keys, wrong numbers, and a stage without a length.
+    Raises UserError for unknown keys, wrong numbers, and a missing length.
     """
     crop = read_crop_options(settings["crop"], f"{where}.crop")
     check_numbers(settings, ("batch_size", "accumulate_steps"), where=where, low=1)
@@ -62,14 +70,14 @@ def read_plan(settings: Mapping[str, Any], where: str) -> PlanOptions:
     if total is None or not total.value:
         raise UserError(f"config {where} needs a length: one of total_epochs, _steps or _examples, above 0.")
     if total.unit == "percent":
-        total.steps()  # raises: of what?
+        total.steps()  # raises UserError: a length in percent has nothing to refer to
     return PlanOptions(
         settings["batch_size"], crop, total, checkpoint, evaluate, settings.get("accumulate_steps", 1), where
     )
 
 
 def read_crop_options(settings: Mapping[str, Any], where: str) -> CropOptions:
-    """Reads the section `crop`. Raises UserError for unknown keys and sizes that are none."""
+    """Reads a section `crop`. Raises UserError for unknown keys, and for sizes or factors that are not two numbers."""
     crop = plain(settings)
     known = {"size", "schedule", "scale_range", *recipe_options(crop_schedule)}
     check_keys(crop, known, where=where, required=("size",))
@@ -80,9 +88,13 @@ def read_crop_options(settings: Mapping[str, Any], where: str) -> CropOptions:
 
 
 def make_run_plan(options: PlanOptions, plan: data.EpochPlan, mesh: Mesh) -> RunPlan:
-    """Works out which steps the run has. plan: the samples of every epoch.
+    """Returns the plan of a training run.
 
-    Raises UserError for a batch that does not fit an epoch or the mesh, and crops that do not fit the schedule.
+    options: see `read_plan`.
+    plan: samples of every epoch.
+    mesh: of devices.
+
+    Raises UserError for a batch that does not fit an epoch or the mesh, and for crops that do not fit the schedule.
     """
     crop, batch = options.crop, options.batch_size
     divisor = parallel.axis_size(mesh, "data") * options.accumulate_steps
@@ -95,7 +107,7 @@ def make_run_plan(options: PlanOptions, plan: data.EpochPlan, mesh: Mesh) -> Run
     epochs = options.total.epochs(**scale)
     timeline = timeline_of(epochs)
     if options.total.unit != "epochs":
-        # larger batches at small crops make epochs shorter: add epochs until the steps asked for fit
+        # larger batches at small crops make epochs shorter: add epochs until they contain all the steps
         wanted = options.total.steps(**scale)
         while timeline.total_steps < wanted:
             epochs += math.ceil((wanted - timeline.total_steps) / scale["steps_per_epoch"])

@@ -1,4 +1,4 @@
-"""What a stage is: reads its section of a recipe once, then runs, and leaves files in a folder of its own."""
+"""The interface of stages: a stage reads its section of a recipe once, then runs and writes to its own folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from segjax.stages.dataset import Dataset
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a stage is given of the run it belongs to.
+    """The run of which a stage is a part.
 
-    name: of the stage. workdir: folder of the run, in which every stage has a folder. folder: that of this stage.
-    seed: of this stage. dataset: `config.dataset`.
-    settings: the section as plain data, for the notes that a checkpoint keeps; options are never read from it.
+    name: of the stage.
+    workdir: folder of the run; every stage has a folder in it.
+    folder: of this stage.
+    seed: of this stage.
+    dataset: `config.dataset`.
+    settings: the section as plain data, which a checkpoint records; no option is read from it.
     """
 
     name: str
@@ -28,7 +31,7 @@ class Context:
 
 
 def no_inputs(options: Any, begun: bool) -> dict[str, str]:
-    """Inputs of a stage that reads nothing another stage has written."""
+    """Returns the inputs of a stage that reads no output of another stage: none."""
     return {}
 
 
@@ -36,13 +39,13 @@ def no_inputs(options: Any, begun: bool) -> dict[str, str]:
 class Stage:
     """A kind of stage.
 
-    read: (section, where) -> options, frozen. Reads no data. Raises UserError for keys, names and values that no run
-        could use; so a mistake in the last stage is found before the first one runs.
+    read: (section, config key) -> options, frozen; reads no data. Raises UserError for keys, names and values with
+        which no run could succeed, so that a mistake in the last stage is found before the first stage runs.
     run: (options, context) -> report, plain data for report.json.
-    inputs: (options, begun) -> config key -> the stage or folder it names, "" for none. begun: whether the stage has
-        checkpoints of its own, from which it resumes.
-    again: when a finished stage runs again: "never" (other settings are an error), "when_stale" (when a stage it reads
-        has been run since, or with --stage), "always".
+    inputs: (options, begun) -> {config key: the stage or folder that it names, "" for none}. begun: whether the stage
+        has checkpoints of its own, from which it resumes.
+    again: when a finished stage runs again: "never" (changed settings are an error); "when_stale" (if one of its inputs
+        has run since, or with --stage); "always".
     """
 
     read: Callable[[Mapping[str, Any], str], Any]

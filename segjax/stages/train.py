@@ -1,4 +1,4 @@
-"""Stage "train": a network on the labelled images of a split."""
+"""Stage "train": trains a network on the labelled images of a split, and on extra data."""
 
 from __future__ import annotations
 
@@ -43,8 +43,11 @@ log = logging.getLogger("segjax")
 class Options(TrainingOptions):
     """The section of a stage "train".
 
-    extra: what is trained on beside the split. augmentation: options of `augment.augment_batch`.
-    normalisation: a key of `augment.NORMALISATION`. loss: the terms by name.
+    extra: training data beside the split.
+    sampler: of records and places.
+    augmentation: keyword-only options of `augment.augment_batch`.
+    normalisation: key of `augment.NORMALISATION`.
+    loss: terms by name.
     """
 
     extra: tuple[ExtraOptions, ...]
@@ -55,7 +58,7 @@ class Options(TrainingOptions):
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
-    """Reads the section. Raises UserError for settings that no training could be run with; reads no data."""
+    """Reads the section; reads no data. Raises UserError for unknown keys and names, and wrong values."""
     own = {"extra", "sampler", "augment", "normalisation", "loss", "accumulate_steps"}
     check_keys(settings, KEYS | own, where=where, required=("batch_size", "crop", "model", "loss", "optimizer"))
     normalisation = settings.get("normalisation", "imagenet")
@@ -84,12 +87,15 @@ def _read_loss(settings: Mapping[str, Any], where: str) -> dict[str, TermOptions
 
 
 def inputs(options: Options, begun: bool) -> dict[str, str]:
-    """Inputs of the stage, see `Stage.inputs`."""
+    """Returns the inputs of the stage, see `Stage.inputs`."""
     return {**training_inputs(options, begun), **{f"{e.where.partition('.')[2]}.stage": e.stage for e in options.extra}}
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
-    """Trains to the end of the schedule, from the newest checkpoint if there is one. Returns the report."""
+    """Trains to the end of the schedule, from the newest checkpoint if there is one, and returns the report.
+
+    Raises UserError for data and weights that cannot be read or do not fit the settings, and as `run_training` does.
+    """
     dataset = options.dataset or context.dataset
     mesh = parallel.make_mesh(options.mesh)
     real, samples, extras, plan = open_training(options, context, mesh)
@@ -134,7 +140,14 @@ def run(options: Options, context: Context) -> dict[str, Any]:
 def open_training(
     options: Options, context: Context, mesh: Mesh
 ) -> tuple[data.Source, data.ImageCrops, list[Extra], RunPlan]:
-    """Opens (the records of the split, the samples that are trained on, those beside the split's, the run as data)."""
+    """Returns (records of the split, samples of the training, extra records, plan of the run).
+
+    options: of the stage.
+    context: of the stage.
+    mesh: of devices.
+
+    Raises UserError for data that cannot be read, and for crops or batches that do not fit.
+    """
     real = (options.dataset or context.dataset).open("train")
     source, extras = open_extras(options.extra, real, context)
     sampler = options.sampler
@@ -153,7 +166,7 @@ def open_training(
 
 
 def log_shares(plan: RunPlan, real: data.Source, extras: Sequence[Extra]) -> dict[str, Any]:
-    """Logs what the first epoch, and the first one after a cut, are made of. Returns both, by epoch from 0."""
+    """Logs the composition of the first epoch, and of the first one after a cut; returns both, by epoch from 0."""
     epochs = [0]
     if isinstance(plan.epochs, CutPlan) and plan.epochs.epoch + 1 < plan.timeline.epochs:
         epochs.append(plan.epochs.epoch + 1)
@@ -168,7 +181,15 @@ def log_shares(plan: RunPlan, real: data.Source, extras: Sequence[Extra]) -> dic
 def make_score(
     options: Options, dataset: Dataset, model: Any, mesh: Mesh
 ) -> Callable[[TrainState], Mapping[str, float]] | None:
-    """Builds state -> scores on the validation split, None if there is none or no eval_* in the recipe."""
+    """Builds state -> scores on the validation split; returns None without that split, or without eval_*.
+
+    options: of the stage.
+    dataset: with the validation split.
+    model: the network.
+    mesh: of devices.
+
+    Raises UserError for data that cannot be read.
+    """
     if not dataset.splits.get("validation") or options.plan.evaluate is None:
         return None
     scorer = evaluation.Scorer(
@@ -182,7 +203,15 @@ def make_score(
 
 
 def make_step(options: Options, model: Any, update: Any, mesh: Mesh, seed: int, bucket: data.Bucket) -> Step:
-    """Builds the step for one shape of batch."""
+    """Builds the step for one bucket.
+
+    options: of the stage.
+    model: the network.
+    update: see `make_update`.
+    mesh: of devices.
+    seed: of augmentation and dropout.
+    bucket: shape of the batches.
+    """
     augmentation = make_augmentation(options, crop=bucket.crop, seed=seed)
 
     def prepare(batch: Batch, frozen: Any) -> tuple[Array, Targets]:
@@ -201,7 +230,7 @@ def make_step(options: Options, model: Any, update: Any, mesh: Mesh, seed: int, 
 
 
 def make_augmentation(options: Options, *, crop: tuple[int, int], seed: int) -> Callable[[Batch], tuple[Array, Array]]:
-    """Builds uint8 batch -> (images, labels) as `augment` and `normalisation` describe; see `augment.augment_batch`."""
+    """Builds uint8 batch -> (images, labels), with the stage's augmentation; see `augment.augment_batch`."""
     mean, std = augment.normalisation(options.normalisation)
     return functools.partial(augment.augment_batch, seed=seed, crop=crop, mean=mean, std=std, **options.augmentation)
 

@@ -1,4 +1,4 @@
-"""Stage "train_video": a network learns from video alone how the next frame follows, for propagating labels."""
+"""Stage "train_video": trains a network to reconstruct the next frame of unlabelled video, for propagating labels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,13 @@ from segjax.training.video_step import RELEASED, TERMS, Features, make_video_ste
 
 @dataclasses.dataclass(frozen=True)
 class FeatureOptions:
-    """A fixed network whose maps perceptual and style losses compare. layers: names of the maps."""
+    """A fixed network whose maps the perceptual and style losses compare.
+
+    model, model_options: name in `segjax.models`, and its options.
+    init: its weights.
+    layers: names of the maps.
+    normalisation: of its images, key of `augment.NORMALISATION`.
+    """
 
     model: str
     model_options: Mapping[str, Any]
@@ -55,9 +61,10 @@ class FeatureOptions:
 class Options(TrainingOptions):
     """The section of a stage "train_video".
 
-    video, flow: which frames, the flow between them, and how they become samples.
-    loss: weight of each of `video_step.TERMS`.
-    features: for perceptual and style, None without them. sheet_rows: frames in the picture at the end.
+    video, flow: frames, the flow between them, and how they become samples.
+    loss: name in `video_step.TERMS` -> weight.
+    features: for the terms "perceptual" and "style", None without these.
+    sheet_rows: frames in the picture at the end.
     """
 
     video: VideoDataOptions
@@ -68,7 +75,7 @@ class Options(TrainingOptions):
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
-    """Reads the section. Raises UserError for settings that no training could be run with; reads no data."""
+    """Reads the section; reads no data. Raises UserError for unknown keys and names, and wrong values."""
     own = {"flow", "loss", "features", "sheet_rows", *recipe_options(VideoDataOptions)}
     check_keys(settings, KEYS | own, where=where, required=("batch_size", "crop", "model", "optimizer"))
     check_keys(settings.get("loss", {}), TERMS, where=f"{where}.loss")
@@ -111,7 +118,10 @@ def _read_features(settings: Mapping[str, Any], where: str) -> FeatureOptions:
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
-    """Trains to the end of the schedule, from the newest checkpoint if there is one. Returns the report."""
+    """Trains to the end of the schedule, from the newest checkpoint if there is one, and returns the report.
+
+    Raises UserError for data and weights that cannot be read or do not fit the settings, and as `run_training` does.
+    """
     mesh = parallel.make_mesh(options.mesh)
     dataset = options.dataset or context.dataset
     triplets, held_out = (
@@ -182,13 +192,18 @@ def run(options: Options, context: Context) -> dict[str, Any]:
 
 
 def open_features(options: FeatureOptions | None, mesh: Any, context: Context) -> tuple[Features | None, Any]:
-    """Returns (function of (variables, frames), variables on the mesh) for perceptual and style losses.
+    """Returns (function (variables, frames) -> maps by name, variables on the mesh), or (None, {}) without options.
 
-    Without them that is None and {}. Raises UserError for a map that the network does not have.
+    options: see `FeatureOptions`; None without perceptual and style losses.
+    mesh: of devices.
+    context: of the stage.
+
+    Raises UserError for weights that do not fit, and a map that the network does not have.
     """
     if options is None:
         return None, {}
     where = f"{context.name}.features"
+    # any number of classes does: the maps to compare come before the classifier
     spec = model_spec(options.model, options.model_options, num_classes=2, dtype="float32", remat=False)
     model = models.from_spec(spec)
     variables = first_variables(model, options.init, seed=context.seed, where=f"{where}.init")

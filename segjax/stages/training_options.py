@@ -1,4 +1,4 @@
-"""What the sections of all training stages have in common: read once, and built once the data is known."""
+"""Options that all training stages share: read from the section, and built into objects once the data is open."""
 
 from __future__ import annotations
 
@@ -31,7 +31,16 @@ _EVERY = ((".*", 1.0),)
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-    """The section `optimizer`. schedule: its kind. warmup: of the rate. lr_rules, decay_rules: multipliers by name."""
+    """The section `optimizer`.
+
+    name: "sgd", "adam", "amsgrad" or "adamw".
+    lr: learning rate before the schedule's factor.
+    options: keyword-only options of `make_optimizer`.
+    schedule: kind of the schedule.
+    schedule_options: keyword-only options of `make_schedule`.
+    warmup: of the learning rate, None for none.
+    lr_rules, decay_rules: (regular expression, multiplier), see `make_optimizer`.
+    """
 
     name: str
     lr: float
@@ -45,10 +54,21 @@ class OptimizerOptions:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """The options of every training stage; each stage has more of its own.
+    """The options of every training stage; each stage adds its own.
 
-    dataset: None = `config.dataset`. model, model_options: name in `segjax.models`, and what it takes. dtype: of the
-    computation, "float32" or "bfloat16". eval_limit: images or triples to score while training, None = all.
+    dataset: None = `config.dataset`.
+    plan: length of the run, crops and batches.
+    model, model_options: name in `segjax.models`, and its options.
+    init: first weights.
+    dtype: of the computation, "float32" or "bfloat16".
+    remat: whether activations are recomputed in the backward pass, which saves memory.
+    optimizer: with its schedule.
+    ema_decay: of the moving average of the variables, 0 for none.
+    mesh: axis -> number of devices.
+    param_rules: (regular expression, axes) by which parameters are split over the mesh.
+    reading: how samples are read.
+    run: checkpoints and log.
+    eval_limit: images or triples that are scored during training, None = all.
     """
 
     dataset: Dataset | None
@@ -68,9 +88,13 @@ class TrainingOptions:
 
 
 def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> dict[str, Any]:
-    """Reads the fields of `TrainingOptions` from a section whose keys are known to be right.
+    """Returns the fields of `TrainingOptions`.
 
-    family: key in `models.FAMILIES` of the network. Raises UserError for wrong keys, names and numbers.
+    settings: the section; the caller has checked its keys.
+    where: its config key.
+    family: of the network, key of `models.FAMILIES`.
+
+    Raises UserError for unknown keys of its sub-sections, unknown names, and wrong numbers.
     """
     plan = read_plan(settings, where)
     check_numbers(settings, ("keep",), where=where, low=1)
@@ -125,7 +149,14 @@ def _read_optimizer(settings: Mapping[str, Any], where: str) -> OptimizerOptions
 
 
 def make_optimization(options: OptimizerOptions, params: Any, plan: RunPlan) -> tuple[Any, Callable]:
-    """Builds (optimizer, schedule) for the parameters of a run. Raises UserError for what these two refuse."""
+    """Returns (optimizer, schedule) for the parameters of a run.
+
+    options: see `OptimizerOptions`.
+    params: nested dict of parameters.
+    plan: of the run.
+
+    Raises UserError as `make_optimizer` and `make_schedule` do.
+    """
     scale = dict(steps_per_epoch=plan.steps_per_epoch, examples_per_step=plan.examples_per_step)
     warmup = 0 if options.warmup is None else options.warmup.steps(total_steps=plan.total_steps, **scale)
     schedule = make_schedule(
@@ -136,7 +167,7 @@ def make_optimization(options: OptimizerOptions, params: Any, plan: RunPlan) -> 
 
 
 def find_init(init: Init, context: Context) -> Init:
-    """Returns `init` with the folder of the stage that its checkpoint names.
+    """Returns `init` with the folder of the stage that its checkpoint names. Raises UserError for an unknown one.
 
     Empty if the stage has its own checkpoints: training resumes from them, and the initial weights may no longer exist.
     """
@@ -147,5 +178,5 @@ def find_init(init: Init, context: Context) -> Init:
 
 
 def training_inputs(options: TrainingOptions, begun: bool) -> dict[str, str]:
-    """Inputs of a training stage; none for first weights once it has begun, see `Stage.inputs`."""
+    """Returns the inputs of a training stage, see `Stage.inputs`; once it has checkpoints it needs no first weights."""
     return {"init.checkpoint": "" if begun else options.init.checkpoint}

@@ -1,4 +1,4 @@
-"""The data of the stage "train_video": triples of frames, the flow between them, and its statistics."""
+"""Data of the stage "train_video": triples of frames, the optical flow between them, and its statistics."""
 
 from __future__ import annotations
 
@@ -31,8 +31,11 @@ log = logging.getLogger("segjax")
 class FlowOptions:
     """The section `flow`.
 
-    name, options: see `propagation.motion.open_flow`. on: see `TripletSampling`. cache_bytes: memory for flow of whole
-    frames. measure: triples on which the statistics are measured. mean, std: (u, v) in pixels, instead of that.
+    name, options: see `propagation.motion.open_flow`.
+    on: see `TripletSampling`.
+    cache_bytes: memory for the flow of whole frames.
+    measure: number of triples on which the statistics are measured.
+    mean, std: (u, v) in pixels, the statistics if they are given; () = measured.
     """
 
     name: str
@@ -46,10 +49,12 @@ class FlowOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoDataOptions:
-    """Which frames a video network is trained on.
+    """The frames on which a video network is trained and scored.
 
-    split, eval_split: of the dataset, all frames of them; eval_split: those held out. frames, eval_frames: instead of
-    these, a folder of frames or a video of one's own. frame_step: see `FrameIndex`, 0 = the smallest that occurs.
+    frames, eval_frames: a folder of frames or a video, instead of a split; "" for none.
+    split: of the dataset, all frames; for training.
+    eval_split: of the dataset, all frames; held out for scores.
+    frame_step: see `FrameIndex`, 0 = the smallest that occurs.
     reverse, cut_histogram: see `TripletSampling`.
     """
 
@@ -63,7 +68,7 @@ class VideoDataOptions:
 
 
 def read_flow(settings: Mapping[str, Any], where: str) -> FlowOptions:
-    """Reads a section `flow`. Raises UserError for unknown keys, half of the statistics, and exact flow of crops."""
+    """Reads a section `flow`. Raises UserError for unknown keys, incomplete statistics, and exact flow on crops."""
     options = FlowOptions(**options_of(settings, FlowOptions, where=where))
     mean, std = options.mean or (), options.std or ()
     if (mean or std) and (len(mean) != 2 or len(std) != 2 or min(std) <= 0):
@@ -76,12 +81,20 @@ def read_flow(settings: Mapping[str, Any], where: str) -> FlowOptions:
 def open_triplets(
     options: VideoDataOptions, flow: FlowOptions, dataset: Dataset, reading: data.Reading, *, held_out: bool
 ) -> Triplets | None:
-    """Opens the triples to train on, or those held out; None if nothing is held out."""
+    """Opens the triples to train on, or those held out; returns None if none are held out.
+
+    options: see `VideoDataOptions`.
+    dataset: with the splits.
+    reading: with the cache of frames.
+    held_out: whether to open the held-out triples.
+
+    Raises UserError for frames that cannot be read.
+    """
     path = options.eval_frames if held_out else options.frames
     if path:
         source: Any = open_frames(path)
     elif options.frames:
-        return None  # own training frames, and none to hold out
+        return None  # frames of one's own, and none held out: the dataset's frames show something else
     else:
         split = options.eval_split if held_out else options.split
         if not split or (held_out and split == "validation" and not dataset.splits.get("validation")):
@@ -92,7 +105,10 @@ def open_triplets(
 
 
 def open_record_flow(options: FlowOptions, triplets: Triplets) -> RecordFlow:
-    """Opens the flow of these frames, remembered for whole frames: other frames may have the same names."""
+    """Opens the flow between the frames of triples, with a cache if it is that of whole frames.
+
+    Each source needs its own: the cache's keys are names, which frames of another source may have too.
+    """
     flow = open_flow(options.name, options.options, index=triplets.index)
     return Remembered(flow, options.cache_bytes) if options.on == "frame" and options.cache_bytes else flow
 
@@ -100,9 +116,18 @@ def open_record_flow(options: FlowOptions, triplets: Triplets) -> RecordFlow:
 def flow_statistics(
     options: FlowOptions, sampling: TripletSampling, triplets: Triplets, context: Context, init: Init
 ) -> dict[str, list[float]]:
-    """Returns {"mean", "std"} of the flow, which must stay as they are through a training and what follows it.
+    """Returns {"mean", "std"} of the flow, (u, v) in pixels each.
 
-    They are those given, those of the stage's own checkpoint, those of the checkpoint it starts from, or measured once.
+    The network divides by them, so they stay the same in a resumed training, in fine-tuning and in propagation. The
+    first that exist are returned: those given, those of the stage's own checkpoint, those of the checkpoint it starts
+    from, or those measured once.
+
+    options: see `FlowSettings`.
+    sampling: how triples become samples.
+    triplets: of the training.
+    context: of the stage.
+    init: first weights of the network.
+
     Raises UserError for a checkpoint that is not of a video network.
     """
     if options.mean:

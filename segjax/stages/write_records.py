@@ -1,4 +1,4 @@
-"""Writes a dataset group by group, shared among the processes, and resumes after a kill."""
+"""A dataset written group by group: shared among the processes, and resumed after a kill."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ log = logging.getLogger("segjax")
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What `write_records` returns.
+    """Result of `write_records`.
 
-    notes: the summary of every shard, of all processes. records: written by this process in this call, in `seconds`.
+    notes: summaries of all shards, of all processes.
+    records: number written by this process in this call.
+    seconds: that these took.
     """
 
     notes: Sequence[Mapping[str, Any]]
@@ -32,7 +34,7 @@ class Written:
 
     @property
     def rate(self) -> float | None:
-        """Records per second in this process; None if all were there already."""
+        """Records per second in this process; None if all were written before."""
         return round(self.records / self.seconds, 2) if self.records else None
 
 
@@ -42,11 +44,17 @@ def write_records(
     compute: Callable[[Any], Any],
     encode: Callable[[Any], tuple[Examples, Mapping[str, Any]]],
 ) -> Written:
-    """Writes one shard for every group, those that are not written yet; a killed call repeats at most one of them.
+    """Writes a shard for every group that has none. Every process must call it.
 
-    compute: group -> results, with the number of them as len(). Runs in this thread, on the devices.
-    encode: results -> (split -> records, summary of the shard). Runs in a thread, while the next group is computed.
-    Every process calls it. Raises UserError when the folder was begun with other settings or cannot be written.
+    After a kill, only the groups that were being computed or written are computed again.
+
+    shards: of the dataset.
+    groups: one for each shard.
+    compute: group -> results, whose len() is their number. Runs in this thread, on the devices.
+    encode: results -> (split -> records, summary of the shard). Runs in another thread while the next group is
+        computed.
+
+    Raises UserError if the folder contains shards of other settings, or cannot be written.
     """
     if jax.process_index() == 0:
         shards.open()
@@ -61,7 +69,7 @@ def write_records(
 def finish_records(
     shards: RecordShards, written: Written, *, extra_files: Mapping[str, Mapping[str, np.ndarray]] | None = None
 ) -> Path:
-    """Puts the shards together on process 0 and returns the folder of the dataset; see `RecordShards.finish`."""
+    """Combines the shards on process 0 and returns the folder of the dataset; see `RecordShards.finish`."""
     if jax.process_index() == 0:
         shards.finish(len(written.notes), extra_files=extra_files)
     parallel.sync(f"{shards.name}: dataset")

@@ -1,1 +1,1 @@
-"""Training: optimizer and schedules, crop schedule, state, step, loop, checkpoints, logging."""
+"""Training runs: step, update and loss terms; run, loop and checkpoints; optimizer, schedules, state, memory, log."""

@@ -1,8 +1,8 @@
-"""Checkpoints: everything the next step needs, saved in the background, atomic, proved intact when read.
+"""Checkpoints: all that the next step needs, saved in the background, atomically, and verified when they are read.
 
-Layout of a folder: `<folder>/<step>/{state, meta}` by orbax. `meta` is JSON (network, classes, settings, scores), so
-that prediction needs nothing else. A checkpoint carries a fingerprint of its own bits: storage that gives back other
-numbers than were written is noticed, and the previous checkpoint is used.
+Layout of a folder: `<folder>/<step>/{state, meta}`, written by orbax. `meta` is JSON (network, classes, settings,
+scores), so that prediction needs no other file. A checkpoint contains a fingerprint of its own bits: if storage returns
+other bits than were written, the previous checkpoint is used.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ log = logging.getLogger("segjax")
 
 
 def _tree(state: TrainState) -> dict[str, Any]:
+    # by field name: weights/runs.py restores "params", "batch_stats" and "ema" alone, without an optimizer
     return {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
 
 
 def _fingerprints(tree: dict[str, Any]) -> dict[str, jax.Array]:
-    # two, because prediction reads the variables only
+    # two, because prediction reads the variables only and could not verify a fingerprint of all
     return {
         "variables": fingerprint({name: tree[name] for name in VARIABLES}),
         "training": fingerprint({"step": tree["step"], "opt_state": tree["opt_state"]}),
@@ -37,7 +38,13 @@ def _fingerprints(tree: dict[str, Any]) -> dict[str, jax.Array]:
 
 
 class Checkpoints:
-    """The checkpoints of one run, newest last. Use as a context manager: leaving it waits for the last save."""
+    """The checkpoints of one training run, newest last.
+
+    folder: created if it does not exist.
+    keep: number of checkpoints kept.
+
+    A context manager: its end waits for the save in progress. Raises UserError if the folder cannot be written.
+    """
 
     def __init__(self, folder: str | Path, *, keep: int = 2):
         self.folder = Path(folder).resolve()
@@ -52,38 +59,43 @@ class Checkpoints:
 
     def __exit__(self, kind, *_) -> None:
         try:
-            self.wait()
+            self.wait()  # saving is asynchronous: closing earlier would lose the newest checkpoint
         except UserError:
-            if kind is None:
+            if kind is None:  # else a failed save would hide the error that ended the training
                 raise
         finally:
             self.manager.close()
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the finished checkpoints, oldest first."""
+        """Steps of the finished checkpoints, in rising order."""
         return sorted(self.manager.all_steps())
 
     def save(self, state: TrainState, *, step: int, meta: dict[str, Any]) -> None:
-        """Starts saving in the background. The arrays are copied before this returns, so `state` may be donated.
+        """Starts saving in the background; does nothing if the step is on disk already.
 
-        A step that is on disk already is not written again.
+        The arrays are copied before this returns, so that `state` may be donated.
+
+        state: after `step` updates.
+        meta: plain data for the checkpoint's JSON.
+
+        Raises UserError if the disk is full or cannot be written.
         """
         if step in self.manager.all_steps():
             return
         tree = _tree(state)
-        self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have cleared it while the training ran
+        self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted during the training
         self._check_room(sum(x.nbytes for x in jax.tree.leaves(tree)))
         tree["fingerprint"] = _fingerprints(tree)
         with _disk_errors(self.folder):
             self.manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)),
-                force=True,
+                force=True,  # the loop has decided to save; orbax has a policy of its own, which might skip the step
             )
 
     def _check_room(self, needed: int) -> None:
-        # asked before, because a disk that fills up within a save makes tensorstore print pages of tracebacks
+        # checked first: if the disk fills up during a save, tensorstore prints pages of tracebacks
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             sizes = f"needs {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free"
@@ -93,16 +105,22 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Waits until the last save is on disk; raises if it failed."""
+        """Waits until the last save is on disk. Raises UserError if it failed."""
         with _disk_errors(self.folder):
             self.manager.wait_until_finished()
             self.manager.check_for_errors()
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest intact checkpoint as (state, meta), placed as `like` is, whatever the devices; None without any.
+        """Returns the newest intact checkpoint as (state, meta), or None without checkpoints.
 
-        Raises UserError when there are checkpoints and none can be read.
+        Damaged checkpoints that are newer are set aside: moved to `damaged-checkpoint-<step>` beside the folder.
+
+        like: a state with the shapes and shardings to restore to. They may differ from those it was saved with: the
+            number of devices may change between two parts of a training run.
+
+        Raises UserError if there are checkpoints and none can be read.
         """
+        # with shardings, because orbax by default places arrays on the devices that they were saved from
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), _tree(like)
         )
@@ -124,7 +142,7 @@ class Checkpoints:
         return result
 
     def _set_aside(self, steps: list[int]) -> None:
-        # a damaged checkpoint must not stand in the way when training reaches its step again
+        # else `save` would take the damaged checkpoint for the one of its step, when training reaches that step again
         for step in steps:
             if jax.process_index() == 0:
                 (self.folder / str(step)).rename(self.folder.parent / f"damaged-checkpoint-{step}")
@@ -134,6 +152,8 @@ class Checkpoints:
 
 
 class _disk_errors:
+    """Turns errors of orbax and tensorstore into UserError. One cause has many types, so the text decides."""
+
     def __init__(self, folder: Path):
         self.folder = folder
 

@@ -1,4 +1,4 @@
-"""One executable per shape of batch, compiled before it is needed: the next one while the current one trains."""
+"""Compiled steps: one executable per shape of batch, compiled ahead, the next one while the current one trains."""
 
 from __future__ import annotations
 
@@ -14,30 +14,38 @@ log = logging.getLogger("segjax")
 
 
 class CompiledSteps:
-    """build(bucket) -> (step function, abstract arguments, output shardings); every bucket is compiled once, early."""
+    """Executables of a step by bucket; each is compiled once, in a thread.
+
+    build: bucket -> (step function, abstract arguments, shardings of the results).
+
+    An executable raises an error for arrays of another shape. A jitted function would silently compile again, for
+    minutes in the middle of a training run.
+    """
 
     def __init__(self, build: Callable[[Hashable], tuple[Callable, tuple[Any, ...], Any]]):
         self._build = build
+        # one thread: two compilations at a time would compete for cores and memory, and delay the one needed first
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._done: dict[Hashable, Future] = {}
 
     def prepare(self, bucket: Hashable) -> None:
-        """Starts compiling in the background."""
+        """Starts compiling a bucket's step in the background, unless this has been done."""
         if bucket not in self._done:
             self._done[bucket] = self._pool.submit(self._compile, bucket)
 
     def get(self, bucket: Hashable) -> jax.stages.Compiled:
-        """The executable, waiting for it where it must."""
+        """Returns the executable of a bucket, after waiting for its compilation if necessary."""
         self.prepare(bucket)
         return self._done[bucket].result()
 
     def _compile(self, bucket: Hashable) -> jax.stages.Compiled:
         start = time.perf_counter()
         step, arguments, shardings = self._build(bucket)
+        # the state is donated, so that a device holds it once; only positional arguments can be donated
         compiled = jax.jit(step, donate_argnums=0, out_shardings=shardings).lower(*arguments).compile()
         log.info("compiled the step for %s in %.1f s", bucket, time.perf_counter() - start)
         return compiled
 
     def close(self) -> None:
-        """Stops waiting for executables nobody will use."""
+        """Cancels compilations that have not started; does not wait for the current one."""
         self._pool.shutdown(wait=False, cancel_futures=True)

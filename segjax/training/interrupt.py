@@ -1,4 +1,4 @@
-"""SIGTERM and ctrl-C: finish the step, save, leave."""
+"""Orderly end on SIGTERM and ctrl-C: training finishes its step, saves a checkpoint and raises Interrupted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from jax.experimental import multihost_utils
 
 
 class Interrupted(Exception):
-    """Training was asked to stop and has saved. `exit_code` is the shell's 128 + signal."""
+    """End of a training by a signal, after a checkpoint was saved.
+
+    number: of the signal.
+    step: updates done.
+    exit_code: 128 + number, as shells report a signal.
+    """
 
     def __init__(self, number: int, step: int):
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; a checkpoint was saved")
@@ -17,9 +22,11 @@ class Interrupted(Exception):
 
 
 class StopSignal:
-    """Context manager that remembers a SIGTERM or SIGINT instead of dying from it; a second one kills at once.
+    """Context manager that remembers SIGTERM or SIGINT; a second signal ends the process at once.
 
-    With several processes jax's own service listens for SIGTERM and tells every process the step to stop at.
+    number: of the signal, 0 before one.
+
+    With several processes, jax's preemption service listens for SIGTERM and chooses one step for all processes.
     """
 
     def __init__(self):
@@ -38,10 +45,11 @@ class StopSignal:
 
     def _remember(self, number, frame) -> None:
         self.number = number
-        signal.signal(number, self._old[number])
+        signal.signal(number, self._old[number])  # so that a second ctrl-C works if the step hangs
 
     def requested(self, step: int) -> bool:
-        """Whether to save and leave now; the same answer on every process."""
+        """Returns whether to save and stop after `step` updates; the same answer on every process."""
+        # every process must call it at every step: they stop together, or collectives would wait forever
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
             self.number = signal.SIGTERM
         return self.number != 0

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: log lines, a progress bar, numbers in files; and how long it waits for data."""
+"""Output of a training run: log lines, a progress bar, numbers in files, and the time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ CONSOLE = rich.console.Console()  # stdout; shared, so that log lines appear abo
 
 
 def setup_logging(*, process_index: int = 0, console: rich.console.Console = CONSOLE) -> None:
-    """Sends the package's log to stdout: coloured and around progress bars on a terminal, plain lines elsewhere.
+    """Sends the package's log to the console: coloured, above progress bars on a terminal, plain lines elsewhere.
 
-    Processes other than 0 show warnings only. May be called again, when the process index is known.
+    process_index: of this process; those other than 0 show warnings only.
+    console: stdout by default.
+
+    May be called again, for example when the process index is known.
     """
     if console.is_terminal:
         handler = rich.logging.RichHandler(
@@ -46,10 +49,12 @@ def setup_logging(*, process_index: int = 0, console: rich.console.Console = CON
 
 
 class StepTimer:
-    """Images per second, and the share of time in which the device had nothing to do because data was missing.
+    """Images per second, and the share of time in which the device was idle because data was missing.
 
-    Waiting counts from when the device finished the steps it was told about by `dispatched`: while it is still busy,
-    a host that waits costs nothing.
+    Waiting for data counts only after the device has finished the steps reported to `dispatched`. Until then it costs
+    nothing.
+
+    clock: () -> seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
@@ -65,9 +70,9 @@ class StepTimer:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around whatever waits for data."""
+        """Context manager around code that waits for data."""
         if not self._begun:
-            self._restart()  # what came before the first step, like compiling, is not training
+            self._restart()  # time before the first step, such as compilation, is not training
             self._begun = True
         start = self._clock()
         try:
@@ -77,7 +82,7 @@ class StepTimer:
             self._waited += max(0.0, self._mark - max(start, self._idle_since(start)))
 
     def dispatched(self, result: Any) -> None:
-        """The device was given a step; `result` is one of its arrays."""
+        """Records that a step was given to the device; result: one of its output arrays."""
         self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="step-timer")
         self._finished = self._pool.submit(self._wait_for, result)
 
@@ -93,19 +98,19 @@ class StepTimer:
         return start if self._finished.exception() else self._finished.result()
 
     def step(self, images: int) -> None:
-        """The results of a step with so many images are known."""
+        """Records that the results of a step have arrived; images: in its batch."""
         self._images += images
         self._steps += 1
         self._mark = self._clock()
 
     def skip(self) -> None:
-        """Leaves out the time since the last step or wait: something else was going on, an evaluation for example."""
+        """Excludes the time since the last step or wait, which was spent on something else, such as an evaluation."""
         now = self._clock()
         self._start += now - self._mark
         self._mark = now
 
     def report(self) -> dict[str, float]:
-        """images_per_second, seconds_per_step and data_wait (0..1) since the last report, all processes' images."""
+        """Returns images_per_second, seconds_per_step and data_wait (0..1) since the last report."""
         seconds = max(self._mark - self._start, 1e-9)
         result = {
             "images_per_second": self._images / seconds,
@@ -116,17 +121,23 @@ class StepTimer:
         return result
 
     def close(self) -> None:
-        """Ends the thread that watches the device."""
+        """Ends the thread that waits for the device."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class TrainingLog:
-    """Follows a training run: means over every `log_steps` steps go to the writers and to the screen.
+    """Log of a training run: means over every `log_steps` steps, for the writers and the console.
 
-    start_step, total_steps: updates done before and at the end of the run.
+    start_step: updates done before this process started.
+    total_steps: updates at the end of the run.
+    log_steps: steps per line.
+    writers: files that receive the numbers; closed at the end.
     epoch_of: step (from 0) -> epoch (from 0), for the lines.
-    On a terminal there is one progress bar; elsewhere a line every `log_steps`. Use as a context manager.
+    console: on a terminal it shows one progress bar, elsewhere lines.
+    clock: () -> seconds.
+
+    A context manager.
     """
 
     def __init__(
@@ -145,7 +156,7 @@ class TrainingLog:
         self._sums: dict[str, float] = {}
         self._count = 0
         self._timer = StepTimer(clock)
-        self._first: float | None = None  # when the first step was done, compiled and all
+        self._first: float | None = None  # time at which the first step was done
         self._totals = {"images": 0.0, "seconds": 0.0, "waited": 0.0}
         self._bar = self._task = None
         if console.is_terminal and jax.process_index() == 0:
@@ -171,15 +182,20 @@ class TrainingLog:
             writer.close()
 
     def waiting(self) -> contextlib.AbstractContextManager[None]:
-        """Around waiting for data."""
+        """Returns a context manager around code that waits for data."""
         return self._timer.waiting()
 
     def dispatched(self, result: Any) -> None:
-        """The device was given a step; without this call all waiting counts, also while the device is busy."""
+        """Records that a step was given to the device; without it, waiting counts while the device is busy too."""
         self._timer.dispatched(result)
 
     def step(self, step: int, metrics: Mapping[str, float], *, images: int) -> None:
-        """Step number `step` (from 0) is done, with so many images over all processes."""
+        """Records that a step is done, and writes a line if one is due.
+
+        step: counted from 0.
+        metrics: of that step, by name.
+        images: in its batch, over all processes.
+        """
         done = step + 1
         self._timer.step(images)
         self._first = self._clock() if self._first is None else self._first
@@ -193,7 +209,7 @@ class TrainingLog:
             means["lr"] = float(metrics["lr"])
         rates = self._timer.report()
         seconds = rates["seconds_per_step"] * self._count
-        if done > self._start_step + 1:  # the first step may hold a compilation
+        if done > self._start_step + 1:  # the first step may contain a compilation
             for key, value in (("images", rates["images_per_second"] * seconds), ("seconds", seconds)):
                 self._totals[key] += value
             self._totals["waited"] += rates["data_wait"] * seconds
@@ -209,7 +225,7 @@ class TrainingLog:
         self._sums, self._count = {}, 0
 
     def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
-        """An evaluation after `step` updates gave these scores; its time does not count as training."""
+        """Records the scores of an evaluation after `step` updates; its time does not count as training."""
         self._timer.skip()
         scores = {name: value for name, value in scores.items() if isinstance(value, (int, float))}
         self._write(step, "eval", scores)
@@ -219,7 +235,7 @@ class TrainingLog:
         log.info("evaluation after step %d: %s", step, text)
 
     def summary(self) -> dict[str, float]:
-        """images_per_second and data_wait of the whole run but its first step, for the report."""
+        """Returns images_per_second and data_wait of all steps but the first, for the report."""
         seconds = max(self._totals["seconds"], 1e-9)
         return {
             "images_per_second": round(self._totals["images"] / seconds, 3),
@@ -249,7 +265,7 @@ class TrainingLog:
 
 
 def host_peak_gib() -> float:
-    """The most memory this process has held, in GiB."""
+    """Returns the peak memory of this process, in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 3)  # bytes on macOS, kilobytes elsewhere
 

@@ -1,4 +1,4 @@
-"""The training loop: batches in, steps, checkpoints, evaluations and log lines out."""
+"""The training loop: it takes batches and runs steps, with checkpoints, evaluations and log lines in between."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from segjax.training.state import TrainState
 
 
 class Progress(Protocol):
-    """What the loop tells about itself; see logging.py."""
+    """What the loop reports to; see `TrainingLog`."""
 
     def waiting(self) -> Any:
-        """Context manager around waiting for data."""
+        """Returns a context manager around code that waits for data."""
 
     def dispatched(self, result: jax.Array) -> None:
-        """A step has been handed to the devices; `result` is ready when they are done."""
+        """Records that a step was given to the devices; `result` is ready when they have finished it."""
 
     def step(self, step: int, metrics: Mapping[str, float], *, images: int) -> None:
-        """One step is done."""
+        """Records that a step is done."""
 
     def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
-        """An evaluation is done."""
+        """Records the scores of an evaluation."""
 
 
-LARGEST_NORM = 1e6  # of all parameters; the largest network here starts below 1e3. Beyond it, training has diverged
+LARGEST_NORM = 1e6  # of all parameters: beyond it training has diverged; the largest network here starts below 1e3
 
 
 @dataclass
 class Events:
-    """When things happen, in steps; 0 = never (but the end always saves and evaluates)."""
+    """Steps between checkpoints and between evaluations; 0 = never. The end of a run always saves and evaluates."""
 
     checkpoint_steps: int = 0
     eval_steps: int = 0
@@ -47,7 +47,7 @@ class Events:
 
 @dataclass
 class Pending:
-    """A step whose metrics may still be computing, and what it was fed."""
+    """A step whose metrics may not be computed yet, and the records of its batch."""
 
     step: int
     metrics: Mapping[str, jax.Array]
@@ -71,22 +71,31 @@ def train(
     names: Callable[[int], str] = str,
     parts: int = 1,
 ) -> TrainState:
-    """Runs every step of `runs` from `state` on.
+    """Runs every step of `runs` and returns the last state.
 
+    state: before the first step, on the devices.
+    runs: the remaining steps.
+    steps: executables by bucket.
     batches: (step, this host's rows) of every step, in order.
     to_devices: host rows -> global arrays on the mesh.
-    frozen: the step's third argument, on the devices.
-    meta: what a checkpoint tells about itself.
-    names: record number -> name, for the report of a bad batch.
-    parts: how many shares like this host's make a batch.
+    checkpoints: that the loop saves to.
+    meta: step -> plain data for the checkpoint of that step.
+    events: when to save and to evaluate.
+    progress: log of the run.
+    frozen: third argument of the step, on the devices.
+    evaluate: (state, step) -> scores; None for no evaluation.
+    names: record number -> name, for the error about a bad batch.
+    parts: number of hosts' shares in a batch.
 
-    Raises Interrupted after a signal (saved), UserError when the loss is not finite or the parameters explode.
+    Raises Interrupted after a signal, with a checkpoint saved, and UserError if the loss is not finite, the parameters
+    diverge, or a checkpoint cannot be saved.
     """
     last = runs[-1].end if runs else int(state.step)
     pending: Pending | None = None
 
     def settle() -> None:
-        # metrics are read one step late, so that the device always has its next step
+        # Metrics are read one step late: reading waits for the device, which has its next step by then. Read at once,
+        # the device would be idle while the host prepares each step.
         nonlocal pending
         if pending is None:
             return
@@ -101,21 +110,22 @@ def train(
         for number, run in enumerate(runs):
             run_step = steps.get(run.bucket)
             for later in runs[number + 1 : number + 2]:
-                steps.prepare(later.bucket)
+                steps.prepare(later.bucket)  # compiles while this bucket trains, so that the next one starts at once
             for step in range(run.start, run.end):
                 with progress.waiting():
                     number_of_batch, batch = next(batches)
                     arrays = to_devices(batch)
-                assert number_of_batch == step
-                state, metrics = run_step(state, arrays, frozen)
+                assert number_of_batch == step  # batches are a function of the step: resuming must not shift them
+                state, metrics = run_step(state, arrays, frozen)  # the old state is donated: nothing may keep it
                 progress.dispatched(metrics["loss"])
                 settle()
                 pending = Pending(step, metrics, batch["record"], len(batch["record"]) * parts)
                 done = step + 1
+                # every process computes the same three answers: saving and evaluating involve all of them
                 leaving = done < last and stop.requested(done)
                 evaluates = evaluate is not None and (done == last or _due(done, events.eval_steps))
                 if leaving or evaluates or done == last or _due(done, events.checkpoint_steps):
-                    settle()  # nothing is saved before it is known to be sound
+                    settle()  # a state is saved or scored after its metrics were found finite
                 if evaluates and not leaving:
                     progress.evaluated(done, evaluate(state, done))
                 if leaving or done == last or _due(done, events.checkpoint_steps):
@@ -124,7 +134,7 @@ def train(
                     checkpoints.wait()
                     raise Interrupted(stop.number, done)
     checkpoints.wait()
-    if stop.number:  # in the last step, or while it was evaluated: what comes after the training is not begun
+    if stop.number:  # a signal in the last step, or during its evaluation: what follows the training must not start
         raise Interrupted(stop.number, last)
     return state
 
@@ -134,7 +144,7 @@ def _due(done: int, every: int) -> bool:
 
 
 def _fail(pending: Pending, metrics: Mapping[str, float], checkpoints: Checkpoints, names: Callable[[int], str]):
-    checkpoints.wait()
+    checkpoints.wait()  # so that the error names the newest checkpoint
     saved = checkpoints.steps
     where = f"the last good checkpoint is {checkpoints.folder / str(saved[-1])}" if saved else "nothing was saved yet"
     values = ", ".join(f"{name}={value:g}" for name, value in metrics.items())

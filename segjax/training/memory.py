@@ -1,4 +1,4 @@
-"""The memory plan: what a compiled step needs on each device, before the first step runs."""
+"""The memory plan: the bytes that a compiled step needs on each device, known before the first step runs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ log = logging.getLogger("segjax")
 class MemoryPlan:
     """Bytes on one device.
 
-    groups: what the arguments are made of, by name.
-    program: arguments, outputs (beyond donated arguments), temporaries, code; empty where XLA does not tell.
-    limit: what the device has, None when it does not tell.
+    groups: name -> bytes of one part of the arguments.
+    program: bytes of arguments, outputs (beyond donated arguments), temporaries and code; empty if XLA reports none.
+    limit: bytes of the device, None if unknown.
     """
 
     groups: Mapping[str, int]
@@ -30,16 +30,16 @@ class MemoryPlan:
 
     @property
     def needed(self) -> int:
-        """What must fit: the program's parts, or, where XLA does not tell, the groups: a lower bound."""
+        """Bytes that must fit: the program's, or if XLA reports none the groups', which is a lower bound."""
         return sum((self.program or self.groups).values())
 
     @property
     def fits(self) -> bool:
-        """Whether the device has that much, as far as is known."""
+        """Whether the needed bytes fit; True if the device's are unknown."""
         return self.limit is None or self.needed <= self.limit
 
     def table(self) -> str:
-        """The plan as lines of text, in MiB."""
+        """Returns the plan as lines of text, in MiB."""
         rows = [(name, size) for name, size in self.program.items()]
         rows = [*rows[:1], *((f"  {name}", size) for name, size in self.groups.items()), *rows[1:]]
         rows.append(("needed" if self.program else "needed, without temporaries (unknown here)", self.needed))
@@ -52,10 +52,11 @@ class MemoryPlan:
 def memory_plan(
     compiled: jax.stages.Compiled, *, groups: Mapping[str, Any], device: jax.Device | None = None
 ) -> MemoryPlan:
-    """Reads a compiled program's needs.
+    """Returns the memory plan of a compiled program.
 
-    groups: name -> pytree of arrays or of shapes with shardings (params, optimizer, batch, ..): the arguments.
-    device: where it will run; the first local device by default.
+    compiled: the program.
+    groups: name -> pytree of arrays, or of shapes with shardings: its arguments (parameters, optimizer, batch, ...).
+    device: that it will run on; the first local device by default.
     """
     device = device or jax.local_devices()[0]
     sizes = {name: sum(map(_bytes_per_device, jax.tree.leaves(tree))) for name, tree in groups.items()}
@@ -75,7 +76,7 @@ def memory_plan(
 
 
 def log_memory_plan(plan: MemoryPlan, *, name: str) -> None:
-    """Logs the table of a plan, and a warning with what to change where it does not fit."""
+    """Logs the table of a plan, and a warning with remedies if it does not fit; name: of the program."""
     log.info("memory on each device, %s:\n%s", name, plan.table())
     if not plan.fits:
         log.warning(
@@ -86,7 +87,7 @@ def log_memory_plan(plan: MemoryPlan, *, name: str) -> None:
 
 
 def device_memory(device: jax.Device) -> int | None:
-    """Bytes that jax may use on a device; for a CPU its share of the host's memory; None when unknown."""
+    """Returns the bytes that jax may use on a device, None if unknown; for a CPU its share of the host's memory."""
     stats = device.memory_stats() or {}
     if stats.get("bytes_limit"):
         return int(stats["bytes_limit"])
@@ -100,7 +101,7 @@ def device_memory(device: jax.Device) -> int | None:
 
 
 def device_peak(device: jax.Device | None = None) -> int | None:
-    """The most bytes jax has held on a device so far; None where the device does not tell (CPU)."""
+    """Returns the peak bytes of jax on a device so far, None if the device does not report them (CPU)."""
     stats = (device or jax.local_devices()[0]).memory_stats() or {}
     return stats.get("peak_bytes_in_use")
 

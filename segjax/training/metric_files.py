@@ -1,4 +1,4 @@
-"""Where numbers of a run go: a file of JSON lines, and TensorBoard event files."""
+"""Files with the numbers of a training run: JSON lines, and event files of TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ log = logging.getLogger("segjax")
 
 
 class Writer(Protocol):
-    """Takes numbers. step: updates done; kind: "train", "eval", ..: what they are of."""
+    """What `TrainingLog` requires of a file that receives numbers."""
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        """One entry."""
+        """Writes one entry. step: updates done. kind: "train", "eval", ... values: by name."""
 
     def flush(self) -> None:
-        """Everything written so far is on disk afterwards."""
+        """Writes all entries so far to disk."""
 
     def close(self) -> None:
-        """No more entries."""
+        """Closes the file."""
 
 
 def open_writers(folder: str | Path, *, start_step: int) -> list[Writer]:
-    """The writers of a run that goes on after `start_step` updates: metrics.jsonl and events below `folder`.
+    """Returns the writers of a training run: metrics.jsonl and events/ in `folder`; none on processes other than 0.
 
-    Only process 0 has any. What an earlier, interrupted run wrote beyond `start_step` is dropped.
+    start_step: updates done before. Entries of an interrupted run after this step are dropped.
     """
     if jax.process_index() != 0:
         return []
@@ -46,9 +46,10 @@ def open_writers(folder: str | Path, *, start_step: int) -> list[Writer]:
 
 
 class JsonLines:
-    """One file, one JSON object a line: {"step": .., "kind": .., name: value, ..}, readable while the run goes on.
+    """File with one JSON object per line: {"step": .., "kind": .., name: value, ..}; readable during the run.
 
-    Values that are not finite become null. A full disk stops the writing, with a warning, and not the training.
+    Values that are not finite become null. If the disk is full, a warning is logged and training continues without
+    this file.
     """
 
     def __init__(self, path: str | Path, *, start_step: int = 0):
@@ -57,7 +58,7 @@ class JsonLines:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = _entries_until(self.path, start_step)
-            # a new file in place of the old one: a kill between the two leaves either whole
+            # a new file replaces the old one: a kill in between leaves one of them, complete
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text("".join(kept))
             os.replace(temporary, self.path)
@@ -66,7 +67,7 @@ class JsonLines:
             self._give_up(error)
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        """Appends a line and hands it to the system, so that it survives a kill."""
+        """Appends a line and passes it to the system, so that it survives a kill of this process."""
         if self._file is None:
             return
         entry = {"step": int(step), "kind": kind, **{name: _number(value) for name, value in values.items()}}
@@ -77,7 +78,7 @@ class JsonLines:
             self._give_up(error)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: `write` holds nothing back."""
 
     def close(self) -> None:
         """Closes the file."""
@@ -91,10 +92,11 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Event files for `tensorboard --logdir`; names are kind/name. A full disk ends them, with a warning.
+    """Event files for `tensorboard --logdir`; scalars are named kind/name.
 
-    Events are written here and now: the thread that tensorboardX's own writer has for it dies of the first error, and
-    then its queue fills up and the training waits for it forever.
+    If the disk is full, a warning is logged and training continues without these files. Events are written in the
+    calling thread. tensorboardX's own writer has a thread that dies of the first error; its queue then fills up, and
+    training would wait for it forever.
     """
 
     FLUSH_SECONDS = 30.0
@@ -110,7 +112,7 @@ class TensorBoard:
             self._file = EventsWriter(str(self.path / "events"))
         except OSError as error:
             self._give_up(error)
-        if goes_on:  # TensorBoard hides what earlier files hold from this step on
+        if goes_on:  # makes TensorBoard hide events of earlier files from this step on
             self._add(step=start_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
@@ -123,7 +125,7 @@ class TensorBoard:
             self.flush()
 
     def flush(self) -> None:
-        """Everything written so far is on disk afterwards."""
+        """Writes all events so far to disk."""
         self._flushed = time.monotonic()
         if self._file is not None:
             try:
@@ -132,7 +134,7 @@ class TensorBoard:
                 self._give_up(error)
 
     def close(self) -> None:
-        """Writes out what is left and closes the file."""
+        """Writes the remaining events and closes the file."""
         self.flush()
         if self._file is not None:
             self._file.close()
@@ -153,7 +155,10 @@ class TensorBoard:
 
 
 def read_entries(path: str | Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """The entries of a metrics.jsonl, in order, of one kind or of all; a line cut off by a kill is left out."""
+    """Returns the entries of a metrics.jsonl, in order; a line cut off by a kill is skipped.
+
+    kind: of the entries, None for all.
+    """
     entries = [json.loads(line) for line in _entries_until(Path(path), None)]
     return [entry for entry in entries if kind in (None, entry["kind"])]
 

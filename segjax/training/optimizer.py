@@ -1,8 +1,8 @@
 """SGD, Adam, AMSGrad and AdamW as PyTorch computes them, with learning rate and decay per group of parameters.
 
-Written out rather than chained from optax, for what changes trained numbers: the weight decay of SGD, Adam and AMSGrad
-joins the gradient before the moments; AMSGrad keeps the maximum of the uncorrected second moment. Frozen parameters
-have no state at all. The result is an ordinary `optax.GradientTransformation`.
+They are written out, not chained from optax, because two differences change trained numbers. The weight decay of SGD,
+Adam and AMSGrad is added to the gradient before the moments. AMSGrad keeps the maximum of the uncorrected second
+moment. Frozen parameters have no state. The result is an ordinary `optax.GradientTransformation`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from segjax.typing import Array
 
 _ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
 _DEFAULTS = {"sgd": {"momentum": 0.9, "nesterov": False}, "adam": _ADAM, "amsgrad": _ADAM, "adamw": _ADAM}
-OPTIONS = {name: (*own, "weight_decay", "clip_norm") for name, own in _DEFAULTS.items()}  # that each optimizer takes
+OPTIONS = {name: (*own, "weight_decay", "clip_norm") for name, own in _DEFAULTS.items()}  # accepted, by optimizer
 
 
 def make_optimizer(
@@ -43,15 +43,20 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Builds an optimizer whose update is exactly PyTorch's, parameter group by parameter group.
 
-    name: "sgd" (momentum 0.9, nesterov False), "adam", "amsgrad" or "adamw" (b1 0.9, b2 0.999, eps 1e-8).
-    schedule: step () int32 -> learning rate () float32, of the group with multiplier 1.
+    name: "sgd", "adam", "amsgrad" or "adamw".
+    schedule: step () int32 -> learning rate () float32 of parameters with multiplier 1.
     params: nested dict of parameters, or of their shapes; only the names are used.
+    lr_rules: (regular expression, multiplier of the learning rate), the first match counts. 0 or None freezes: no
+        update, no decay, no state.
+    decay_rules: (regular expression, multiplier of weight_decay), the first match counts.
+    momentum, nesterov: of sgd; default 0.9 and False.
+    b1, b2, eps: of the others; default 0.9, 0.999 and 1e-8.
     weight_decay: added to the gradient (sgd, adam, amsgrad), or decoupled and scaled by the learning rate (adamw).
-    lr_rules, decay_rules: multipliers by name. A learning rate of 0 or None freezes: no update, no decay, no state.
     clip_norm: largest global norm of the gradient of the trained parameters, before decay; None for no limit.
 
-    State: {"count": () int32, moment name: nested dict of the trained parameters}, all float32.
-    Raises UserError for unknown names, options the optimizer does not take, bad rules, and when everything is frozen.
+    State: {"count": () int32, moment name: nested dict of the trained parameters, float32}.
+    Raises UserError for an unknown name, an option that the optimizer does not take, and a value out of range. Raises
+    it also for rules that do not cover all parameters, match none, or freeze all.
     """
     if name not in _DEFAULTS:
         raise UserError(f"optimizer.name={name!r} is not known.{did_you_mean(name, _DEFAULTS)}")
@@ -89,6 +94,7 @@ def make_optimizer(
         new = {moment: {} for moment in moments}
         updates = {path: jnp.zeros_like(p) for path, p in params.items()}
         lr, count = schedule(state["count"]), state["count"] + 1
+        # frozen parameters are not part of the norm: in PyTorch they have no gradient
         scale = _clip_scale([grads[path] for path in trained], clip_norm)
         for path in trained:
             g, p = grads[path].astype(jnp.float32) * scale, params[path]
@@ -110,13 +116,16 @@ def make_optimizer(
 
 
 def trainable(params: Any, lr_rules: Rules) -> Any:
-    """Tree of bools: whether `lr_rules` lets a parameter move; stop the gradient of the others to save time."""
+    """Returns a tree of bools: whether `lr_rules` trains a parameter; stop the gradient of the others to save time.
+
+    Raises UserError for bad rules, see `make_optimizer`.
+    """
     rates = _multipliers(params, lr_rules, what="optimizer.lr_rules")
     return flax.traverse_util.unflatten_dict({path: rate != 0.0 for path, rate in rates.items()})
 
 
 def _sgd(g: Array, own: dict, count: Array, *, momentum: float, nesterov: bool) -> tuple[Array, dict]:
-    # torch.optim.SGD with dampening 0: buf = momentum * buf + g, where the learning rate is not in the buffer
+    # torch.optim.SGD with dampening 0: buf = momentum * buf + g; the learning rate is not part of the buffer
     if not own:
         return g, own
     trace = momentum * own["trace"] + g
@@ -135,7 +144,7 @@ def _adam(g: Array, own: dict, count: Array, *, b1: float, b2: float, eps: float
 
 
 def _correction(b: float, count: Array) -> Array:
-    # 1 - b^t without the cancellation that float32 suffers in the first steps
+    # 1 - b^t by expm1: in float32 the plain difference loses digits in the first steps
     return -jnp.expm1(count.astype(jnp.float32) * math.log(b)) if b else jnp.ones((), jnp.float32)
 
 

@@ -1,4 +1,4 @@
-"""What every training does the same way: resuming, steps, scores, checkpoints, log."""
+"""The course of every training run, whatever is trained: resume, steps, scores, checkpoints, log."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ Specs = Mapping[str, tuple[tuple[int, ...], Any]]  # array -> (shape, dtype)
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The run as data; every process has the same.
+    """The course of a training run as data, the same in every process.
 
-    epochs: which samples every epoch has. timeline: from steps to epochs and shapes of batches. events: when to save
-    and to evaluate. examples_per_step: the mean over the run, with what a last batch leaves of an epoch.
+    epochs: the samples of every epoch.
+    timeline: from steps to epochs and buckets (shapes of batches).
+    events: steps at which to save and to evaluate.
+    examples_per_step: mean over the run; samples beyond an epoch's last whole batch count too.
     """
 
     epochs: EpochPlan
@@ -54,7 +56,7 @@ class RunPlan:
 
     @property
     def total_epochs(self) -> float:
-        """Epochs of the whole run; a fraction if it stops within one."""
+        """Epochs of the whole run; a fraction if it ends within one."""
         return self.timeline.progress(self.total_steps)
 
     @property
@@ -65,13 +67,17 @@ class RunPlan:
 
     @property
     def steps_per_epoch(self) -> float:
-        """The mean, as crop schedules change it."""
+        """Mean number of steps per epoch; a crop schedule makes epochs of different lengths."""
         return self.total_steps / self.total_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run is kept and logged. log_steps: steps per line of the log. keep: checkpoints kept."""
+    """Options of a training run that do not change its numbers.
+
+    log_steps: steps per line of the log.
+    keep: number of checkpoints kept.
+    """
 
     log_steps: int = 10
     keep: int = 2
@@ -79,12 +85,15 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What is trained: all that `run_training` is not the same for.
+    """The parts of a training that differ by its kind; `run_training` is the same for all.
 
-    samples: what is trained on. plan: when which of them. make_step: bucket -> the step for its batches.
-    state: at step 0, on the mesh. frozen: variables of fixed networks, on the mesh, for the step; {} for none.
-    meta: what checkpoints contain beside the state: "model", "normalisation", "config", "dataset", ...
-    score: state -> scores of held-out data, None to score nothing.
+    samples: of the training.
+    plan: course of the run.
+    make_step: bucket -> step for its batches.
+    state: at step 0, on the mesh.
+    frozen: variables of fixed networks for the step, on the mesh; {} for none.
+    meta: plain data that checkpoints contain beside the state: "model", "normalisation", "config", "dataset", ...
+    score: state -> scores on held-out data; None for no evaluation.
     """
 
     samples: Samples
@@ -99,15 +108,23 @@ class TrainingTask:
 def run_training(
     task: TrainingTask, options: RunOptions, reading: Reading, mesh: Mesh, *, name: str, folder: Path
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Runs the steps that are left, from the newest checkpoint in `folder` to the end of the plan.
+    """Runs the remaining steps, from the newest checkpoint in `folder` to the end of the plan.
 
-    reading: how samples are read. name: of the stage, for what differs from the original run.
-    Returns the last state and the report: steps, epochs, parameters, rates, the history of scores.
+    task: samples, step and state of the training.
+    options: checkpoints and log lines.
+    reading: how samples are read.
+    mesh: of devices.
+    name: of the stage, in the log of settings that differ from the original run.
+    folder: of the stage; receives checkpoints/, metrics.jsonl, events/ and parameters.txt.
+
+    Returns (last state, report): steps, epochs, parameters, rates, and the history of scores.
+    Raises Interrupted after a signal, and UserError for samples that do not fit the crops, checkpoints that cannot be
+    read or written, and a loss that is not finite.
     """
     plan, state = task.plan, task.state
     spec_of = functools.partial(batch_spec, task.samples)
     steps = CompiledSteps(lambda bucket: compilable(task.make_step(bucket), state, spec_of(bucket), mesh, task.frozen))
-    task.samples.check(plan.timeline.buckets)
+    task.samples.check(plan.timeline.buckets)  # of all epochs: a crop that is too large must not fail hours later
     log_parameters(state, folder)
     with Checkpoints(folder / "checkpoints", keep=options.keep) as checkpoints:
         state, history = resume(checkpoints, state, {name: task.meta["config"], "dataset": task.meta["dataset"]})
@@ -117,6 +134,7 @@ def run_training(
         runs = plan.timeline.runs(start)
         if runs:
             bucket = runs[0].bucket
+            # compiled before any batch is read, so that a lack of memory is logged at once
             groups = {"parameters": state.variables, "optimizer": state.opt_state, "average": state.ema}
             groups |= {"frozen": task.frozen} if task.frozen else {}
             groups["batch"] = batch_arguments(spec_of(bucket), mesh)
@@ -136,7 +154,7 @@ def run_training(
                 batches=train_batches(task.samples, plan.epochs, plan.timeline, reading, start, None, part, parts),
                 to_devices=functools.partial(parallel.shard_batch, mesh=mesh),
                 checkpoints=checkpoints,
-                meta=lambda step: {**task.meta, "history": history},
+                meta=lambda step: {**task.meta, "history": history},  # as it is at that step
                 events=plan.events,
                 progress=progress,
                 frozen=task.frozen,
@@ -155,14 +173,19 @@ def run_training(
 
 
 class Evaluations:
-    """The validation scores of a run so far: (state, step) -> the newest, which `history` then ends with."""
+    """Scoring of a training run: (state, step) -> scores, which are also appended to `history`.
+
+    score: state -> scores.
+    history: entries {"step": int, name: score}, changed in place.
+    """
 
     def __init__(self, score: Callable[[TrainState], Mapping[str, float]], history: list[dict[str, float]]):
         self._score, self._history = score, history
 
     def __call__(self, state: TrainState, step: int) -> Mapping[str, float]:
-        """Scores `state` and adds the result to the history."""
+        """Scores `state` after `step` updates, and adds the scores to the history."""
         scores = self._score(state)
+        # a resumed run may have scored this step before: each step keeps one entry
         self._history[:] = [entry for entry in self._history if entry["step"] < step]
         self._history.append({"step": step, **{name: round(value, 6) for name, value in scores.items()}})
         return scores
@@ -171,9 +194,17 @@ class Evaluations:
 def place_state(
     variables: Variables, optimizer: Any, mesh: Mesh, *, param_rules: Rules = (), average: bool = False
 ) -> TrainState:
-    """The state at step 0 on the mesh: on every device, or split as `param_rules` says of the parameters.
+    """Returns the state at step 0 on the mesh: replicated, or with parameters split by `param_rules`.
 
-    What the optimizer and the average keep of a parameter lies where the parameter does.
+    Optimizer state and average of a parameter are placed like the parameter.
+
+    variables: to start from.
+    optimizer: see `make_optimizer`.
+    mesh: of devices.
+    param_rules: (regular expression, axes), see `parallel.split_by_rules`.
+    average: whether the state has a moving average of the variables.
+
+    Raises UserError for rules that do not fit the parameters or the mesh.
     """
     create = functools.partial(create_state, optimizer=optimizer, ema=average)
     shapes = jax.eval_shape(create, variables)
@@ -186,35 +217,42 @@ def place_state(
         opt_state={name: lay_out(kept) for name, kept in shapes.opt_state.items()},
         ema={name: lay_out(kept) for name, kept in shapes.ema.items()},
     )
+    # created by a jitted function, so that each array is placed once and none shares a buffer with another
     return jax.jit(create, out_shardings=shardings)(jax.tree.map(np.asarray, variables))
 
 
 def resume(
     checkpoints: Checkpoints, state: TrainState, configs: Mapping[str, Any]
 ) -> tuple[TrainState, list[dict[str, float]]]:
-    """The newest intact checkpoint and the scores so far, or `state` and none.
+    """Returns the newest intact checkpoint as (state, history of scores), or (state, []) without checkpoints.
 
-    configs: of the stage (first) and the data, by name. What the run was started with otherwise is told, not refused:
-    more epochs or another log interval are fair wishes, and a change made by mistake is seen.
+    Settings that differ from the original run are logged, not rejected: more epochs or another log interval are
+    legitimate, and a change made by mistake is visible.
+
+    checkpoints: of the run.
+    state: at step 0, on the mesh.
+    configs: name -> settings, of the stage (first) and of its dataset.
+
+    Raises UserError if there are checkpoints and none can be read.
     """
     restored = checkpoints.restore(state)
     if restored is None:
         return state, []
     state, meta = restored
-    log.info("going on from step %d (%s)", int(state.step), checkpoints.folder)
+    log.info("resuming from step %d (%s)", int(state.step), checkpoints.folder)
     for (name, now), then in zip(configs.items(), (meta.get("config"), meta.get("dataset"))):
         for line in differences(then, now, where=name) if then is not None else ():
-            log.warning("not as the run was started: %s", line)
+            log.warning("differs from the original run: %s", line)
     return state, list(meta.get("history", []))
 
 
 def count_parameters(state: TrainState) -> int:
-    """Returns the number of trained values."""
+    """Returns the number of values in the parameters."""
     return int(sum(np.prod(x.shape) for x in jax.tree.leaves(state.params)))
 
 
 def log_parameters(state: TrainState, folder: Path) -> None:
-    """Logs how many parameters there are, and writes the table of all of them to parameters.txt."""
+    """Logs the number of parameters, and writes the table of all of them to parameters.txt in `folder`."""
     leaves, path = len(jax.tree.leaves(state.params)), folder / "parameters.txt"
     if jax.process_index() == 0:
         table = parameter_overview.get_parameter_overview(state.params, include_stats=False, max_lines=None)
@@ -223,19 +261,27 @@ def log_parameters(state: TrainState, folder: Path) -> None:
 
 
 def compilable(step: Step, state: TrainState, spec: Specs, mesh: Mesh, frozen: Any = ()) -> tuple[Any, Any, Any]:
-    """Returns (step, abstract arguments, shardings of the results), for CompiledSteps."""
+    """Returns (step, abstract arguments, shardings of the results), for `CompiledSteps`.
+
+    step: (state, batch, frozen) -> (state, metrics).
+    state: on the mesh; the new state is placed like it.
+    spec: of the batch, see `data.batch_spec`.
+    mesh: of devices.
+    frozen: on the mesh.
+    """
+    # the new state is placed like the old one, which it replaces in memory: else donation would copy
     shardings = jax.tree.map(lambda x: x.sharding, state), parallel.replicated(mesh)
     step = for_platform(step, mesh.devices.flat[0].platform)  # which may be another machine's, see `ops.platform`
     return step, (abstract(state), batch_arguments(spec, mesh), abstract(frozen)), shardings
 
 
 def abstract(tree: Any) -> Any:
-    """Shapes of arrays, with where they lie."""
+    """Returns the shapes, dtypes and shardings of arrays."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
 def batch_arguments(spec: Specs, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the arrays a step is fed, with where they lie."""
+    """Returns the shapes, dtypes and shardings of a batch's arrays on the mesh; spec: see `data.batch_spec`."""
     return {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=parallel.batch_sharding(mesh, len(shape)))
         for name, (shape, dtype) in spec.items()

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the step, traced by jit."""
+"""Learning-rate schedules: functions of the step, traced by jit. See `make_schedule` for their arguments."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ Schedule = Callable[[Array], Array]
 log = logging.getLogger("segjax")
 
 
-# position: steps or epochs done, float32 but whole, so that comparing it is exact; total: how many the run has
+# position: steps or epochs done, a whole number in float32, so that comparisons are exact. total: those of the run.
 
 
 def poly(position: Array, total: int, *, power: float = 0.9, final: float = 0.0) -> Array:
-    """(1 - t)^power with t = position / total, from 1 to `final` (Liu et al., ParseNet, 2015)."""
-    left = (total - position) / total  # 1 - position / total may round below 0 at the end, where its power is NaN
+    """Returns final + (1 - final) (1 - t)^power with t = position / total (Liu et al., ParseNet, 2015)."""
+    left = (total - position) / total  # 1 - position / total may round below 0 at the end; its power is NaN then
     return final + (1.0 - final) * left**power
 
 
 def cosine(position: Array, total: int, *, final: float = 0.0) -> Array:
-    """Half a cosine from 1 to `final` (Loshchilov and Hutter, SGDR, 2017)."""
+    """Returns half a cosine from 1 to `final` (Loshchilov and Hutter, SGDR, 2017)."""
     return final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * position / total))
 
 
 def scl_poly(
     position: Array, total: int, *, restart: float, power: float = 1.0, restart_power: float = 1.5, rescale: float = 1.0
 ) -> Array:
-    """(1 - t)^power before `restart`, from there on rescale * (1 - t')^restart_power, t' from 0 to 1 at the end.
+    """Returns (1 - t)^power before the position `restart`, and rescale * (1 - t')^restart_power from it on.
 
-    The schedule of the code released with VPLR: label relaxation ends and the rate restarts, at epoch 100 of 175.
+    t = position / total; t' rises from 0 at `restart` to 1 at the end. This is the schedule of the code released with
+    VPLR: at epoch 100 of 175 label relaxation ends and the learning rate restarts.
     """
     later = jnp.clip((position - restart) / (total - restart), 0.0, 1.0)
     left = (total - position) / total
@@ -60,16 +61,20 @@ def make_schedule(
 ) -> Schedule:
     """Builds step () int -> learning rate () float32.
 
-    kind: "constant", "poly" (power 0.9; final), "cosine" (final) or "scl_poly" (restart_epoch; power 1, restart_power
-        1.5, rescale 1).
-    epoch_starts: first step of each epoch, (epochs,), as a crop schedule makes epochs of different lengths.
+    kind: "constant"; "poly" or "cosine", which decrease to `final`; "scl_poly", a poly that restarts.
+    base_lr: learning rate that the schedule's factor is multiplied with.
+    total_steps: steps of the run.
+    epoch_starts: first step of each epoch, (epochs,); a crop schedule makes epochs of different lengths.
+    warmup_steps: w, 0 for none. The rate of step s < w is multiplied by warmup_start + (1 - warmup_start) (s + 1) / w.
     per: "step": the position in the run is step / total_steps. "epoch": it is epoch / epochs, constant in an epoch.
-    final: fraction of base_lr at the end.
+    power: of poly (0.9) and scl_poly (1).
+    final: fraction of base_lr at the end; of poly and cosine.
     restart_epoch: epoch at which scl_poly restarts.
-    warmup_steps, warmup_start: the rate is multiplied by a line from warmup_start to 1 during the first steps; step 0
-        has its first increment already, so no step is wasted at rate 0. The schedule itself runs on underneath.
+    restart_power, rescale: of scl_poly after its restart; 1.5 and 1.
+    warmup_start: factor before the first step of the warm-up, 0..1.
 
-    Raises UserError for an option that `kind` does not take.
+    Raises UserError for an unknown kind, an option that `kind` does not take, a value out of range, and for
+    per="epoch" or scl_poly without epoch_starts.
     """
     given = dict(power=power, final=final, restart_power=restart_power, rescale=rescale, restart_epoch=restart_epoch)
     given = {name: value for name, value in given.items() if value is not None}
@@ -125,7 +130,7 @@ _KINDS: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
     "scl_poly": (scl_poly, ("power", "restart_epoch", "restart_power", "rescale")),
 }
 
-OPTIONS = {kind: takes for kind, (_, takes) in _KINDS.items()}  # that each schedule takes, beside those of all
+OPTIONS = {kind: takes for kind, (_, takes) in _KINDS.items()}  # accepted by each kind only, beside those of all
 
 
 def _checked_starts(epoch_starts: Sequence[int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a training starts from: a fresh network, and the weights that the recipe's section `init` names."""
+"""First variables of a training: a fresh network, and over it the weights that the recipe's section `init` names."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ log = logging.getLogger("segjax")
 
 @dataclass(frozen=True, kw_only=True)
 class Init:
-    """First weights as a recipe names them.
+    """The section `init` of a recipe: first weights.
 
-    weights: a file (.pth, .safetensors, .npz) or orbax folder, published weights by name, or "imagenet" for those of
-        the network's trunk. source: whose tensor names they have, when the weights do not determine it.
-    checkpoint: a training run, what `segjax export_weights` made of one, or an earlier stage.
+    weights: a file (.pth, .safetensors, .npz), an orbax folder, the name of published weights, or "imagenet" for those
+        of the network's trunk.
+    source: key of `weights.SOURCES` for the tensor names, if the weights do not determine it.
+    checkpoint: folder of a training run, a file that `segjax export_weights` wrote, or an earlier stage.
     scope: "all", or "backbone" for the trunk only.
-    skip: regular expressions, or one, of tensors that keep their fresh values.
+    skip: one or several regular expressions; matching tensors keep their fresh values.
     """
 
     weights: str = ""
@@ -40,14 +41,17 @@ class Init:
 
 
 def model_spec(name: str, options: Mapping[str, Any], *, num_classes: int, dtype: str, remat: bool) -> dict[str, Any]:
-    """Returns what a checkpoint must contain to build the network again: name, num_classes, options."""
+    """Returns the model spec {"name", "num_classes", "options"}, from which `models.from_spec` builds the network."""
     return {"name": name, "num_classes": num_classes, "options": {**options, "dtype": dtype, "remat": remat}}
 
 
 def with_source_options(spec: Mapping[str, Any], init: Init) -> dict[str, Any]:
-    """The model spec with the options that come with the weights `train.init` names; those of the spec stay.
+    """Returns a model spec with the options that the first weights require; options of the spec override them.
 
-    Raises UserError when the network lacks such an option, as it could not be equal to the one the weights are of.
+    spec: see `model_spec`.
+    init: names the weights.
+
+    Raises UserError if the network lacks such an option, because it would differ from the one that was trained.
     """
     source = init.source or weights.source_of(init.weights)
     known, added = models.options(spec["name"]), {}
@@ -58,7 +62,7 @@ def with_source_options(spec: Mapping[str, Any], init: Init) -> dict[str, Any]:
                 f"{spec['name']!r} does not have; take another network or other weights."
             )
         if key in spec["options"]:
-            log.info("weights of %s want %s=%r; the config says %r", source, key, value, spec["options"][key])
+            log.info("weights of %s have %s=%r; the recipe overrides it: %r", source, key, value, spec["options"][key])
         else:
             log.info("weights of %s come with the option %s=%r", source, key, value)
             added[key] = value
@@ -75,13 +79,19 @@ def first_variables(
     class_names: Sequence[str] = (),
     normalisation: str = "",
 ) -> Variables:
-    """Returns fresh variables with whatever `init` names on top of them.
+    """Returns fresh variables, overwritten by the weights that `init` names.
 
-    inputs: what the network is called with, by default images. where: the config key of `init`.
-    class_names: what its outputs shall mean. If the checkpoint's are as many and mean something else, its classifier is
-        kept and a warning logged. normalisation: of its images; a warning is logged if the weights were trained with
-        another.
-    Raises UserError for weights and a checkpoint at once, weights that do not fit, and a trunk the network lacks.
+    model: the network.
+    init: which weights.
+    seed: of the fresh values.
+    inputs: arguments of the network's call, by default images.
+    where: config key of `init`, for errors.
+    class_names: of the dataset. If the checkpoint has the same number of classes but other names, its classifier is
+        kept and a warning is logged.
+    normalisation: of the dataset's images. If the weights were trained with another, a warning is logged.
+
+    Raises UserError for both weights and a checkpoint, for weights that are not found or do not fit, and for a trunk
+    that the network lacks.
     """
     start = jax.jit(functools.partial(model.init, train=False))
     variables = start(jax.random.key(seed), *(inputs or (jnp.zeros((1, 64, 64, 3), jnp.float32),)))
@@ -107,7 +117,7 @@ def first_variables(
         if kept:
             leaves = ", ".join(sorted({name.rpartition(".")[0] for name in kept}))
             log.warning(
-                "checkpoint %s: %s; %s is kept as it is: name it in %s.skip to start it fresh",
+                "checkpoint %s: %s; %s is kept: name it in %s.skip to start it fresh",
                 init.checkpoint, other, leaves, where,
             )  # fmt: skip
     return variables
@@ -119,7 +129,11 @@ def _warn_other_normalisation(what: str, theirs: str, ours: str) -> None:
 
 
 def other_classes(info: Mapping[str, Any], class_names: Sequence[str]) -> str:
-    """How the classes a checkpoint was trained on, as it notes them, differ from as many others; "" if they do not."""
+    """Returns how a checkpoint's class names differ from a dataset's; "" if they are equal or of another number.
+
+    info: of the checkpoint, see `load_for_inference`.
+    class_names: of the dataset.
+    """
     if not info.get("label_map") or not class_names:
         return ""
     there = LabelMap.from_dict(info["label_map"]).class_names
@@ -127,33 +141,33 @@ def other_classes(info: Mapping[str, Any], class_names: Sequence[str]) -> str:
     if len(there) != len(class_names) or not differ:
         return ""
     (old, new), more = differ[0], f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-    return f"of its {len(there)} classes {old!r} is {new!r} in the data set{more}"
+    return f"of its {len(there)} classes {old!r} is {new!r} in the dataset{more}"
 
 
 def classifiers(model, variables: Variables) -> set[str]:
-    """The leaves whose shape the number of classes sets."""
+    """Returns the names of the leaves whose shape depends on the number of classes."""
     larger = functools.partial(model.clone(num_classes=model.num_classes + 1).init, train=False)
     other = weights.sizes(jax.eval_shape(larger, jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.float32)))
     return {name for name, size in weights.sizes(variables).items() if other[name] != size}
 
 
 def _scope(model, variables: Variables, scope: str) -> str:
-    """Regular expression of the leaves that `train.init.scope` names."""
+    """Returns the regular expression of the leaves in `train.init.scope`, "" for all."""
     choose({"all": "all", "backbone": "backbone"}, scope, where="train.init.scope")
     if scope == "all":
         return ""
-    _trunk(model, variables)  # refuses a network without one
+    _trunk(model, variables)  # raises UserError for a network without trunk
     return models.trunk_pattern(model)
 
 
 def _imagenet(model, variables: Variables) -> str:
-    """Name of the ImageNet weights of the network's trunk."""
+    """Returns the name of the ImageNet weights of the network's trunk."""
     trunk = _trunk(model, variables)
     return weights.imagenet(sum(trunk.values()), trunk)
 
 
 def _trunk(model, variables: Variables) -> dict[str, int]:
-    """PyTorch name -> number of values, of each parameter of the trunk. UserError for a network without one."""
+    """Returns PyTorch name -> size of each parameter of the trunk. Raises UserError for a network without trunk."""
     pattern = models.trunk_pattern(model)
     sizes = weights.sizes({"params": variables["params"]})
     trunk = {name: size for name, size in sizes.items() if pattern and re.search(pattern, name)}

@@ -1,4 +1,4 @@
-"""One training step: prepare the batch, forward, loss, gradient, update. Pure; the caller jits it over a mesh."""
+"""One training step: prepares the batch, then forward, loss, gradient, update. Pure; the caller jits it over a mesh."""
 
 from __future__ import annotations
 
@@ -31,17 +31,21 @@ def make_train_step(
     """Builds step(state, batch, frozen) -> (state, metrics).
 
     apply: (variables, images, *, train, rngs, mutable) -> (SegOutput, new collections), a flax module's apply.
+    terms: of the loss, see `loss_terms`.
     update: see `make_update`.
     prepare: (batch, frozen) -> (images (b, h, w, 3) float32, targets); targets["labels"]: (b, h, w) int32.
-    accumulate_steps: micro-batches a step is cut into. Their sums are divided by the counts of the whole batch, class
-        weights included, so that the loss is its mean; BatchNorm statistics are those of each micro-batch. When the
-        count depends on the logits (OHEM, which also chooses its pixels within a micro-batch), a micro-batch counts by
-        its share of the valid pixels.
+    seed: of dropout.
+    accumulate_steps: number of micro-batches of a step. Their sums are divided by the counts of the whole batch, class
+        weights included, so that the loss is the mean over the batch. BatchNorm's statistics are those of each
+        micro-batch. The count of OHEM depends on the logits: it chooses its pixels within a micro-batch, whose mean is
+        weighted by its share of the valid pixels.
     ignore_label: label of the pixels that do not count.
     constrain: places images and targets on the mesh after augmentation (image height over `space`).
 
-    frozen: variables of fixed networks that `prepare` looks at, {} without any.
-    metrics: loss, every term by name, lr, grad_norm, param_norm (after the update); () float32 each, replicated.
+    frozen: variables of fixed networks for `prepare`, {} without any.
+    metrics: loss, every term by name, lr, grad_norm, and param_norm after the update; () float32 each, replicated.
+
+    The step raises UserError while it is traced, for a term on an output that the network does not have.
     """
 
     def forward(params, batch_stats, images, key):
@@ -60,19 +64,23 @@ def make_train_step(
         return loss, means, stats, grads
 
     def accumulated(state, images, targets, epoch, key):
-        # rows are dealt out in turn, (b m): so every device keeps rows of each micro-batch and none has to move
+        # (b m), not (m b): each device keeps rows of every micro-batch, so that no row moves between devices
         images, targets = jax.tree.map(
             lambda x: rearrange(x, "(b m) ... -> m b ...", m=accumulate_steps), (images, targets)
         )
         share = jnp.sum(targets["labels"] != ignore_label, axis=(1, 2, 3)).astype(jnp.float32)
         share = share / jnp.maximum(share.sum(), 1.0)
+        # divisors of the whole batch: in a mean of means, a micro-batch with many ignored pixels would have the weight
+        # of the others
         output, _ = jax.eval_shape(forward, state.params, state.batch_stats, images[0], key)
         counts = batch_counts(terms, output, targets, epoch=epoch)
 
         def micro(carry, x):
             stats, grads, loss, means = carry
             image, target, part, index = x
+            # pins the slices to the batch's placement on the mesh, which XLA would otherwise be free to change
             image, target = jax.tree.map(constrain, (image, target))
+            # `stats`, not state.batch_stats: every micro-batch updates the running statistics, as a step would
             own_key = jax.random.fold_in(key, index)
             (l, (m, stats)), g = grad_fn(state.params, stats, image, target, epoch, own_key, counts, part)
             grads, means = jax.tree.map(jnp.add, (grads, means), (g, m))
@@ -88,7 +96,7 @@ def make_train_step(
     def step(state: TrainState, batch: Batch, frozen: Any) -> tuple[TrainState, Mapping[str, Array]]:
         images, targets = jax.tree.map(constrain, prepare(batch, frozen))
         epoch = batch["epoch"][0]
-        # dropout depends on (seed, step) alone, so that a resumed run draws what an uninterrupted one would have
+        # dropout depends on (seed, step) only, so that a resumed run draws the same as an uninterrupted one
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         run = whole_batch if accumulate_steps == 1 else accumulated
         loss, means, batch_stats, grads = run(state, images, targets, epoch, key)

@@ -1,4 +1,4 @@
-"""The terms of a loss: which function of which output of the network, with which weight."""
+"""The terms of a loss: each is a function of one output of the network, with a weight."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from segjax.typing import Array, SegOutput, Sum, Targets
 class LossTerm:
     """One named part of the loss.
 
+    name: of the term, for the log.
     function: (logits (b, h, w, k), targets, *, epoch () int32) -> Sum; targets["labels"]: (b, h, w) int.
-    on: "logits", or the name of an auxiliary output, or "aux" for the mean over all of them.
-    resize: whether logits are enlarged to the size of the labels first, with align_corners or without.
-    count_of_labels: the count of the Sum depends on the targets only, so that it is known before the network runs.
+    weight: factor of the term's mean.
+    on: "logits", the name of an auxiliary output, or "aux" for the mean over all of these.
+    align_corners: of the resizing.
+    resize: whether logits are enlarged to the size of the labels first.
+    count_of_labels: whether the Sum's count depends on the targets only, and so is known before the network runs.
     """
 
     name: str
@@ -38,10 +41,14 @@ class LossTerm:
 
 @dataclass(frozen=True, kw_only=True)
 class TermOptions:
-    """A term as a recipe has it.
+    """A term in a recipe.
 
-    name: a key of `losses.LOSSES`. on: an output of the network; "aux", the mean over its auxiliary heads; or "heads",
-    all of its outputs with the weights they were published with. options: of the loss.
+    name: key of `losses.LOSSES`.
+    on: an output of the network; "aux", the mean over its auxiliary heads; or "heads", all outputs with the weights
+        that were published with the network.
+    weight: factor of the term's mean.
+    options: keyword-only options of the loss.
+    align_corners: of the resizing of logits to the labels' size.
     """
 
     name: str
@@ -58,10 +65,14 @@ def loss_terms(
     ignore_label: int = 255,
     loss_names: Mapping[str, str] | None = None,
 ) -> tuple[LossTerm, ...]:
-    """Builds the terms of `train.loss`, in the order of their names; those on "heads" are called NAME and NAME.HEAD.
+    """Builds the terms of a loss, in the order of their names.
 
-    loss_weights: output -> published weight. loss_names: outputs that are no map (EncNet's "se") -> the loss that
-    "heads" uses there instead, without options.
+    A term on "heads" becomes one term for each output, with the name NAME for the logits and NAME.HEAD for the others.
+
+    terms: by name, as in `train.loss`.
+    loss_weights: output -> published weight.
+    ignore_label: label of pixels that do not count.
+    loss_names: output that is no map (EncNet's "se") -> the loss that "heads" uses there instead, without options.
     """
     found, loss_names = [], loss_names or {}
     for key in sorted(terms):
@@ -86,6 +97,7 @@ def loss_terms(
 
 def _of_labels(loss: Callable[..., Sum], ignore_label: int, options: Mapping[str, Any]) -> Callable[..., Sum]:
     loss = functools.partial(loss, ignore_label=ignore_label, **options)
+    # only relaxation depends on the epoch; the others keep the plain signature of a function of arrays
     if "epoch" in inspect.signature(loss).parameters:
         return lambda logits, targets, *, epoch: loss(logits, targets["labels"], epoch=epoch)
     return lambda logits, targets, *, epoch: loss(logits, targets["labels"])
@@ -100,10 +112,17 @@ def total_loss(
     counts: Mapping[str, Array] | None = None,
     share: Array | float = 1.0,
 ) -> tuple[Array, dict[str, Array]]:
-    """Returns the weighted sum of the terms' global means, () float32, and each term's own mean by name.
+    """Returns the weighted sum of the terms' means, () float32, and each term's mean by name.
 
-    For a part of a batch, what it adds to these: counts: of the whole batch, (heads,) by term, see `batch_counts`;
-    share: weight of this part's own mean when a term is not among them.
+    For a micro-batch it returns the addend that it contributes to those of the whole batch.
+
+    terms: see `loss_terms`.
+    output: of the network, for this batch or micro-batch.
+    targets: of the same images.
+    epoch: () int32, counted from 0.
+    counts: for a micro-batch, term -> counts of the whole batch, (heads,), see `batch_counts`.
+    share: for a micro-batch, the factor of its own mean for terms without counts.
+
     Raises UserError for a term on an output that the network does not have.
     """
     means = {}
@@ -120,12 +139,16 @@ def total_loss(
 def batch_counts(
     terms: tuple[LossTerm, ...], output: SegOutput, targets: Targets, *, epoch: Array
 ) -> dict[str, jax.Array]:
-    """Returns what the values of each term's heads are divided by, (heads,) float32, summed over the parts of a batch.
+    """Returns term -> counts of the whole batch, (heads,) float32: the divisors of the values of the term's heads.
 
-    output: shapes of what the network returns for one part. targets: arrays (parts, b, ...). Terms whose count depends
-    on the logits are not in the result.
+    Terms whose count depends on the logits are not in the result.
+
+    terms: see `loss_terms`.
+    output: shapes of the network's output for one micro-batch.
+    targets: of all micro-batches, (m, b, ...).
+    epoch: () int32, counted from 0.
     """
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), output)  # XLA drops all that is computed of them
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), output)  # XLA removes all computations on these
     known = [term for term in terms if term.count_of_labels]
 
     def one(part: Targets) -> dict[str, jax.Array]:

@@ -1,4 +1,4 @@
-"""What every training step ends with: from gradients to the next state."""
+"""The update at the end of every training step: from gradients to the next state."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ def make_update(
 ) -> Update:
     """Builds update(state, gradients, batch_stats) -> (state, metrics).
 
+    optimizer: see `make_optimizer`.
     schedule: step () int32 -> learning rate, for the metrics; the optimizer has its own.
     ema_decay: see `update_ema`; used if the state has an average.
+
     metrics: lr, grad_norm, and param_norm after the update; () float32 each.
     """
 

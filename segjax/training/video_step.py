@@ -13,7 +13,7 @@ from segjax.training.state import TrainState
 from segjax.training.update import Update
 from segjax.typing import Array, Batch
 
-RELEASED = {"color": 0.7, "gradient": 0.2, "smooth": 0.1}  # vplr, sdc_net2d
+RELEASED = {"color": 0.7, "gradient": 0.2, "smooth": 0.1}  # weights in the code released with VPLR (SDCNet2D)
 TERMS = (*RELEASED, "perceptual", "style")
 
 Features = Callable[[Any, Array], Mapping[str, Array]]  # (variables, frames in 0..255) -> maps by name
@@ -28,9 +28,13 @@ def video_loss(
     weights: Mapping[str, float],
     features: Callable[[Array], Mapping[str, Array]] | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Weighted sum of the terms, () float32, and each term by its name.
+    """Returns the weighted sum of the terms, () float32, and each term by name.
 
-    frame, target: (b, h, w, 3) in 0..255. flow: (b, h, w, 2) pixels. weight: (b,), 0 leaves an example out.
+    frame: reconstructed, (b, h, w, 3) in 0..255.
+    flow: (b, h, w, 2) in pixels.
+    target: the real frame, (b, h, w, 3) in 0..255.
+    weight: (b,), 0 for examples that do not count.
+    weights: name -> weight of a term, some of TERMS.
     features: frames -> maps by name, for "perceptual" and "style".
     """
     terms = {
@@ -54,12 +58,17 @@ def make_video_step(
     weights: Mapping[str, float],
     features: Features | None = None,
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, Mapping[str, Array]]]:
-    """Builds step(state, batch, frozen) -> (state, metrics); the network learns the third frame of every triple.
+    """Builds step(state, batch, frozen) -> (state, metrics): the network learns to reconstruct the third frame.
 
-    apply: a video network's. update: see `make_update`. frames: how many of the three frames it looks at.
-    weights: of the loss terms, some of TERMS. features: maps of a fixed network, whose variables are `frozen`.
+    apply: a video network's.
+    update: see `make_update`.
+    frames: how many of a triple's frames are the network's input.
+    weights: name -> weight of a loss term, some of TERMS.
+    features: maps of a fixed network, whose variables are `frozen`.
+
     batch: see `data.TripletCrops`.
-    metrics: loss, every term, used (share of triples that are no cut of scenes), lr, grad_norm and param_norm.
+    metrics: loss, every term by name, lr, grad_norm, param_norm, and `used`, the share of triples without a scene cut;
+        () float32 each.
     """
 
     def loss_fn(params, batch, frozen):

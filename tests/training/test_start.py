@@ -129,7 +129,7 @@ def test_a_classifier_of_other_classes_is_not_kept_in_silence(monkeypatch, caplo
         return caplog.text
 
     text = told("road", "car", "sky")
-    assert "checkpoint runs/x: of its 3 classes 'sky' is 'car' in the data set and 1 more; final.6 is kept" in text
+    assert "checkpoint runs/x: of its 3 classes 'sky' is 'car' in the dataset and 1 more; final.6 is kept" in text
     assert "name it in train.init.skip" in text
     assert not told("road", "car", "sky", skip=(r"^final\.6",)) and not told("road", "car", "sky", skip=r"^final\.6")
     assert "final.6 is kept" in told("road", "car", "sky", skip="^bot_fine")  # one rule, not its letters
