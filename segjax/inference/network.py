@@ -52,16 +52,20 @@ class Network:
         return self.module.apply(self.variables, augment.normalise(images, mean=mean, std=std), train=False).logits
 
 
-def open_network(path: str | Path, *, kind: str = "image", dtype: str = "auto") -> Network:
+def open_network(path: str | Path, *, kind: str = "image", dtype: str = "trained") -> Network:
     """Opens the network of a training run, a stage or a checkpoint of it, or a file of exported weights.
 
-    kind: its family in `models.FAMILIES`. dtype: see `compute_dtype`.
+    kind: its family in `models.FAMILIES`. dtype: "trained" for that of the training, or float32 on a CPU; others as in
+    `compute_dtype`.
     Raises UserError when there is no intact checkpoint, or the network is of another family.
     """
     spec, variables, info = load_for_inference(path)
     if models.family_of(spec["name"]) != kind:
         raise UserError(f"{path} holds {spec['name']}, which {_USES[kind]}.")
-    spec = {**spec, "options": {**spec["options"], "dtype": compute_dtype(dtype)}}
+    if dtype != "trained":
+        spec = _with_dtype(spec, compute_dtype(dtype))
+    elif jax.default_backend() == "cpu":
+        spec = _with_dtype(spec, "float32")  # a CPU emulates bfloat16, which is slower and no more faithful
     label_map = info.get("label_map")
     return Network(
         spec,
@@ -72,6 +76,10 @@ def open_network(path: str | Path, *, kind: str = "image", dtype: str = "auto") 
         info["step"],
         info,
     )
+
+
+def _with_dtype(spec: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    return {**spec, "options": {**spec["options"], "dtype": dtype}}
 
 
 def class_ids(module: Any, normalisation: str, **views: Any) -> Callable[[Variables, Array], jax.Array]:

@@ -55,7 +55,7 @@ def open_video_network(
     if method in WITHOUT_NETWORK:
         raise UserError(f"method {method!r} uses no network; leave out checkpoint={checkpoint}, or choose another.")
     path = find_run(checkpoint, None if workdir is None else Path(workdir))
-    network = open_network(path, kind="video")
+    network = open_network(path, kind="video", dtype="auto")
     able, name = METHOD_OF[network.module.frames], network.spec["name"]
     if method not in (None, able):
         raise UserError(f"{path} holds {name}, which was trained for {able}, not {method}; set method={able}.")

@@ -1,0 +1,112 @@
+"""One way from a checkpoint to a network: its family, its dtype, and what it predicts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax import augment, models
+from segjax.data import LabelMap
+from segjax.errors import UserError
+from segjax.inference.network import class_ids, find_run, open_network
+from segjax.inference.views import predict
+
+CITY = LabelMap.open("cityscapes")
+
+
+@pytest.fixture
+def checkpoint(monkeypatch):
+    """Checkpoints by the names of networks, and "fastscnn:DTYPE" for one that was trained in that dtype."""
+    variables: dict = {}
+
+    def load(path):
+        name, _, dtype = str(path).partition(":")
+        if name not in ("fastscnn", "sdcnet2d"):
+            raise UserError(f"there is no checkpoint in {name}.")
+        options = {"dtype": dtype or "float32"} if name == "fastscnn" else {"width": 0.1, "levels": 3}
+        spec = {"name": name, "num_classes": 19, "options": options}
+        if name not in variables:
+            module = models.from_spec({**spec, "options": {**options, "dtype": "float32"}})
+            variables[name] = jax.jit(module.init)(jax.random.key(0), *models.example_inputs(spec, module))
+        info = {"step": 7, "normalisation": "camvid", "label_map": CITY.to_dict()}
+        return spec, variables[name], info if name == "fastscnn" else {"step": 8, "flow": {"name": "dis"}}
+
+    monkeypatch.setattr("segjax.inference.network.load_for_inference", load)
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (1, 48, 64, 3), dtype=np.uint8)
+
+
+def test_what_a_checkpoint_holds(checkpoint):
+    network = open_network("fastscnn")
+    assert network.spec["name"] == "fastscnn" and network.step == 7 and network.normalisation == "camvid"
+    assert network.label_map.class_names == CITY.class_names
+    video = open_network("sdcnet2d", kind="video")
+    assert video.module.frames == 2 and video.label_map is None and video.normalisation == "" and video.step == 8
+    assert video.info["flow"] == {"name": "dis"}
+
+
+@pytest.mark.parametrize(
+    "path, kind, said",
+    [
+        ("sdcnet2d", "image", "sdcnet2d holds sdcnet2d, which labels no image; give a run of a stage of kind train"),
+        ("fastscnn", "video", "fastscnn holds fastscnn, which is no video network; give a stage of kind train_video"),
+        ("nowhere", "image", "no checkpoint in nowhere"),
+    ],
+)
+def test_networks_of_another_family_and_none(checkpoint, path, kind, said):
+    with pytest.raises(UserError, match=said):
+        open_network(path, kind=kind)
+
+
+@pytest.mark.parametrize(
+    "trained, backend, dtype, found",
+    [
+        ("float32", "tpu", None, "float32"),
+        ("bfloat16", "tpu", None, "bfloat16"),
+        ("bfloat16", "cpu", None, "float32"),  # a CPU emulates bfloat16
+        ("float32", "tpu", "auto", "bfloat16"),
+        ("bfloat16", "cpu", "auto", "float32"),
+        ("bfloat16", "tpu", "float32", "float32"),
+        ("float32", "cpu", "bfloat16", "bfloat16"),
+    ],
+)
+def test_dtype(checkpoint, monkeypatch, trained, backend, dtype, found):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    network = open_network(f"fastscnn:{trained}", **({} if dtype is None else {"dtype": dtype}))
+    assert network.spec["options"]["dtype"] == found and network.module.dtype == found
+
+
+def test_predictions_are_those_of_the_module(checkpoint, image):
+    network = open_network("fastscnn")
+    mean, std = augment.normalisation("camvid")
+    normalised = augment.normalise(image, mean=mean, std=std)
+
+    def apply(x):
+        return network.module.apply(network.variables, x, train=False).logits
+
+    np.testing.assert_allclose(network.logits(image), apply(normalised), atol=1e-4)
+    for views in ({}, {"scales": (0.5, 1.0), "flip": True}):
+        want = np.asarray(predict(apply, normalised, **views))
+        found = np.asarray(network.predictor(**views)(image))
+        assert found.dtype == np.uint8 and (found == want.argmax(-1)).mean() > 0.999
+
+
+def test_class_ids_follow_variables_that_change(checkpoint, image):
+    network = open_network("fastscnn")
+    run = class_ids(network.module, "camvid")
+    assert (run(network.variables, image) == network.predictor()(image)).all()
+    other = jax.tree.map(lambda x: jnp.zeros_like(x), network.variables)
+    assert (run(other, image) == 0).all()
+
+
+def test_the_run_comes_before_the_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run/train").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    assert find_run("train", tmp_path / "run") == tmp_path / "run/train"
+    assert str(find_run("elsewhere", tmp_path / "run")) == str(find_run("elsewhere", None)) == "elsewhere"
+    with pytest.raises(UserError, match="'trian' is neither a stage of .*run that was run nor a path; run it first"):
+        find_run("trian", tmp_path / "run")
