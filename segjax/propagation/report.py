@@ -93,13 +93,13 @@ def propagation_sheet(
         [real, image, visualize.overlay(image, label, palette), _ignored(real, label, len(palette))]
         for _, real, image, label in rows
     ]
-    width = visualize.sheet_width(4, tile_width) - 2 * visualize.GAP
-    return visualize.sheet(
+    return visualize.labelled_sheet(
         pictures,
+        class_names,
+        palette,
         captions=[caption for caption, *_ in rows],
         titles=("real frame", "carried image", "carried label", "ignored"),
         heading=heading,
-        foot=visualize.legend(class_names, palette, width=width),
         tile_width=tile_width,
     )
 

@@ -152,5 +152,5 @@ def flow_statistics(
     found = {"mean": list(measured.mean), "std": list(measured.std)}
     log.info("flow of %s: mean %s, standard deviation %s pixels", options.name, found["mean"], found["std"])
     if jax.process_index() == 0:
-        write_file(path, (json.dumps({"key": key, **found}) + "\n").encode())
+        write_file(path, json.dumps({"key": key, **found}) + "\n")
     return found

@@ -7,13 +7,14 @@ import importlib.util
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+
+from segjax.files import write_file
 
 log = logging.getLogger("segjax")
 
@@ -58,10 +59,7 @@ class JsonLines:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = _entries_until(self.path, start_step)
-            # a new file replaces the old one: a kill in between leaves one of them, complete
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text("".join(kept))
-            os.replace(temporary, self.path)
+            write_file(self.path, "".join(kept))
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         except OSError as error:
             self._give_up(error)

@@ -256,7 +256,7 @@ def log_parameters(state: TrainState, folder: Path) -> None:
     leaves, path = len(jax.tree.leaves(state.params)), folder / "parameters.txt"
     if jax.process_index() == 0:
         table = parameter_overview.get_parameter_overview(state.params, include_stats=False, max_lines=None)
-        write_file(path, (table + "\n").encode())
+        write_file(path, table + "\n")
     log.info("%d parameters in %d arrays, listed in %s", count_parameters(state), leaves, path)
 
 
