@@ -1,4 +1,4 @@
-"""What the catalogue and the messages say of a data set: where it is from, under which licence, how many images."""
+"""Facts about a dataset for the catalogue and for messages: homepage, licence, number of images."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """A published data set.
+    """A published dataset.
 
-    classes: name of its class table. size: (height, width) as published, "" where it varies. archives: what to
-    download by hand -> its size in bytes, 0 = not known here. images: stored split -> number of images.
+    name: of the builder.
+    title: for messages.
+    homepage: from which the archives are downloaded.
+    licence: in a few words.
+    classes: name of its class table.
+    size: height x width of the images, in words if it varies.
+    disk: space of the built dataset, in words.
+    archives: name of a file to download by hand -> its size in bytes, 0 if unknown.
+    images: stored split -> number of images.
     divisions: further splits made of these (`segjax.data.splits.division`).
+    citation: BibTeX.
     """
 
     name: str
@@ -29,10 +37,10 @@ class About:
 
     @property
     def variable(self) -> str:
-        """Environment variable that names the folder of the published files."""
+        """Name of the environment variable for the folder of the published files."""
         return f"SEGJAX_{self.name.upper()}"
 
     @property
     def readme(self) -> str:
-        """Where the tree is described."""
+        """Path of the README that describes the tree."""
         return f"data_builders/{self.name}/README.md"

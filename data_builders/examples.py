@@ -1,4 +1,4 @@
-"""From the files of a published tree to its records, in threads, from any record on."""
+"""Records made of the files of a published tree, in threads, from any position."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ from segjax.data.label_map import LabelMap
 from segjax.data.sources import check_size
 from segjax.data.threads import ordered_map
 
-ReadLabel = Callable[[Path], np.ndarray]  # file -> label as its label map wants it
+ReadLabel = Callable[[Path], np.ndarray]  # file -> label in the coding of its label map
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """The (index, record) of some items; files are read and checked in threads, a few at a time.
+    """Iterable of (index, record) over items; files are read and checked in threads, a few at a time.
 
-    read_label: for labels that are no image files. instances: add the feature, published map -> raw id * 1000 + number.
-    enlarge: labels that are smaller than their image are enlarged to its size (nearest pixel). read_frame: for items
-    that are frames of videos, which it is asked for one after the other, in the order of the items.
+    items: files of the records.
+    label_map: of the raw ids.
+    read_label: for labels that are no image files.
+    instances: published instance map -> raw id * 1000 + number; None for no instance maps.
+    enlarge: whether labels smaller than their image are enlarged to its size (nearest pixel).
+    read_frame: for items that are frames of videos; called one item after the other, in their order.
+
+    Raises UserError during iteration, for a damaged file, an unknown id, and a label of another size than its image.
     """
 
     items: Sequence[Item]
@@ -44,7 +49,7 @@ class Examples:
         return self.start_at(0)
 
     def identity(self, start: int, stop: int) -> str:
-        """Changes with the files of the records start .. stop - 1, their order, and what is read of them."""
+        """Returns a hash of records start .. stop - 1: of their files, their order, and the features that are read."""
         items = self.items[start:stop]
         files = {path for x in items for path in (x.image, x.label, x.instances) if path is not None}
         names = "\n".join(
@@ -54,11 +59,11 @@ class Examples:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def start_at(self, position: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The records from a position on."""
+        """Yields the records from a position to the end."""
         yield from ordered_map(self._one, self._jobs(position))
 
     def _jobs(self, position: int) -> Iterator[tuple[int, Item, np.ndarray | None]]:
-        """(index, item, its picture where it is a frame of a video); ordered_map runs this in one thread."""
+        """Yields (index, item, its image if it is a frame of a video); ordered_map runs this in one thread."""
         for index, item in enumerate(self.items[position:], start=position):
             yield index, item, None if item.place is None else self.read_frame(item.image, item.place)
 
@@ -97,7 +102,7 @@ class Examples:
 
 
 def _same_shape(small: tuple[int, int], large: tuple[int, int]) -> bool:
-    """Whether one is the other made smaller, up to 1 %: 480x640 is 968x1296 so."""
+    """Returns whether `small` is a reduced `large` up to 1 % of its sides, as 480x640 is of 968x1296."""
     factors = [side / other for side, other in zip(small, large)]
     return max(factors) < 1 and abs(factors[0] / factors[1] - 1) < 0.01
 

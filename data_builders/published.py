@@ -1,4 +1,4 @@
-"""What the builders of published trees have in common: a builder says where its folders are, the rest is here."""
+"""Base of the builders of published trees: a builder names its folders, all else is here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from segjax.data.label_map import LabelMap
 
 
 class Folders(NamedTuple):
-    """The folders of a split. labels: the first that is there; () = the split has no labels and may be missing."""
+    """The folders of a split.
+
+    images: folder of the images.
+    labels: possible folders of the labels, of which the first that exists is used; () = the split has no labels, and
+        may be missing.
+    label_suffix: of label files, after the name of the image.
+    """
 
     images: str
     labels: tuple[str, ...] = ()
@@ -23,7 +29,7 @@ class Folders(NamedTuple):
 
 
 class PublishedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Copies published images, and labels as raw ids."""
+    """Builder that copies published images, and labels as raw ids."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list] = [trees.TreeConfig()]
@@ -31,7 +37,7 @@ class PublishedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     label_map: ClassVar[LabelMap]
 
     def splits(self, base: Path) -> Mapping[str, Sequence[trees.Item]]:
-        """split -> the files of its records, found below the folder of the published files."""
+        """Returns split -> files of its records; base: folder of the published files. Raises UserError if any lack."""
         raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -46,7 +52,14 @@ class PublishedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def folder_splits(about: About, base: Path, folders: Mapping[str, Folders]) -> dict[str, list[trees.Item]]:
-    """The records of folders of equal names."""
+    """Returns split -> files of its records, for folders in which image and label have the same name.
+
+    about: for messages.
+    base: folder of the published files.
+    folders: by split.
+
+    Raises UserError for missing folders, and images or labels without partner.
+    """
     splits = {}
     for split, (images, labels, suffix) in folders.items():
         if labels:

@@ -1,6 +1,6 @@
-"""Published trees of image and label files: finds the folders, pairs the files, checks counts and disk.
+"""Published trees of image and label files: folders that are found, files that are paired, counts and disk space.
 
-Everything is checked before the first image is read, except what is inside the files, and each problem is one sentence.
+All is checked before the first image is read, except the content of the files. Each problem is one sentence.
 """
 
 from __future__ import annotations
@@ -23,9 +23,15 @@ from segjax.errors import UserError
 
 
 class Item(NamedTuple):
-    """The files of one record. label: None = not labelled. frame: None = its position in the split.
+    """The files of one record.
 
-    place: None, or image is a video and this the position of the picture in it.
+    name: of the record.
+    image: file of the image, or a video.
+    label: None = not labelled.
+    sequence: name of its video, "" for none.
+    frame: number in the sequence, None = position in the split.
+    instances: None = no instance map.
+    place: position of the frame if `image` is a video, else None.
     """
 
     name: str
@@ -39,10 +45,11 @@ class Item(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class TreeConfig(tfds.core.BuilderConfig):
-    """source_dir: the folder of the published files; "" means the environment variable SEGJAX_<NAME>.
+    """Options of a builder that reads a published tree.
 
-    partial: take the images that are there; else their number must be the published one, so that an archive that was
-    unpacked by half is noticed. A complete data set stays built when its published files move or go.
+    source_dir: folder of the published files; "" = the environment variable SEGJAX_<NAME>.
+    partial: whether to accept any number of images. Otherwise it must be the published one, so that a half-unpacked
+        archive is noticed, and the build remains valid after its published files are moved or deleted.
     """
 
     name: str = "default"
@@ -51,11 +58,14 @@ class TreeConfig(tfds.core.BuilderConfig):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The options that say where the files are, not what they are: they do not make another build."""
+        """Options that do not name the build: with all published files, their place does not change the records."""
         return () if self.partial else ("source_dir",)
 
     def fingerprint(self) -> str:
-        """Changes with the files of a partial tree; complete ones are published once and for all."""
+        """Returns a fingerprint of a partial tree's files, "" for a complete tree, whose files never change.
+
+        Raises UserError for partial=True without source_dir.
+        """
         if not self.partial:
             return ""
         folder = Path(self.source_dir).expanduser()
@@ -66,7 +76,7 @@ class TreeConfig(tfds.core.BuilderConfig):
 
 
 def root(about: About, config: TreeConfig) -> Path:
-    """Returns the folder of the published files; UserError when none is given or it is not there."""
+    """Returns the folder of the published files. Raises UserError if none is given or it does not exist."""
     given = config.source_dir or os.environ.get(about.variable, "")
     if not given:
         raise UserError(
@@ -80,7 +90,10 @@ def root(about: About, config: TreeConfig) -> Path:
 
 
 def folder(about: About, base: Path, *choices: str) -> Path:
-    """Returns the first of these subfolders that is there; UserError names the one expected and what to unpack."""
+    """Returns the first of these subfolders that exists.
+
+    Raises UserError with the expected folder, and with the archive to download again or to unpack.
+    """
     for choice in choices:
         if (base / choice).is_dir():
             return base / choice
@@ -125,9 +138,13 @@ def pair(
 ) -> list[Item]:
     """Returns the records of two folders of equal names, in natural order.
 
-    labels: None = no record is labelled. suffixes: what file names add to the common part. instances: folder and
-    suffix of the instance maps. parse: stem -> (sequence, frame). Raises UserError for every image without label and
-    label without image.
+    images: folder of the images.
+    labels: folder of the labels, None = no record is labelled.
+    image_suffix, label_suffix: ends of file names after their common part.
+    instances: (folder, suffix) of the instance maps, None for none.
+    parse: stem -> (sequence, frame).
+
+    Raises UserError for images without label, and labels without image.
     """
     files = list_images(images, suffix=image_suffix)
     masks = list_images(labels, suffix=label_suffix) if labels else {}
@@ -158,9 +175,14 @@ def _same_keys(images: Mapping[str, Path], others: Mapping[str, Path], at: Path,
 def with_neighbours(
     items: Sequence[Item], frames: Mapping[tuple[str, int], Path | Item], reach: int, *, partial: bool
 ) -> list[Item]:
-    """Returns the items and the frames up to `reach` before and after each, without label, ordered by video and frame.
+    """Returns labelled records and unlabelled neighbouring frames, ordered by video and frame.
 
-    frames: (sequence, frame) -> file, or record. Raises UserError for a frame that is missing, unless partial.
+    items: labelled records.
+    frames: (sequence, frame) -> file or record.
+    reach: number of frames before and after each labelled one.
+    partial: whether frames may be missing.
+
+    Raises UserError for missing frames, unless partial.
     """
     labelled = {(item.sequence, item.frame): item for item in items}
     wanted = {(s, f + offset) for s, f in labelled for offset in range(-reach, reach + 1) if f + offset >= 0}
@@ -187,7 +209,15 @@ def generators(
     *,
     counted: bool = True,
 ) -> dict[str, Any]:
-    """Returns what `_split_generators` must, after the number of images and the free space have been checked."""
+    """Returns the result of `_split_generators`, after checks of the number of images and the free space.
+
+    builder: whose records are generated.
+    about: with the published numbers of images.
+    splits: split -> files of its records.
+    counted: whether to check the numbers of images.
+
+    Raises UserError for wrong numbers, unless partial, and for too little space.
+    """
     if counted and not builder.builder_config.partial:
         for split, items in splits.items():
             expected = about.images.get(split)
@@ -202,15 +232,19 @@ def generators(
 
 
 def check_space(items: Sequence[Item], target: Path, what: str) -> None:
-    """Raises UserError unless the disk of `target` has room for copies of all files that are not there yet.
+    """Raises UserError unless the disk of `target` has space for copies of the files that are not there yet.
 
-    A frame of a video is taken to need as much as the image files do on the average.
+    A frame of a video is estimated at the mean size of the image files.
+
+    items: of all splits.
+    target: folder of the build.
+    what: title of the dataset, for the error.
     """
     images = [x.image.stat().st_size for x in items if x.place is None]
     needed = sum(path.stat().st_size for x in items for path in (x.label, x.instances) if path is not None)
     needed += sum(images) * len(items) // max(len(images), 1)
-    needed = int(needed * 1.05) + 2**20  # the format's own bytes, and the index
-    needed -= sum(path.stat().st_size for path in target.glob("shards/*"))  # of a preparation that was stopped
+    needed = int(needed * 1.05) + 2**20  # overhead of the format, and the index
+    needed -= sum(path.stat().st_size for path in target.glob("shards/*"))  # of an interrupted preparation
     place = next(path for path in (target, *target.parents) if path.exists())
     free = shutil.disk_usage(place).free
     if free < needed:

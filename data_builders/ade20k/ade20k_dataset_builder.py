@@ -35,11 +35,11 @@ FOLDERS = {
 
 
 class Builder(PublishedBuilder):
-    """Copies the published JPEGs and ids 0..150."""
+    """Builder that copies the published JPEGs and ids 0..150."""
 
     about, label_map = ABOUT, LABEL_MAP
 
     def splits(self, base: Path) -> dict[str, list[trees.Item]]:
-        """training and validation."""
+        """Returns the files of train and validation; errors as in `folder_splits`."""
         base = base / "ADEChallengeData2016" if (base / "ADEChallengeData2016").is_dir() else base
         return folder_splits(ABOUT, base, FOLDERS)

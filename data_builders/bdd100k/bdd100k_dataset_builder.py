@@ -32,12 +32,12 @@ LABEL_MAP = LabelMap(class_table("bdd100k"), name="the label map of BDD100K")
 
 
 class Builder(PublishedBuilder):
-    """Copies the published JPEGs and ids; reads the first release (seg/) and the later one (images/10k)."""
+    """Builder that copies the published JPEGs and ids, of the first release (seg/) or the later one (images/10k)."""
 
     about, label_map = ABOUT, LABEL_MAP
 
     def splits(self, base: Path) -> dict[str, list[trees.Item]]:
-        """train, validation, and test where it is there."""
+        """Returns the files of train, validation, and test if it exists; errors as in `folder_splits`."""
         base = base / "bdd100k" if (base / "bdd100k").is_dir() else base
         if (base / "seg").is_dir():
             folders = {x: Folders(f"seg/images/{x}", (f"seg/labels/{x}",), f"_{x}_id") for x in ("train", "val")}

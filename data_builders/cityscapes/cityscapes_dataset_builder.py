@@ -23,8 +23,8 @@ from segjax.data.label_map import LabelMap
 from segjax.data.splits import division
 from segjax.errors import UserError, did_you_mean
 
-# Three-fold by cities: [the official validation cities, then the others by name], 3 at each of the places 0, 7, 14
-# (VPLR, supplement; cv0 is the official split).
+# three folds by cities (VPLR, appendix C): of the official validation cities, followed by the others by name, 3 from
+# each of the positions 0, 7 and 14; cv0 is the official split
 VALIDATION_CITIES = {
     "cv0": ("munster", "lindau", "frankfurt"),
     "cv1": ("darmstadt", "dusseldorf", "erfurt"),
@@ -78,9 +78,11 @@ LABEL_MAP = LabelMap(class_table("cityscapes"), name="the label map of Cityscape
 
 @dataclasses.dataclass(eq=False)
 class Config(trees.TreeConfig):
-    """parts: of "fine", "coarse", "sequence" (labelled frames and `neighbours` frames before and after), "video".
+    """Options.
 
-    instances: store gtFine's instanceIds, which iIoU needs.
+    parts: of "fine", "coarse", "sequence" (labelled frames with neighbouring frames) and "video".
+    neighbours: number of frames before and after a labelled one.
+    instances: whether to store gtFine's instanceIds, which iIoU needs.
     """
 
     parts: tuple[str, ...] = ("fine",)
@@ -88,7 +90,7 @@ class Config(trees.TreeConfig):
     instances: bool = False
 
     def stored(self) -> list[str]:
-        """Names of the stored splits; UserError for an unknown part."""
+        """Returns the names of the stored splits. Raises UserError for an unknown part."""
         if not self.parts or isinstance(self.parts, str):
             raise UserError(f"option parts is {self.parts!r}; give a list of {', '.join(PARTS)}")
         for part in self.parts:
@@ -98,7 +100,7 @@ class Config(trees.TreeConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Copies the published PNGs; masks hold labelIds 0..33."""
+    """Builder that copies the published PNGs; masks contain labelIds 0..33."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [Config()]
@@ -119,7 +121,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             elif split == "demo_video":
                 images = trees.folder(ABOUT, base, "leftImg8bit/demoVideo")
                 splits[split] = trees.pair(images, None, image_suffix="_leftImg8bit", parse=parse_stem)
-            elif split == "test":  # its labels are not published; gtFine/test holds placeholders
+            elif split == "test":  # its labels are not published; gtFine/test contains placeholders
                 if (base / "leftImg8bit" / "test").is_dir():
                     images = base / "leftImg8bit" / "test"
                     splits[split] = trees.pair(images, None, image_suffix="_leftImg8bit", parse=parse_stem)
@@ -133,7 +135,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def parse_stem(stem: str) -> tuple[str, int]:
-    """Name of a frame -> (sequence, frame number): aachen_000000_000019 -> ("aachen_000000", 19)."""
+    """Returns (sequence, frame number) of a frame's name: aachen_000000_000019 -> ("aachen_000000", 19).
+
+    Raises UserError for other names.
+    """
     match = _STEM.match(stem)
     if not match:
         raise UserError(f"{stem!r} is not the name of a Cityscapes frame such as aachen_000000_000019; remove the file")
@@ -153,7 +158,7 @@ def _pairs(base: Path, split: str, annotation: str, *, instances: bool) -> list[
 
 
 def _sequences(base: Path, split: str, config: Config) -> list[trees.Item]:
-    """The labelled frames of a split and their neighbours in leftImg8bit_sequence."""
+    """Returns the labelled frames of a split and their neighbours in leftImg8bit_sequence."""
     files = list_images(trees.folder(ABOUT, base, f"leftImg8bit_sequence/{split}"), suffix="_leftImg8bit")
     frames = {parse_stem(key.rpartition("/")[2]): path for key, path in files.items()}
     labelled = _pairs(base, split, "gtFine", instances=config.instances)

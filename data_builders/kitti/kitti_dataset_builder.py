@@ -24,14 +24,14 @@ RELEASED = {
     "cv1": (0, 12, 24, 31, 42, 50, 63, 71, 84, 96, 101, 112, 121, 133, 141, 155, 164, 171, 187, 191, 197),
     "cv2": (3, 6, 13, 21, 41, 54, 61, 73, 88, 91, 110, 121, 126, 131, 142, 149, 150, 163, 173, 183, 199),
 }
-# The paper's ten splits are not published; ours take every tenth image, so that each image validates once.
+# VPLR's ten splits are not published; these take every tenth image, so that each image validates once
 TEN_FOLD = {f"fold{fold}": tuple(range(fold, 200, 10)) for fold in range(10)}
 
 
 def _divisions() -> dict[str, dict]:
     divisions = {}
     for name, numbers in {**RELEASED, **TEN_FOLD}.items():
-        starts = tuple(f"{number:06d}_" for number in numbers)  # with the frames around, where there are any
+        starts = tuple(f"{number:06d}_" for number in numbers)  # includes neighbouring frames, if there are any
         divisions[f"{name}_train"] = division("train", starts=starts, others=True)
         divisions[f"{name}_validation"] = division("train", starts=starts)
     return divisions
@@ -58,21 +58,26 @@ LABEL_MAP = LabelMap(class_table("kitti"), name="the label map of KITTI")
 
 @dataclasses.dataclass(eq=False)
 class Config(trees.TreeConfig):
-    """instances: store the instance maps, which iIoU needs. frames_dir: training/image_2 of the scene flow benchmark's
-    multi-view extension; its frames up to `neighbours` before and after a labelled one become records without label."""
+    """Options.
+
+    instances: whether to store the instance maps, which iIoU needs.
+    frames_dir: training/image_2 of the scene flow benchmark's multi-view extension, "" for none. Its neighbouring
+        frames become records without label.
+    neighbours: number of frames before and after a labelled one.
+    """
 
     instances: bool = False
     frames_dir: str = ""
     neighbours: int = 3
 
     def fingerprint(self) -> str:
-        """Changes with the frames, of which any number may be there."""
+        """Returns a fingerprint that includes the files of frames_dir, whose number is not fixed."""
         own = super().fingerprint()
         return own + fingerprint(list_images(self.frames_dir).values()) if self.frames_dir else own
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Copies the published PNGs."""
+    """Builder that copies the published PNGs."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [Config()]
@@ -100,7 +105,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def parse_stem(stem: str) -> tuple[str, int]:
-    """Name of a frame -> (sequence, frame number): 000031_10 -> ("000031", 10)."""
+    """Returns (sequence, frame number) of a frame's name: 000031_10 -> ("000031", 10). Raises UserError for others."""
     sequence, _, frame = stem.rpartition("_")
     if not (sequence.isdecimal() and frame.isdecimal()):
         raise UserError(f"{stem!r} is not the name of a KITTI frame such as 000031_10; remove the file")
@@ -108,6 +113,6 @@ def parse_stem(stem: str) -> tuple[str, int]:
 
 
 def to_thousands(published: np.ndarray) -> np.ndarray:
-    """KITTI's raw id * 256 + number -> Cityscapes' raw id * 1000 + number, number 0 -> the raw id alone."""
+    """Returns KITTI's raw id * 256 + number as Cityscapes' raw id * 1000 + number; for number 0 the raw id alone."""
     ids, numbers = published.astype(np.uint32) >> 8, published & 255
     return np.where(numbers > 0, ids * 1000 + numbers, ids)

@@ -36,10 +36,13 @@ FOLDERS = {
 
 
 class Builder(PublishedBuilder):
-    """Copies the published JPEGs; masks are the palette indices of the published PNGs."""
+    """Builder that copies the published JPEGs; masks are the palette indices of the published PNGs."""
 
     about, label_map = ABOUT, LABEL_MAP
 
     def splits(self, base: Path) -> dict[str, list[trees.Item]]:
-        """training, validation, and testing where it is there; of version 1.2, or 2.0 as unpacked."""
+        """Returns the files of train, validation, and test if it exists; errors as in `folder_splits`.
+
+        They are those of version 1.2, or of the folder v1.2 in an unpacked version 2.0.
+        """
         return folder_splits(ABOUT, base, FOLDERS)

@@ -1,7 +1,7 @@
 """ScanNet, 2D benchmark: every 100th frame of indoor RGB-D scans, 20 classes of NYUv2's 40 labels.
 
-Frames are called SCENE_FRAME as the benchmark's server wants them; a record's `sequence` is the scene. Reads the tree
-of scannet_frames_25k and the one that the devkit of the Robust Vision Challenge 2018 unpacks (train/, test/).
+Frames are named SCENE_FRAME, as the benchmark's server requires; a record's `sequence` is the scene. Two trees can be
+read: scannet_frames_25k, and that of the devkit of the Robust Vision Challenge 2018 (train/, test/).
 """
 
 from __future__ import annotations
@@ -53,19 +53,25 @@ _SCENE = re.compile(r"^scene\d{4}_\d{2}$")
 
 @dataclasses.dataclass(eq=False)
 class Config(trees.TreeConfig):
-    """lists: which scenes train and which validate, "v2" or "v1"; the files of scene names lie beside the frames."""
+    """Options.
+
+    lists: "v2" or "v1", the lists of scenes for train and validation; their files are in the folder of the frames.
+    """
 
     lists: str = "v2"
 
 
 class Builder(PublishedBuilder):
-    """Copies the published JPEGs; masks hold NYUv2's labels 0..40, enlarged where they are smaller than the image."""
+    """Builder that copies the published JPEGs; masks contain NYUv2's labels 0..40, enlarged to the image's size."""
 
     BUILDER_CONFIGS = [Config()]
     about, label_map = ABOUT, LABEL_MAP
 
     def splits(self, base: Path) -> dict[str, list[trees.Item]]:
-        """train and validation by the lists of scenes, and test where it is there."""
+        """Returns the files of train and validation by the lists of scenes, and of test if it exists.
+
+        Raises UserError for unknown lists, missing files and, unless partial, missing scenes.
+        """
         config = self.builder_config
         if config.lists not in LISTS:
             raise UserError(f"option lists is {config.lists!r}.{did_you_mean(config.lists, LISTS)}")
@@ -98,7 +104,7 @@ class Builder(PublishedBuilder):
 
 
 def _scenes(folder: Path) -> dict[str, Path]:
-    """Name of a scene -> its folder, in natural order."""
+    """Returns name of a scene -> folder, in natural order. Raises UserError if there is none."""
     found = [path for path in folder.iterdir() if path.is_dir() and _SCENE.match(path.name)]
     if not found:
         raise UserError(f"{folder} holds no scene such as scene0000_00; unpack scannet_frames_25k.zip again")
@@ -106,7 +112,10 @@ def _scenes(folder: Path) -> dict[str, Path]:
 
 
 def _frames(scene: Path, *, labelled: bool) -> list[trees.Item]:
-    """The frames of a scene: color/000100.jpg and label/000100.png -> scene0000_00_000100."""
+    """Returns the frames of a scene: color/000100.jpg and label/000100.png are scene0000_00_000100.
+
+    Raises UserError for other names, and images or labels without partner.
+    """
 
     def parse(stem: str) -> tuple[str, int]:
         if not stem.isdigit():

@@ -36,15 +36,18 @@ _UNPAIRED = ("error", "skip", "unlabelled")
 
 @dataclasses.dataclass(eq=False)
 class Config(tfds.core.BuilderConfig):
-    """Where the files are and how they are split.
+    """Options: the files and their splits.
 
-    images, masks: folders. label_map: JSON file or the name of a class table ("cityscapes").
-    image_suffix, mask_suffix: what file names add to the part that images and masks share ("_leftImg8bit").
-    unpaired: "error"; "skip" leaves out what has no partner; "unlabelled" keeps images without mask as frames without
-    label.
-    lists: {"train": "train.txt", ...}, one image per row, further columns are ignored; when empty, the splits are the
-    subfolders train, val (or validation) and test of both folders, and where there are none, random:
-    validation, test: share of the images. seed: of the choice. by_sequence: keep the frames of one video together.
+    images, masks: folders.
+    label_map: JSON file, or the name of a class table ("cityscapes").
+    image_suffix, mask_suffix: ends of file names after their common part ("_leftImg8bit").
+    unpaired: images without mask and masks without image: "error"; "skip" ignores them; "unlabelled" keeps such images
+        as frames without label.
+    lists: {"train": "train.txt", ...}, files with one image per row; further columns are ignored. If it is empty, the
+        subfolders train, val (or validation) and test of both folders are the splits, or else random parts.
+    validation, test: shares of the images for random parts.
+    seed: of random parts.
+    by_sequence: whether random parts keep the frames of a video together.
     """
 
     name: str = "default"
@@ -61,7 +64,7 @@ class Config(tfds.core.BuilderConfig):
     by_sequence: bool = False
 
     def open_label_map(self) -> LabelMap:
-        """The label map of the masks; UserError when it is missing or wrong."""
+        """Returns the label map of the masks. Raises UserError if it is missing or wrong."""
         if not self.label_map:
             raise UserError(
                 "data set segmentation_folder needs the option label_map: a JSON file (`segjax check_data` writes one) "
@@ -70,7 +73,7 @@ class Config(tfds.core.BuilderConfig):
         return LabelMap.open(self.label_map)
 
     def fingerprint(self) -> str:
-        """Changes with any image, mask, list or entry of the label map."""
+        """Returns a fingerprint of all images, masks, lists and the label map. Raises UserError for wrong options."""
         for key in ("images", "masks"):
             if not getattr(self, key):
                 raise UserError(f"data set segmentation_folder needs the option {key}: the folder of the {key}")
@@ -85,13 +88,14 @@ class Config(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Stores PNG and JPEG images as they are, others as PNG; masks as PNGs of raw ids."""
+    """Builder that copies PNG and JPEG images and stores others as PNG, and masks as PNGs of raw ids."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [Config()]
 
     def _info(self) -> tfds.core.DatasetInfo:
         label_map = self.builder_config.open_label_map().with_ids()
+        # the description is part of dataset_info.json: another docstring would change the bytes of every build
         return records.dataset_info(self, description=__doc__, label_map=label_map)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:

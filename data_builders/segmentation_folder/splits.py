@@ -1,4 +1,4 @@
-"""Decides which images of a folder belong to which split."""
+"""Splits of a folder of images: by list files, by subfolders, or at random."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ _FOLDERS = {
 
 
 class Item(NamedTuple):
-    """An image, its mask (None = not labelled) and the name they share."""
+    """An image with its mask.
+
+    key: common part of their names.
+    image: file.
+    mask: file, None = not labelled.
+    """
 
     key: str
     image: Path
@@ -41,9 +46,17 @@ def choose_splits(
     seed: int,
     by_sequence: bool,
 ) -> dict[str, list[Item]]:
-    """Returns split -> items in natural order, by list files, else by subfolders, else at random; no split is empty.
+    """Returns split -> items in natural order: by list files, else by subfolders, else at random; no split is empty.
 
-    suffix: what list files may add to the keys. validation, test: shares in 0..1. by_sequence: see `split_frame`.
+    items: of the folder.
+    lists: split -> list file.
+    suffix: that names in list files may have after the key.
+    validation, test: shares in 0..1, for random splits.
+    seed: of random splits.
+    by_sequence: whether random splits keep the frames of a sequence together, see `split_frame`.
+
+    Raises UserError for lists that name no or unknown images, images beside the subfolders, and shares that leave no
+    images for training.
     """
     if lists:
         return {name: _listed(items, Path(path).expanduser(), suffix) for name, path in lists.items()}
@@ -70,7 +83,7 @@ def _random(
     groups = defaultdict(list)
     for item in items:
         groups[split_frame(item.key)[0] if by_sequence else item.key].append(item)
-    # Ordered by a hash, an image mostly stays in its split when others are added.
+    # in the order of a hash, so that most images keep their split when others are added
     order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
     splits, taken = {}, 0
     for name, share in (("validation", validation), ("test", test)):

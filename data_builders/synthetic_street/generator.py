@@ -1,4 +1,4 @@
-"""Sequences of the synthetic street: a pure function of (settings, split, sequence number)."""
+"""Sequences of frames: a pure function of (settings, split, number of the sequence)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ _SEQUENCES_PER_TOWN = 16
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the data set depends on.
+    """Settings that determine the dataset.
 
-    height, width in pixels; sequences: how many for train, validation, test; noise: standard deviation of the sensor
-    noise at mid grey, 0..255. Of `frames` frames every `labelled_every`-th is marked labelled, the first of them at
-    labelled_every // 2, so that a labelled frame has neighbours on both sides.
+    seed: of all that is random.
+    height, width: in pixels.
+    sequences: number of sequences of train, validation and test.
+    frames: of a sequence.
+    labelled_every: every n-th frame is labelled, beginning with frame n // 2, so that a labelled frame has neighbours
+        on both sides.
+    noise: standard deviation of the sensor noise at mid grey, for grey levels 0..255.
     """
 
     seed: int = 0
@@ -37,7 +41,7 @@ class Settings:
     noise: float = 4.0
 
     def check(self) -> Settings:
-        """Returns itself; UserError for values that make no video."""
+        """Returns the settings. Raises UserError for values that make no video."""
         least = {"seed": 0, "height": 32, "width": 32, "frames": 1, "labelled_every": 1, "noise": 0}
         for key, low in least.items():
             if getattr(self, key) < low:
@@ -54,11 +58,17 @@ class Settings:
 
 @dataclasses.dataclass
 class Frame:
-    """One frame of the video.
+    """One frame of a sequence.
 
-    image uint8 (h, w, 3) RGB; clean float32 (h, w, 3): the same without noise and rounding; label uint8 (h, w), 255 =
-    ignore. flow float32 (h, w, 2): pixel (x, y) lies at (x + u, y + v) in the frame before; exact also where visible
-    (h, w) is false, that is hidden there or outside. The first frame of a sequence has flow 0 and nothing visible.
+    image: (h, w, 3) uint8 RGB.
+    clean: (h, w, 3) float32, the image without noise and rounding.
+    label: (h, w) uint8 train ids, 255 = ignored.
+    flow: (h, w, 2) float32. Pixel (x, y) is at (x + u, y + v) in the previous frame; exact for invisible pixels too.
+    visible: (h, w) bool, whether that place is inside the previous frame and not hidden in it.
+    sequence, frame: numbers, from 0.
+    labelled: whether a training may use the label.
+
+    The first frame of a sequence has flow 0 and no visible pixel.
     """
 
     image: np.ndarray
@@ -77,7 +87,7 @@ def _town(seed: int, split: int, number: int) -> Town:
 
 
 def frames(settings: Settings, split: str, sequence: int) -> Iterator[Frame]:
-    """Renders one sequence of a split, frame by frame."""
+    """Yields the frames of one sequence of a split."""
     s = SPLITS.index(split)
     town = _town(settings.seed, s, sequence // _SEQUENCES_PER_TOWN)
     rng = np.random.default_rng([settings.seed, s, sequence, 2])
@@ -107,18 +117,18 @@ def frames(settings: Settings, split: str, sequence: int) -> Iterator[Frame]:
 
 
 def _sensor(rng: np.random.Generator, clean: np.ndarray, noise: float) -> np.ndarray:
-    """Shot and read noise, then 8 bits: the variance is 0.4 noise^2 in the dark and noise^2 at mid grey."""
+    """Returns the image with shot and read noise, in 8 bits; variance 0.4 noise^2 in the dark, noise^2 at mid grey."""
     sigma = noise * np.sqrt(0.4 + 0.6 * clean / 128)
     return np.clip(np.rint(clean + sigma * rng.standard_normal(clean.shape, dtype=np.float32)), 0, 255).astype(np.uint8)
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """PNG bytes of uint8 or uint16 (h, w), (h, w, 1) or (h, w, 3) RGB."""
+    """Returns PNG bytes of an image, (h, w), (h, w, 1) or (h, w, 3) RGB, uint8 or uint16."""
     if image.ndim == 3 and image.shape[-1] == 3:
         image = image[..., ::-1]
     return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def round_flow(flow: np.ndarray) -> np.ndarray:
-    """Flow as it is stored: to the nearest 1/256 pixel (error at most 1/512), which takes a third of the space."""
+    """Returns the flow as it is stored, rounded to 1/256 pixel, which takes a third of the space."""
     return (np.rint(flow * 256) / 256).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The fixed parts of a street: ground, fronts, furniture, what closes the view."""
+"""The fixed parts of a street: ground, fronts, furniture, background."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ KERB = 0.13
 def _slab(
     scene: Scene, x0: float, x1: float, y: float, z0: float, z1: float, texture: int, label: int, texel, colour
 ) -> None:
-    """A level rectangle; texel: metres that one texture covers across and along."""
+    """Adds a level rectangle; texel: metres that one texture covers across and along."""
     repeat = ((x1 - x0) / texel[0], (z1 - z0) / texel[1])
     scene.add((x0, y, z0), (x1 - x0, 0, 0), (0, 0, z1 - z0), texture, label, repeat=repeat, tint=colour, ground=True)
 
 
 def add_ground(rng: Rng, scene: Scene, town: Town, half: float, lanes: int, walks, crossing) -> None:
-    """Road, kerbs, pavements, what lies behind them, and the side street at z = `crossing`.
+    """Adds road, kerbs, pavements, the ground behind them, and the side street.
 
-    half: metres from the middle of the road to the kerb; walks: width of the pavement by side, -1 or 1.
+    half: metres from the middle of the road to the kerb.
+    lanes: of the road.
+    walks: side, -1 or 1 -> width of the pavement in metres.
+    crossing: z of the side street, None for none.
     """
     atlas, near, far = town.atlas, -6.0, 260.0
     stone = labels.tint(rng, "stone")
@@ -121,7 +124,7 @@ def add_ground(rng: Rng, scene: Scene, town: Town, half: float, lanes: int, walk
 
 
 def add_frontage(rng: Rng, scene: Scene, town: Town, side: int, edge: float, kind: str, crossing) -> None:
-    """Houses, walls, fences, hedges and trees behind the pavement of one side."""
+    """Adds houses, walls, fences, hedges and trees behind the pavement of one side."""
     z = rng.uniform(-8, 0)
     while z < _FAR:
         if kind == "city":
@@ -181,7 +184,7 @@ def add_frontage(rng: Rng, scene: Scene, town: Town, side: int, edge: float, kin
 
 
 def add_furniture(rng: Rng, scene: Scene, town: Town, side: int, half: float, walk: float, crossing) -> None:
-    """Lamps, trees, signs, lights, bins and parked bicycles on the pavement."""
+    """Adds lamps, trees, signs, lights, bins and parked bicycles on the pavement of one side."""
     x = side * (half + 0.55)
     step, z = rng.uniform(14, 26), rng.uniform(4, 14)
     while z < _FAR:
@@ -216,7 +219,7 @@ def add_furniture(rng: Rng, scene: Scene, town: Town, side: int, half: float, wa
 
 
 def add_backdrop(rng: Rng, scene: Scene, town: Town) -> None:
-    """What closes the view: rows of distant houses and woods."""
+    """Adds the background: rows of distant houses and woods."""
     x = -150.0
     while x < 150:
         w, h, z = rng.uniform(14, 40), rng.uniform(8, 24), rng.uniform(_FAR + 5, 200)

@@ -1,4 +1,4 @@
-"""Lays out one street with its traffic, weather and camera, from a random generator."""
+"""One street with its traffic, weather and camera, laid out by a random generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_builders.synthetic_street.town import SKIES
 
 
 def build_street(rng: Rng, town: Town, *, height: int, width: int) -> Street:
-    """One street; everything random comes from rng."""
+    """Returns a street; height, width: of the camera, in pixels."""
     scene = Scene()
     weather = _weather(rng)
     lanes = int(rng.choice([2, 3, 4], p=[0.55, 0.25, 0.2]))
@@ -99,7 +99,7 @@ def _camera(rng: Rng, own: float, speed: float, height: int, width: int) -> Came
 
 
 def _bonnet(rng: Rng, scene: Scene, town: Town, camera: Camera) -> None:
-    """The ego vehicle's bonnet at the lower edge of the picture, fixed to the camera; it has no label."""
+    """Adds the ego vehicle's bonnet at the lower edge of the image, fixed to the camera; it has no label."""
     rise = rng.uniform(0.05, 0.12)  # share of the picture's height
     top = (0.5 - rise) * camera.height / camera.focal
     w, texture = rng.uniform(1.15, 1.7), town.atlas.pick(rng, "bonnet")

@@ -38,9 +38,10 @@ LABEL_MAP = LabelMap(ClassTable((*_CLASSES, _VOID)), name="the label map of synt
 
 @dataclasses.dataclass(eq=False)
 class Config(tfds.core.BuilderConfig):
-    """Options of the data set; their meaning is that of `generator.Settings`.
+    """Options of the dataset, with the meaning of `generator.Settings`.
 
-    train, validation, test: number of sequences. A sequence has `frames` frames, every `labelled_every`-th is labelled.
+    train, validation, test: number of sequences. Every `labelled_every`-th of the `frames` frames of a sequence is
+        labelled.
     """
 
     name: str = "default"
@@ -55,7 +56,7 @@ class Config(tfds.core.BuilderConfig):
     noise: float = Settings.noise
 
     def settings(self) -> Settings:
-        """The generator's settings; UserError for values that make no video."""
+        """Returns the generator's settings. Raises UserError for values that make no video."""
         return Settings(
             seed=self.seed,
             height=self.height,
@@ -68,12 +69,13 @@ class Config(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Renders the video on first use.
+    """Builder that renders the videos.
 
-    Beyond the features of every data set: flow float32 (h, w, 2), pixel (x, y) of the frame lies at (x + u, y + v)
-    in the
-    frame before it, rounded to 1/256 pixel, known where hidden too; flow_valid uint8 (h, w, 1), 1 where that place is
-    inside the picture and shows the same surface. The first frame of a sequence has flow 0 and flow_valid 0.
+    Features beyond those of every dataset:
+    flow: (h, w, 2) float32. Pixel (x, y) of the frame is at (x + u, y + v) in the previous frame, rounded to 1/256
+        pixel; exact for hidden pixels too.
+    flow_valid: (h, w, 1) uint8, 1 if that place is inside the previous frame and shows the same surface.
+    The first frame of a sequence has flow 0 and flow_valid 0.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -90,7 +92,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         valid = tfds.features.Image(shape=(*shape, 1), encoding_format="png")
         return records.dataset_info(
             self,
-            description=__doc__,
+            description=__doc__,  # part of dataset_info.json: another docstring would change the bytes of every build
             label_map=LABEL_MAP,
             extra_features={"flow": flow, "flow_valid": valid},
         )

@@ -1,4 +1,4 @@
-"""One town: every texture that its streets draw from, painted once into an atlas and shared by several sequences."""
+"""One town: all textures of its streets, painted once into an atlas and shared by several sequences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SKIES = ("clear", "cloudy", "overcast", "dusk")
 
 
 def paint_town(rng: Rng) -> Town:
-    """Paints all textures; about 0.5 s."""
+    """Returns a town with all its textures; takes about 0.5 s."""
     atlas = Atlas()
     for lanes in (2, 3, 4):
         for _ in range(2):

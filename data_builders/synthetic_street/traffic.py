@@ -1,4 +1,4 @@
-"""Who uses the street: vehicles, cyclists, people."""
+"""Traffic of a street: vehicles, cyclists, people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONG = {"car": 6.5, "truck": 12.0, "bus": 15.0, "tram": 27.0}
 def add_traffic(
     rng: Rng, scene: Scene, town: Town, half: float, lane: float, keep: int, own: float, speed: float
 ) -> None:
-    """Vehicles ahead in the own direction, oncoming ones, cyclists at the edge."""
+    """Adds vehicles ahead in the camera's direction, oncoming vehicles, and cyclists at the edge of the road."""
 
     def kind() -> str:
         return str(rng.choice(["car", "truck", "bus", "tram"], p=[0.52, 0.17, 0.16, 0.15]))
@@ -64,7 +64,7 @@ def add_traffic(
 
 
 def add_parked(rng: Rng, scene: Scene, town: Town, half: float, keep: int, own: float) -> None:
-    """Vehicles parked at the kerb, where the own lane leaves room."""
+    """Adds vehicles parked at the kerb, if the camera's lane leaves space."""
     for side in (-1, 1):
         if abs(side * half - own) < 2.7 or rng.random() < 0.35:
             continue
@@ -79,7 +79,7 @@ def add_parked(rng: Rng, scene: Scene, town: Town, half: float, keep: int, own: 
 
 
 def add_junction(rng: Rng, scene: Scene, town: Town, half: float, crossing: float) -> None:
-    """People on the zebra crossing, traffic in the side street."""
+    """Adds people on the zebra crossing, and traffic in the side street."""
     for _ in range(int(rng.integers(1, 6))):
         direction = float(rng.choice([-1, 1]))
         movers.person(
@@ -122,7 +122,7 @@ def add_junction(rng: Rng, scene: Scene, town: Town, half: float, crossing: floa
 
 
 def add_walkers(rng: Rng, scene: Scene, town: Town, side: int, half: float, walk: float) -> None:
-    """People who walk along or stand on the pavement of one side."""
+    """Adds people who walk or stand on the pavement of one side."""
     for _ in range(int(rng.integers(3, 10))):
         x = side * (half + rng.uniform(0.7, max(walk - 0.3, 0.9)))
         z = rng.uniform(5, 42) ** 1.0

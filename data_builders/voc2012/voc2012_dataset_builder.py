@@ -1,7 +1,7 @@
 """PASCAL VOC 2012 segmentation, alone or with the annotations of SBD ("aug": 10582 training images).
 
-The augmented set is all of SBD and VOC's train without VOC's val (Hariharan et al., ICCV 2011). Where an image is in
-VOC's train too, it keeps VOC's mask.
+The augmented set is all of SBD and VOC's train without VOC's val (Hariharan et al., ICCV 2011). Images that are in
+VOC's train too keep VOC's mask.
 """
 
 from __future__ import annotations
@@ -52,13 +52,16 @@ _LISTS = {"train": "train", "validation": "val", "test": "test"}
 
 @dataclasses.dataclass(eq=False)
 class Config(trees.TreeConfig):
-    """sbd: also build the split sbd, what SBD adds to train, from benchmark_RELEASE."""
+    """Options.
+
+    sbd: whether to build the split sbd too, the images that SBD adds to train, from benchmark_RELEASE.
+    """
 
     sbd: bool = False
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Copies the published JPEGs; masks are the palette indices of the PNGs, or the .mat files of SBD."""
+    """Builder that copies the published JPEGs; masks are palette indices of the PNGs, or the .mat files of SBD."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [Config(), Config(name="aug", sbd=True)]
@@ -91,13 +94,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def read_label(path: Path) -> np.ndarray:
-    """Palette PNG of VOC or .mat of SBD -> ids uint8 (h, w)."""
+    """Returns the ids of a palette PNG of VOC or a .mat of SBD, (h, w) uint8. Raises UserError for a damaged file."""
     if path.suffix != ".mat":
         return decode_mask(read_bytes(path), str(path))
-    read_bytes(path)  # says what is wrong: missing, unreadable, empty
+    read_bytes(path)  # raises UserError for a missing, unreadable or empty file
     try:
         return np.asarray(scipy.io.loadmat(path)["GTcls"][0, 0]["Segmentation"], np.uint8)
-    except Exception as error:  # scipy has many errors for a damaged file
+    except Exception as error:  # scipy raises many types for a damaged file
         raise UserError(f"{path} is no segmentation of SBD ({type(error).__name__}); copy it again") from None
 
 
@@ -106,7 +109,7 @@ def _read_list(path: Path) -> list[str]:
 
 
 def _listed(names: Sequence[str], images: Path, labels: tuple[Path, str] | None, listed_in: Path) -> list[trees.Item]:
-    """The records of a list file; UserError when an image or a label is missing."""
+    """Returns the records of a list file. Raises UserError if an image or a label is missing."""
     items = [trees.Item(x, images / f"{x}.jpg", labels and labels[0] / f"{x}{labels[1]}") for x in names]
     missing = [path for item in items for path in (item.image, item.label) if path and not path.is_file()]
     if missing:

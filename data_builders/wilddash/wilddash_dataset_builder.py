@@ -1,7 +1,7 @@
 """WildDash 2: 4256 dash-cam images of hard scenes from all over the world, Cityscapes' ids and five more.
 
 The published masks are COCO panoptic PNGs: the colour of a pixel is the number of its segment (r + 256 g + 65536 b),
-and panoptic.json says which category a segment has. release=1 is the one of the Robust Vision Challenge 2018.
+and panoptic.json contains the category of each segment. release=1 is that of the Robust Vision Challenge 2018.
 """
 
 from __future__ import annotations
@@ -46,19 +46,25 @@ LABEL_MAP = LabelMap(class_table("wilddash"), name="the label map of WildDash")
 
 @dataclasses.dataclass(eq=False)
 class Config(trees.TreeConfig):
-    """release: 2, or 1 for the images of the Robust Vision Challenge 2018 (validation and test)."""
+    """Options.
+
+    release: 2, or 1 for the images of the Robust Vision Challenge 2018 (validation and test).
+    """
 
     release: int = 2
 
 
 class Builder(PublishedBuilder):
-    """Copies the published images; masks become category ids 0..38."""
+    """Builder that copies the published images; masks become category ids 0..38."""
 
     BUILDER_CONFIGS = [Config()]
     about, label_map = ABOUT, LABEL_MAP
 
     def splits(self, base: Path) -> dict[str, list[trees.Item]]:
-        """train (release 1: validation), and test where it is there."""
+        """Returns the files of train (release 1: validation), and of test if it exists.
+
+        Raises UserError for another release, and as `folder_splits` does.
+        """
         if self.builder_config.release not in (1, 2):
             raise UserError(f"option release is {self.builder_config.release!r}; WildDash has the releases 1 and 2")
         if self.builder_config.release == 1:
@@ -80,7 +86,7 @@ class Builder(PublishedBuilder):
 
 
 def _first_release(base: Path) -> dict[str, list[trees.Item]]:
-    """NAME_100000.png and NAME_100000_labelIds.png, the ids of Cityscapes, in one folder."""
+    """Returns the files NAME_100000.png and NAME_100000_labelIds.png, the latter with Cityscapes' ids, by split."""
     folder = trees.folder(ABOUT, base, "wd_val_01")
     items = trees.pair(folder, folder, image_suffix="_100000", label_suffix="_100000_labelIds")
     splits = {"validation": [item._replace(name=item.image.stem) for item in items]}
@@ -88,7 +94,7 @@ def _first_release(base: Path) -> dict[str, list[trees.Item]]:
 
 
 def read_segments(path: Path) -> dict[str, dict[int, int]]:
-    """panoptic.json -> file name of a mask -> {segment: category}."""
+    """Returns file name of a mask -> {segment: category}, from panoptic.json. Raises UserError for another content."""
     try:
         annotations = json.loads(read_bytes(path))["annotations"]
         return {x["file_name"]: {s["id"]: s["category_id"] for s in x["segments_info"]} for x in annotations}
@@ -97,7 +103,13 @@ def read_segments(path: Path) -> dict[str, dict[int, int]]:
 
 
 def read_panoptic(path: Path, segments: dict[str, dict[int, int]]) -> np.ndarray:
-    """Panoptic PNG -> category ids uint8 (h, w), 0 where there is no segment."""
+    """Returns the category ids of a panoptic PNG, (h, w) uint8; 0 for pixels without segment.
+
+    path: of the PNG.
+    segments: see `read_segments`.
+
+    Raises UserError for a file or a segment that panoptic.json does not list.
+    """
     if path.name not in segments:
         raise UserError(f"panoptic.json does not list {path}; unpack wd_public_v2p0.zip again")
     color = decode_mask(read_bytes(path), str(path), coding="color").astype(np.uint32)

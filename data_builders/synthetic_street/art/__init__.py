@@ -1,1 +1,1 @@
-"""What streets contain: painted textures and sprites, and the objects that are built from them."""
+"""Contents of streets: painted textures and sprites, and the objects that are built from them."""

@@ -11,7 +11,11 @@ from data_builders.synthetic_street.engine.world import Town
 
 
 def box(scene: Scene, lo, hi, texture: int, label: int, *, texel: float, **kw) -> None:
-    """Five faces of an axis-parallel box (no floor); lo and hi are its corners, texel the metres one texture covers."""
+    """Adds five faces of an axis-parallel box (no floor).
+
+    lo, hi: (3,), corners.
+    texel: metres that one texture covers.
+    """
     (x0, y0, z0), (x1, y1, z1) = lo, hi
     w, h, d = x1 - x0, y1 - y0, z1 - z0
     across, along = (w / texel, h / texel), (d / texel, h / texel)
@@ -23,7 +27,7 @@ def box(scene: Scene, lo, hi, texture: int, label: int, *, texel: float, **kw) -
 
 
 def strip(rng: Rng, scene: Scene, town: Town, kind: str, start, end, *, ground: float) -> None:
-    """A wall, fence or hedge between two points (x, z) on the ground."""
+    """Adds a wall, fence or hedge between two points (x, z) on the ground."""
     (x0, z0), (x1, z1) = start, end
     length = float(np.hypot(x1 - x0, z1 - z0))
     if length < 0.5:
@@ -74,7 +78,7 @@ def building(
     depth: float,
     ground: float,
 ) -> None:
-    """A house whose front stands at x and faces the street; side is -1 (left) or 1 (right)."""
+    """Adds a house with its front at x, facing the street; side: -1 (left) or 1 (right)."""
     atlas, colour = town.atlas, tint(rng)
     low, storey = 3.6, 3.1
     top = ground - low - floors * storey

@@ -1,4 +1,4 @@
-"""What stands on a pavement: trees, lamps, signs, traffic lights, bins. Sizes in metres."""
+"""Objects on a pavement: trees, lamps, signs, traffic lights, bins. Sizes in metres."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_builders.synthetic_street.engine.world import Town
 
 
 def tree(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, height: float, ground: float) -> None:
-    """A tree of two or three layers of foliage that shift against each other as the camera moves."""
+    """Adds a tree of two or three layers of foliage, which shift against each other as the camera moves."""
     width = height * rng.uniform(0.78, 0.95)
     colour = tint(rng, "leaf", 0.05)
     body = scene.body(
@@ -51,7 +51,7 @@ def tree(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, height: floa
 
 
 def bush(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, ground: float) -> None:
-    """A shrub."""
+    """Adds a shrub."""
     h = rng.uniform(0.7, 1.7)
     w = h * rng.uniform(1.3, 2.0)
     board(
@@ -62,14 +62,14 @@ def bush(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, ground: floa
 def post(
     rng: Rng, scene: Scene, town: Town, x: float, z: float, *, height: float, ground: float, width: float, colour=None
 ) -> None:
-    """A round post, as a board that faces the street's direction."""
+    """Adds a round post, as a board that faces the street's direction."""
     colour = tint(rng, "stone") if colour is None else colour
     texture = town.atlas.pick(rng, "metal")
     board(scene, x - width / 2, ground - height, width, height, texture, POLE, z=z, tint=colour)
 
 
 def lamp(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, ground: float) -> None:
-    """A street lamp with an arm over the road."""
+    """Adds a street lamp with an arm over the road."""
     h, colour = rng.uniform(5.5, 8.5), tint(rng, "stone")
     post(rng, scene, town, x, z, height=h, ground=ground, width=rng.uniform(0.14, 0.2), colour=colour)
     reach = -np.sign(x) * rng.uniform(1.0, 2.2)
@@ -85,7 +85,7 @@ def lamp(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, ground: floa
 
 
 def sign(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, ground: float, size: float | None = None) -> None:
-    """One or two traffic signs on a post."""
+    """Adds one or two traffic signs on a post."""
     h, colour = rng.uniform(2.5, 3.2), tint(rng, "stone")
     size = size or rng.uniform(0.65, 0.95)
     post(rng, scene, town, x, z, height=h, ground=ground, width=0.09, colour=colour)
@@ -103,7 +103,7 @@ def sign(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, ground: floa
 
 
 def traffic_light(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, ground: float) -> None:
-    """A traffic light on its post, sometimes with a second one on an arm over the road."""
+    """Adds a traffic light on its post, sometimes with a second one on an arm over the road."""
     colour = tint(rng, "stone")
     h, size = rng.uniform(3.0, 3.6), rng.uniform(0.95, 1.2)
     texture = town.atlas.pick(rng, "light")
@@ -117,7 +117,7 @@ def traffic_light(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, gro
 
 
 def clutter(rng: Rng, scene: Scene, town: Town, x: float, z: float, *, ground: float) -> None:
-    """Things without a class: bins, boxes, benches."""
+    """Adds a box without a class, in place of a bin or bench."""
     w, h, d = rng.uniform(0.5, 1.3), rng.uniform(0.7, 1.4), rng.uniform(0.5, 0.9)
     box(
         scene,

@@ -1,4 +1,4 @@
-"""Class numbers, and the colours that classes share."""
+"""Train ids of the classes, and the colours that classes share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from data_builders.synthetic_street.engine.noise import Rng
 ) = range(19)
 VOID = 255
 
-# Colours of made things, shared by buildings, walls, vehicles and clothes, so that colour says little about class.
+# colours of made things, shared by buildings, walls, vehicles and clothes, so that a colour does not reveal the class
 _MADE = np.array(
     [
         (0.93, 0.92, 0.9),
@@ -76,7 +76,7 @@ _PALETTES = {"made": _MADE, "leaf": _LEAF, "earth": _EARTH, "stone": _STONE, "pa
 
 
 def tint(rng: Rng, palette: str = "made", spread: float = 0.03) -> np.ndarray:
-    """A random colour (3,), 0..1, near one of a palette."""
+    """Returns a random colour near one of a palette, (3,) in 0..1."""
     options = _PALETTES[palette]
     colour = options[int(rng.integers(len(options)))] * rng.uniform(0.85, 1.12)
     spread = spread / 3 if palette in ("stone", "paving") else spread

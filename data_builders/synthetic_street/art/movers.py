@@ -13,7 +13,7 @@ from data_builders.synthetic_street.engine.world import Town
 def vehicle(
     rng: Rng, scene: Scene, town: Town, kind: str, x: float, z: float, *, yaw: float, speed: float, turn: float = 0.0
 ) -> None:
-    """A car, truck, bus or tram, centred at (x, z), heading yaw, moving at `speed` metres a frame."""
+    """Adds a car, truck, bus or tram, centred at (x, z), with heading yaw and `speed` in metres per frame."""
     options = town.fleet[kind]
     chosen = options[int(rng.integers(len(options)))]
     parts = chosen if isinstance(chosen, tuple) else (chosen,)
@@ -66,7 +66,7 @@ def vehicle(
 def person(
     rng: Rng, scene: Scene, town: Town, x: float, z: float, *, yaw: float, speed: float, ground: float = 0.0
 ) -> None:
-    """Somebody who walks (legs and arms swing) or stands."""
+    """Adds a person, who walks with swinging legs and arms, or stands if speed is 0."""
     tall = rng.uniform(1.5, 1.92) * (1.0 if rng.random() < 0.9 else 0.65)
     velocity = speed * np.array([np.sin(yaw), 0.0, np.cos(yaw)])
     rate = 3.2 * speed / (0.45 * tall) if speed else 0.0
@@ -138,7 +138,7 @@ def cycle(
     rider: bool,
     ground: float = 0.0,
 ):
-    """A bicycle or motorcycle, with or without its rider."""
+    """Adds a bicycle or motorcycle, with or without its rider."""
     label = BICYCLE if kind == "bicycle" else MOTORCYCLE
     length, height, narrow = (1.75, 1.04, 0.62) if kind == "bicycle" else (2.1, 1.2, 0.85)
     velocity = speed * np.array([np.sin(yaw), 0.0, np.cos(yaw)])

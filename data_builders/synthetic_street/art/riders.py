@@ -1,4 +1,4 @@
-"""Painted cut-outs of people and two-wheelers, in parts that move against each other."""
+"""Painted sprites of people and two-wheelers, in parts that move against each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HAIR = [(38, 28, 24), (84, 58, 38), (176, 140, 86), (128, 126, 124), (60, 36, 2
 
 
 def torso(rng: Rng, h: int = 104, w: int = 72, *, view: str, helmet: bool = False) -> Sprite:
-    """Head, shoulders and trunk down to the hip; view is front, back or side. Shirt and coat carry the tint."""
+    """Paints head, shoulders and trunk down to the hip; shirt and coat have the tint. view: front, back or side."""
     s = canvas(h, w)
     skin, hair = _SKIN[int(rng.integers(4))], _HAIR[int(rng.integers(5))]
     half = 0.2 if view == "side" else rng.uniform(0.3, 0.36)
@@ -52,7 +52,7 @@ def torso(rng: Rng, h: int = 104, w: int = 72, *, view: str, helmet: bool = Fals
 
 
 def limb(rng: Rng, h: int = 104, w: int = 28, *, leg: bool) -> Sprite:
-    """A leg with its shoe, or an arm with its hand; hangs from the upper edge."""
+    """Paints a leg with its shoe, or an arm with its hand, hanging from the upper edge."""
     s = canvas(h, w)
     if leg:
         paint(s, [(0.08, 0), (0.92, 0), (0.72, 0.5), (0.68, 0.93), (0.28, 0.93), (0.26, 0.5)])
@@ -64,7 +64,7 @@ def limb(rng: Rng, h: int = 104, w: int = 28, *, leg: bool) -> Sprite:
 
 
 def bicycle(rng: Rng, h: int = 104, w: int = 176) -> Sprite:
-    """Side view: two spoked wheels, frame, saddle, handlebar; faces right."""
+    """Paints a bicycle from the side, facing right: two spoked wheels, frame, saddle, handlebar."""
     s = canvas(h, w)
     for cx in (0.2, 0.8):
         oval(s, cx, 0.68, 0.18, 0.305, (28, 28, 28), 0, width=5)
@@ -80,7 +80,7 @@ def bicycle(rng: Rng, h: int = 104, w: int = 176) -> Sprite:
 
 
 def bicycle_rear(rng: Rng, h: int = 104, w: int = 64) -> Sprite:
-    """Seen from behind or in front: tyre, fork, saddle or bar."""
+    """Paints a bicycle from behind or in front: tyre, fork, saddle or bar."""
     s = canvas(h, w)
     paint(s, [(0.43, 0.36), (0.57, 0.36), (0.57, 1.0), (0.43, 1.0)], (30, 30, 30), 0)
     paint(s, [(0.34, 0.2), (0.66, 0.2), (0.62, 0.62), (0.38, 0.62)])
@@ -90,7 +90,7 @@ def bicycle_rear(rng: Rng, h: int = 104, w: int = 64) -> Sprite:
 
 
 def motorcycle(rng: Rng, h: int = 112, w: int = 192) -> Sprite:
-    """Side view: thick wheels, tank, engine, seat, exhaust, windscreen; faces right."""
+    """Paints a motorcycle from the side, facing right: thick wheels, tank, engine, seat, exhaust, windscreen."""
     s = canvas(h, w)
     for cx in (0.17, 0.82):
         oval(s, cx, 0.73, 0.155, 0.265, (24, 24, 25), 0)
@@ -110,7 +110,7 @@ def motorcycle(rng: Rng, h: int = 112, w: int = 192) -> Sprite:
 
 
 def motorcycle_rear(rng: Rng, h: int = 112, w: int = 96) -> Sprite:
-    """Seen from behind or in front: wide tyre, tail with lamp, mirrors."""
+    """Paints a motorcycle from behind or in front: wide tyre, tail with lamp, mirrors."""
     s = canvas(h, w)
     paint(s, [(0.39, 0.5), (0.61, 0.5), (0.61, 1.0), (0.39, 1.0)], (24, 24, 25), 0)
     paint(s, [(0.26, 0.3), (0.74, 0.3), (0.68, 0.7), (0.32, 0.7)])

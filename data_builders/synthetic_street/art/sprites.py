@@ -1,4 +1,4 @@
-"""Painted cut-outs: trees, fences, signs, lights, markings."""
+"""Painted sprites: trees, fences, signs, lights, markings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from data_builders.synthetic_street.engine.noise import Rng, fbm
 
 
 def tree(rng: Rng, h: int = 224, w: int = 192, *, trunk: bool = True) -> Sprite:
-    """Broad-leaved or conical tree; the trunk belongs to it."""
+    """Paints a broad-leaved or conical tree, with or without its trunk."""
     y, x = np.mgrid[0:h, 0:w].astype(np.float32) / (h, w)[0]
     x = x - w / h / 2
     conical = rng.random() < 0.22
@@ -41,7 +41,7 @@ def tree(rng: Rng, h: int = 224, w: int = 192, *, trunk: bool = True) -> Sprite:
 
 
 def bush(rng: Rng, h: int = 96, w: int = 160) -> Sprite:
-    """A shrub that stands on the ground."""
+    """Paints a shrub on the ground."""
     y, x = np.mgrid[0:h, 0:w].astype(np.float32) / (h, w)[0]
     x = (x - w / h / 2) / (w / h / 2)
     noise = fbm(rng, h, w, cells=4, octaves=5, falloff=0.65)
@@ -52,7 +52,7 @@ def bush(rng: Rng, h: int = 96, w: int = 160) -> Sprite:
 
 
 def hedge(rng: Rng, h: int = 96, w: int = 256) -> Sprite:
-    """A tileable strip of clipped leaves with an uneven upper edge."""
+    """Paints a tileable strip of clipped leaves with an uneven upper edge."""
     image = leaves(rng, h, w)
     image[..., :3] = np.clip(image[..., :3] + np.linspace(20, -35, h)[:, None, None], 15, 255)
     edge = 6 + 4 * fbm(rng, 2, w, cells=2)[0]
@@ -60,7 +60,7 @@ def hedge(rng: Rng, h: int = 96, w: int = 256) -> Sprite:
 
 
 def fence(rng: Rng, h: int = 96, w: int = 192) -> Sprite:
-    """A tileable strip: pickets, iron bars, boards or a mesh between posts."""
+    """Paints a tileable strip: pickets, iron bars, boards or a mesh between posts."""
     image, solid = canvas(h, w)
     kind = rng.integers(4)
     if kind == 0:  # pickets
@@ -86,7 +86,7 @@ def fence(rng: Rng, h: int = 96, w: int = 192) -> Sprite:
 
 
 def sign(rng: Rng, size: int = 72) -> Sprite:
-    """A traffic sign: prohibition, warning, yield, stop, mandatory, priority, panel."""
+    """Paints a traffic sign: prohibition, warning, yield, stop, mandatory, priority or panel."""
     s = canvas(size, size)
     red, blue, white, black = (198, 32, 38), (28, 84, 176), (240, 240, 236), (25, 25, 25)
     kind = int(rng.integers(7))
@@ -131,7 +131,7 @@ def sign(rng: Rng, size: int = 72) -> Sprite:
 
 
 def traffic_light(rng: Rng, h: int = 120, w: int = 48) -> Sprite:
-    """Three lamps in a housing; one of them is lit."""
+    """Paints a traffic light: three lamps in a housing, one of them lit."""
     s = canvas(h, w)
     shell = (34, 36, 38) if rng.random() < 0.7 else (205, 165, 40)
     paint(s, [(0.08, 0.02), (0.92, 0.02), (0.92, 0.98), (0.08, 0.98)], shell, 0)
@@ -144,7 +144,7 @@ def traffic_light(rng: Rng, h: int = 120, w: int = 48) -> Sprite:
 
 
 def stripes(rng: Rng, h: int = 64, w: int = 128) -> Sprite:
-    """A zebra crossing: worn white bars across the road, holes between them."""
+    """Paints a zebra crossing: worn white bars across the road, holes between them."""
     image, solid = canvas(h, w)
     image[:] = (238, 236, 230, 0)
     solid[:] = (np.arange(w) % 16 < 9)[None]
@@ -153,7 +153,7 @@ def stripes(rng: Rng, h: int = 64, w: int = 128) -> Sprite:
 
 
 def arrow(rng: Rng, h: int = 96, w: int = 48) -> Sprite:
-    """A turn or straight-on arrow on the road."""
+    """Paints a turn or straight-on arrow on the road."""
     s = canvas(h, w)
     paint(s, [(0.5, 0), (0.85, 0.3), (0.6, 0.3), (0.6, 1), (0.4, 1), (0.4, 0.3), (0.15, 0.3)], (238, 236, 230), 0)
     if rng.random() < 0.5:
@@ -167,7 +167,7 @@ def arrow(rng: Rng, h: int = 96, w: int = 48) -> Sprite:
 
 
 def bonnet(rng: Rng, h: int = 64, w: int = 256) -> Sprite:
-    """The front of the own vehicle as its camera sees it: an arch with a sky reflection, a crease and a wiper."""
+    """Paints the bonnet of the camera's vehicle: an arch with a reflection of the sky, a crease and a wiper."""
     s = canvas(h, w)
     rise = rng.uniform(0.35, 0.8)
     x = np.linspace(0, 1, 60)

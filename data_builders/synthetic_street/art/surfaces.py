@@ -9,7 +9,11 @@ from data_builders.synthetic_street.engine.noise import Rng, fbm
 
 
 def rgba(colour: np.ndarray, tint: np.ndarray | float) -> np.ndarray:
-    """Puts colour (h, w, 3) or grey (h, w), 0..255, and the tint share (h, w) or scalar, 0..255, together."""
+    """Returns a texture (h, w, 4) uint8.
+
+    colour: (h, w, 3), or grey (h, w), in 0..255.
+    tint: share of the tint, (h, w) or scalar, in 0..255.
+    """
     if colour.ndim == 2:
         colour = np.repeat(colour[..., None], 3, axis=-1)
     share = np.broadcast_to(np.asarray(tint, np.float32), colour.shape[:2])[..., None]
@@ -17,7 +21,7 @@ def rgba(colour: np.ndarray, tint: np.ndarray | float) -> np.ndarray:
 
 
 def asphalt(rng: Rng, h: int, w: int, *, lanes: int = 0) -> np.ndarray:
-    """Road surface across (w) and along (h); with lane markings, edge lines, tracks and cracks when lanes > 0."""
+    """Paints a road surface across (w) and along (h); with lane markings, edge lines and wheel tracks if lanes > 0."""
     grey = 205 + 9 * fbm(rng, h, w, cells=3) + 7 * rng.standard_normal((h, w), dtype=np.float32)
     for _ in range(int(rng.integers(2, 6))):  # repaired patches
         x, y = rng.integers(0, w), rng.integers(0, h)
@@ -59,7 +63,7 @@ def asphalt(rng: Rng, h: int, w: int, *, lanes: int = 0) -> np.ndarray:
 
 
 def pavement(rng: Rng, size: int = 256) -> np.ndarray:
-    """Slabs or setts with joints, in tinted grey."""
+    """Paints slabs or setts with joints, in tinted grey."""
     rows = int(rng.choice([6, 8, 12, 16]))
     step = size // rows
     grey = np.full((size, size), 205, np.float32)
@@ -74,7 +78,7 @@ def pavement(rng: Rng, size: int = 256) -> np.ndarray:
 
 
 def grass(rng: Rng, size: int = 256) -> np.ndarray:
-    """Lawn, meadow or bare earth: two tones mixed by noise, blades on top."""
+    """Paints lawn, meadow or bare earth: two tones mixed by noise, blades on top."""
     a, b = 185 + rng.normal(0, 8), 215 + rng.normal(0, 8)
     mix = 1 / (1 + np.exp(-2 * fbm(rng, size, size, cells=4)))
     grey = a + (b - a) * mix + 13 * cv2.GaussianBlur(rng.standard_normal((size, size)), (1, 5), 1.2) * 2
@@ -85,7 +89,7 @@ def grass(rng: Rng, size: int = 256) -> np.ndarray:
 
 
 def leaves(rng: Rng, h: int, w: int) -> np.ndarray:
-    """Foliage: clumps lit from above with dark gaps."""
+    """Paints foliage: clumps lit from above with dark gaps."""
     clumps = fbm(rng, h, w, cells=6, octaves=3)
     fine = rng.standard_normal((h, w), dtype=np.float32)
     fine = cv2.GaussianBlur(fine, (0, 0), 1.0) * 2.5
@@ -94,7 +98,7 @@ def leaves(rng: Rng, h: int, w: int) -> np.ndarray:
 
 
 def bricks(rng: Rng, size: int = 128, *, rows: int = 16) -> np.ndarray:
-    """Brick or block bond with mortar."""
+    """Paints a brick or block bond with mortar."""
     step = size // rows
     grey = np.full((size, size), 190, np.float32)
     for r in range(rows):
@@ -110,7 +114,7 @@ def bricks(rng: Rng, size: int = 128, *, rows: int = 16) -> np.ndarray:
 
 
 def plaster(rng: Rng, size: int = 128) -> np.ndarray:
-    """Concrete or render with stains and, sometimes, panel joints."""
+    """Paints concrete or render with stains and, sometimes, panel joints."""
     grey = 205 + 9 * fbm(rng, size, size, cells=3) + 3 * rng.standard_normal((size, size))
     if rng.random() < 0.5:
         step = size // int(rng.choice([2, 4]))
@@ -125,7 +129,7 @@ def _wall(rng: Rng, h: int, w: int) -> np.ndarray:
 
 
 def _pane(rng: Rng, image: np.ndarray, x0: int, y0: int, x1: int, y1: int, frame: float) -> None:
-    """One window: frame, glass that mirrors sky or shows a dark room, sometimes a blind or curtains."""
+    """Paints a window: frame, glass that reflects the sky or shows a dark room, sometimes a blind or curtains."""
     if x1 - x0 < 3 or y1 - y0 < 3:
         return
     image[y0:y1, x0:x1] = (frame, frame, frame * 0.97, 40)
@@ -150,7 +154,7 @@ def _pane(rng: Rng, image: np.ndarray, x0: int, y0: int, x1: int, y1: int, frame
 
 
 def facade(rng: Rng, size: int = 256) -> np.ndarray:
-    """Upper floors, tileable: three floors of three to five windows with sills, bands or balconies."""
+    """Paints tileable upper floors: three floors of three to five windows with sills, bands or balconies."""
     image = _wall(rng, size, size)
     columns, floors = int(rng.integers(3, 6)), 3
     fw, fh = size / columns, size / floors
@@ -179,7 +183,7 @@ def facade(rng: Rng, size: int = 256) -> np.ndarray:
 
 
 def ground_floor(rng: Rng, h: int = 96, w: int = 256) -> np.ndarray:
-    """Shops with awnings and signs, or a house front with doors."""
+    """Paints shops with awnings and signs, or a house front with doors."""
     image = _wall(rng, h, w)
     if rng.random() < 0.55:
         bays = int(rng.integers(2, 4))
@@ -216,7 +220,7 @@ def ground_floor(rng: Rng, h: int = 96, w: int = 256) -> np.ndarray:
 
 
 def roof(rng: Rng, size: int = 128) -> np.ndarray:
-    """Tiles in rows."""
+    """Paints rows of tiles."""
     grey = 175 + 8 * fbm(rng, size, size)
     grey[::8] -= 45
     grey[1::8] -= 20
@@ -226,13 +230,13 @@ def roof(rng: Rng, size: int = 128) -> np.ndarray:
 
 
 def metal(rng: Rng, h: int = 64, w: int = 16) -> np.ndarray:
-    """A round post: bright in the middle, dark at the edges."""
+    """Paints a round post: bright in the middle, dark at the edges."""
     shade = 120 + 110 * np.sin(np.linspace(0.25, np.pi - 0.35, w))[None]
     return rgba(np.repeat(shade, h, axis=0) + 6 * rng.standard_normal((h, w)), 255)
 
 
 def sky(rng: Rng, kind: str, h: int = 192, w: int = 512) -> np.ndarray:
-    """Gradient and clouds; kind is clear, cloudy, overcast or dusk. The horizon lies at the lower edge."""
+    """Paints a gradient and clouds, with the horizon at the lower edge; kind: clear, cloudy, overcast or dusk."""
     top, low, cloud, cover = {
         "clear": ((78, 130, 200), (190, 212, 232), (250, 250, 250), -0.9),
         "cloudy": ((100, 140, 190), (205, 215, 225), (245, 245, 246), 0.1),

@@ -16,9 +16,13 @@ _TYRE, _RUBBER = (22, 22, 23), (38, 38, 40)
 
 @dataclasses.dataclass(frozen=True)
 class Vehicle:
-    """A body in metres: profile [(z, y up)] from the lower rear corner over the roof to the lower front corner.
+    """A vehicle, in metres.
 
-    faces: one texture index per profile edge; side: texture index of both flanks.
+    kind: car, bus, tram or truck.
+    profile: points (z, y up) from the lower rear corner over the roof to the lower front corner.
+    width: in metres.
+    side: texture index of both flanks.
+    faces: texture index of each edge of the profile.
     """
 
     kind: str
@@ -29,12 +33,12 @@ class Vehicle:
 
     @property
     def length(self) -> float:
-        """Metres along z."""
+        """Length along z, in metres."""
         return max(z for z, _ in self.profile)
 
     @property
     def height(self) -> float:
-        """Metres above the road."""
+        """Height above the road, in metres."""
         return max(y for _, y in self.profile)
 
 
@@ -107,7 +111,7 @@ def _side(rng: Rng, profile, wheels, radius: float, windows, *, px: float, kind:
 
 
 def _end(rng: Rng, kind: str, *, front: bool, clearance: float, h: int = 80, w: int = 112) -> Sprite:
-    """Rear or front of a vehicle from the road up to the edge of the next face: tyres, bumper, lamps, plate, grille."""
+    """Paints rear or front of a vehicle, from the road to the next face: tyres, bumper, lamps, plate, grille."""
     s = canvas(h, w)
     image = s[0]
     if kind != "tram":
@@ -169,9 +173,9 @@ def _solid_only(sprite: Sprite) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def add_vehicles(rng: Rng, atlas: Atlas) -> dict[str, list]:
-    """Paints the vehicles of one town into the atlas. Returns lists by kind: car, bus, tram, truck.
+    """Paints the vehicles of one town into the atlas, and returns kind -> vehicles for car, bus, tram and truck.
 
-    A truck is a pair of vehicles, load and cab; the others are single.
+    A truck is a pair of vehicles, load and cab.
     """
     (sheet,) = (atlas.add("sheet", _sheet(rng), tile=True),)
 

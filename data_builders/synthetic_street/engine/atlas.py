@@ -1,4 +1,4 @@
-"""All textures of a scene in one picture with its mipmaps, so that a frame is shaded with a single cv2.remap."""
+"""All textures of a scene in one image with its mipmaps, so that a frame is shaded by a single cv2.remap."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ _WIDTH = 2048
 
 
 class Atlas:
-    """Textures by name; `add` all of them, then `pack` once.
+    """Textures by name: `add` all of them, then `pack` once.
 
-    A texture is rgba uint8 (h, w, 4): red, green, blue, and the share of the object's own tint (0 = painted colour
-    as it
-    is, 255 = multiplied by the tint). `solid` bool (h, w) cuts it out: rays pass where it is false.
+    A texture is rgba (h, w, 4) uint8: red, green, blue, and the share of the object's tint (0 = the painted colour,
+    255 = multiplied by the tint). Rays pass it at the texels whose `solid`, (h, w) bool, is false.
     """
 
     def __init__(self):
@@ -23,29 +22,35 @@ class Atlas:
         self._names: dict[str, list[int]] = {}
 
     def add(self, name: str, rgba: np.ndarray, solid: np.ndarray | None = None, *, tile: bool = False) -> int:
-        """Adds one texture under a name (several may share it) and returns its index. `tile`: it wraps around."""
+        """Adds a texture and returns its index.
+
+        name: may be shared by several textures.
+        rgba: (h, w, 4) uint8.
+        solid: (h, w) bool, None = all.
+        tile: whether it wraps around.
+        """
         self._parts.append((_bleed(rgba, solid) if solid is not None else rgba, solid, tile))
         self._names.setdefault(name, []).append(len(self._parts) - 1)
         return len(self._parts) - 1
 
     def names(self, name: str) -> list[int]:
-        """Indices of all textures with this name."""
+        """Returns the indices of all textures with this name."""
         return self._names[name]
 
     def pick(self, rng: np.random.Generator, name: str) -> int:
-        """Index of a random one of the textures with this name."""
+        """Returns the index of a random texture with this name."""
         options = self._names[name]
         return options[int(rng.integers(len(options)))]
 
     def size(self, index: int) -> tuple[int, int]:
-        """(h, w) in texels."""
+        """Returns the size (h, w) of a texture, in texels."""
         return self._parts[index][0].shape[:2]
 
     def pack(self) -> Atlas:
-        """Places the textures on shelves and builds the mipmaps.
+        """Places the textures in rows, builds the mipmaps and returns itself.
 
-        Sets image (rows, 2048, 4), all levels below each other; level_row (LEVELS,) where each begins; solid (rows of
-        level 0, 2048); rect (n, 4) x, y, w, h of every texture; cutout (n,) whether it has holes.
+        It sets image (rows, 2048, 4), all levels below each other; level_row (LEVELS,), the first row of each; solid
+        (rows of level 0, 2048); rect (n, 4), x, y, w, h of each texture; cutout (n,), whether it has holes.
         """
         order = sorted(range(len(self._parts)), key=lambda i: -self._parts[i][0].shape[0])
         x = y = shelf = 0
@@ -81,7 +86,7 @@ class Atlas:
 
 
 def _bleed(rgba: np.ndarray, solid: np.ndarray) -> np.ndarray:
-    """Fills the holes with the colours around them, so that mipmaps have no dark fringe."""
+    """Returns the texture with holes filled by the colours around them, so that mipmaps have no dark fringe."""
     weight = solid.astype(np.float32)
     colour = rgba.astype(np.float32) * weight[..., None]
     out, known = rgba.copy(), solid.copy()

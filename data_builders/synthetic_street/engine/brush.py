@@ -1,4 +1,4 @@
-"""What sprites are painted with: (rgba uint8 (h, w, 4), solid bool (h, w)) and strokes in shares of its size."""
+"""Strokes for painting sprites, in shares of their size; a sprite is (rgba (h, w, 4) uint8, solid (h, w) bool)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Sprite = tuple[np.ndarray, np.ndarray]
 
 
 def canvas(h: int, w: int) -> Sprite:
-    """Nothing yet: grey 200, fully tinted, no solid texel."""
+    """Returns an empty sprite: grey 200, fully tinted, no solid texel."""
     return np.full((h, w, 4), (200, 200, 200, 255), np.uint8), np.zeros((h, w), bool)
 
 
 def paint(sprite: Sprite, points, colour=(200, 200, 200), tint: int = 255, *, width: int = 0) -> None:
-    """Fills a polygon, or draws it as an open line of the given width; points (n, 2) as shares of width and height."""
+    """Fills a polygon, or draws it as an open line if width > 0; points: (n, 2), shares of width and height."""
     image, solid = sprite
     h, w = solid.shape
     shape = np.zeros((h, w), np.uint8)
@@ -39,7 +39,7 @@ def oval(
     *,
     width: int = -1,
 ):
-    """Fills an ellipse (or draws its outline, width in texels); centre and radii as shares of width and height."""
+    """Fills an ellipse, or draws its outline; centre and radii: shares of width and height. width: in texels."""
     h, w = sprite[1].shape
     shape = np.zeros((h, w), np.uint8)
     cv2.ellipse(
@@ -54,7 +54,7 @@ def _put(sprite: Sprite, where: np.ndarray, colour, tint: int) -> None:
 
 
 def grain(rng: Rng, sprite: Sprite, amount: float = 7.0) -> Sprite:
-    """Adds cloth-like unevenness and a soft light from the upper left."""
+    """Returns the sprite with uneven grey, like cloth, and a soft light from the upper left."""
     image, solid = sprite
     h, w = solid.shape
     relief = amount * fbm(rng, h, w, cells=3) + np.linspace(9, -9, w)[None] + np.linspace(6, -12, h)[:, None]

@@ -9,11 +9,10 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: pixel centres at whole numbers, x right, y down, focal length in pixels.
+    """A pinhole camera and its path: pixel centres at whole numbers, x right, y down, focal length in pixels.
 
-    Its path, in metres and radians, over time t in frames:
-
-    position(t) = start + t * speed ahead + sway; yaw, pitch and roll swing around their means.
+    Path over time t in frames, in metres and radians: position(t) = start + t * (drift, 0, speed) + sway in height.
+    Yaw, pitch and roll are mean + amplitude * sin(rate * t + phase).
     """
 
     height: int
@@ -28,11 +27,11 @@ class Camera:
     phase: tuple[float, float, float, float]
 
     def matrix(self) -> np.ndarray:
-        """Intrinsics (3, 3)."""
+        """Returns the intrinsics, (3, 3)."""
         return np.array([[self.focal, 0, (self.width - 1) / 2], [0, self.focal, (self.height - 1) / 2], [0, 0, 1.0]])
 
     def pose(self, t: float) -> tuple[np.ndarray, np.ndarray]:
-        """(rotation world -> camera (3, 3), position (3,)) at time t."""
+        """Returns (rotation world -> camera (3, 3), position (3,)) at time t."""
         swing = [a * np.sin(r * t + p) for a, r, p in zip(self.wobble, self.rate, self.phase)]
         yaw, pitch, roll = (m + s for m, s in zip(self.mean, swing))
         cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)

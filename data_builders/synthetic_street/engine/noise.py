@@ -1,4 +1,4 @@
-"""Tileable fractal noise, which gives every painted texture its unevenness."""
+"""Tileable fractal noise, the unevenness of all painted textures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ Rng = np.random.Generator
 
 
 def fbm(rng: Rng, h: int, w: int, *, cells: int = 4, octaves: int = 5, falloff: float = 0.55) -> np.ndarray:
-    """Tileable fractal noise float32 (h, w), mean 0, standard deviation 1."""
+    """Returns tileable fractal noise, (h, w) float32, mean 0, standard deviation 1.
+
+    cells: of the coarsest octave along h.
+    octaves: number of octaves, each with twice as many cells.
+    falloff: factor of the amplitude from octave to octave.
+    """
     ny, nx = cells, max(1, round(cells * w / h))
     total = rng.standard_normal((ny, nx), dtype=np.float32)
     for octave in range(1, octaves):
@@ -22,7 +27,7 @@ def fbm(rng: Rng, h: int, w: int, *, cells: int = 4, octaves: int = 5, falloff: 
 
 
 def _enlarge(grid: np.ndarray, h: int, w: int) -> np.ndarray:
-    """Smooth enlargement of a grid that wraps around."""
+    """Returns a smooth enlargement (h, w) of a grid that wraps around."""
     ny, nx = grid.shape
     grid = np.pad(grid, 2, mode="wrap")
     ys = ((np.arange(h, dtype=np.float32) + 0.5) * (ny / h) + 1.5)[:, None]

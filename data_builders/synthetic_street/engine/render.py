@@ -1,10 +1,8 @@
-"""Renders a scene: a z-buffer of rectangles by inverse homographies, deferred shading from the atlas, exact flow.
+"""The renderer: a z-buffer of rectangles by inverse homographies, deferred shading from the atlas, exact flow.
 
-A rectangle's pixel (x, y) and its texture place (u, v) are related by the homography H = K [right down origin] in
-camera
-coordinates: z (x, y, 1) = H (u, v, 1). So H^-1 (x, y, 1) = (u, v, 1) / z gives place and depth at once, and the
-pixel of
-frame t lies at H' H^-1 (x, y, 1) in frame t-1, where H' is the same rectangle then.
+A rectangle's pixel (x, y) and its place (u, v) in the texture are related by the homography H = K [right down origin]
+in camera coordinates: z (x, y, 1) = H (u, v, 1). So H^-1 (x, y, 1) = (u, v, 1) / z contains both place and depth. The
+pixel of frame t is at H' H^-1 (x, y, 1) in frame t-1; H' is the homography of the same rectangle in that frame.
 """
 
 from __future__ import annotations
@@ -21,15 +19,16 @@ from data_builders.synthetic_street.engine.world import Street
 from data_builders.synthetic_street.engine.zbuffer import Cutouts, visible_ids
 
 _NEAR = 0.25  # metres
-_SKY_DEPTH = 500.0  # metres; haze is painted into what is farther
+_SKY_DEPTH = 500.0  # metres; farther textures have their haze painted in
 
 
 @dataclasses.dataclass
 class View:
     """A frame before shading, of n rectangles.
 
-    homography, to_plane (n, 3, 3): H and H^-1. ids int32 (2h+1, 2w+1): the rectangle at every half pixel, the first
-    sample at -0.5.
+    time: in frames.
+    homography, to_plane: (n, 3, 3), H and H^-1.
+    ids: (2h+1, 2w+1) int32, the rectangle at every half pixel; the first sample is at -0.5.
     """
 
     time: float
@@ -39,12 +38,12 @@ class View:
 
     @property
     def pixel_ids(self) -> np.ndarray:
-        """(h, w) the rectangle at every pixel centre."""
+        """The rectangle at every pixel centre, (h, w) int32."""
         return self.ids[1::2, 1::2]
 
 
 class Renderer:
-    """Draws one street. `view(t)` solves visibility; `shade`, `labels` and `flow` read it."""
+    """Renderer of one street: `view(t)` computes visibility, from which `shade`, `labels` and `flow` are computed."""
 
     def __init__(self, street: Street):
         self.street = street
@@ -59,7 +58,7 @@ class Renderer:
         self._shadows = ShadowMap(street)
 
     def _illuminate(self) -> np.ndarray:
-        """Light (n, 3) on every rectangle: sky light plus sun by the angle of the side that faces the camera."""
+        """Returns the light on every rectangle, (n, 3): sky, and sun by the angle of the side that faces the camera."""
         scene, weather = self.street.scene, self.street.weather
         corner = scene.at(0.0)
         normal = np.cross(corner[:, :, 0], corner[:, :, 1])
@@ -73,7 +72,7 @@ class Renderer:
         return np.where(scene.lit[:, None], light, 1.0)
 
     def view(self, t: float) -> View:
-        """Finds out which rectangle every sample sees at time t."""
+        """Returns the rectangles that are visible at time t."""
         scene, camera = self.street.scene, self.street.camera
         rotation, place = camera.pose(t)
         corner = scene.at(t)
@@ -88,14 +87,14 @@ class Renderer:
         return View(t, homography, to_plane, visible_ids(to_plane, boxes, self.xs, self.ys, self._cutouts))
 
     def _boxes(self, homography: np.ndarray) -> np.ndarray:
-        """Sample ranges x0, x1, y0, y1 (n, 4) that enclose each rectangle in front of the camera."""
+        """Returns sample ranges x0, x1, y0, y1, (n, 4), that enclose each rectangle in front of the camera."""
         unit = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1.0]])
         points = np.einsum("nij,kj->nki", homography, unit)  # (n, 4 corners, 3)
         following = np.roll(points, -1, axis=1)
         z0, z1 = points[..., 2], following[..., 2]
         crosses = (z0 < _NEAR) != (z1 < _NEAR)
         share = np.where(crosses, _NEAR - z0, 0) / np.where(crosses, z1 - z0, 1)
-        cut = points + share[..., None] * (following - points)  # where an edge passes the near plane
+        cut = points + share[..., None] * (following - points)  # points at which an edge passes the near plane
         cut[~crosses] = np.nan
         points[z0 < _NEAR] = np.nan
         points = np.concatenate([points, cut], axis=1)
@@ -109,13 +108,16 @@ class Renderer:
         return np.stack([first[:, 0], last[:, 0], first[:, 1], last[:, 1]], axis=-1).astype(np.int64)
 
     def shade(self, view: View) -> np.ndarray:
-        """Light on the sensor, float32 (h, w, 3) RGB, 0 to about 255; pixels weight samples by [1 2 1] x [1 2 1]."""
+        """Returns the light on the sensor, (h, w, 3) float32 RGB, from 0 to about 255.
+
+        A pixel is the mean of 3 x 3 samples with the weights [1 2 1] x [1 2 1].
+        """
         scene, weather, atlas = self.street.scene, self.street.weather, self.street.town.atlas
         ids = view.ids.astype(np.intp)
         x, y = self.xs.astype(np.float32)[None], self.ys.astype(np.float32)[:, None]
         per = lambda values: np.take(np.ascontiguousarray(values, dtype=np.float32), ids, mode="clip")  # noqa: E731
-        # rows of H^-1 that give the place in repeats of the texture, a hair inside it, so that rounding does not
-        # wrap around
+        # rows of H^-1 for places in repeats of the texture, moved slightly inside it, so that rounding does not wrap
+        # around
         rows = view.to_plane.copy()
         rows[:, :2] = (rows[:, :2] * (1 - 1e-5) + 5e-6 * rows[:, 2:]) * scene.repeat[:, :, None]
         a0, a1, a2, b0, b1, b2, c0, c1, c2 = (per(column) for column in rows.reshape(-1, 9).T)
@@ -145,23 +147,24 @@ class Renderer:
         return np.clip(cv2.sepFilter2D(out, -1, kernel, kernel)[1::2, 1::2], 0, None)
 
     def exposure(self, light: np.ndarray) -> float:
-        """The gain that brings a picture to the brightness that the camera aims at."""
+        """Returns the gain with which an image has the camera's target brightness."""
         return float(np.clip(self.street.weather.brightness * 255 / light.mean(), 0.6, 1.8))
 
     def develop(self, light: np.ndarray, gain: float) -> np.ndarray:
-        """Gain, highlights that roll off, tone curve: float32 (h, w, 3), 0..255."""
+        """Returns the image after gain, compressed highlights and tone curve, (h, w, 3) float32 in 0..255."""
         out = light * (gain / 255)
         out = np.where(out < 0.8, out, 1 - 0.2 * np.exp(-(out - 0.8) / 0.2))
         return (255 * out**self.street.weather.gamma).astype(np.float32)
 
     def labels(self, view: View) -> np.ndarray:
-        """Train ids uint8 (h, w) at the pixel centres."""
+        """Returns the train ids at the pixel centres, (h, w) uint8."""
         return self.street.scene.label[view.pixel_ids]
 
     def flow(self, view: View, before: View) -> tuple[np.ndarray, np.ndarray]:
-        """(flow float32 (h, w, 2), visible bool (h, w)): pixel (x, y) of `view` lies at (x + u, y + v) in `before`.
+        """Returns (flow (h, w, 2) float32, visible (h, w) bool).
 
-        Visible: that place is inside the picture, and the pixel nearest to it shows the same rectangle in `before`.
+        Pixel (x, y) of `view` is at (x + u, y + v) in `before`. It is visible if that place is inside the image and the
+        nearest pixel of `before` shows the same rectangle.
         """
         ids, height, width = view.pixel_ids, self.street.camera.height, self.street.camera.width
         chain = before.homography @ view.to_plane  # (n, 3, 3)

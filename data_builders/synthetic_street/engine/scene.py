@@ -1,8 +1,7 @@
-"""A scene is a list of textured rectangles on rigid bodies that move; it knows nothing of streets.
+"""Scenes: textured rectangles on rigid bodies that move.
 
-World: x right, y down (the road is y = 0), z along the street, metres. A rectangle maps (u, v) in [0, 1]^2, v
-downwards, to
-origin + u * right + v * down in the coordinates of its body.
+World: x right, y down (the road is y = 0), z along the street, in metres. A rectangle maps (u, v) in [0, 1]^2, v
+downwards, to origin + u * right + v * down in the coordinates of its body.
 """
 
 from __future__ import annotations
@@ -11,16 +10,20 @@ import dataclasses
 
 import numpy as np
 
-WORLD, SKY, EGO = 0, 1, 2  # bodies: the town, what is infinitely far, what is fixed to the camera
+WORLD, SKY, EGO = 0, 1, 2  # bodies: the town, the infinitely far, and all that is fixed to the camera
 
 
 @dataclasses.dataclass
 class Body:
-    """Rigid motion over time t (frames): position + t * velocity, heading yaw (0 = along +z) + t * turn, in radians.
+    """Rigid motion over time t in frames. A body that turns moves on a circle.
 
-    A body that turns drives on a circle. swing: radians of its limbs' phase per frame. footprint: half width, half
-    length
-    and height of its shadow, metres, or None; `round`: an elliptic shadow thrown from that height (a tree's crown).
+    position: (3,) in metres, at t = 0.
+    velocity: (3,) in metres per frame.
+    yaw: heading in radians, 0 = along +z.
+    turn: radians per frame.
+    swing: radians per frame of its limbs' phase.
+    footprint: half width, half length and height of its shadow in metres, None for no shadow.
+    round: whether the shadow is an ellipse cast from that height (a tree's crown).
     """
 
     position: np.ndarray
@@ -32,7 +35,7 @@ class Body:
     round: bool = False
 
     def pose(self, t: float) -> tuple[np.ndarray, float]:
-        """(position (3,), yaw) at time t."""
+        """Returns (position (3,), yaw) at time t."""
         if abs(self.turn) < 1e-9:
             return self.position + t * self.velocity, self.yaw
         speed = float(np.hypot(self.velocity[0], self.velocity[2])) / self.turn
@@ -42,12 +45,11 @@ class Body:
 
 
 class Scene:
-    """Collects rectangles and bodies; `freeze` turns the lists into arrays.
+    """Rectangles and bodies; `freeze` turns the lists into arrays.
 
-    After `freeze`, with n rectangles: corner (n, 3, 3) columns right, down, origin; body_index, texture, label (n,);
-    repeat (n, 2);
-    tint, light (n, 3); fade (n, 2) brightness at the upper and lower edge; ground, lit bool (n,);
-    hinge (n, 3), axis (n, 3), swing (n, 2) amplitude in radians and phase.
+    After `freeze`, with n rectangles: corner (n, 3, 3), columns right, down, origin; body_index, texture, label (n,);
+    repeat (n, 2); tint (n, 3); fade (n, 2), brightness at the upper and lower edge; ground, lit (n,) bool; hinge and
+    axis (n, 3); swing (n, 2), amplitude in radians and phase.
     """
 
     def __init__(self):
@@ -77,16 +79,25 @@ class Scene:
         axis=(1.0, 0.0, 0.0),
         swing=(0.0, 0.0),
     ) -> None:
-        """Adds one rectangle.
+        """Adds a rectangle.
 
-        `lit`: sun and sky light fall on it (else it shines as painted);
-        `ground`: shadows fall on it; `swing` (amplitude, phase): it swings about `hinge`, direction `axis`.
+        origin, right, down: (3,) each, see the module.
+        texture: index in the atlas.
+        label: train id.
+        body: index, see `body`.
+        repeat: of the texture, across and down.
+        tint: colour factors.
+        fade: brightness at the upper and lower edge.
+        ground: whether shadows fall on it.
+        lit: whether sun and sky illuminate it; otherwise it shines as painted.
+        hinge, axis: point and direction of the axis about which it swings.
+        swing: (amplitude in radians, phase).
         """
         matrix = np.stack([right, down, origin], axis=-1).astype(np.float64)
         self._rows.append((matrix, body, texture, label, repeat, tint, fade, ground, lit, hinge, axis, swing))
 
     def freeze(self) -> Scene:
-        """Lists to arrays."""
+        """Turns the lists into arrays and returns itself."""
         columns = list(zip(*self._rows))
         names = [
             "corner",
@@ -110,7 +121,10 @@ class Scene:
         return self
 
     def at(self, t: float) -> np.ndarray:
-        """World coordinates (n, 3, 3) of all rectangles at time t, columns right, down, origin; SKY and EGO stay."""
+        """Returns world coordinates of all rectangles at time t, (n, 3, 3), columns right, down, origin.
+
+        Rectangles of SKY and EGO do not move.
+        """
         corner = self.corner.copy()
         rate = np.array([b.swing for b in self.bodies])[self.body_index]
         moving = np.flatnonzero(self.swing[:, 0])
@@ -137,7 +151,7 @@ class Scene:
 
 
 def _rodrigues(axis: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Rotation matrices (n, 3, 3) about unit axes (n, 3)."""
+    """Returns rotation matrices (n, 3, 3) about unit axes (n, 3) by angles (n,)."""
     x, y, z = axis.T
     zero = np.zeros_like(x)
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
@@ -158,7 +172,7 @@ def board(
     side: bool = False,
     **kw,
 ):
-    """An upright rectangle with its upper left corner at (x, y), in the local x-y plane, or y-z plane when `side`."""
+    """Adds an upright rectangle with its upper left corner at (x, y), in the local x-y plane; if `side`, in y-z."""
     if side:
         scene.add((z, y, x), (0, 0, w), (0, h, 0), texture, label, **kw)
     else:

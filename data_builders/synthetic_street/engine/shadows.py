@@ -1,4 +1,4 @@
-"""Shadows on the ground: a map of the street from above, drawn from the bodies' footprints, looked up per sample."""
+"""Shadows on the ground: a map of the street from above, drawn from the bodies' footprints and read for each sample."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from data_builders.synthetic_street.engine.world import Street
 
 _PX = 5.0  # map pixels per metre
 _LEFT, _REAR, _WIDE, _LONG = -30.0, -6.0, 60.0, 110.0  # metres covered: x from _LEFT, z from _REAR
-_CONTACT = 0.5  # share of light that is gone under a body
+_CONTACT = 0.5  # share of light that is missing under a body
 
 
 class ShadowMap:
-    """Light that reaches the ground of one street, 1 = all of it."""
+    """Map of the light that reaches the ground of one street, 1 = all."""
 
     def __init__(self, street: Street):
         self._street = street
@@ -54,13 +54,18 @@ class ShadowMap:
         cv2.fillConvexPoly(image, np.round(hull * 16).astype(np.int32), value, cv2.LINE_AA, 4)
 
     def shade(self, t: float, ids: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-        """Factor float32 (rows, columns) for samples at pixel places xs, ys that see the rectangles `ids`."""
+        """Returns a factor of the light for each sample, (rows, columns) float32.
+
+        t: time in frames.
+        ids: (rows, columns), rectangle of each sample.
+        xs, ys: (columns,) and (rows,), positions of the samples in pixels.
+        """
         camera = self._street.camera
         image = self._still.copy()
         self._draw(image, self._moving, t)
         image = cv2.GaussianBlur(image, (0, 0), 0.8 if self._street.weather.shadow > 0.2 else 2.2)
         out = np.ones(ids.shape, np.float32)
-        top = int(np.argmax(np.take(self._ground, ids).any(axis=1)))  # nothing to do above the horizon
+        top = int(np.argmax(np.take(self._ground, ids).any(axis=1)))  # no ground above the horizon
         rotation, place = camera.pose(t)
         # ground plane y = -0.05: ray = R^T K^-1 (x, y, 1), met at -(place_y + 0.05) / ray_y
         ray = rotation.T @ np.linalg.inv(camera.matrix())

@@ -1,4 +1,4 @@
-"""What the renderer draws: a scene in its weather, seen by a camera, with the textures of its town."""
+"""The renderer's input: a scene in its weather, seen by a camera, with the textures of its town."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from data_builders.synthetic_street.engine.scene import Scene
 class Weather:
     """Light of a sequence.
 
-    Colours are factors per channel, but haze_colour is 0..255; sun is a unit vector from the ground to the sun; haze is
-    the share of light lost per metre.
+    sky: one of `town.SKIES`.
+    sun: unit vector from the ground to the sun.
+    sun_colour, ambient: factors by channel.
+    haze: share of light lost per metre.
+    haze_colour: 0..255.
     """
 
     sky: str
@@ -32,7 +35,7 @@ class Weather:
 
 @dataclasses.dataclass(frozen=True)
 class Town:
-    """The atlas and the vehicles that run here (see `vehicles.add_vehicles`)."""
+    """A town: the atlas of its textures, and its vehicles by kind (see `vehicles.add_vehicles`)."""
 
     atlas: Atlas
     fleet: dict[str, list]
@@ -40,7 +43,7 @@ class Town:
 
 @dataclasses.dataclass(frozen=True)
 class Street:
-    """What the renderer gets."""
+    """A street with its weather, camera and town."""
 
     scene: Scene
     weather: Weather

@@ -1,8 +1,8 @@
-"""Which rectangle every sample of a frame sees: a z-buffer of inverse depths, exact at the samples.
+"""The visible rectangle of every sample of a frame: a z-buffer of inverse depths, exact at the samples.
 
-(u, v, 1) / z = H^-1 (x, y, 1): three planes over the picture. A sample is inside where 0 <= u/z, v/z <= 1/z, and the
-largest 1/z wins. Large rectangles are drawn one by one over their bounding box; the many small ones, whose cost would
-be that of calling numpy, all at once.
+(u, v, 1) / z = H^-1 (x, y, 1): three planes over the image. A sample is inside if 0 <= u/z, v/z <= 1/z, and the largest
+1/z wins. Large rectangles are drawn one by one over their bounding boxes. The many small ones are drawn all at once,
+because calls of numpy would take most of their time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ _SMALL = 500  # samples of a bounding box
 
 @dataclasses.dataclass
 class Cutouts:
-    """Where n rectangles are solid: their texture's place in the atlas, rect (n, 4), and repeat (n, 2)."""
+    """Holes of n rectangles.
+
+    solid: of the atlas.
+    holes: (n,) bool, whether the texture has holes.
+    rect: (n, 4), place of the texture in the atlas.
+    repeat: (n, 2), of the texture.
+    """
 
     solid: np.ndarray
     holes: np.ndarray
@@ -27,12 +33,12 @@ class Cutouts:
 
     @classmethod
     def of(cls, atlas: Atlas, texture: np.ndarray, repeat: np.ndarray) -> Cutouts:
-        """The cut-outs of rectangles with these textures."""
+        """Returns the holes of rectangles with these textures."""
         rect, repeat = atlas.rect[texture].astype(np.float32), repeat.astype(np.float32)
         return cls(atlas.solid, atlas.cutout[texture], rect, repeat)
 
     def __call__(self, i: int | np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Whether rectangle i is solid at (u, v) in [0, 1]; i is one index or one per place."""
+        """Returns whether rectangle i is solid at (u, v) in [0, 1]; i: one index, or one for each place."""
         tx, ty, tw, th = self.rect[i].T
         ru, rv = self.repeat[i].T
         u, v = u * ru, v * rv
@@ -45,9 +51,12 @@ class Cutouts:
 def visible_ids(
     to_plane: np.ndarray, boxes: np.ndarray, xs: np.ndarray, ys: np.ndarray, cutouts: Cutouts
 ) -> np.ndarray:
-    """Index of the nearest rectangle int32 (rows, columns) at the places xs (columns,), ys (rows,), in pixels.
+    """Returns the index of the nearest rectangle at each sample, (rows, columns) int32.
 
-    to_plane (n, 3, 3): H^-1; boxes (n, 4): ranges x0, x1, y0, y1 of samples outside of which a rectangle has none.
+    to_plane: (n, 3, 3), H^-1.
+    boxes: (n, 4), ranges x0, x1, y0, y1 of the samples that may show a rectangle.
+    xs, ys: (columns,) and (rows,), positions of the samples in pixels.
+    cutouts: holes of the rectangles.
     """
     xs, ys = xs.astype(np.float32), ys.astype(np.float32)
     inverse_depth = np.zeros((len(ys), len(xs)), np.float32)
@@ -63,7 +72,7 @@ def visible_ids(
 def _near_first(
     todo: np.ndarray, to_plane: np.ndarray, boxes: np.ndarray, xs: np.ndarray, ys: np.ndarray
 ) -> np.ndarray:
-    """Sorts by the nearest depth in the bounding box: what lies behind the others then costs one comparison."""
+    """Returns the rectangles by their nearest depth, so that hidden ones cost a single comparison."""
     x, y = xs[boxes[todo][:, [0, 1, 0, 1]] - [0, 1, 0, 1]], ys[boxes[todo][:, [2, 2, 3, 3]] - [0, 0, 1, 1]]
     row = to_plane[todo, 2]
     nearest = (row[:, :1] * x + row[:, 1:2] * y + row[:, 2:]).max(axis=1)
