@@ -1,8 +1,8 @@
 """Propagation of a labelled frame along its video (Zhu et al., CVPR 2019, section 3.1): pure functions of arrays.
 
-A frame t with its label is carried to t + 1, t + 2, ... one step at a time: the image and the label of the step before
-are moved by a motion field, which a network predicts from real frames, or which is optical flow. Backward in time is
-the same with the frames mirrored. The next step starts from what this one gave (auto-regressive).
+A labelled frame t is propagated to t + 1, t + 2, ... one step at a time. Each step moves the image and the label of the
+previous step by a motion field. A network predicts this field from real frames, or it is optical flow. Each step starts
+from the result of the previous one (auto-regressive). Backward in time, the frames come in the opposite order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from segjax.ops import bilinear_warp
 from segjax.typing import Array
 
-# method -> which of the real frames (before, place, target) it looks at
+# method -> real frames that it sees: 0 = before the place, 1 = the place (source of the step), 2 = the target
 METHODS: dict[str, tuple[int, ...]] = {
     "reconstruction": (0, 1, 2),
     "prediction": (0, 1),
@@ -27,22 +27,28 @@ METHODS: dict[str, tuple[int, ...]] = {
 RGB_WARPS = ("bilinear", "reference")
 
 # (variables, images (b, t, h, w, 3) in 0..255, flows (b, t - 1, h, w, 2) from each frame to the one before it)
-#     -> motion (b, h, w, 2): the target's pixel (x, y) shows what is at (x + u, y + v) of the frame before it
+#     -> motion (b, h, w, 2): the target's pixel (x, y) shows the pixel (x + u, y + v) of the frame before it
 PredictMotion = Callable[[Any, Array, Array], Array]
 
 
 class Carried(NamedTuple):
-    """What travels: image float32 (b, h, w, 3) in 0..255 and label uint8 (b, h, w) train ids, 255 = ignored."""
+    """State of a propagation.
+
+    image: float32 (b, h, w, 3) in 0..255.
+    label: train ids uint8 (b, h, w), 255 = ignored.
+    """
 
     image: Array
     label: Array
 
 
 class Ignored(NamedTuple):
-    """Shares of the pixels (b,) that became ignored in a step, by the first reason that holds for them.
+    """Shares (b,) of the pixels that a step ignores, by the first reason that applies to a pixel.
 
-    view: they come from outside the picture. before: from a pixel that was ignored already. cycle: motion there and
-    back does not return. error: the moved image differs from the real frame.
+    view: the motion points outside the picture.
+    before: the motion points to a pixel that is ignored already.
+    cycle: motion there and back does not return to the pixel.
+    error: the moved image differs from the real frame.
     """
 
     view: Array
@@ -52,15 +58,18 @@ class Ignored(NamedTuple):
 
 
 def out_of_view(motion: Array) -> Array:
-    """Whether the pixel that a motion (b, h, w, 2) points to lies outside the picture; bool (b, h, w)."""
+    """Returns whether the pixel that a motion (b, h, w, 2) points to lies outside the picture; bool (b, h, w)."""
     h, w = motion.shape[1:3]
     x = jnp.arange(w, dtype=motion.dtype) + motion[..., 0]
     y = jnp.arange(h, dtype=motion.dtype)[:, None] + motion[..., 1]
-    return (x < -0.5) | (x >= w - 0.5) | (y < -0.5) | (y >= h - 0.5)  # as nearest rounds: half up
+    return (x < -0.5) | (x >= w - 0.5) | (y < -0.5) | (y >= h - 0.5)  # the nearest warp rounds half up
 
 
 def cycle_error(motion: Array, reverse: Array) -> Array:
-    """Pixels (b, h, w) between a pixel and where motion and then reverse, both (b, h, w, 2), lead it back to."""
+    """Returns the distance (b, h, w), in pixels, between each pixel and the end of its path there and back.
+
+    motion, reverse: the path there and the path back, (b, h, w, 2), in pixels.
+    """
     back = bilinear_warp(reverse, motion)
     return jnp.sqrt(jnp.square(motion + back).sum(-1))
 
@@ -78,16 +87,21 @@ def carry(
     max_image_error: float = 0.0,
     ignore_label: int = 255,
 ) -> tuple[Carried, Ignored]:
-    """One step: image and label moved by `motion` (b, h, w, 2) in pixels, labels by the nearest pixel.
+    """Moves image and label by one step; returns the new state and the shares of ignored pixels.
 
-    first: whether this is the first step of a chain. rgb_warp: "bilinear" moves the image so in every step and keeps
-    its fractions; "reference" is the published chain: bilinear in the first step, nearest later, and grey levels cut
-    to whole numbers after each.
-    target: the real frame (b, h, w, 3) in 0..255, needed where max_image_error > 0: pixels that differ from it by more
-    grey levels, in the mean over the channels, become ignored. reverse: the motion back, from the place to the target
-    (b, h, w, 2), needed where max_cycle_error > 0: pixels that it brings back more pixels away become ignored. 0 = off.
-    ignore_out_of_view: pixels from outside the picture become ignored, instead of repeating its border (published).
-    Raises ValueError for an unknown rgb_warp, or an image that is needed and not given.
+    state: of the previous step.
+    motion: (b, h, w, 2), in pixels; labels take the nearest pixel.
+    first: whether this is the first step of a chain.
+    rgb_warp: "bilinear" moves the image bilinearly in every step and keeps its fractions. "reference" is the published
+        chain: bilinear in the first step, nearest in later ones, and grey levels truncated to integers after each.
+    target: real frame (b, h, w, 3) in 0..255, required if max_image_error > 0.
+    reverse: motion from the place to the target (b, h, w, 2), in pixels, required if max_cycle_error > 0.
+    ignore_out_of_view: whether to ignore pixels from outside the picture; False repeats the border, as published.
+    max_cycle_error: pixels; larger cycle errors are ignored, 0 = off.
+    max_image_error: grey levels, mean over the channels; larger differences from the target are ignored, 0 = off.
+    ignore_label: label of ignored pixels.
+
+    Raises ValueError for an unknown rgb_warp, or a missing target or reverse motion.
     """
     if rgb_warp not in RGB_WARPS:
         raise ValueError(f"rgb_warp={rgb_warp!r}; choose one of {RGB_WARPS}")
@@ -97,6 +111,7 @@ def carry(
         image = jnp.floor(jnp.clip(image, 0.0, 255.0))
     label = bilinear_warp(state.label[..., None], motion, method="nearest")[..., 0]
 
+    # in the order in which a pixel's first reason is counted
     nowhere = jnp.zeros(label.shape, bool)
     reasons = [out_of_view(motion) if ignore_out_of_view else nowhere, label == ignore_label, nowhere, nowhere]
     if max_cycle_error > 0:
@@ -115,12 +130,20 @@ def carry(
 
 
 def make_step(method: str, predict_motion: PredictMotion | None = None, **options: Any) -> Callable:
-    """A compiled step(variables, state, images, flows, target, reverse, first=...) -> (state, picture, ignored).
+    """Returns a compiled step.
 
-    method: one of METHODS. images: uint8 (b, t, h, w, 3), the real frames that the method looks at, None where it needs
-    only flow. flows: float32 (b, t - 1, h, w, 2), of each of these frames to the one before; None for "copy".
-    target, reverse: None where the options need none. options: those of `carry`.
-    picture: the image as uint8, rounded (or cut off, as published).
+    Its call is (variables, state, images, flows, target, reverse, first=...) -> (state, picture, ignored).
+
+    method: key of METHODS.
+    predict_motion: network of "reconstruction" and "prediction".
+    options: keyword arguments of `carry`.
+
+    images: real frames that the method sees, uint8 (b, t, h, w, 3), or None for a method without network.
+    flows: flow from each of these frames to the one before, float32 (b, t - 1, h, w, 2), or None for "copy".
+    target, reverse: see `carry`, or None if the options do not require them.
+    picture: the image as uint8 (b, h, w, 3): rounded, or truncated as published.
+
+    Raises ValueError if predict_motion is missing.
     """
     if METHODS[method] and method in ("reconstruction", "prediction") and predict_motion is None:
         raise ValueError(f"method {method!r} needs predict_motion")
@@ -141,5 +164,5 @@ def make_step(method: str, predict_motion: PredictMotion | None = None, **option
 
 
 def first_state(images: Array, labels: Array) -> Carried:
-    """The state before the first step; images uint8 (b, h, w, 3), labels uint8 (b, h, w)."""
+    """Returns the state before the first step, from images uint8 (b, h, w, 3) and labels uint8 (b, h, w)."""
     return Carried(jnp.asarray(images).astype(jnp.float32), jnp.asarray(labels).astype(jnp.uint8))

@@ -1,4 +1,4 @@
-"""Labels every Nth frame of a video with a trained network, as masks to look at, to correct, and to carry on."""
+"""Labels every Nth frame of a video with a trained network, as masks to inspect, to correct and to propagate."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ from segjax.propagation.labelled_video import OneVideo
 def label_frames(
     checkpoint: str, video: OneVideo, folder: str | os.PathLike, *, every: int, batch: int = 1
 ) -> LabelMap:
-    """Writes folder/NAME.png, raw ids, of the first frame and each Nth after it; returns what the ids mean.
+    """Writes folder/NAME.png, raw ids, for the first frame and each Nth frame after it; returns the label map.
 
-    checkpoint: a run of the stage "train". batch: frames at once. Masks that are there already stay as they are.
+    Masks that exist already are kept.
+
+    checkpoint: training run of a stage of kind "train", or exported weights.
+    video: see `open_video`.
+    folder: for the masks.
+    every: N, in frames.
+    batch: frames per call of the network.
+
+    Raises UserError for a checkpoint or a frame that cannot be opened, a frame that the network does not accept, and
+    masks that cannot be written.
     """
     network = open_network(checkpoint)
     raw = network.label_map.with_ids()

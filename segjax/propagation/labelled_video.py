@@ -1,4 +1,4 @@
-"""A user's own video with labels of some of its frames, as a table of frames and a way to read them."""
+"""A user's own video with labels of some of its frames: a table of the frames, and a reader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ from segjax.media.masks import by_number, list_masks
 
 @dataclasses.dataclass(frozen=True)
 class OneVideo:
-    """The frames of one video. path: as the user gave it. table: see `FrameTable`. problems: one sentence each."""
+    """The frames of one video.
+
+    path: as written by the user.
+    source: of the frames, without labels.
+    table: see `FrameTable`.
+    problems: skipped frames, one sentence each.
+    """
 
     path: str
     source: Source
@@ -31,16 +37,19 @@ class OneVideo:
 
     @property
     def order(self) -> np.ndarray:
-        """The records in the order of their frame numbers."""
+        """Records in the order of their frame numbers, int (n,)."""
         return np.argsort(self.table.frames, kind="stable")
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledVideo:
-    """The frames of one video, in order; a `FrameTable`, and `read` reads some of them.
+    """The frames of one video and the labels of some of them; a `FrameTable`.
 
-    names, sequences, frames, sizes, labelled: see `FrameTable`. source: of the frames, without labels. masks: frame
-    number -> file of its label. problems: what was left out or had to be assumed, one sentence each.
+    names, sequences, frames, sizes, labelled: see `FrameTable`.
+    source: of the frames, without labels.
+    masks: frame number -> file of its label.
+    label_map: of the masks.
+    problems: skipped labels and assumptions, one sentence each.
     """
 
     names: Sequence[str]
@@ -54,8 +63,11 @@ class LabelledVideo:
     problems: list[str]
 
     def read(self, records: Sequence[int]) -> dict[int, Record]:
-        """Decodes frames, with their labels where there are any."""
-        # a video file is read in order, by one; image files by all cores
+        """Returns record -> frame, with its label if it has one.
+
+        Raises UserError for a frame or a mask that cannot be read, and a mask of another size than its frame.
+        """
+        # one thread reads a video file in order, because seeking is slow; all cores read image files
         found = map if isinstance(self.source, VideoSource) else ordered_map
         frames = dict(zip(records, found(self.source.__getitem__, records)))
         for record, frame in frames.items():
@@ -67,9 +79,9 @@ class LabelledVideo:
 
 
 def open_video(video: str | os.PathLike) -> OneVideo:
-    """The frames of a video file, which are numbered from 0, or of a folder of frames with numbers in their names.
+    """Opens a video file, whose frames are numbered from 0, or a folder of frames with numbers in their names.
 
-    Raises UserError for a frame without number, and for a folder that holds several videos.
+    Raises UserError for a path that cannot be opened, a frame without number, and a folder with several videos.
     """
     source = open_frames(video)
     table, problems = frame_table(source), []
@@ -93,14 +105,19 @@ def open_labelled_video(
     *,
     every: int = 0,
 ) -> LabelledVideo:
-    """Finds the frames and their labels.
+    """Opens a video together with the labels of some of its frames.
 
-    video: see `open_video`. labels: a folder of masks, or one mask, named by the number of their frame: 120.png,
-    frame_000120.png. One mask without number is that of the first frame.
-    every: N > 0 uses the labels of the first frame and of each Nth after it; masks without numbers are those of these
-    frames, in the order of their names.
-    Labels of frames that do not exist are left out and listed. Raises UserError when none is left, two masks are of one
-    frame, some have no number, or a mask has another size than its frame.
+    Labels of frames that do not exist are skipped and listed in `problems`.
+
+    video: see `open_video`.
+    labels: folder of masks, or one mask. Masks are named by the number of their frame: 120.png, frame_000120.png. A
+        single mask without number belongs to the first frame.
+    label_map: of the masks; a label map, its file, or the name of a class table.
+    every: N > 0 uses the labels of the first frame and of each Nth frame after it. Masks without numbers then belong to
+        these frames, in the order of their names. 0 uses all labels.
+
+    Raises UserError if no label is left, two masks belong to one frame, some masks have no number, a mask cannot be
+    read or has another size than its frame, or the video or the label map cannot be opened.
     """
     label_map = LabelMap.open(label_map)
     files = list_masks(Path(labels).expanduser())
@@ -120,14 +137,21 @@ def open_labelled_video(
         label_map=label_map,
         problems=[*clip.problems, *problems],
     )
-    # before anything is computed: all masks can be read, and are as large as their frames
+    # reads every mask once now, so that a bad one is reported before anything is computed
     for record in np.flatnonzero(found.labelled):
         read_label(masks[int(found.frames[record])], label_map, tuple(found.sizes[record]), found.names[record])
     return found
 
 
 def match_masks(files: Mapping[str, Path], clip: OneVideo, *, every: int = 0) -> tuple[dict[int, Path], list[str]]:
-    """(frame number -> mask, what was left out or assumed); see `open_labelled_video`."""
+    """Returns (frame number -> mask, skipped masks and assumptions, one sentence each).
+
+    files: name -> mask.
+    clip: see `open_video`.
+    every: see `open_labelled_video`.
+
+    Raises UserError for masks without number, and two masks of one frame.
+    """
     frames = np.asarray(clip.table.frames)[clip.order]
     known, kept = set(frames.tolist()), frames[:: max(every, 1)].tolist()
     problems = []

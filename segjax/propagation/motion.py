@@ -1,4 +1,4 @@
-"""Opens what moves labels: optical flow by name, and the trained video network of a run."""
+"""Opens the sources of motion: optical flow by name, and the trained video network of a training run."""
 
 from __future__ import annotations
 
@@ -21,15 +21,19 @@ from segjax.inference.network import compute_dtype, find_run, open_network
 from segjax.propagation.carry import PredictMotion
 
 WITHOUT_NETWORK = ("flow", "copy")
-METHOD_OF = {2: "prediction", 3: "reconstruction"}  # by the number of frames the network looks at
+METHOD_OF = {2: "prediction", 3: "reconstruction"}  # by the number of frames that the network sees
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoNetwork:
-    """method: what it can do, see `propagation.METHODS`. predict, variables: None and () without a network.
+    """A video network opened for propagation, or the settings that replace it.
 
-    description: name and training step, for reports and records. flow: {"name", "options", "mean", "std"} of the flow
-    it was trained with, which it should be given; empty without a network.
+    method: that the network was trained for, key of `propagation.carry.METHODS`.
+    predict: motion from real frames, None without a network.
+    variables: of the network, () without one.
+    description: name and training step, for reports and records.
+    flow: {"name", "options", "mean", "std"} of the flow in training, which is the default here too; empty without a
+        network.
     """
 
     method: str
@@ -42,11 +46,14 @@ class VideoNetwork:
 def open_video_network(
     checkpoint: str, method: str | None = None, *, workdir: str | Path | None = None
 ) -> VideoNetwork:
-    """The video network of a run, or what stands for none.
+    """Opens the video network of a training run, or returns a `VideoNetwork` without predict for none.
 
-    checkpoint: a stage of the run in `workdir`, or a folder; "" for none. method: what the network must do, by default
-    what it was trained for, and "flow" without one.
-    Raises UserError when there is no checkpoint, it is of another method, or one is given that is not used.
+    checkpoint: stage of the run in `workdir`, or a folder; "" for none.
+    method: required of the network. None accepts any, and is "flow" without a network.
+    workdir: folder of the run.
+
+    Raises UserError if the method requires a checkpoint and none is given, the method uses none, the checkpoint cannot
+    be opened, or its network is no video network or was trained for another method.
     """
     if not checkpoint:
         if method not in (None, *WITHOUT_NETWORK):
@@ -67,10 +74,14 @@ def open_video_network(
 
 
 def open_flow(name: str, options: Mapping[str, Any] | None = None, *, index: FrameIndex | None = None) -> RecordFlow:
-    """Optical flow by name: one of `data.flow.FLOWS`, or a network of `models.FLOW_MODELS` with options weights=FILE.
+    """Opens optical flow by name.
 
-    index: of the source's frames, so that "exact" can cross several of them. UserError with a suggestion for a name or
-    option that is not known.
+    name: key of `data.flow.FLOWS`, or of `models.FLOW_MODELS` with the option weights=FILE.
+    options: of the flow.
+    index: of the source's frames, so that "exact" can cross several of them.
+
+    Raises UserError for an unknown name or option, with the nearest one, and for a network whose weights are missing or
+    do not fit.
     """
     if name in models.FLOW_MODELS:
         return NetworkFlow(name, **(options or {}))
@@ -82,7 +93,8 @@ def open_flow(name: str, options: Mapping[str, Any] | None = None, *, index: Fra
 def choose_flow(flow: str | Mapping[str, Any], network: VideoNetwork) -> tuple[str, dict[str, Any]]:
     """Returns (name, options) of the flow to use.
 
-    flow: a name, {"name", "options"}, or "": what the network was trained with, and "dis" without a network.
+    flow: name, {"name", "options"}, or "" for the flow of the network's training, which is "dis" without a network.
+    network: see `open_video_network`.
     """
     if isinstance(flow, str):
         flow = {"name": flow} if flow else network.flow or {"name": "dis"}
@@ -90,9 +102,16 @@ def choose_flow(flow: str | Mapping[str, Any], network: VideoNetwork) -> tuple[s
 
 
 class NetworkFlow:
-    """A flow network behind the call of the other providers; for several threads, not for worker processes.
+    """A flow network with the interface of the other flows; for threads, not for worker processes.
 
-    It sees 4, 2 or 1 pairs at once: it is compiled for these only, and memory does not grow with the pairs asked for.
+    Each call of the network gets 4, 2 or 1 pairs. So it is compiled for these batches only, and memory does not grow
+    with the number of pairs.
+
+    name: key of `models.FLOW_MODELS`.
+    weights: file, see `segjax.weights.load`.
+    dtype: of the computation, see `compute_dtype`.
+
+    Raises UserError if weights are missing or do not fit.
     """
 
     def __init__(self, name: str, *, weights: str = "", dtype: str = "auto"):
@@ -108,12 +127,12 @@ class NetworkFlow:
         self._lock = threading.Lock()
 
     def __call__(self, a: Sequence[Record], b: Sequence[Record]) -> np.ndarray:
-        """Flow of pairs of one size, float32 (n, h, w, 2)."""
+        """Returns the flow from each a to its b, float32 (n, h, w, 2), in pixels; all frames have one size."""
         parts, start = [], 0
         while start < len(a):
             count = next(n for n in (4, 2, 1) if n <= len(a) - start)
             pair = (np.stack([record.image for record in records[start : start + count]]) for records in (a, b))
-            with self._lock:  # one batch of pairs on the device at a time
+            with self._lock:  # one batch on the device at a time bounds its memory, however many threads call
                 parts.append(np.asarray(self._apply(self._variables, *pair)))
             start += count
         return np.concatenate(parts)

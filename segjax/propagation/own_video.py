@@ -1,4 +1,4 @@
-"""Carries a user's own labels through a video and writes images with masks: the command `segjax propagate`."""
+"""Propagates a user's own labels through a video and writes images with masks: the command `segjax propagate`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from segjax.propagation.report import merge, summarise
 log = logging.getLogger("segjax")
 
 KINDS = ("images", "masks", "overlay")
-AT_ONCE = 4  # labelled frames whose neighbours are in memory together
-PARTS = "part-*.json"  # one for each such group that is done
+AT_ONCE = 4  # labelled frames in a group, whose neighbouring frames are in memory together
+PARTS = "part-*.json"  # one file per finished group
 
 
 def propagate_video(
@@ -48,15 +48,27 @@ def propagate_video(
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Writes output/images, output/masks (raw ids of the label map) and output/overlay, one file NAME+STEP.png per
-    carried frame, and report.json; returns the report.
+    """Writes images, masks and overlays of propagated labels, and report.json; returns the report.
 
-    labels, label_map, every: see `open_labelled_video`. segmenter: a run whose network labels every Nth frame instead;
-    these labels are kept in output/labels, to correct and to use as `labels` of another call.
-    checkpoint: a run of the stage "train_video"; "" carries by optical flow alone. mode: "jp" writes the carried image,
-    "lp" the real frame. flow, flow_weights: name, and file of a flow network. options: those of `Propagator`.
-    The folders appear when all is done. After a call that was stopped, the same call goes on where it was.
-    Raises UserError for input that cannot be used; what is left out is in report["problems"].
+    output/images, output/masks (raw ids of the label map) and output/overlay get one file NAME+STEP.png per propagated
+    label. These folders appear when all is done. After an interruption, the same call resumes.
+
+    video: see `open_video`.
+    labels, label_map, every: see `open_labelled_video`.
+    output: folder to write.
+    steps: neighbouring frames on either side of a labelled frame.
+    segmenter: training run whose network labels every Nth frame, instead of `labels`. The masks are kept in
+        output/labels: corrected, they can be the `labels` of another call.
+    checkpoint: of a video network, see `open_video_network`; "" propagates by optical flow alone.
+    mode: "jp" writes the propagated image, "lp" the real frame.
+    flow: name, see `choose_flow`.
+    flow_weights: file, for a flow network.
+    batch: chains of frames at once.
+    progress: called with the number of propagated labels so far.
+    options: keyword arguments of `Propagator`.
+
+    Raises UserError for a video, labels, a checkpoint, a flow or options that cannot be used, an output that exists or
+    cannot be written, and if no label could be propagated. Skipped labels and frames are in report["problems"].
     """
     output = Path(output)
     if mode not in MODES:
@@ -107,7 +119,7 @@ def propagate_video(
         if not report["carried"]:
             shutil.rmtree(folder)
             reasons = "; ".join([*report["ends"], *report["ended"], *clip.problems])
-            raise UserError(f"no label could be carried to a frame: {reasons}.")
+            raise UserError(f"no label could be propagated to a frame: {reasons}.")
         with creating(output, option="--output"):
             for kind in kinds:
                 os.replace(folder / kind, output / kind)
@@ -125,14 +137,23 @@ def carry_labels(
     mode: str,
     progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Writes images, masks and overlays of all that is carried into folder; returns summaries for `merge`.
+    """Propagates labels and writes the images, masks and overlays; returns one summary per group, for `merge`.
 
-    A few labels at a time, whose summary says that their files are there: they are not carried again.
+    A group is a few labelled frames. The note of a finished group says that its files are complete, so that a call that
+    resumes skips it.
+
+    propagator: of labels.
+    chains: of the neighbouring frames.
+    clip: the labelled video.
+    folder: with a folder for each of KINDS.
+    mode, progress: see `propagate_video`.
+
+    Raises UserError for a frame that cannot be read, and a file that cannot be written.
     """
     labelled = list(dict.fromkeys(chain.record for chain in chains))
     raw, parts, done = with_ignored(clip.label_map), [], 0
     if finished := sum(1 for _ in folder.glob(PARTS)):
-        log.info("going on after %d of %d labels", min(finished * AT_ONCE, len(labelled)), len(labelled))
+        log.info("resuming after %d of %d labels", min(finished * AT_ONCE, len(labelled)), len(labelled))
     with PngWriter() as pngs:
         for start in range(0, len(labelled), AT_ONCE):
             note = folder / PARTS.replace("*", f"{start:06d}")
@@ -149,7 +170,7 @@ def carry_labels(
                 pngs.write(folder / "masks" / name, raw.decode(one.label, name))
                 pngs.write(folder / "overlay" / name, visualize.overlay(image, one.label, clip.label_map.palette))
             parts.append(summarise(used, carried, clip))
-            pngs.wait()
+            pngs.wait()  # the note must not exist before its files
             write_file(note, json.dumps(parts[-1]).encode())
             done += len(carried)
             if progress:
@@ -158,12 +179,12 @@ def carry_labels(
 
 
 def _check_labels(labels: Any, label_map: Any, every: int, segmenter: str) -> None:
-    """Raises UserError unless it is clear where labels come from and what they mean."""
+    """Raises UserError unless the arguments name exactly one source of labels, and the meaning of its ids."""
     if labels and segmenter:
         raise UserError("--label and --segmenter both say what the labels are; leave one of them out.")
     if not labels and not segmenter:
         raise UserError(
-            "there is no label to carry: give --label=MASK, --labels=FOLDER of masks, or --segmenter=RUN with "
+            "there is no label to propagate: give --label=MASK, --labels=FOLDER of masks, or --segmenter=RUN with "
             "--every=N, a trained network that labels every Nth frame."
         )
     if segmenter and not every:
@@ -178,7 +199,7 @@ def _check_labels(labels: Any, label_map: Any, every: int, segmenter: str) -> No
 
 
 def _stamp(path: str | os.PathLike | None) -> str:
-    """Changes when a file changes, or any file of a folder; the text itself for what is neither."""
+    """Returns a text that changes when a file or any file of a folder changes; the argument itself if no path."""
     if not path or not (root := Path(path).expanduser()).exists():
         return str(path or "")
     files = sorted(root.rglob("*")) if root.is_dir() else [root]
@@ -188,9 +209,10 @@ def _stamp(path: str | os.PathLike | None) -> str:
 
 @contextlib.contextmanager
 def _unfinished(output: Path, kinds: Sequence[str], identity: Mapping[str, Any]) -> Iterator[Path]:
-    """A folder in `output` with one for every kind, which is deleted at the end.
+    """Yields a folder in `output` that has a folder for every kind, and deletes it at the end.
 
-    What a stopped call has finished stays, for the next one of the same identity; another one starts again.
+    After an interruption it stays if a group is finished. The next call of the same identity finds it; a call of
+    another identity starts again.
     """
     folder = output / ".unfinished"
     new = not output.exists() or os.listdir(output) == [folder.name]
@@ -209,5 +231,5 @@ def _unfinished(output: Path, kinds: Sequence[str], identity: Mapping[str, Any])
         if done or not any(folder.glob(PARTS)):
             shutil.rmtree(folder, ignore_errors=True)
             if new:
-                with contextlib.suppress(OSError):  # where something was written it stays
+                with contextlib.suppress(OSError):  # it is not empty after a complete call
                     output.rmdir()

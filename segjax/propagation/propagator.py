@@ -1,4 +1,4 @@
-"""Runs propagation over chains of frames: reads, finds flow, looks for scene cuts, and feeds the device in batches."""
+"""Runs propagation over chains of frames: reads frames, computes flow, finds scene cuts, and runs steps in batches."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ ReadRecords = Callable[[Sequence[int]], dict[int, Record]]
 
 @dataclasses.dataclass(frozen=True)
 class Propagated:
-    """A label carried to a frame.
+    """A propagated label.
 
-    chain, step: whose, and how far (1 = the next frame). image: uint8 (h, w, 3), the carried picture. label: uint8
-    (h, w). real: the frame itself. ignored: shares of the pixels.
+    chain: that the frame belongs to.
+    step: distance from the labelled frame in steps; 1 = the next frame of the chain.
+    image: the propagated image, uint8 (h, w, 3).
+    label: the propagated label, uint8 (h, w), 255 = ignored.
+    real: the frame itself.
+    ignored: shares of the pixels.
     """
 
     chain: Chain
@@ -43,16 +47,23 @@ INPUT_CHOICES = ("auto", *INPUTS)  # see `Propagator`
 
 
 class Propagator:
-    """Carries labels along chains; compiled once per size of frame.
+    """A propagation of labels along chains; compiled once per size of frame.
 
-    method: see `propagation.METHODS`. flow: "copy" needs none. predict_motion, variables: the network of
-    "reconstruction" and "prediction". batch: chains at once on the devices of this process.
-    cut_histogram, cut_residual: a change of scene between two frames ends a chain: where their colour histograms differ
-    by more (share of the pixels), or where a frame differs by more grey levels in the mean from its neighbour that
-    flow moves onto it (methods that look at this flow). 0 = off.
-    inputs: the real frames that a network looks at, see `Chain.inputs`; "auto": those of the released code for
-    "reconstruction", "near" for "prediction", which would take the motion over a growing gap for that of one frame.
-    options: those of `propagation.carry`. flow_bytes: memory for flow fields that later chains may need again.
+    A change of scene between two frames ends a chain.
+
+    method: key of `propagation.carry.METHODS`.
+    flow: of pairs of frames, None for "copy".
+    predict_motion, variables: network of "reconstruction" and "prediction".
+    batch: chains at once, on the devices of this process.
+    cut_histogram: share of the pixels; a scene changes if the colour histograms of two frames differ by more. 0 = off.
+    cut_residual: grey levels; a scene changes if a frame differs by more, on average, from its neighbouring frame after
+        optical flow has moved that onto it. For methods that use this flow. 0 = off.
+    flow_bytes: memory for flow fields that later chains may use again.
+    inputs: real frames that a network sees, see `Chain.inputs`. "auto" is "published" for "reconstruction", and "near"
+        for "prediction", which would mistake motion over the growing gap of the published inputs for that of one step.
+    options: keyword arguments of `propagation.carry.carry`.
+
+    Raises UserError for an unknown method or `inputs`, and a missing network or flow.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class Propagator:
             raise UserError(f"method {method!r} needs optical flow; name a provider, for example 'dis'.")
         self.method, self.inputs, self.options = method, inputs, options
         self.cut_histogram, self.cut_residual = cut_histogram, cut_residual
+        # chains are independent, so each process propagates its own; parts of a batch must be equal on all devices
         devices = jax.local_devices()
         parts = next(n for n in range(min(len(devices), batch), 0, -1) if batch % n == 0)
         self.batch, self._mesh = batch, parallel.make_mesh({"data": -1}, devices[:parts])
@@ -92,13 +104,16 @@ class Propagator:
 
     @property
     def needs_before(self) -> bool:
-        """Whether the first step looks at the frame on the other side of the labelled one, as all networks do."""
+        """Whether the first step needs the frame on the other side of the labelled frame; true for all networks."""
         return 0 in METHODS[self.method]
 
     def __call__(self, chains: Sequence[Chain], read: ReadRecords) -> tuple[list[Chain], list[Propagated]]:
-        """The chains, cut where scenes change, and what was carried, in the order of chains and steps.
+        """Returns (the chains, cut where scenes change; the propagated labels, in the order of chains and steps).
 
-        read: numbers of records -> the records. Raises UserError when a labelled frame has no label.
+        chains: see `find_chains`.
+        read: records -> record -> frame.
+
+        Raises UserError for a labelled frame whose label is missing, and for frames or flow that cannot be read.
         """
         with self._time("read"):
             wanted = {r for chain in chains for pair in self._neighbours(chain) for r in pair}
@@ -110,7 +125,7 @@ class Propagator:
         chains = list(chains)
         results: dict[int, list[Propagated]] = {}
         for group in groups.values():
-            # chains of like length together: a batch runs as long as its longest
+            # chains of equal length go together: a batch takes as many steps as its longest chain
             group = sorted(group, key=lambda number: -len(chains[number].records))
             for start in range(0, len(group), self.batch):
                 rows = group[start : start + self.batch]
@@ -125,7 +140,7 @@ class Propagator:
         pairs = list(dict.fromkeys(pair for chain in chains for pair in self._neighbours(chain)))
         looks_at_flow = 2 in METHODS[self.method] and self.cut_residual > 0
         cut = set()
-        with self._time("flow"):
+        with self._time("flow"):  # no extra work: the steps use the same flow, and the store keeps it
             flows = self._flows(pairs, records) if looks_at_flow else [None] * len(pairs)
         for (later, earlier), flow in zip(pairs, flows):
             a, b = records[later].image, records[earlier].image
@@ -147,9 +162,11 @@ class Propagator:
         first = next((number for number, pair in enumerate(pairs) if pair in cut), None)
         if first is None:
             return chain
+        # a cut before the labelled frame leaves no step: the first one needs both sides
         return chain.cut(max(first - self.needs_before, 0), CUT)
 
     def _carry(self, chains: Sequence[Chain], records: dict[int, Record]) -> list[list[Propagated]]:
+        # a batch of another size would be compiled again, so the last chain is repeated
         rows = [*chains, *chains[-1:] * (self.batch - len(chains))]
         looks_at = METHODS[self.method]
         published = self.options.get("rgb_warp") == "reference"
@@ -158,11 +175,11 @@ class Propagator:
             state = first_state(self._put([records[chain.record].image for chain in rows]), self._put(label))
         steps = []
         for step in range(1, max(len(chain.records) for chain in chains) + 1):
-            # a chain that has ended repeats its last step, which nobody looks at
+            # a chain that has ended repeats its last step; the result is dropped
             inputs = [chain.inputs(min(step, len(chain.records)), self.inputs) for chain in rows]
             with self._time("flow"):
                 frames = [[place[i] for i in looks_at] for place in inputs]
-                # all that are new in one call, which finds them side by side
+                # one call for all new pairs, so that they are computed in parallel
                 self._flows(list(dict.fromkeys(pair for f in frames for pair in zip(f[1:], f))), records)
                 flows = [self._flows(list(zip(f[1:], f)), records) for f in frames]
                 reverse = None
@@ -183,7 +200,7 @@ class Propagator:
                     first=step == 1 or not published,
                 )
                 steps.append((picture, state.label, ignored))
-        with self._time("carry"):
+        with self._time("carry"):  # fetched once, so that the host does not wait between steps
             steps = jax.device_get(steps)
         return [
             [
@@ -216,9 +233,12 @@ class Propagator:
 
 
 class FlowStore:
-    """Flow of pairs of records, by their numbers, kept while there is room: neighbouring chains ask for the same.
+    """A cache of the flow of pairs of records; chains of neighbouring labelled frames need the same pairs.
 
-    Several propagators over the same records may share one.
+    Several propagators over the same records may share one store.
+
+    flow: that computes new pairs.
+    max_bytes: memory for fields; the least recently used ones are evicted.
     """
 
     def __init__(self, flow: RecordFlow | None, max_bytes: int = 2**30):
@@ -226,7 +246,11 @@ class FlowStore:
         self._known: collections.OrderedDict[tuple[int, int], np.ndarray] = collections.OrderedDict()
 
     def __call__(self, pairs: Sequence[tuple[int, int]], records: dict[int, Record]) -> list[np.ndarray]:
-        """Fields (h, w, 2) of pairs (a, b) of records."""
+        """Returns the flow field (h, w, 2), in pixels, of each pair (a, b), from a to b.
+
+        pairs: of records.
+        records: record -> frame.
+        """
         found = {pair: self._known[pair] for pair in pairs if pair in self._known}
         new = [pair for pair in dict.fromkeys(pairs) if pair not in found]
         if new:
@@ -242,7 +266,7 @@ class FlowStore:
         for size in dict.fromkeys(sizes):
             rows = [i for i, other in enumerate(sizes) if other == size]
             for row, flow in zip(rows, self._flow([a[i] for i in rows], [b[i] for i in rows])):
-                flows[row] = np.array(flow, np.float32)  # no view that would keep the others
+                flows[row] = np.array(flow, np.float32)  # a copy: a view would keep the whole batch in memory
         return flows
 
     def _keep(self, pair: tuple[int, int], flow: np.ndarray) -> None:

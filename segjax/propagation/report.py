@@ -1,4 +1,4 @@
-"""What a propagation tells: counts, pictures, and its speed beside that of the warp alone."""
+"""Reports of a propagation: counts, pictures, and the speed of the warp alone for comparison."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from segjax.data.chains import SEQUENCE_END, Chain, FrameTable, describe_end
 from segjax.propagation.carry import Carried, Ignored, carry
 from segjax.propagation.propagator import Propagated
 
-LISTED = 20  # ends of chains that are named; the others are counted
+LISTED = 20  # ends of chains that are listed; further ones are counted
 
 
 def summarise(chains: Sequence[Chain], carried: Sequence[Propagated], table: FrameTable) -> dict[str, Any]:
-    """Plain numbers that add up over parts of a run, see `merge`.
+    """Returns counts of one part of a propagation as plain numbers; `merge` adds up parts.
 
-    carried: frames by signed step. ends: why chains are shorter than asked for, and how many. ended: one line for each
-    of them that does not just reach the end of its sequence.
-    ignored: by signed step, sums over the frames of the shares of pixels that became ignored, by reason.
+    chains: of the part.
+    carried: the propagated labels of the part.
+    table: of the frames.
+
+    Keys of the result:
+    carried: signed step -> frames.
+    ends: reason why a chain is shorter than asked for -> chains.
+    ended: one line per such chain, except for those that reach the end of their sequence.
+    ignored: signed step -> reason -> sum over the frames of the share of pixels that became ignored.
     """
     by_step: dict[str, int] = collections.Counter()
     ignored: dict[str, dict[str, float]] = {}
@@ -44,7 +50,10 @@ def summarise(chains: Sequence[Chain], carried: Sequence[Propagated], table: Fra
 
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Adds up summaries; the shares of ignored pixels become means, the list of ends keeps its first lines."""
+    """Returns the sum of summaries.
+
+    The shares of ignored pixels become means over the frames. Of the list of ends, the first LISTED lines are kept.
+    """
     carried, ends = collections.Counter(), collections.Counter()
     ended: list[str] = []
     ignored: dict[str, collections.Counter] = {}
@@ -67,9 +76,10 @@ def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def describe(summary: Mapping[str, Any]) -> list[str]:
-    """Lines for a log or the screen."""
+    """Returns the lines of a merged summary, for a log or the screen."""
     total = sum(summary["carried"].values())
-    lines = [f"{total} frames carried: " + ", ".join(f"{step} {n}" for step, n in summary["carried"].items())]
+    by_step = ", ".join(f"{step} {n}" for step, n in summary["carried"].items())
+    lines = [f"{total} frames with propagated labels: {by_step}"]
     for step, shares in summary["ignored"].items():
         reasons = ", ".join(f"{name} {100 * share:.2f} %" for name, share in shares.items() if share)
         lines.append(f"ignored at {step}: {reasons or 'nothing'}")
@@ -85,9 +95,13 @@ def propagation_sheet(
     heading: str = "",
     tile_width: int = 420,
 ) -> np.ndarray:
-    """Sheet of real frame | carried image | carried label | what is ignored.
+    """Returns a sheet of real frame | propagated image | propagated label | ignored pixels, uint8 (h, w, 3).
 
-    rows: (caption, real (h, w, 3), image (h, w, 3), label (h, w)). Returns uint8 (h, w, 3).
+    rows: (caption, real frame (h, w, 3), image (h, w, 3), label (h, w)) per row.
+    class_names: of the legend.
+    palette: uint8 (k, 3).
+    heading: of the sheet, "" for none.
+    tile_width: of one picture, pixels.
     """
     pictures = [
         [real, image, visualize.overlay(image, label, palette), _ignored(real, label, len(palette))]
@@ -110,7 +124,13 @@ def _ignored(image: np.ndarray, label: np.ndarray, num_classes: int) -> np.ndarr
 
 
 def warp_seconds(size: tuple[int, int], *, batch: int, turns: int = 5, **options: Any) -> float:
-    """Seconds per frame (h, w) of moving an image and its label on one device: the least a step costs."""
+    """Returns the seconds per frame that the warp of an image and its label takes, a lower bound for a step.
+
+    size: (h, w) in pixels.
+    batch: frames at once.
+    turns: runs, of which the median counts.
+    options: keyword arguments of `carry`.
+    """
     h, w = size
     rng = np.random.default_rng(0)
     state = Carried(

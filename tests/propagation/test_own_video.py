@@ -35,7 +35,7 @@ def words(root, video, *more):
 def test_the_command_writes_a_folder_to_train_on(folder, capsys):
     assert cli.main(words(folder, "frames")) == 0
     said = capsys.readouterr().out
-    assert "1 of 8 frames labelled; flow" in said and "4 frames carried: +1 1, -1 1, +2 1, -2 1" in said
+    assert "1 of 8 frames labelled; flow" in said and "4 frames with propagated labels: +1 1, -1 1, +2 1, -2 1" in said
     names = sorted(path.name for path in (folder / "out/masks").iterdir())
     assert names == [f"drive_0003{step}.png" for step in ("+1", "+2", "-1", "-2")]
     for step in (1, 2, -1, -2):
@@ -89,7 +89,7 @@ def test_where_labels_come_from_must_be_clear(folder, capsys):
                                 for n in ("video", "label_map", "output"))  # fmt: skip
     labels = f"--label={folder / 'labels'}"
     for given, said in (
-        ([], "no label to carry"),
+        ([], "no label to propagate"),
         (["--every=2"], "--segmenter=RUN"),
         (["--segmenter=run"], "--every=N"),
         ([labels], "--label-map is missing"),
@@ -134,7 +134,7 @@ def test_after_a_kill_the_same_command_goes_on(folder, root, caplog):
         caplog.clear()
         with caplog.at_level(logging.INFO, "segjax"):
             assert cli.main(arguments) == 0
-        assert ("going on after 4 of 8 labels" in caplog.text) == goes_on
+        assert ("resuming after 4 of 8 labels" in caplog.text) == goes_on
         assert not (folder / output / ".unfinished").exists()
     assert done == {name: (folder / "out/masks" / name).stat().st_mtime_ns for name in done} and len(done) == 13
     masks = [{p.name: p.read_bytes() for p in (folder / name / "masks").iterdir()} for name in ("out", "other")]
@@ -169,7 +169,7 @@ def test_nothing_is_left_when_nothing_can_be_carried(folder, capsys):
     for number in (2, 4):
         (folder / f"frames/drive_{number:04d}.png").unlink()
     assert cli.main(words(folder, "frames")) == 2
-    assert "no label could be carried" in capsys.readouterr().err
+    assert "no label could be propagated" in capsys.readouterr().err
     assert not (folder / "out").exists()
 
 
