@@ -193,7 +193,7 @@ def test_options_come_with_the_weights(caplog):
     assert start.with_source_options(spec(name), init)["options"] == {"align_corners": False, "dtype": "float32"}
     with caplog.at_level("INFO", logger="segjax"):
         kept = start.with_source_options(spec(name, align_corners=True), init)
-    assert kept["options"]["align_corners"] is True and "the config says True" in caplog.text
+    assert kept["options"]["align_corners"] is True and "the recipe overrides it: True" in caplog.text
     assert start.with_source_options(spec(name), Init()) == spec(name)
     assert start.with_source_options(spec(name), Init(weights="resnet18")) == spec(name)
     with pytest.raises(UserError, match="needs a network with the option align_corners=False, which 'fastscnn' does"):
