@@ -1,4 +1,4 @@
-"""From images to predictions: views of an image, protocols, trained networks, and files and videos."""
+"""Inference: trained networks, views of an image, evaluation protocols, and predictions of files and videos."""
 
 from segjax.inference.files import FilesReport, predict_clips, predict_files
 from segjax.inference.network import Network, open_network

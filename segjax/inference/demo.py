@@ -1,4 +1,4 @@
-"""A video of what a network sees, each frame tinted by its predicted classes, beside the truth: `segjax demo`."""
+"""Videos of predictions: each frame tinted by its predicted classes, beside the truth if it is known: `segjax demo`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segjax.data import Record, Source, open_source
 from segjax.data.label_map import LabelMap
 from segjax.data.sources import read_label
 from segjax.errors import UserError, did_you_mean
-from segjax.inference.network import images_at_once, open_network
+from segjax.inference.network import Network, images_at_once, open_network
 from segjax.media.clips import Clip, Images
 from segjax.media.frame_batches import FilledBatches, ahead, in_order, predictions
 from segjax.media.masks import find_truths
@@ -29,7 +29,12 @@ from segjax.typing import Array
 
 @dataclasses.dataclass(frozen=True)
 class DemoFrame:
-    """image uint8 (h, w, 3). truth: train ids (h, w), None where the frame has none."""
+    """A frame to show.
+
+    name: for errors.
+    image: uint8 (h, w, 3).
+    truth: train ids (h, w), None if the frame has none.
+    """
 
     name: str
     image: np.ndarray
@@ -38,7 +43,13 @@ class DemoFrame:
 
 @dataclasses.dataclass(frozen=True)
 class DemoReport:
-    """path: the video. frames and labelled: how many it has, and how many of them have a truth. seconds: wall time."""
+    """Result of a demo.
+
+    path: the video.
+    frames: number of its frames.
+    labelled: number of its frames with a truth.
+    seconds: wall time, the compilation included.
+    """
 
     path: Path
     frames: int
@@ -60,12 +71,25 @@ def write_demo(
     width: int = 1024,
     progress: Callable[[int], None] | None = None,
 ) -> DemoReport:
-    """Writes an mp4 of all frames, in order, under which a legend names the classes.
+    """Writes an mp4 of all frames, in order, with a legend of the classes below.
 
-    predict_fn: images uint8 (b, h, w, 3) -> class ids (b, h, w); up to `batch` frames of one size at once.
-    truth: the right half shows the truth, or the plain image of frames that have none. alpha: share of the class
-    colour. width: of one picture in pixels; larger frames are made smaller. The size of the first frame is the video's;
-    others are fitted into it. Memory does not grow with the number of frames. Raises UserError when there is no frame.
+    The first frame sets the size of the video; other frames are fitted into it. Memory does not grow with the number of
+    frames.
+
+    predict_fn: images uint8 (b, h, w, 3) -> class ids (b, h, w).
+    frames: to show.
+    output: path of the video.
+    fps: frames per second.
+    palette: uint8 (k, 3).
+    class_names: of the legend.
+    truth: whether the right half shows the truth, or the plain image for frames without one.
+    batch: frames of one size per call of predict_fn.
+    alpha: share of the class colour.
+    width: of one picture, pixels; larger frames are reduced.
+    progress: called with the number of frames written so far.
+
+    Raises UserError if `output` is no mp4 file or cannot be written, there is no frame, or the network does not accept
+    a frame.
     """
     output = Path(output)
     if output.suffix.lower() != ".mp4":
@@ -73,7 +97,7 @@ def write_demo(
     run, begin, count, labelled = FilledBatches(predict_fn, batch), time.perf_counter(), 0, 0
     layout: _Layout | None = None
 
-    def refused(group: Sequence[DemoFrame], error: UserError) -> None:  # the network takes no such size
+    def refused(group: Sequence[DemoFrame], error: UserError) -> None:  # by the network, for its size
         raise UserError(f"frame {group[0].name}: {error}")
 
     with VideoWriter(output, fps=fps) as video, contextlib.closing(ahead(frames, depth=2 * batch)) as read:
@@ -96,7 +120,11 @@ def write_demo(
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """Size (h, w) of one picture, and what lies above and below the pictures of a frame."""
+    """Layout of a frame of the video.
+
+    size: (h, w) of one picture.
+    head, foot: titles above and legend below the pictures, uint8 (h, w, 3).
+    """
 
     size: tuple[int, int]
     head: np.ndarray
@@ -107,7 +135,7 @@ class _Layout:
         cls, frame: tuple[int, int], width: int, truth: bool, class_names: Sequence[str], palette: np.ndarray
     ) -> _Layout:
         scale = min(1.0, width / frame[1])
-        # even sides, which video codecs want
+        # video codecs require even sides
         size = tuple(max(2, 2 * round(side * scale / 2)) for side in frame)
         whole = size[1] * (1 + truth)
         text = max(11, min(16, size[1] // 40))
@@ -119,13 +147,13 @@ class _Layout:
         return cls(size, head, foot[: foot.shape[0] // 2 * 2])
 
     def compose(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """One frame of the video from pictures of any size."""
+        """Returns one frame of the video from pictures of any size."""
         row = np.concatenate([_fit(picture, self.size) for picture in pictures], axis=1)
         return np.concatenate([self.head, row, self.foot])
 
 
 def _fit(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture in the middle of (h, w), as large as fits, black around it."""
+    """Returns the picture as large as fits into (h, w), centred on black."""
     scale = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
     if abs(picture.shape[0] * scale - size[0]) < 1.5 and abs(picture.shape[1] * scale - size[1]) < 1.5:
         h, w = size
@@ -145,7 +173,15 @@ def _fit(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def clip_frames(
     clip: Clip, truths: dict[object, Path], label_map: LabelMap, *, on_error: Callable[[UserError], None]
 ) -> Iterator[DemoFrame]:
-    """The frames of a video or a folder, with the truth of those that `find_truths` found one for."""
+    """Yields the frames of a video or a folder, with the truth of those that have one.
+
+    clip: see `open_clips`.
+    truths: masks, see `find_truths`.
+    label_map: of the masks.
+    on_error: called for a frame that cannot be read, which is skipped.
+
+    Raises UserError for a mask that cannot be read, or has another size than its frame.
+    """
     for frame in clip.frames(on_error=on_error):
         path = truths.get(frame.name if isinstance(clip, Images) else frame.index)
         truth = None if path is None else read_label(path, label_map, frame.image.shape[:2], frame.name)
@@ -153,7 +189,7 @@ def clip_frames(
 
 
 def source_frames(source: Source, rows: Sequence[int]) -> Iterator[DemoFrame]:
-    """Some records of a data set, with their labels."""
+    """Yields some records of a dataset, with their labels; rows: numbers of records."""
     for row in rows:
         record: Record = source[int(row)]
         yield DemoFrame(record.name, record.image, record.label)
@@ -171,10 +207,19 @@ def demo_of_clip(
     fps: float | None = None,
     **options: Any,
 ) -> tuple[DemoReport, list[str]]:
-    """(what was written, what could not be read) for a video or a folder of images.
+    """Writes the demo of a video or a folder of images; returns (report, problems with single frames).
 
-    labels: folder of masks, "" = none. label_map: of the masks, by default that of the network's training set.
-    fps: by default the video's own, 25 for images. options: see `_write`.
+    checkpoint: training run, stage, checkpoint or exported weights.
+    clip: see `open_clips`.
+    output: path of the video.
+    labels: folder of masks, "" = none.
+    label_map: of the masks, "" = that of the network's training set.
+    image_suffix, mask_suffix: see `find_truths`.
+    fps: frames per second, None = those of the video, or 25 for images.
+    options: see `_write`.
+
+    Raises UserError as `open_network`, `find_truths`, `clip_frames` and `write_demo` do, and for masks of other classes
+    than the network's.
     """
     truths = find_truths(clip, labels, image_suffix=image_suffix, mask_suffix=mask_suffix) if labels else {}
     problems: list[str] = []
@@ -198,7 +243,18 @@ def demo_of_split(
     fps: float | None = None,
     **options: Any,
 ) -> DemoReport:
-    """The frames of a split of a data set, labelled or not, by sequence and number; sequence: one of them only."""
+    """Writes the demo of a split of a dataset, by sequence and frame number, unlabelled frames included.
+
+    checkpoint: training run, stage, checkpoint or exported weights.
+    dataset, split, builder_options, data_dir: see `open_source`.
+    output: path of the video.
+    sequence: name of the only sequence to show, or its beginning; "" = all.
+    fps: frames per second, None = 25.
+    options: see `_write`.
+
+    Raises UserError as `open_network`, `open_source` and `write_demo` do, for an unknown sequence, and for a dataset of
+    other classes than the network's.
+    """
     source = open_source(
         dataset, split, data_dir=data_dir or None, builder_options=builder_options, labelled_only=False
     )
@@ -219,11 +275,12 @@ def demo_of_split(
 
 
 def _within(name: str, sequence: str) -> bool:
-    """Whether a sequence is the one asked for, or a part of it: stuttgart_00 has the part stuttgart_00_000000."""
+    """Returns whether a sequence is the requested one or a part of it: stuttgart_00_000000 is part of stuttgart_00."""
     return name == sequence or name.startswith(f"{sequence}_")
 
 
 def _same_classes(label_map: LabelMap, classes: LabelMap) -> LabelMap:
+    """Returns a label map of the truth. Raises UserError if its classes are not those of the network."""
     if label_map.class_names != classes.class_names:
         raise UserError(
             f"the labels have the {label_map.num_classes} classes {', '.join(label_map.class_names[:4])}, ... and the "
@@ -234,9 +291,9 @@ def _same_classes(label_map: LabelMap, classes: LabelMap) -> LabelMap:
 
 
 def _write(
-    network,
-    frames,
-    output,
+    network: Network,
+    frames: Iterable[DemoFrame],
+    output: str | os.PathLike,
     *,
     count: int,
     truth: bool,
@@ -244,10 +301,15 @@ def _write(
     batch: int | None,
     alpha: float,
     width: int,
-    **views,
+    **views: Any,
 ) -> DemoReport:
-    """batch: images at once, None = 1 on CPU and 4 on accelerators. truth, fps, alpha, width: see `write_demo`. views:
-    scales, flip, window and overlap of `segjax.inference.predictor`."""
+    """Writes the demo with a progress bar.
+
+    count: number of frames, for the bar.
+    truth, fps, alpha, width: see `write_demo`.
+    batch: images at once, None = 1 on CPU and 4 on accelerators.
+    views: keyword arguments of `views.predict`.
+    """
     classes = network.label_map
     with progress_bar("demo", count, unit="frames") as progress:
         return write_demo(

@@ -1,4 +1,4 @@
-"""Predicts images, folders and videos, and writes overlays and label images, with constant memory."""
+"""Predicts images, folders and videos, and writes overlays and label images, in constant memory."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ KINDS = ("overlay", "ids", "color")
 
 @dataclasses.dataclass(frozen=True)
 class FilesReport:
-    """What `predict_files` did.
+    """Result of `predict_files`.
 
-    images: frames predicted. seconds: wall time, the first compilation included. sizes: (h, w) -> frames.
-    problems: inputs that could not be predicted, one sentence each. outputs: what was written, folders and videos.
+    images: number of predicted frames.
+    seconds: wall time, the compilation included.
+    sizes: (h, w) -> number of frames.
+    problems: inputs that could not be predicted, one sentence each.
+    outputs: written folders and videos.
     """
 
     images: int
@@ -55,14 +58,22 @@ def predict_files(
 ) -> FilesReport:
     """Predicts every frame of every clip and writes the results into a folder.
 
-    predict_fn: images uint8 (b, h, w, 3) -> class ids (b, h, w). Frames of one size are put together up to `batch`;
-        each size compiles once, and an incomplete last batch is filled up rather than compiled again.
-    write: "overlay" -> overlay/NAME.png, or NAME.mp4 for a video; "ids" -> ids/NAME.png, class ids passed through
-        `decode` (to the raw ids of the data set); "color" -> color/NAME.png. A legend.png names the colours.
-    palette: uint8 (k, 3). alpha: share of the class colour in overlays. progress: called with the frames done so far.
+    Reading, device work and writing overlap. Inputs that cannot be read, and frames that the network does not accept,
+    are listed in the report; all others are written. A legend.png names the colours.
 
-    Reading, device work and writing overlap. Inputs that cannot be read, or that the network cannot take, are listed in
-    the report; the rest is written.
+    predict_fn: images uint8 (b, h, w, 3) -> class ids (b, h, w).
+    clips: see `open_clips`.
+    output: folder for the results.
+    palette: uint8 (k, 3).
+    class_names: of the legend; () writes none.
+    decode: class ids -> ids to write, for example the dataset's raw ids.
+    write: kinds of output. "overlay" -> overlay/NAME.png, or NAME.mp4 for a video; "ids" -> ids/NAME.png;
+        "color" -> color/NAME.png.
+    batch: frames of one size per call of predict_fn. Each size compiles once: an incomplete last batch is filled up.
+    alpha: share of the class colour in overlays.
+    progress: called with the number of predicted frames so far.
+
+    Raises UserError for an unknown kind, batch < 1, and files that cannot be written.
     """
     for kind in write:
         if kind not in KINDS:
@@ -98,8 +109,8 @@ def predict_files(
                         if progress:
                             progress(sum(sizes.values()))
 
-                def refused(frames: Sequence[Frame], error: UserError, clip=clip):  # the network takes no such size
-                    if clip.is_video:
+                def refused(frames: Sequence[Frame], error: UserError, clip=clip):  # by the network, for their size
+                    if clip.is_video:  # all its frames have one size, so one sentence is enough
                         text = f"{getattr(clip, 'path', clip.name)}: {error}"
                         problems.extend([text] if text not in problems else [])
                     else:
@@ -129,10 +140,14 @@ def predict_clips(
     alpha: float = 0.5,
     **views: Any,
 ) -> FilesReport:
-    """Opens the network of a run and writes what it predicts; see `predict_files`.
+    """Opens the network of a training run and writes its predictions; see `predict_files`.
 
-    batch: images at once, by default 1 on CPU and 4 on accelerators. views: scales, flip, window and overlap of
-    `views.predict`. Raises UserError for a checkpoint or files that cannot be used.
+    checkpoint: training run, stage, checkpoint or exported weights.
+    clips, output, write, alpha: see `predict_files`.
+    batch: images at once, None = 1 on CPU and 4 on accelerators.
+    views: keyword arguments of `views.predict`: scales, flip, window and overlap.
+
+    Raises UserError as `open_network` and `predict_files` do.
     """
     network = open_network(checkpoint)
     classes = network.label_map
@@ -151,7 +166,14 @@ def predict_clips(
         )
 
 
-def _picture(kind, image, labels, palette, decode, alpha) -> np.ndarray:
+def _picture(
+    kind: str,
+    image: np.ndarray,
+    labels: np.ndarray,
+    palette: np.ndarray,
+    decode: Callable[[np.ndarray], np.ndarray] | None,
+    alpha: float,
+) -> np.ndarray:
     if kind == "overlay":
         return visualize.overlay(image, labels, palette, alpha=alpha)
     if kind == "color":

@@ -1,4 +1,4 @@
-"""A trained network as it is used: the one way from a folder or file to something that predicts."""
+"""Trained networks: the one way from a folder or a file to predictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segjax.inference.views import predictor
 from segjax.typing import Array, Variables
 from segjax.weights.runs import load_for_inference
 
-# family -> what a network of another one is told
+# family -> end of the error for a network of another family
 _USES = {
     "image": ("labels no image; give a run of a stage of kind train"),
     "video": ("is no video network; give a stage of kind train_video"),
@@ -28,10 +28,13 @@ _USES = {
 class Network:
     """A network with trained variables.
 
-    spec: {"name", "num_classes", "options"}, with the dtype it computes in. module: of flax. variables: on the device.
-    normalisation: name of that of its images, "" for a video network. label_map: what its classes mean, None for a
-    network without classes. step: training step of its variables.
-    info: what else the checkpoint holds, the flow's statistics of a video network for example.
+    spec: {"name", "num_classes", "options"}; the options contain the dtype of the computation.
+    module: of flax.
+    variables: on the device.
+    normalisation: key of `augment.NORMALISATION` for its images, "" for a video network.
+    label_map: of its classes, None for a network without classes.
+    step: training step of its variables.
+    info: everything else in the checkpoint, for example the flow of a video network.
     """
 
     spec: Mapping[str, Any]
@@ -43,20 +46,25 @@ class Network:
     info: Mapping[str, Any]
 
     def predictor(self, **views: Any) -> Callable[[Array], jax.Array]:
-        """Returns images uint8 (b, h, w, 3) -> class ids (b, h, w); views: options of `views.predict`."""
+        """Returns a function images uint8 (b, h, w, 3) -> class ids (b, h, w).
+
+        views: keyword arguments of `views.predict`. Raises UserError for impossible ones when it is called.
+        """
         return functools.partial(class_ids(self.module, self.normalisation, **views), self.variables)
 
     def logits(self, images: Array) -> jax.Array:
-        """Returns the logits (b, h, w, k) of images uint8 (b, h, w, 3), one view of the whole image."""
+        """Returns the logits (b, h, w, k) of images uint8 (b, h, w, 3), from one view of the whole image."""
         mean, std = augment.normalisation(self.normalisation)
         return self.module.apply(self.variables, augment.normalise(images, mean=mean, std=std), train=False).logits
 
 
 def open_network(path: str | Path, *, kind: str = "image", dtype: str = "trained") -> Network:
-    """Opens the network of a training run, a stage or a checkpoint of it, or a file of exported weights.
+    """Opens a trained network.
 
-    kind: its family in `models.FAMILIES`. dtype: "trained" for that of the training, or float32 on a CPU; others as in
-    `compute_dtype`.
+    path: training run, stage, checkpoint folder, single checkpoint, or file of exported weights.
+    kind: required family, key of `models.FAMILIES`.
+    dtype: of the computation. "trained" is the dtype of the training, or float32 on a CPU; see also `compute_dtype`.
+
     Raises UserError when there is no intact checkpoint, or the network is of another family.
     """
     spec, variables, info = load_for_inference(path)
@@ -83,9 +91,15 @@ def _with_dtype(spec: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 
 
 def class_ids(module: Any, normalisation: str, **views: Any) -> Callable[[Variables, Array], jax.Array]:
-    """Returns a jitted (variables, images uint8 (b, h, w, 3)) -> class ids (b, h, w), for variables that change.
+    """Returns a jitted function (variables, images uint8 (b, h, w, 3)) -> class ids (b, h, w).
 
-    normalisation: name of that of the images. views: options of `views.predict`.
+    Unlike `Network.predictor`, it takes the variables as an argument, which change during training.
+
+    module: of an image network.
+    normalisation: key of `augment.NORMALISATION`.
+    views: keyword arguments of `views.predict`.
+
+    Raises UserError for an unknown normalisation.
     """
     mean, std = augment.normalisation(normalisation)
     return predictor(
@@ -96,9 +110,12 @@ def class_ids(module: Any, normalisation: str, **views: Any) -> Callable[[Variab
 
 
 def find_run(name: str, workdir: Path | None) -> Path:
-    """Returns the folder of a checkpoint: that of a stage of the run in `workdir` called so, or the path itself.
+    """Returns the folder of a stage, or the path itself.
 
-    Raises UserError when a run has no such stage and there is no such path either.
+    name: stage of the run in `workdir`, or a path.
+    workdir: folder of the run, None for a path only.
+
+    Raises UserError if the run has no such stage and the path does not exist either.
     """
     inside = None if workdir is None else workdir / name
     if inside is not None and inside.is_dir():
@@ -110,12 +127,15 @@ def find_run(name: str, workdir: Path | None) -> Path:
 
 
 def compute_dtype(name: str) -> str:
-    """Returns the dtype of the computation; "auto" is bfloat16 on accelerators, float32 on a CPU."""
+    """Returns the dtype of the computation: "auto" becomes bfloat16 on accelerators and float32 on a CPU.
+
+    Raises UserError for a name other than auto, float32 and bfloat16.
+    """
     if name == "auto":
         return "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return choose({"float32": "float32", "bfloat16": "bfloat16"}, name, where="train.dtype")
 
 
 def images_at_once(batch: int | None) -> int:
-    """Returns the batch of a command: as given, else 1 on a CPU and 4 on accelerators."""
+    """Returns the batch of a command: None becomes 1 on a CPU and 4 on accelerators."""
     return batch or (1 if jax.default_backend() == "cpu" else 4)

@@ -1,4 +1,4 @@
-"""How published results were computed: named options of `predict`.
+"""Protocols of published results: keyword arguments of `views.predict`, by name.
 
     protocol              scales                  mirror  windows             averaged in
     single                1                       no      whole image         -
@@ -7,7 +7,7 @@
     camvid_multi          0.5, 0.75, 1, 1.25, ..  yes     whole image         probabilities
     ldn_multi             0.5, 0.75, 1, 1.5, 2    yes     whole image         probabilities   LDN; sides x64
 
-Sources: reference code of VPLR and LDN; where a paper says only "multi-scale" (CamVid), the usual six scales.
+Sources: reference code of VPLR and LDN. The paper gives no scales for CamVid, so camvid_multi has six common ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROTOCOLS: dict[str, Mapping[str, Any]] = {
 
 
 def find_protocol(name: str) -> dict[str, Any]:
-    """The options of `predict` under that name; UserError with the nearest name when there is none."""
+    """Returns the keyword arguments of `views.predict` for a protocol. Raises UserError for an unknown name."""
     if name not in PROTOCOLS:
         raise UserError(f"protocol={name!r} does not exist.{did_you_mean(name, PROTOCOLS)}")
     return dict(PROTOCOLS[name])

@@ -1,8 +1,8 @@
 """Logits of whole images: one window or many, one scale or many, with or without the mirror image.
 
-All of it is one loop over views of the image. A view is a rectangle of the (resized, perhaps mirrored) image that the
-network sees at once; a whole image is the view that covers everything. The views of one scale run one after the other
-in a `lax.scan`, so the network is compiled once per scale and memory does not grow with the number of tiles.
+All of it is one loop over views of the image. A view is a rectangle of the image, resized and perhaps mirrored, that
+the network sees in one call. The view of a whole image is the largest one. The views of one scale run one after the
+other in a `lax.scan`. So the network is compiled once per scale, and memory does not grow with the number of tiles.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ EPSILON = 1e-9  # 900 * (1 - 1/3) is 600.0000000000001 in floating point; the st
 
 
 def tile_starts(length: int, window: int, overlap: float = 1 / 3) -> list[int]:
-    """First pixels of the tiles along one axis: equal strides, the last tile shifted back inside the image.
+    """Returns the first pixels of the tiles along one axis: equal strides, the last tile shifted back into the image.
 
-    length, window: pixels; a window larger than the image gives one tile. overlap: share of the window that neighbours
-        have in common, [0, 1).
-    The stride is ceil(window * (1 - overlap)), as in the VPLR release: 2048 pixels in windows of 1024 start at 0, 683
+    The stride is ceil(window * (1 - overlap)), as in the VPLR release: windows of 1024 in 2048 pixels start at 0, 683
     and 1024.
+
+    length: of the image, pixels.
+    window: of a tile, pixels; a window larger than the image gives one tile.
+    overlap: share of the window that two neighbouring tiles have in common, [0, 1).
     """
     if window >= length:
         return [0]
@@ -52,26 +54,28 @@ def predict(
     multiple: int = 1,
     base_size: tuple[int, int] | None = None,
 ) -> jax.Array:
-    """Mean logits over scales, mirror images and overlapping windows, at the size of the images.
+    """Returns the mean logits over scales, mirror images and overlapping windows, at the size of the images.
+
+    The result is (b, h, w, k) float32, probabilities if average="probabilities". Under jit, everything but apply_fn and
+    images is static, and each image size compiles once.
 
     apply_fn: images (b, h', w', 3) float32 -> logits (b, h', w', k), for any h', w'.
-    images: (b, h, w, 3) float32, normalised as the network expects.
-    scales: the network sees the image resized by each (bilinear, antialiased when shrinking); its logits are resized
-        back and averaged.
-    flip: average with the logits of the mirror image.
-    window: (h, w) in pixels, None = whole image. At a scale s > 1 the window grows with the image to int(window * s);
-        an image smaller than the window is one smaller tile. Each pixel of a scale is the mean of the tiles over it,
-        then scales and mirror images weigh the same.
-    overlap: share of the window that neighbouring tiles have in common.
-    average: what scales and mirror images are averaged in, "logits" or "probabilities" (softmax at the size of the
-        images); tiles of one view are always averaged in logits.
+    images: (b, h, w, 3) float32, normalised for the network.
+    scales: factors by which images are resized (bilinear, antialiased when shrinking); the logits are resized back.
+    flip: whether to average with the logits of the mirror image.
+    window: (h, w) in pixels, None = whole image. At a scale s > 1 the window grows with the image to int(window * s). A
+        window larger than the image shrinks to it. Each pixel of a scale is the mean of the tiles over it; then scales
+        and mirror images have equal weights.
+    overlap: share of the window that two neighbouring tiles have in common.
+    average: quantity to average over scales and mirror images: "logits", or "probabilities" (softmax at the size of the
+        images). Tiles of one view are always averaged in logits.
     multiple: the sides of every scale are rounded up to a multiple of this (LDN: 64).
-    base_size: (h, w) that images are brought to first (bicubic, antialiased); the result is brought back by nearest
-        neighbour, as the VPLR release does for KITTI.
+    base_size: (h, w) that images are resized to first (bicubic, antialiased). The result is resized back by nearest
+        neighbour, as in the VPLR release for KITTI.
 
-    Returns logits, or probabilities, (b, h, w, k) float32. Everything but apply_fn and images is static under jit; each
-    image size compiles once. Source: Zhu et al., CVPR 2019 (VPLR), sliding evaluation, with a count map that is right.
-    Raises UserError for impossible settings, and for images that are not finite, unless they are being traced.
+    Raises UserError for impossible options, images of another rank, and images with nan or infinity, unless they are
+    being traced.
+    Source: Zhu et al., CVPR 2019 (VPLR), sliding evaluation; its count of tiles per pixel is corrected here.
     """
     check_views(scales=scales, window=window, overlap=overlap, average=average, multiple=multiple, base_size=base_size)
     if images.ndim != 4:
@@ -88,7 +92,7 @@ def predict(
         scaled_size = tuple(multiple * math.ceil(max(1, int(n * scale + EPSILON)) / multiple) for n in size)
         scaled_window = scaled_size if window is None else tuple(int(n * max(scale, 1.0) + EPSILON) for n in window)
         scaled = images if scaled_size == size else ops.resize(images, scaled_size, antialias=True)
-        if average == "logits":  # linear, so that both mirror images share one loop
+        if average == "logits":  # the mean is linear, so both mirror images share one loop
             logits = _mean_over_views(apply_fn, scaled, scaled_window, overlap, flip)
             total, count = total + (logits if scaled_size == size else ops.resize(logits, size)), count + 1
             continue
@@ -111,7 +115,7 @@ def check_views(
     multiple: int = 1,
     base_size: tuple[int, int] | None = None,
 ) -> None:
-    """Raises UserError for options of `predict` that no image could be predicted with."""
+    """Raises UserError for options that `predict` accepts for no image."""
     if isinstance(scales, (str, float, int)) or not scales or not all(_number(s) and 0 < s < math.inf for s in scales):
         raise UserError(f"scales={scales!r} must hold at least one number, all above 0.")
     if not isinstance(flip, bool):
@@ -133,12 +137,12 @@ def _number(value: Any) -> bool:
 
 
 def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: float, flip: bool) -> jax.Array:
-    """Mean logits of one scale. images (b, h, w, c), window (h, w) in its pixels; returns (b, h, w, k) float32."""
+    """Returns the mean logits (b, h, w, k) float32 of one scale; images (b, h, w, c), window (h, w) in its pixels."""
     b, h, w, c = images.shape
     th, tw = min(window[0], h), min(window[1], w)
     rows, columns = tile_starts(h, th, overlap), tile_starts(w, tw, overlap)
-    # A tile at x of the mirror image is the mirrored tile at w - tw - x of the image, so the image itself is never
-    # mirrored.
+    # A tile at x of the mirror image is the mirrored tile at w - tw - x of the image. So only tiles are mirrored, and
+    # there is no second copy of the image.
     views = [(y, x, 0) for y in rows for x in columns]
     weight_y = _share(rows, th, h)
     weight_x = _share(columns, tw, w)[None]
@@ -167,14 +171,16 @@ def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: 
         return lax.dynamic_update_slice(total, there + logits, (0, y, x, 0)), None
 
     total = jnp.zeros((b, h, w, k), jnp.float32)
-    if len(views) == 1:  # whole image: the same step without the loop around it
+    if len(views) == 1:  # a whole image needs no loop
         return add_view(total, views[0])[0]
     return lax.scan(add_view, total, tuple(jnp.asarray(v, jnp.int32) for v in zip(*views)))[0]
 
 
 def _share(starts: Sequence[int], window: int, length: int) -> np.ndarray:
-    """1 / number of tiles over each pixel of one axis, (length,) float32; the product of both axes is that of the
-    rectangle."""
+    """Returns 1 / number of tiles over each pixel of one axis, (length,) float32.
+
+    The number of tiles over a pixel of the image is the product over both axes.
+    """
     count = np.zeros(length, np.float32)
     for start in starts:
         count[start : start + window] += 1
@@ -187,11 +193,15 @@ def predictor(
     normalise: Callable[[Array], Array],
     **protocol: Any,
 ) -> Callable[[Variables, Array], jax.Array]:
-    """A jitted function (variables, uint8 RGB images (b, h, w, 3)) -> class ids (b, h, w).
+    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w).
 
-    apply_fn: (variables, images float32) -> logits. normalise: images uint8 -> float32, on the device.
-    protocol: options of `predict` (scales, flip, window, ...; see protocols.py).
-    The ids are uint8 up to 255 classes, else int32. Each image shape compiles once. Float images must be finite.
+    The ids are uint8 for up to 255 classes, else int32. Each image shape compiles once.
+
+    apply_fn: (variables, images float32) -> logits.
+    normalise: images uint8 -> float32, on the device.
+    protocol: keyword arguments of `predict`; see protocols.py.
+
+    The returned function raises UserError as `predict` does.
     """
 
     @jax.jit
@@ -211,10 +221,10 @@ def predictor(
 
 
 def check_finite(images: Array) -> None:
-    """Raises UserError where float images (b, ..) hold nan or infinity, and names the first such image.
+    """Raises UserError if float images (b, ..) contain nan or infinity; the error names the first such image.
 
-    Integers are finite, and what is being traced has no values yet: both cost nothing. One nan would spread over the
-    whole prediction through global pooling. Shape and type are checked by the networks themselves.
+    One nan would spread over the whole prediction through global pooling. Integers are finite, and traced images have
+    no values yet: both are skipped at no cost. The networks check shape and dtype.
     """
     if isinstance(images, jax.core.Tracer) or not np.issubdtype(images.dtype, np.floating):
         return
@@ -222,6 +232,6 @@ def check_finite(images: Array) -> None:
     if bad.any():
         first = int(np.argmax(bad.any(axis=tuple(range(1, bad.ndim)))))
         raise UserError(
-            f"image {first} of the batch holds {int(bad[first].sum())} values that are nan or infinite; "
-            "repair or leave out the image."
+            f"image {first} of the batch contains {int(bad[first].sum())} values that are nan or infinite; "
+            "repair or skip the image."
         )

@@ -56,8 +56,8 @@ class Propagator:
     predict_motion, variables: network of "reconstruction" and "prediction".
     batch: chains at once, on the devices of this process.
     cut_histogram: share of the pixels; a scene changes if the colour histograms of two frames differ by more. 0 = off.
-    cut_residual: grey levels; a scene changes if a frame differs by more, on average, from its neighbouring frame after
-        optical flow has moved that onto it. For methods that use this flow. 0 = off.
+    cut_residual: grey levels; a scene changes if a frame differs by more, on average, from its neighbouring frame as
+        moved onto it by optical flow. For methods that use this flow. 0 = off.
     flow_bytes: memory for flow fields that later chains may use again.
     inputs: real frames that a network sees, see `Chain.inputs`. "auto" is "published" for "reconstruction", and "near"
         for "prediction", which would mistake motion over the growing gap of the published inputs for that of one step.

@@ -247,7 +247,7 @@ def test_images_that_are_not_finite_are_named():
     images[2, 0, 0, 0] = np.inf
     run = predictor(lambda variables, x: x, normalise=lambda x: x)
     for refused in (lambda x: predict(context_net, x), partial(run, {})):
-        with pytest.raises(UserError, match="image 1 of the batch holds 3 values"):
+        with pytest.raises(UserError, match="image 1 of the batch contains 3 values"):
             refused(images)
         assert refused(images[:1]).shape[:3] == (1, 4, 5)
     assert run({}, np.zeros((1, 4, 5, 3), np.uint8)).shape == (1, 4, 5)
