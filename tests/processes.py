@@ -1,4 +1,4 @@
-"""Several processes that jax joins into one, as on several hosts."""
+"""Programs that tests start: their environment, and several processes that jax joins into one, as on several hosts."""
 
 import os
 import socket
@@ -7,6 +7,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# LLVM's optimisations take more than half of the time of compiling, which a few steps of 64 pixels never earn back
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def environment(*, devices: int = 1, **more: object) -> dict[str, str]:
+    """Returns the environment of a program on so many CPU devices, which compiles quickly.
+
+    Programs for one device come from a cache in this checkout if they have been compiled before; programs for several
+    have none (segjax/parallel/distributed.py). more: variables to add.
+    """
+    flags = f"--xla_force_host_platform_device_count={devices} {QUICK_TO_COMPILE}"
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "compiled"),
+        "XLA_FLAGS": flags,
+        **{name: str(value) for name, value in more.items()},
+    }
 
 
 def run_together(command: Callable[[str, int], Sequence], *, count: int = 2, devices: int = 2) -> list[str]:
@@ -17,17 +35,11 @@ def run_together(command: Callable[[str, int], Sequence], *, count: int = 2, dev
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "NPROC": "16",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    }
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     processes = [
         subprocess.Popen(
             list(map(str, command(address, index))),
-            env=environment,
+            env=environment(devices=devices, NPROC=16, PYTHONPATH=path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -17,6 +17,7 @@ from configs import common
 from segjax.data.classes import CLASSES
 from segjax.files import as_text
 from segjax.stages.recipe import read_recipe
+from tests.processes import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -86,10 +87,13 @@ def marked(recipe: str, arg: str):
 def test_debug_run(recipe, arg, tmp_path, street_dir):
     """Trains 3 steps and evaluates, as a user would start it."""
     command = [sys.executable, "main.py", f"--config=configs/{recipe}.py:{arg + ',' if arg else ''}debug"]
-    environment = {**os.environ, "SEGJAX_DATA_DIR": str(street_dir)}
-    environment.pop("XLA_FLAGS")
     run = subprocess.run(
-        [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+        [*command, f"--workdir={tmp_path}"],
+        cwd=ROOT,
+        env=environment(SEGJAX_DATA_DIR=street_dir),
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert run.returncode == 0, run.stderr[-4000:]
     report = json.loads((tmp_path / "report.json").read_text())

@@ -1,12 +1,13 @@
 """CONTRIBUTING.md is true: its parts, written into a copy of the package as the page says, train and give a report."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.processes import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -49,9 +50,8 @@ def test_parts_of_the_page_train(tmp_path, street_dir):
         "--config.train.loss.main.name=focal_loss", "--config.train.loss.main.options.gamma=1.5",
         "--config.count={'kind': 'count', 'split': 'train'}", "--config.stages=('count', 'train', 'evaluate')",
     ]  # fmt: skip
-    environment = {**os.environ, "SEGJAX_DATA_DIR": str(street_dir), "PYTHONPATH": str(tmp_path)}
-    environment.pop("XLA_FLAGS")
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    variables = environment(SEGJAX_DATA_DIR=street_dir, PYTHONPATH=tmp_path)
+    run = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr[-4000:]
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["count"]["images"] > 0

@@ -14,19 +14,15 @@ import numpy as np
 import pytest
 
 from segjax.errors import UserError, explain
+from tests.processes import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(workdir: Path, street_dir: Path, *flags: str, devices: int = 1) -> subprocess.CompletedProcess:
-    environment = {
-        **os.environ,
-        "SEGJAX_DATA_DIR": str(street_dir),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
     command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    variables = environment(devices=devices, SEGJAX_DATA_DIR=street_dir)
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600)
 
 
 def error_of(run: subprocess.CompletedProcess) -> str:
@@ -82,17 +78,12 @@ def test_the_command_line_goes_before_the_recipe(tmp_path, street_dir):
 
 def test_ctrl_c_before_training_is_one_sentence(tmp_path, street_dir):
     """While the data is read and the step is compiled; in training it saves first (test_faults.py)."""
-    environment = {
-        **os.environ,
-        "SEGJAX_DATA_DIR": str(street_dir),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_COMPILATION_CACHE": "0",
-    }
+    variables = {**os.environ, "SEGJAX_DATA_DIR": str(street_dir), "JAX_PLATFORMS": "cpu"}
     # seconds of compiling, and no early end where the test gets little of the CPU
     large = ["--config.train.crop.size=(512,1024)", "--config.train.total_steps=1000"]
     command = [sys.executable, "-u", "main.py", f"--workdir={tmp_path}", DEBUG, *large]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore ctrl-C
     ) as run:  # fmt: skip
         try:

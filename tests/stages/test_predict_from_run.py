@@ -1,6 +1,5 @@
 """From training to pictures: a run's folder is all that `segjax predict` needs."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +8,17 @@ import cv2
 import numpy as np
 
 from segjax.data import open_source
+from tests.processes import environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_a_run_predicts_images(tmp_path, street_dir):
-    environment = {**os.environ, "SEGJAX_DATA_DIR": str(street_dir), "JAX_PLATFORMS": "cpu"}
-    environment.pop("XLA_FLAGS")
+    variables = environment(SEGJAX_DATA_DIR=street_dir)
 
     def start(*command):
         return subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+            [sys.executable, *command], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600
         )
 
     recipe = "--config=configs/vplr.py:propagate=none,debug"

@@ -1,10 +1,6 @@
 """One training step gives the same numbers on any arrangement of devices and processes, and loses no pixel."""
 
-import os
-import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +10,7 @@ import pytest
 from segjax import parallel
 from segjax.training.terms import LossTerm
 from segjax.typing import SegOutput, Sum
+from tests.processes import run_together
 from tests.training import fake_network
 
 
@@ -69,21 +66,9 @@ def test_fastscnn_on_8_devices():
 
 def test_two_processes_with_two_devices_each(one_device, tmp_path):
     """Over jax.distributed, as on two hosts."""
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        address = f"localhost:{s.getsockname()[1]}"
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "16", "JAX_PLATFORMS": "cpu"}
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, **flags, "PYTHONPATH": str(root), "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.worker_step", address, str(i), str(tmp_path / f"{i}.npz")],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for i in range(2)
-    ]  # fmt: skip
-    output = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], output
+    run_together(
+        lambda address, i: [sys.executable, "-m", "tests.training.worker_step", address, i, tmp_path / f"{i}.npz"]
+    )
     for i in range(2):
         with np.load(tmp_path / f"{i}.npz") as stored:
             leaves = [stored[f"{n}"] for n in range(len(stored.files))]
