@@ -19,7 +19,15 @@ from segjax.models.backbones.resnet import ResNet
 from segjax.models.blocks import ConvNormReLU
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form, seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in, norm_of_means, relu, rematerialised
+from segjax.models.layers import (
+    Dropout,
+    ImageNetwork,
+    conv_and_norm,
+    kaiming_fan_in,
+    norm_of_means,
+    relu,
+    rematerialised,
+)
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -115,7 +123,7 @@ class AttentionRefinement(nn.Module):
         return x * jax.nn.sigmoid(self.image_norm(name=norm)(means))
 
 
-class BiSeNet(nn.Module):
+class BiSeNet(ImageNetwork):
     """BiSeNet: images (b, h, w, 3), normalised -> SegOutput; all logits at the size of the images.
 
     form: "authors" (ycszen/TorchSeg; aux16, aux8) or "coincheung" (CoinCheung/BiSeNet; aux16, aux32).
@@ -128,16 +136,11 @@ class BiSeNet(nn.Module):
     "speed" setting trains and evaluates at 1/8). Norms of one value per image: see `norm_of_means`.
     """
 
-    num_classes: int
     form: str = "authors"
     depth: int = 18
     trunk: str | None = None
     aux: bool = True
     dropout: float = 0.0
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -20,7 +20,7 @@ from segjax.errors import UserError
 from segjax.models.backbones.resnet_caffe import CaffeResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_in
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_in
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -70,7 +70,7 @@ class SingleScale(nn.Module):
         return ASPP(self.num_classes, self.rates, self.conv, name="aspp")(self.drop(name="drop")(maps["layer5"])), maps
 
 
-class DeepLabV2(nn.Module):
+class DeepLabV2(ImageNetwork):
     """DeepLabV2: images (b, h, w, 3) -> SegOutput.
 
     With several scales, the logits are their maximum at 1/8 of the image, upsampled. The logits of each scale are
@@ -84,17 +84,13 @@ class DeepLabV2(nn.Module):
     dropout: rate before the pyramid; 0 as published.
     """
 
-    num_classes: int
     depth: int = 101
     rates: tuple[int, ...] = (6, 12, 18, 24)
     scales: tuple[float, ...] = (0.5, 0.75)
     bgr: bool = False
     frozen_bn: bool = True
     dropout: float = 0.0
-    dtype: str = "float32"
     bn_momentum: float = 0.001
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

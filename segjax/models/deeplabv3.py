@@ -20,7 +20,7 @@ from segjax.errors import UserError
 from segjax.models.backbones.resnet import DEEP_STEM, STEM, ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, find_form, seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means, relu
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
@@ -94,7 +94,7 @@ class ASPP(nn.Module):
         return self.drop(name="project.3")(relu(self.norm(name="project.1")(x)))
 
 
-class DeepLabV3(nn.Module):
+class DeepLabV3(ImageNetwork):
     """DeepLabV3: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
     depth: depth of the ResNet, 50 or 101.
@@ -105,7 +105,6 @@ class DeepLabV3(nn.Module):
     head_dropout: rate before the classifiers that have a dropout.
     """
 
-    num_classes: int
     depth: int = 101
     trunk: str | None = None
     form: Literal["torchvision", "encoding"] = "torchvision"
@@ -113,10 +112,6 @@ class DeepLabV3(nn.Module):
     output_stride: int = 8
     dropout: float = 0.5
     head_dropout: float = 0.1
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

@@ -28,6 +28,7 @@ from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
 from segjax.models.layers import (
     Dropout,
+    ImageNetwork,
     conv_and_norm,
     kaiming_fan_in,
     kaiming_fan_out,
@@ -97,7 +98,7 @@ class ASPP(nn.Module):
         return jnp.concatenate(branches, -1)
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(ImageNetwork):
     """DeepLabV3+ in VPLR's form: images (b, h, w, 3), normalised -> SegOutput.
 
     trunk: a key of TRUNKS.
@@ -115,7 +116,6 @@ class DeepLabV3Plus(nn.Module):
     align_corners: of all upsampling; NVIDIA's later weights (branch main) were trained with False.
     """
 
-    num_classes: int
     trunk: str = "resnet50"
     output_stride: int = 8
     rates: tuple[int, ...] | None = None
@@ -128,10 +128,6 @@ class DeepLabV3Plus(nn.Module):
     trunk_dropout: tuple[float, ...] = ()
     pool_padding: int | None = None
     align_corners: bool = True
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

@@ -19,7 +19,7 @@ from segjax.models.backbones.resnet import MMSEG_STEM, STEM, ResNet
 from segjax.models.blocks import ConvNormReLU, SeparableConv
 from segjax.models.checks import check_images
 from segjax.models.heads import MMSEG_NAMES, FCNHead, seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, norm_of_means
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -62,7 +62,7 @@ class SeparableHead(nn.Module):
         return y, fused
 
 
-class MMSegDeepLabV3Plus(nn.Module):
+class MMSegDeepLabV3Plus(ImageNetwork):
     """DeepLabV3+: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
     depth: depth of the ResNet, 50 or 101.
@@ -73,7 +73,6 @@ class MMSegDeepLabV3Plus(nn.Module):
     dropout: rate of whole channels before both classifiers.
     """
 
-    num_classes: int
     depth: int = 50
     deep_stem: bool = True
     aux: bool = True
@@ -81,10 +80,6 @@ class MMSegDeepLabV3Plus(nn.Module):
     multi_grid: tuple[int, ...] = ()
     align_corners: bool = False
     dropout: float = 0.1
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

@@ -18,7 +18,7 @@ from einops import rearrange
 from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu, torch_default
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, relu, torch_default
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -102,7 +102,7 @@ class Linear(nn.Module):
         return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
 
 
-class EncNet(nn.Module):
+class EncNet(ImageNetwork):
     """EncNet: images (b, h, w, 3), normalised -> SegOutput.
 
     depth: depth of the ResNet, 50 or 101.
@@ -117,7 +117,6 @@ class EncNet(nn.Module):
     dropout: rate before both classifiers.
     """
 
-    num_classes: int
     depth: int = 101
     trunk: str | None = None
     lateral: bool = False
@@ -126,10 +125,6 @@ class EncNet(nn.Module):
     codewords: int = 32
     square_scale: bool = True
     dropout: float = 0.1
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

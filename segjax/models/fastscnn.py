@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from segjax.models.blocks import SeparableConv, pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
-from segjax.models.layers import Dropout, conv_and_norm, relu, rematerialised
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, relu, rematerialised
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -83,7 +83,7 @@ class FeatureFusion(nn.Module):
         return relu(low + self.norm(name="conv_higher_res.1")(high))
 
 
-class FastSCNN(nn.Module):
+class FastSCNN(ImageNetwork):
     """Fast-SCNN: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
     aux_channels: width of the auxiliary head on the 1/8 features (Tramac 32, GluonCV 64).
@@ -92,16 +92,11 @@ class FastSCNN(nn.Module):
     dropout: rate before both classifiers.
     """
 
-    num_classes: int
     aux: bool = False
     aux_channels: int = 32
     fusion_dilation: int = 1
     stem_padding: int = 0
     dropout: float = 0.1
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
 
-class FCN(nn.Module):
+class FCN(ImageNetwork):
     """FCN: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
     depth: depth of the ResNet, 50 or 101.
@@ -24,16 +24,11 @@ class FCN(nn.Module):
     dropout: rate before both classifiers.
     """
 
-    num_classes: int
     depth: int = 101
     trunk: str | None = None
     aux: bool = True
     output_stride: int = 8
     dropout: float = 0.1
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

@@ -23,7 +23,7 @@ from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form, seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, relu
 from segjax.models.pspnet import BINS, PyramidPooling
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -55,7 +55,7 @@ class CascadeFusion(nn.Module):
         return relu(low + high), logits
 
 
-class ICNet(nn.Module):
+class ICNet(ImageNetwork):
     """ICNet: images (b, h, w, 3), normalised -> SegOutput.
 
     depth: depth of the ResNet, 50 or 101.
@@ -64,15 +64,10 @@ class ICNet(nn.Module):
     dropout: rate after the pyramid of the gluon form; the tramac form has no dropout.
     """
 
-    num_classes: int
     depth: int = 50
     form: Literal["tramac", "gluon"] = "tramac"
     aux: bool = True
     dropout: float = 0.1
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

@@ -44,6 +44,22 @@ def relu6(x: Array) -> Array:
     return nn.relu6(x)
 
 
+class ImageNetwork(nn.Module):
+    """Base of image networks, with the fields that all of them have. Call: images (b, h, w, 3) -> SegOutput.
+
+    num_classes: k.
+    dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
+    bn_momentum, bn_eps: of all batch norms; the momentum is the weight of the new batch.
+    remat: whether activations are recomputed in the backward pass.
+    """
+
+    num_classes: int
+    dtype: str = "float32"
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    remat: bool = False
+
+
 def conv_and_norm(
     network: nn.Module, train: bool, kernel_init: Initializer | None = None
 ) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:

@@ -17,7 +17,7 @@ from einops import rearrange
 from segjax.models.backbones.hrnet import HRNet
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, relu
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -62,7 +62,7 @@ class ObjectAttention(nn.Module):
         return x
 
 
-class HRNetOCR(nn.Module):
+class HRNetOCR(ImageNetwork):
     """HRNetV2 with OCR: images (b, h, w, 3), normalised -> SegOutput.
 
     width: width of the HRNet, 18, 32 or 48.
@@ -72,17 +72,12 @@ class HRNetOCR(nn.Module):
     dropout: rate of whole channels before the classifier.
     """
 
-    num_classes: int
     width: int = 48
     aux: bool = True
     ocr_channels: int = 512
     key_channels: int = 256
     align_corners: bool = True
     dropout: float = 0.05
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

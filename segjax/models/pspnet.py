@@ -23,7 +23,7 @@ from segjax.models.backbones.resnet import DEEP_STEM, MMSEG_STEM, SEMSEG_STEM, S
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import MMSEG_NAMES, FCNHead, find_form, seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, norm_of_means, relu
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, norm_of_means, relu
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
@@ -103,7 +103,7 @@ class PyramidPooling(nn.Module):
         return jnp.concatenate(pyramid(x, BINS, project, align_corners=self.align_corners), -1)
 
 
-class PSPNet(nn.Module):
+class PSPNet(ImageNetwork):
     """PSPNet: images (b, h, w, 3), normalised -> SegOutput; with `aux`, also auxiliary logits "aux" at input size.
 
     depth: depth of the ResNet, 50 or 101.
@@ -114,7 +114,6 @@ class PSPNet(nn.Module):
     align_corners: of all upsampling; None for the form's value. True for mmsegmentation's weights for crops of 769.
     """
 
-    num_classes: int
     depth: int = 101
     trunk: str | None = None
     form: Literal["semseg", "encoding", "mmseg", "mmseg_b"] = "semseg"
@@ -122,10 +121,6 @@ class PSPNet(nn.Module):
     output_stride: int = 8
     dropout: float = 0.1
     align_corners: bool | None = None
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:

@@ -21,7 +21,7 @@ from segjax.models.backbones.resnet_pyramid import PyramidResNet
 from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
-from segjax.models.layers import Dropout, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, relu
 from segjax.models.trunks import LIGHT
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -74,20 +74,15 @@ class PyramidPooling(nn.Module):
         return unit(self.features, name="spp_fuse")(jnp.concatenate(levels, -1))
 
 
-class LadderNetwork(nn.Module):
+class LadderNetwork(ImageNetwork):
     """Options and classifier of both SwiftNets.
 
     features: width of the decoder.
     dropout: rate before the classifier; 0 as published.
     """
 
-    num_classes: int
     features: int = 128
     dropout: float = 0.0
-    dtype: str = "float32"
-    bn_momentum: float = 0.1
-    bn_eps: float = 1e-5
-    remat: bool = False
 
     @property
     def loss_weights(self) -> dict[str, float]:
