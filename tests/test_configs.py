@@ -78,9 +78,31 @@ def test_every_section_is_read_into_frozen_options(recipe, arg, monkeypatch):
     assert as_text(config) == before and read_recipe(config) == options
 
 
+# A debug run of the second covers the first: the same network, dataset, loss and kinds of stages, and more. The first
+# one's own run is slow.
+COVERED = {
+    ("vplr", "propagate=none"): "",
+    ("vplr", "camvid,net=fastscnn"): "camvid,net=fastscnn,propagate=reconstruction",
+    ("vplr", "cityscapes"): "cityscapes,released",
+}
+
+
 def marked(recipe: str, arg: str):
-    slow = arg in getattr(common.load(ROOT / "configs" / f"{recipe}.py"), "SLOW", ())
+    slow = arg in getattr(common.load(ROOT / "configs" / f"{recipe}.py"), "SLOW", ()) or (recipe, arg) in COVERED
     return pytest.param(recipe, arg, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize("recipe, arg", COVERED)
+def test_a_covered_preset_has_nothing_of_its_own(recipe, arg):
+    covered, other = load(recipe, arg), load(recipe, COVERED[recipe, arg])
+    assert set(covered.stages) <= set(other.stages) and covered.dataset.name == other.dataset.name
+    for name in covered.stages:
+        assert set(covered[name]) <= set(other[name]) and covered[name].kind == other[name].kind
+    for key in ("model", "augment", "normalisation", "init"):
+        assert covered.train[key] == other.train[key]
+    assert covered.train.loss.main.name == other.train.loss.main.name
+    assert covered.train.optimizer.name == other.train.optimizer.name
+    assert covered.train.sampler.kind == other.train.sampler.kind
 
 
 @pytest.mark.parametrize("recipe, arg", [marked(*pair) for pair in SHIPPED])

@@ -39,7 +39,7 @@ def test_sizes_of_the_maps_at_full_resolution():
     _, output = shapes((1024, 2048), aux=True)
     assert {k: v.shape[1:] for k, v in output.features.items()} == {
         "ltd": (128, 256, 64), "bottleneck1": (64, 128, 64), "bottleneck2": (32, 64, 96), "bottleneck3": (32, 64, 128),
-        "gfe": (32, 64, 128), "ffm": (128, 256, 128),
+        "gfe": (32, 64, 128), "ffm": (128, 256, 128), "low.logits": (128, 256, 19), "low.aux": (128, 256, 19),
     }  # fmt: skip
     assert output.aux["aux"].shape == (1, 1024, 2048, 19)
 

@@ -18,7 +18,9 @@ from jax.sharding import PartitionSpec as P
 from segjax import models, ops
 from segjax.errors import UserError
 from segjax.training.state import TrainState
-from segjax.training.step import LossTerm, make_train_step
+from segjax.training.step import make_train_step
+from segjax.training.terms import LossTerm
+from segjax.training.update import make_update
 from segjax.typing import SegOutput, Sum
 from tests.parity_tools import formula_variables
 
@@ -230,14 +232,18 @@ def test_a_training_step_on_8_devices(name):
     )
     optimizer = optax.sgd(0.1)
     step = make_train_step(
-        module.apply, terms, optimizer, lambda s: 0.1, lambda batch: (batch["image"], batch["label"]), seed=0
+        module.apply,
+        terms,
+        make_update(optimizer, lambda step: 0.1),
+        lambda batch, frozen: (batch["image"], {"labels": batch["label"]}),
+        seed=0,
     )
     x = np.concatenate([np.roll(images(), i, 1) for i in range(4)])
     batch = {"image": x, "label": np.zeros((8, *SIZE), np.int32), "epoch": np.zeros(8, np.int32)}
     first = variables(name)
     state = TrainState(jnp.int32(0), first["params"], first["batch_stats"], optimizer.init(first["params"]), None)
     state, batch = jax.device_put(state, everywhere), jax.device_put(batch, spread)
-    new, metrics = run(step, state, batch)
+    new, metrics = run(step, state, batch, {})
     assert np.isfinite(metrics["loss"]) and metrics["grad_norm"] > 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new.batch_stats))
     assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(new.params), jax.tree.leaves(first["params"])))
