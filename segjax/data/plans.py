@@ -277,11 +277,11 @@ def make_plan(
 
     kind, options: a key of PLANS, and what it accepts. source: the real records. cache: folder for places, or None.
     cut_epoch: epochs after this one (counted from 0) are as long as the real records are many, and their random part
-        has only these (VPLR's max_cu_epoch, 150).
+        has only these (VPLR's max_cu_epoch, 150); None = no cut.
     cut_places: places in the later epochs: "all" as before (what the released code does), "real" of real records only
         (what it means to do).
 
-    Raises UserError for an unknown kind, `cut_epoch` without extra data, and as the plan does.
+    Raises UserError for an unknown kind, and as the plan does.
     """
     plan = functools.partial(choose(PLANS, kind, where="sampler.kind"), source, seed=seed, **options)
     counted = [np.arange(e.first, e.first + len(e.source)) for e in extras if e.in_epoch]
@@ -294,6 +294,4 @@ def make_plan(
     whole = functools.partial(plan, records=np.concatenate([np.arange(len(source)), *counted]))
     if cut_epoch is None:
         return whole()
-    if not extras:
-        raise UserError("sampler.cut_epoch is the last epoch with extra data, but there is none; remove it.")
     return CutPlan(whole(), rest(), cut_epoch)

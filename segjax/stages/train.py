@@ -63,10 +63,16 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     check_keys(settings, KEYS | own, where=where, required=("batch_size", "crop", "model", "loss", "optimizer"))
     normalisation = settings.get("normalisation", "imagenet")
     choose(augment.NORMALISATION, normalisation, where=f"{where}.normalisation")
+    extra = read_extras(settings.get("extra", {}), f"{where}.extra")
+    sampler = read_sampler(settings.get("sampler", {}), where)
+    if sampler.cut_epoch is not None and not extra:
+        raise UserError(
+            f"config key {where}.sampler.cut_epoch says when {where}.extra ends, but there is no extra data."
+        )
     return Options(
         **read_training(settings, where, family="image"),
-        extra=read_extras(settings.get("extra", {}), f"{where}.extra"),
-        sampler=read_sampler(settings.get("sampler", {}), where),
+        extra=extra,
+        sampler=sampler,
         augmentation=options_of(settings.get("augment", {}), augment.augment_batch, where=f"{where}.augment"),
         normalisation=normalisation,
         loss=_read_loss(settings["loss"], f"{where}.loss"),

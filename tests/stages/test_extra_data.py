@@ -8,15 +8,17 @@ import pytest
 
 from segjax.data.plans import Extra, make_plan
 from segjax.errors import UserError
+from segjax.stages import train
 from segjax.stages.extra_data import class_id, open_extras, read_extras, read_sampler
+from tests.config_tools import read_config
 from tests.data.fake_source import FakeSource
 
 REAL, MORE = FakeSource(20), FakeSource(40, shift=1)
 
 
-def plan(settings, *, in_epoch=True, classes=(), extra=True):
+def plan(settings, *, in_epoch=True, classes=()):
     sampler = read_sampler(settings, "train")
-    extras = [Extra("propagated", MORE, 20, in_epoch, classes)] if extra else []
+    extras = [Extra("propagated", MORE, 20, in_epoch, classes)]
     cut = dict(cut_epoch=sampler.cut_epoch, cut_places=sampler.cut_places)
     return make_plan(sampler.kind, sampler.options, REAL, extras, seed=0, **cut)
 
@@ -71,8 +73,9 @@ def test_uniform_and_centroid_plans_take_extras_too():
 
 def test_mistakes_in_the_settings():
     context = SimpleNamespace(workdir=Path("nowhere"), dataset=None)
-    with pytest.raises(UserError, match="sampler.cut_epoch is the last epoch with extra data, but there is none"):
-        plan(dict(kind="uniform", cut_epoch=3), extra=False)
+    training = read_config("configs/vplr.py:propagate=none").train.to_dict() | {"sampler": {"cut_epoch": 3}}
+    with pytest.raises(UserError, match="train.sampler.cut_epoch says when train.extra ends, but there is no extra"):
+        train.read(training, "train")
     for settings, said in (
         (dict(kind="uniform", cut_epoch=3, cut_places="none"), "train.sampler.cut_places='none' is not known"),
         (dict(kind="unifrom"), "train.sampler.kind='unifrom' is not known. Did you mean 'uniform'"),
