@@ -1,8 +1,7 @@
-"""Settings that go by a name: which options each name takes, checked before any stage runs, and made to fit.
+"""Sections whose options depend on a name: samplers, losses, networks, optimizers; checked before any stage runs.
 
-A sampler, a loss or a network is a `name` (or `kind`) and options that depend on it. What is given on the command line
-goes before what the recipe says: options of the recipe that the new name does not take give way, and so does a duration
-in another unit. What the user wrote himself must fit.
+Command-line overrides win. Recipe options that the newly chosen name does not accept are dropped, as is a duration
+given in another unit. Options that were set on the command line must fit.
 """
 
 from __future__ import annotations
@@ -23,9 +22,13 @@ log = logging.getLogger("segjax")
 
 
 class Choice(NamedTuple):
-    """key: of the name. inside: key of the options, "" where they lie beside it. default: the name where none is given.
+    """A section whose options depend on a name.
 
-    takes: name -> options. common: keys beside the name that belong to every name.
+    key: of the name.
+    inside: key of the options, "" if they stand beside the name.
+    default: the name if the section has none.
+    takes: name -> options.
+    common: keys beside the name that every name has.
     """
 
     key: str
@@ -49,7 +52,7 @@ _FLOWS = {
 }
 _WARMUP = ("warmup_start", *(f"warmup_{unit}" for unit in durations.UNITS))
 
-# where in a stage; * is any key
+# path within a stage's section, where * is any key
 CHOICES = {
     "sampler": Choice(
         "kind",
@@ -74,7 +77,7 @@ CHOICES = {
 
 
 def find_choices(stage: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Choice]]:
-    """(path within the stage, section, choice) of all settings of a stage that go by a name."""
+    """Yields (path within the stage, section, choice) of all sections of a stage whose options depend on a name."""
     for path, section in _sections(stage):
         for pattern, choice in CHOICES.items():
             if fnmatch.fnmatch(path, pattern) and path.count(".") == pattern.count("."):
@@ -90,7 +93,7 @@ def _sections(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Ma
 
 
 def check_choices(stage: Mapping[str, Any], *, where: str) -> None:
-    """Raises UserError for a name that is not known, and for an option that the name does not take."""
+    """Raises UserError for an unknown name, and for an option that the name does not accept."""
     for path, section, choice in find_choices(stage):
         here = f"{where}.{path}"
         name = section.get(choice.key, choice.default)

@@ -1,4 +1,4 @@
-"""Reads a recipe for the console command, as main.py's flag --config does: FILE.py[:ARGS], and values to override."""
+"""Recipes for the console command, read as by main.py's flag --config: FILE.py[:ARGS], and overrides."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from segjax.stages.recipe import read_recipe
 
 
 def load_recipe(text: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
-    """The config of "configs/vplr.py:camvid,net=fastscnn"; overrides: dotted key -> value.
+    """Loads the config of a recipe.
 
-    See `apply_overrides`. Raises UserError for a file that is missing or no recipe, for options that it does not have,
-    and for keys and values that no stage accepts.
+    text: file and options, such as "configs/vplr.py:camvid,net=fastscnn".
+    overrides: dotted key -> value, see `apply_overrides`.
+
+    Raises UserError for a file that is missing or no recipe, for options that it does not have, and for keys and values
+    that no stage accepts.
     """
     name, _, argument = text.partition(":")
     path = Path(name).expanduser()
