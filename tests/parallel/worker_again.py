@@ -25,5 +25,5 @@ step = jax.jit(step, out_shardings=parallel.replicated(mesh))
 state = jax.device_put(state, parallel.replicated(mesh))
 batch = parallel.shard_batch(fake_network.batch(), mesh)
 for _ in range(3):
-    state, metrics = step(state, batch)
+    state, metrics = step(state, batch, {})
 jax.block_until_ready(metrics)
