@@ -1,33 +1,52 @@
 """One way from a checkpoint to a network: its family, its dtype, and what it predicts."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import augment, models
+from segjax import augment, models, ops
 from segjax.data import LabelMap
 from segjax.errors import UserError
 from segjax.inference.network import class_ids, find_run, open_network
 from segjax.inference.views import predict
+from segjax.typing import SegOutput
 
 CITY = LabelMap.open("cityscapes")
 
 
+class Tiny(nn.Module):
+    """What the module of an image network is called with, and what it computes with its dtype."""
+
+    num_classes: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        assert not train
+        x = nn.Conv(8, (3, 3), strides=2, dtype=self.dtype)(images)
+        x = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype)(nn.relu(x))
+        return SegOutput(ops.resize(x, images.shape[1:3]))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """Of one tiny network, by the names of its checkpoints."""
+    tiny = jax.jit(Tiny(19, "float32").init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    return {"fastscnn": tiny, "sdcnet2d": {"params": {"w": np.ones(1, np.float32)}}}
+
+
 @pytest.fixture
-def checkpoint(monkeypatch):
+def checkpoint(monkeypatch, variables):
     """Checkpoints by the names of networks, and "fastscnn:DTYPE" for one that was trained in that dtype."""
-    variables: dict = {}
 
     def load(path):
         name, _, dtype = str(path).partition(":")
-        if name not in ("fastscnn", "sdcnet2d"):
+        if name not in variables:
             raise UserError(f"there is no checkpoint in {name}.")
         options = {"dtype": dtype or "float32"} if name == "fastscnn" else {"width": 0.1, "levels": 3}
         spec = {"name": name, "num_classes": 19, "options": options}
-        if name not in variables:
-            module = models.from_spec({**spec, "options": {**options, "dtype": "float32"}})
-            variables[name] = jax.jit(module.init)(jax.random.key(0), *models.example_inputs(spec, module))
         info = {"step": 7, "normalisation": "camvid", "label_map": CITY.to_dict()}
         return spec, variables[name], info if name == "fastscnn" else {"step": 8, "flow": {"name": "dis"}}
 
@@ -35,8 +54,14 @@ def checkpoint(monkeypatch):
 
 
 @pytest.fixture
+def tiny(checkpoint, monkeypatch):
+    """The tiny network itself in the place of the module that its specification names."""
+    monkeypatch.setattr(models, "from_spec", lambda spec: Tiny(spec["num_classes"], **spec["options"]))
+
+
+@pytest.fixture
 def image():
-    return np.random.default_rng(0).integers(0, 256, (1, 48, 64, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), dtype=np.uint8)
 
 
 def test_what_a_checkpoint_holds(checkpoint):
@@ -79,7 +104,14 @@ def test_dtype(checkpoint, monkeypatch, trained, backend, dtype, found):
     assert network.spec["options"]["dtype"] == found and network.module.dtype == found
 
 
-def test_predictions_are_those_of_the_module(checkpoint, image):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_module_computes_in_its_dtype(tiny, dtype):
+    network = open_network("fastscnn", dtype=dtype)
+    program = str(jax.make_jaxpr(network.predictor())(jnp.zeros((1, 24, 32, 3), jnp.uint8)))
+    assert ("bf16" in program) == (dtype == "bfloat16")
+
+
+def test_predictions_are_those_of_the_module(tiny, image):
     network = open_network("fastscnn")
     mean, std = augment.normalisation("camvid")
     normalised = augment.normalise(image, mean=mean, std=std)
@@ -94,7 +126,7 @@ def test_predictions_are_those_of_the_module(checkpoint, image):
         assert found.dtype == np.uint8 and (found == want.argmax(-1)).mean() > 0.999
 
 
-def test_class_ids_follow_variables_that_change(checkpoint, image):
+def test_class_ids_follow_variables_that_change(tiny, image):
     network = open_network("fastscnn")
     run = class_ids(network.module, "camvid")
     assert (run(network.variables, image) == network.predictor()(image)).all()

@@ -53,11 +53,14 @@ def test_equals_xla(kind, size, kernel, stride, dilation, padding, seed):
     w = jnp.asarray(rng.standard_normal((*kernel, c // groups, d)), jnp.float32)
     theirs = jax.eval_shape(lambda: xla(x, w, stride, pads, dilation, groups))
     cotangent = jnp.asarray(rng.standard_normal(theirs.shape), jnp.float32)
-    with jax.disable_jit():
-        ours = results(
-            lambda x, w: conv2d(x, w, stride=stride, padding=pads, dilation=dilation, groups=groups), x, w, cotangent
-        )
-        expected = results(lambda x, w: xla(x, w, stride, pads, dilation, groups), x, w, cotangent)
+
+    @jax.jit
+    def both(*args):
+        options = dict(stride=stride, padding=pads, dilation=dilation, groups=groups)
+        ours = results(lambda x, w: conv2d(x, w, **options), *args)
+        return ours, results(lambda x, w: xla(x, w, stride, pads, dilation, groups), *args)
+
+    ours, expected = both(x, w, cotangent)
     for a, b, name in zip(ours, expected, ("output", "input gradient", "kernel gradient")):
         assert a.shape == b.shape and a.dtype == b.dtype
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4, err_msg=name)
@@ -81,9 +84,13 @@ def test_dense_lowerings_equal_xla_where_they_are_not_the_fastest(lowering, size
         jnp.asarray(rng.standard_normal(shape), jnp.float32)
         for shape in ((2, *size, 3), (*kernel, 3, 4), (2, *outputs, 4))
     )
-    with jax.disable_jit():
-        ours = results(lambda x, w: LOWERINGS[lowering](x, w, stride, pads, dilation, 1), x, w, cotangent)
-        expected = results(lambda x, w: xla(x, w, stride, pads, dilation, 1), x, w, cotangent)
+
+    @jax.jit
+    def both(*args):
+        ours = results(lambda x, w: LOWERINGS[lowering](x, w, stride, pads, dilation, 1), *args)
+        return ours, results(lambda x, w: xla(x, w, stride, pads, dilation, 1), *args)
+
+    ours, expected = both(x, w, cotangent)
     for a, b in zip(ours, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
 

@@ -14,8 +14,13 @@ def unpacked(sets, number):
     return np.stack([(words[c // 32] >> (c % 32)) & 1 for c in range(number)], axis=-1).astype(bool)
 
 
-@pytest.mark.parametrize("classes", [1, 5, 19, 31, 32, 33, 64, 150])
-@pytest.mark.parametrize("h, w, window", [(6, 5, 3), (1, 1, 3), (1, 6, 5), (3, 2, 7), (4, 4, 1)])
+@pytest.mark.parametrize(
+    "h, w, window, classes",
+    [
+        *((6, 5, 3, classes) for classes in (1, 5, 19, 31, 32, 33, 64, 150)),
+        *((*shape, classes) for shape in ((1, 1, 3), (1, 6, 5), (3, 2, 7), (4, 4, 1)) for classes in (5, 32)),
+    ],
+)
 def test_sets_hold_the_classes_of_the_window_and_void(h, w, window, classes):
     labels = np.random.default_rng(classes).integers(0, classes + 1, (2, h, w)).astype(np.uint8)
     labels[labels == classes] = 255

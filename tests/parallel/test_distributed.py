@@ -1,6 +1,5 @@
 import json
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from segjax.errors import UserError
 from segjax.parallel import distributed
 from segjax.parallel.distributed import Processes, check_devices, find_processes, slurm_processes, use_compilation_cache
-from tests.processes import run_together
+from tests.processes import environment, run_together
 
 WORKER = Path(__file__).with_name("worker_two_processes.py")
 
@@ -148,11 +147,11 @@ def test_the_cache_folder_is_made_or_done_without(tmp_path, monkeypatch, caplog,
 
 def test_several_cpu_devices_train_again_where_they_trained_before(tmp_path):
     """Left to XLA's defaults, the second of these runs waits for ever most of the time: worker_again.py."""
-    environment = {**os.environ, "PYTHONPATH": str(WORKER.parents[2]), "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
-    del environment["JAX_ENABLE_COMPILATION_CACHE"]
+    variables = environment(devices=8, PYTHONPATH=WORKER.parents[2], JAX_COMPILATION_CACHE_DIR=tmp_path)
+    del variables["JAX_ENABLE_COMPILATION_CACHE"]
     for _ in range(2):
         command = [sys.executable, str(WORKER.with_name("worker_again.py"))]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -64,10 +64,16 @@ def terms(name: str = "cross_entropy") -> tuple[LossTerm, ...]:
     return (LossTerm("main", term), LossTerm("aux", term, weight=0.4, on="aux"))
 
 
+@functools.cache
+def first_variables(name: str):
+    """Of a network, drawn once for all tests."""
+    init = jax.jit(functools.partial(network(name).init, train=False))
+    return jax.device_get(init(jax.random.key(0), jnp.zeros((1, HEIGHT, WIDTH, 3))))
+
+
 def setup(*, name="small", loss="cross_entropy", ema_decay=0.0, constrain=lambda x: x):
     """(step, state) of plain SGD at rate 1 without momentum, so that the parameters tell the gradient."""
-    model = network(name)
-    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), jnp.zeros((1, HEIGHT, WIDTH, 3)))
+    model, variables = network(name), jax.tree.map(jnp.asarray, first_variables(name))
     optimizer = make_optimizer("sgd", rate, params=variables["params"], momentum=0.0)
     state = create_state(variables, optimizer, ema=ema_decay > 0)
     update = make_update(optimizer, rate, ema_decay=ema_decay)
@@ -85,12 +91,18 @@ def any_step(apply, terms, params, prepare, *, accumulate_steps=1):
 
 def linear_step(apply, terms, params, *, accumulate_steps):
     """The state and metrics after one step of any `apply`."""
-    step, state = any_step(apply, terms, params, whole_images(), accumulate_steps=accumulate_steps)
+    step, state = any_step(apply, terms, params, plain_images, accumulate_steps=accumulate_steps)
     return jax.jit(step)(state, {name: jnp.asarray(x) for name, x in batch().items()}, {})
 
 
 def rate(step):
     return jnp.float32(1.0)
+
+
+def plain_images(batch, frozen):
+    """As `whole_images`, without a program of augmentation that would have to be compiled."""
+    mean, std = augment.normalisation("imagenet")
+    return augment.normalise(batch["image"], mean=mean, std=std), {"labels": batch["label"].astype(jnp.int32)}
 
 
 def whole_images():
