@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     if bool(arguments.config) == bool(arguments.dataset):
         raise UserError("segjax browse shows a recipe (--config=FILE) or a dataset (--dataset=NAME); give one")
     if arguments.set and not arguments.config:
-        raise UserError("--set overrides values of a recipe; with --dataset give --option")
+        raise UserError("--set overrides the values of a recipe; with --dataset give --option")
     for flag in ("option", "split", "data_dir"):
         if arguments.config and getattr(arguments, flag) not in ([], "train", ""):
             raise UserError(
