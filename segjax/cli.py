@@ -9,8 +9,8 @@ segjax check_data --images=data/images --masks=data/masks --output=check
 segjax summary --model=fastscnn --size=1024x2048
 segjax export_weights --checkpoint=runs/camvid --output=camvid.safetensors
 
-Flags may be written --a-b or --a_b, with "=" or a space. An error that the user can cause is one line and exit code 2.
-The commands are in segjax/commands.
+Flags may be written --a-b or --a_b, with "=" or a space. An error that the user can cause prints one line and exits
+with code 2. The commands are in segjax/commands.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from segjax.errors import UserError, did_you_mean, explain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 1 where check_data found problems, 2 after a user's error."""
+    """Runs one command and returns its exit code.
+
+    The code is 0, 1 if check_data found problems, 2 for a user's error, and 130 after an interruption.
+
+    argv: words after "segjax", None = those of the process.
+    """
     try:
         arguments = parse((sys.argv[1:] if argv is None else list(argv)) or ["--help"])
         return COMMANDS[arguments.command][0](arguments) or 0
@@ -59,7 +64,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Arguments of one command. Raises UserError for unknown commands and flags, with the nearest name."""
+    """Returns the arguments of one command.
+
+    Raises UserError for an unknown command or flag, with the nearest name, a missing flag, and a wrong value.
+    """
     parser = _Parser(prog="segjax", description="Semantic segmentation of street scenes in JAX.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"segjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
@@ -68,21 +76,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parsers[name] = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         describe(parsers[name])
     words = _canonical(argv)
-    if words and words[0] in parsers:  # a misspelt flag is a better story than the required one it leaves missing
+    if words and words[0] in parsers:  # argparse would report the required flag that a misspelt one leaves missing
         known = [flag for action in parsers[words[0]]._actions for flag in action.option_strings]
         for flag in (word.split("=")[0] for word in words[1:] if word.startswith("--")):
             if flag not in known:
                 raise UserError(f"segjax {words[0]} has no flag {flag}.{did_you_mean(flag, known)}")
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
-        raise UserError(
-            f"segjax {arguments.command} does not know what to do with {unknown[0]!r}; see `segjax {words[0]} --help`"
-        )
+        raise UserError(f"segjax {arguments.command} takes no argument {unknown[0]!r}; see `segjax {words[0]} --help`")
     return arguments
 
 
 def _canonical(argv: Sequence[str]) -> list[str]:
-    """--data_dir=x -> --data-dir=x, check-data -> check_data; values stay as they are."""
+    """Returns the words in one spelling: --data_dir=x -> --data-dir=x, check-data -> check_data; values are kept."""
     words = []
     for position, word in enumerate(argv):
         if word.startswith("--"):
@@ -96,14 +102,14 @@ def _canonical(argv: Sequence[str]) -> list[str]:
 
 COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "predict": (predict.run, predict.describe, "Segment images, folders and videos with a trained network."),
-    "demo": (demo.run, demo.describe, "Make a video of a trained network, beside the truth where there is one."),
-    "propagate": (propagate.run, propagate.describe, "Carry the labels of some frames of a video to their neighbours."),
+    "demo": (demo.run, demo.describe, "Make a video of predictions, beside the truth if it is known."),
+    "propagate": (propagate.run, propagate.describe, "Propagate labels of a video to neighbouring frames."),
     "submit": (submit.run, submit.describe, "Make, check and score an archive for an evaluation server."),
-    "browse": (browse.run, browse.describe, "Show samples of a training after augmentation, on a sheet."),
+    "browse": (browse.run, browse.describe, "Draw a sheet of training samples after augmentation."),
     "check_data": (check_data.run, check_data.describe, "Check a folder of images and masks before training."),
     "export_weights": (export_weights.run, export_weights.describe, "Write a run's weights to a .safetensors file."),
-    "datasets": (datasets.run, datasets.describe, "List data sets: classes, splits, where to get them, what is built."),
-    "summary": (summary.run, summary.describe, "Show parameters, multiply-adds and memory of a network."),
+    "datasets": (datasets.run, datasets.describe, "List datasets with their classes, splits, sources and builds."),
+    "summary": (summary.run, summary.describe, "Print parameters, multiply-adds and memory of a network."),
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The commands of `segjax`, one file each: describe(parser) names its flags, run(arguments) does it.
+"""The commands of `segjax`, one file each: describe(parser) adds its flags, run(arguments) runs it.
 
-They are imported for every `segjax --help`, so what is heavy (jax, numpy, OpenCV) is imported within `run`.
+Every `segjax --help` imports all of them. So heavy packages (jax, numpy, OpenCV) are imported in `run`.
 """

@@ -1,4 +1,4 @@
-"""`segjax browse`: samples of a training after augmentation, on a sheet."""
+"""`segjax browse`: a sheet of training samples after augmentation."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from segjax.errors import UserError
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """The flags."""
+    """Adds the flags of the command."""
     add = parser.add_argument
     add("--config", metavar="FILE", help="a recipe, such as configs/vplr.py:camvid")
-    add("--set", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="override its values")
-    add("--dataset", metavar="NAME", help="a data set instead of a recipe, or the folder of one that was written")
-    add("--option", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="its options")
-    add("--split", default="train", metavar="NAME", help="its split (train)")
-    add("--data-dir", default="", metavar="DIR", help="where it is built ($SEGJAX_DATA_DIR)")
+    add("--set", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="recipe overrides")
+    add("--dataset", metavar="NAME", help="a dataset, or the folder of a written one, instead of a recipe")
+    add("--option", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="dataset options")
+    add("--split", default="train", metavar="NAME", help="split of the dataset (train)")
+    add("--data-dir", default="", metavar="DIR", help="folder of built datasets ($SEGJAX_DATA_DIR)")
     add("--stage", default="", metavar="NAME", help="training stage of the recipe (the first)")
-    add("--workdir", default="", metavar="DIR", help="of the recipe's run, for labels that it carried to other frames")
+    add("--workdir", default="", metavar="DIR", help="workdir of the recipe's run, for its propagated labels")
     add("--output", default="browse.png", metavar="FILE", help="the sheet (browse.png)")
-    add("--count", type=values.positive_int, default=6, metavar="N", help="samples (6)")
+    add("--count", type=values.positive_int, default=6, metavar="N", help="number of samples (6)")
     add("--epoch", type=values.positive_int, default=1, metavar="N", help="epoch, counted from 1 (1)")
-    add("--seed", type=values.whole, metavar="N", help="another seed than the recipe's")
+    add("--seed", type=values.whole, metavar="N", help="seed instead of the recipe's")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Draws what a training sees, through the training's own plan, reader and augmentation."""
+    """Draws samples through the plan, the reader and the augmentation of a training.
+
+    Raises UserError for flags that exclude each other, and as `segjax.stages.browse.browse` does.
+    """
     if bool(arguments.config) == bool(arguments.dataset):
-        raise UserError("segjax browse shows a recipe (--config=FILE) or a data set (--dataset=NAME); give one")
+        raise UserError("segjax browse shows a recipe (--config=FILE) or a dataset (--dataset=NAME); give one")
     if arguments.set and not arguments.config:
         raise UserError("--set overrides the values of a recipe; with --dataset give --option")
     for flag in ("option", "split", "data_dir"):

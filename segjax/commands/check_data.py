@@ -1,4 +1,4 @@
-"""`segjax check_data`: a folder of images and masks, checked before training."""
+"""`segjax check_data`: checks a folder of images and masks before training."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import argparse
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """The flags."""
+    """Adds the flags of the command."""
     add = parser.add_argument
     add("--images", required=True, metavar="DIR", help="folder of images")
     add("--masks", required=True, metavar="DIR", help="folder of masks with the same relative names")
     add("--label-map", metavar="NAME", help="JSON file or name of a class table; default: propose one from the masks")
-    add("--output", default="check_data", metavar="DIR", help="for the label map and the overlay sheet (check_data)")
-    add("--image-suffix", default="", metavar="END", help="what follows the common name, for example _leftImg8bit")
-    add("--mask-suffix", default="", metavar="END", help="the same for masks, for example _gtFine_labelIds")
+    add("--output", default="check_data", metavar="DIR", help="folder for label map and overlay sheet (check_data)")
+    add("--image-suffix", default="", metavar="END", help="end of image names after the common part (_leftImg8bit)")
+    add("--mask-suffix", default="", metavar="END", help="end of mask names after the common part (_gtFine_labelIds)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Looks for everything in a folder that would stop or spoil a training; 1 when something must be corrected."""
+    """Finds everything in a folder that would stop or spoil a training; returns 1 if something must be corrected.
+
+    Raises UserError for folders that do not exist, an unknown label map, and files that cannot be written.
+    """
     from segjax.data.check import check_folder
 
     report = check_folder(

@@ -1,4 +1,4 @@
-"""`segjax demo`: a video with the classes over each frame, beside the truth where there is one."""
+"""`segjax demo`: a video of the predicted classes over each frame, beside the truth if it is known."""
 
 from __future__ import annotations
 
@@ -14,28 +14,43 @@ OF_SPLITS = ("split", "sequence", "option", "data_dir")
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """The flags."""
+    """Adds the flags of the command."""
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="DIR", help="a run, a stage or checkpoint of it, or exported weights")
+    add(
+        "--checkpoint",
+        required=True,
+        metavar="DIR",
+        help="workdir of a run, one of its stages or checkpoints, or exported weights",
+    )
     add("--input", metavar="PATH", help="a video, or a folder of images in the order of their names")
-    add("--labels", default="", metavar="DIR", help="masks: named as the images, or by the number of a video's frame")
-    add("--label-map", default="", metavar="NAME", help="of the masks; default: that of the network's training set")
-    add("--image-suffix", default="", metavar="END", help="what follows the common name, for example _leftImg8bit")
-    add("--mask-suffix", default="", metavar="END", help="the same for masks, for example _gtFine_labelIds")
-    add("--dataset", metavar="NAME", help="frames of a data set instead of --input")
-    add("--split", default="", metavar="NAME", help="its split, for example demo_video")
-    add("--sequence", default="", metavar="NAME", help="one of the split's videos, for example stuttgart_00 (all)")
-    add("--option", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="its options")
-    add("--data-dir", default="", metavar="DIR", help="where it is built ($SEGJAX_DATA_DIR)")
+    add("--labels", default="", metavar="DIR", help="masks, named like the images, or by the frame numbers of a video")
+    add("--label-map", default="", metavar="NAME", help="label map of the masks (that of the network's training set)")
+    add("--image-suffix", default="", metavar="END", help="end of image names after the common part (_leftImg8bit)")
+    add("--mask-suffix", default="", metavar="END", help="end of mask names after the common part (_gtFine_labelIds)")
+    add("--dataset", metavar="NAME", help="show frames of a dataset instead of --input")
+    add("--split", default="", metavar="NAME", help="split of the dataset, for example demo_video")
+    add("--sequence", default="", metavar="NAME", help="one video of the split, for example stuttgart_00 (all)")
+    add("--option", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="dataset options")
+    add("--data-dir", default="", metavar="DIR", help="folder of built datasets ($SEGJAX_DATA_DIR)")
     add("--output", default="demo.mp4", metavar="FILE", help="the video (demo.mp4)")
-    add("--fps", type=values.not_negative, metavar="N", help="frames per second (the video's own; 25 for images)")
-    add("--width", type=values.positive_int, default=1024, metavar="N", help="of one picture at most, pixels (1024)")
+    add("--fps", type=values.not_negative, metavar="N", help="frames per second (those of the video; 25 for images)")
+    add(
+        "--width",
+        type=values.positive_int,
+        default=1024,
+        metavar="N",
+        help="largest width of a picture, pixels (1024)",
+    )
     add_views(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the video, frame by frame."""
-    from segjax.media.clips import open_clips  # numpy and OpenCV only: wrong paths are found before jax is loaded
+    """Writes the video, frame by frame.
+
+    Raises UserError for flags that exclude each other, as `segjax.inference.demo` does, and after the video is written
+    if a frame could not be read.
+    """
+    from segjax.media.clips import open_clips  # imports no jax, so that a wrong path is reported at once
 
     if bool(arguments.input) == bool(arguments.dataset):
         raise UserError("segjax demo shows --input=VIDEO|FOLDER or --dataset=NAME --split=NAME; give one of these")
@@ -46,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     options = dict(fps=arguments.fps, width=arguments.width, **views(arguments))
     clips = open_clips(arguments.input) if arguments.input else []
     if len(clips) > 1:
-        raise UserError(f"{arguments.input} holds {len(clips)} videos or both images and videos; give one of them")
+        raise UserError(f"{arguments.input} contains {len(clips)} videos, or both images and videos; give one of them")
     if arguments.dataset and not arguments.split:
         raise UserError(f"--dataset={arguments.dataset} needs --split=NAME, the frames to show")
     start_jax()

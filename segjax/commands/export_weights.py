@@ -1,4 +1,4 @@
-"""`segjax export_weights`: the weights of a run as a .safetensors file."""
+"""`segjax export_weights`: writes the weights of a training run to a .safetensors file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from segjax.errors import UserError
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """The flags."""
+    """Adds the flags of the command."""
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="DIR", help="workdir of a run, or one of its stages or checkpoints")
     add("--output", required=True, metavar="FILE", help="the .safetensors file to write")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the weights of a run under the published tensor names; `predict` takes the file as --checkpoint."""
+    """Writes the weights of a training run under the published tensor names, to use as --checkpoint of other commands.
+
+    Raises UserError for another ending of the output, a checkpoint that cannot be opened, and a file that cannot be
+    written.
+    """
     if not arguments.output.endswith(".safetensors"):
         raise UserError(f"--output={arguments.output} must be the name of a .safetensors file")
 
@@ -23,5 +27,5 @@ def run(arguments: argparse.Namespace) -> None:
 
     from segjax.weights.runs import export_weights
 
-    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax tells every detail of reading a checkpoint
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs every detail of reading a checkpoint
     print(export_weights(arguments.checkpoint, arguments.output))

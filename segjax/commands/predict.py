@@ -1,4 +1,4 @@
-"""`segjax predict`: images, folders and videos through a trained network."""
+"""`segjax predict`: predicts images, folders and videos with a trained network."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from segjax.commands.start import start_jax
 from segjax.commands.views import add_views, views
 from segjax.errors import UserError
 
-LISTED = 20  # problems that are told one by one
+LISTED = 20  # problems that are printed one by one
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """The flags."""
+    """Adds the flags of the command."""
     add = parser.add_argument
     add(
         "--checkpoint",
         required=True,
         metavar="DIR",
-        help="workdir of a run, or one of its stages or checkpoints, or exported weights",
+        help="workdir of a run, one of its stages or checkpoints, or exported weights",
     )
-    add("--input", required=True, metavar="PATH", help="an image, a video, or a folder with any of them")
+    add("--input", required=True, metavar="PATH", help="an image, a video, or a folder of images and videos")
     add("--output", required=True, metavar="DIR", help="folder for the results")
     add("--write", nargs="+", default=["overlay", "ids"], metavar="KIND", help="overlay, ids, color (overlay ids)")
     add_views(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Predicts images, folders and videos with a trained network; see `segjax.inference.predict_files`."""
-    from segjax.media.clips import open_clips  # numpy and OpenCV only: wrong paths are found before jax is loaded
+    """Predicts images, folders and videos with a trained network; see `segjax.inference.predict_files`.
+
+    Raises UserError as `predict_clips` does, and after all else is written if an input could not be predicted.
+    """
+    from segjax.media.clips import open_clips  # imports no jax, so that a wrong path is reported at once
 
     options = views(arguments)
     clips = open_clips(arguments.input, exclude=arguments.output)
@@ -55,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _failed(problems: Sequence[str], images: int) -> str:
-    """The last sentence: the one problem, or how many there are, which are listed here line by line; what is done."""
+    """Returns the error: the only problem, or the number of problems, which are printed here; then what is written."""
     written = f"{images} images are predicted all the same" if images else "nothing is predicted"
     if len(problems) == 1:
         return f"{problems[0]}; {written}"

@@ -1,8 +1,8 @@
-"""What every command that computes does first."""
+"""The first steps of every command that computes."""
 
 
 def start_jax() -> None:
-    """Sets up memory, devices and logging; before the first array."""
+    """Sets up memory, devices and logging; must run before the first array is made."""
     from segjax.ops.host_memory import reuse_freed_memory
 
     reuse_freed_memory()  # before jax starts its threads
@@ -11,5 +11,5 @@ def start_jax() -> None:
 
     from segjax import parallel
 
-    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax tells every detail of reading a checkpoint
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs every detail of reading a checkpoint
     parallel.setup()

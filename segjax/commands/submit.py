@@ -1,4 +1,4 @@
-"""`segjax submit`: an archive for an evaluation server, made, checked, and scored by the server's rule."""
+"""`segjax submit`: makes and checks an archive for an evaluation server, and scores it by the server's rule."""
 
 from __future__ import annotations
 
@@ -6,39 +6,45 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segjax.commands import values
 from segjax.commands.start import start_jax
 from segjax.errors import UserError
 
+if TYPE_CHECKING:
+    from segjax.submission.submit import Submission
+
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """The flags."""
+    """Adds the flags of the command."""
     add = parser.add_argument
     add("--dataset", required=True, metavar="NAME", help="cityscapes, kitti, bdd100k or voc2012")
-    add("--split", default="test", metavar="NAME", help="whose images (test); labelled ones, as validation, are scored")
-    add("--checkpoint", default="", metavar="DIR", help="run whose network predicts")
-    add("--input", default="", metavar="PATH", help="instead: predicted id PNGs, a folder or an archive, to check")
+    add("--split", default="test", metavar="NAME", help="split (test); a labelled one is also scored")
+    add("--checkpoint", default="", metavar="DIR", help="workdir of the run whose network predicts")
+    add("--input", default="", metavar="PATH", help="predicted id PNGs instead: a folder or an archive, to check")
     add("--output", default="", metavar="FILE", help="the .zip or .tgz to write")
     add("--report", default="", metavar="FILE", help="also write the scores as JSON")
     add(
         "--protocol",
         default="single",
         metavar="NAME",
-        help="how images are looked at, such as cityscapes_multi (single)",
+        help="scales and windows of a published evaluation, such as cityscapes_multi (single)",
     )
-    add("--scales", nargs="+", type=values.numbers, default=[], metavar="S", help="on top of it: these scales")
-    add("--flip", action="store_true", help="on top of it: average with the mirror image")
-    add("--window", type=values.size, metavar="HxW", help="on top of it: sliding window in pixels")
+    add("--scales", nargs="+", type=values.numbers, default=[], metavar="S", help="override the protocol's scales")
+    add("--flip", action="store_true", help="also average with the mirror image")
+    add("--window", type=values.size, metavar="HxW", help="override the protocol's sliding window, pixels")
     add("--batch", type=values.positive_int, metavar="N", help="images at once (1 on CPU, 4 on accelerators)")
     add("--competition", default="", metavar="NAME", help="voc2012: comp6 (default), comp5 for VOC's images alone")
-    add("--data-dir", metavar="DIR", help="where data sets are built ($SEGJAX_DATA_DIR)")
-    add("--option", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="of the data set")
+    add("--data-dir", metavar="DIR", help="folder of built datasets ($SEGJAX_DATA_DIR)")
+    add("--option", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="dataset options")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Predicts or takes predictions, writes the archive, checks it, and scores what is labelled."""
+    """Predicts, or reads predictions; writes and checks the archive, and scores it if the split is labelled.
+
+    Raises UserError for flags that exclude each other, and as `segjax.submission.submit` does.
+    """
     if bool(arguments.checkpoint) == bool(arguments.input):
         raise UserError("segjax submit predicts (--checkpoint) or takes what is predicted (--input); give one of these")
     if arguments.checkpoint and not arguments.output:
@@ -57,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     views |= {"flip": True} if arguments.flip else {}
     views |= {"window": arguments.window} if arguments.window else {}
     if output:
-        submit.check_output(output)  # before the data set is built, which may take an hour
+        submit.check_output(output)  # before the dataset is built, which may take an hour
     source, labelled = submit.open_records(
         arguments.dataset, arguments.split, data_dir=arguments.data_dir, options=dict(arguments.option)
     )
@@ -74,11 +80,12 @@ def run(arguments: argparse.Namespace) -> None:
     for warning in result.warnings:
         print(f"not for the server yet: {warning}")
     size = f", {result.place.stat().st_size / 1e6:.1f} MB, sha256 {result.sha256[:16]}" if result.sha256 else ""
-    print(f"{result.place}: {result.images} predictions as the server of {server.dataset} wants them{size}")
+    print(f"{result.place}: {result.images} predictions as the server of {server.dataset} requires them{size}")
     print(f"upload: {server.upload}")
 
 
-def _plain(result: Any) -> dict[str, Any]:
+def _plain(result: Submission) -> dict[str, Any]:
+    """Returns the report as plain data for JSON."""
     return {
         "file": str(result.place),
         "images": result.images,
@@ -89,7 +96,7 @@ def _plain(result: Any) -> dict[str, Any]:
 
 
 def _print_scores(scores: Mapping[str, Any]) -> None:
-    """Classes, then categories, then the means, in percent as servers show them."""
+    """Prints the scores of classes, of categories, and their means, in percent as servers show them."""
     for plain, weighted, mean in (
         ("iou", "iiou", ("miou", "mean_iiou")),
         ("category_iou", "category_iiou", ("mean_category_iou", "mean_category_iiou")),

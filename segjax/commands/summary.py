@@ -1,4 +1,4 @@
-"""`segjax summary`: parameters, multiply-adds and memory of networks."""
+"""`segjax summary`: prints parameters, multiply-adds and memory of networks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from segjax.errors import UserError
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """The flags."""
+    """Adds the flags of the command."""
     add = parser.add_argument
     add("--model", metavar="NAME", help="name of a network, for example fastscnn")
-    add("--all", action="store_true", help="one row for each network instead, as a page for docs/")
+    add("--all", action="store_true", help="print one row per network instead, as a page for docs/")
     add("--size", required=True, type=values.size, metavar="HxW", help="size of the input image in pixels")
     add("--num-classes", type=values.positive_int, default=19, metavar="K", help="number of classes (19)")
     add("--batch", type=values.positive_int, default=1, metavar="N", help="images at once (1)")
-    add("--depth", type=values.positive_int, metavar="N", help="levels of modules to tell apart (default: stages)")
+    add("--depth", type=values.positive_int, metavar="N", help="levels of modules to list (default: stages)")
     add(
         "--option",
         nargs="+",
@@ -26,12 +26,15 @@ def describe(parser: argparse.ArgumentParser) -> None:
         metavar="K=V",
         help="options of the network",
     )
-    add("--compile", action="store_true", help="also compile, and report the memory XLA plans on this device")
-    add("--output", metavar="FILE", help="with --all: write the page there instead of printing it")
+    add("--compile", action="store_true", help="also compile, and print the memory that XLA plans on this device")
+    add("--output", metavar="FILE", help="with --all: write the page to this file instead of printing it")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints parameters, multiply-adds and memory of a network, per module, or of all; nothing is computed."""
+    """Prints parameters, multiply-adds and memory of one network by module, or of all networks; runs none of them.
+
+    Raises UserError for flags that exclude each other, an unknown network or option, and an image that is too small.
+    """
     if arguments.all == bool(arguments.model):
         raise UserError("segjax summary shows one network (--model=NAME) or all of them (--all); give one of these")
     if arguments.output and not arguments.all:

@@ -1,4 +1,4 @@
-"""What the values of flags mean: text -> value, or an ArgumentTypeError that says how to write it."""
+"""Values of flags: each function returns the value of a text, or raises ArgumentTypeError with how to write it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def size(text: str) -> tuple[int, int]:
-    """512x1024 -> (512, 1024)."""
+    """Returns the size (h, w) in pixels: 512x1024 -> (512, 1024)."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels, for example 512x1024")
@@ -16,21 +16,21 @@ def size(text: str) -> tuple[int, int]:
 
 
 def positive_int(text: str) -> int:
-    """A whole number of at least 1."""
+    """Returns a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
 
 
 def whole(text: str) -> int:
-    """A whole number of at least 0."""
+    """Returns a whole number of at least 0."""
     if not text.isdigit():
         raise ArgumentTypeError(f"{text!r} is no whole number of at least 0")
     return int(text)
 
 
 def numbers(text: str) -> list[float]:
-    """0.5,1,2 -> [0.5, 1.0, 2.0]: scales of an image."""
+    """Returns scales of an image: 0.5,1,2 -> [0.5, 1.0, 2.0]."""
     try:
         values = [float(part) for part in text.split(",") if part]
     except ValueError:
@@ -41,12 +41,12 @@ def numbers(text: str) -> list[float]:
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """Returns a number from 0 to 1."""
     return _within(text, 0 <= _float(text) <= 1, "share; write a number from 0 to 1")
 
 
 def not_negative(text: str) -> float:
-    """A number of at least 0."""
+    """Returns a number of at least 0."""
     return _within(text, 0 <= _float(text) < float("inf"), "number of at least 0")
 
 
@@ -54,17 +54,17 @@ def _float(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        return float("nan")  # lies within no limits
+        return float("nan")  # nan lies within no limits
 
 
-def _within(text: str, good: bool, wanted: str) -> float:
+def _within(text: str, good: bool, required: str) -> float:
     if not good:
-        raise ArgumentTypeError(f"{text!r} is no {wanted}")
+        raise ArgumentTypeError(f"{text!r} is no {required}")
     return float(text)
 
 
 def option(text: str) -> tuple[str, Any]:
-    """output_stride=8 -> ("output_stride", 8)."""
+    """Returns (name, value) of an option, the value as a Python literal: output_stride=8 -> ("output_stride", 8)."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ArgumentTypeError(f"{text!r} must be written name=value, for example output_stride=8")

@@ -1,4 +1,4 @@
-"""The flags of every command that looks at images with a trained network: scales, mirror, windows, batch, overlay."""
+"""The flags of every command that predicts images: scales, mirror image, windows, batch, overlay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segjax.errors import UserError
 
 
 def add_views(parser: argparse.ArgumentParser) -> None:
-    """Adds them."""
+    """Adds the flags."""
     add = parser.add_argument
     add("--scales", nargs="+", type=values.numbers, default=[[1.0]], metavar="S", help="average over these scales (1)")
     add("--flip", action="store_true", help="average with the mirror image")
@@ -21,7 +21,7 @@ def add_views(parser: argparse.ArgumentParser) -> None:
 
 
 def views(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What they say, as keyword arguments."""
+    """Returns their values as keyword arguments. Raises UserError for an overlap of 1."""
     if arguments.overlap >= 1:
         raise UserError("--overlap=1 would never move the window; write a number below 1")
     return dict(

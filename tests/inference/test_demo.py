@@ -168,7 +168,7 @@ def test_mistakes_are_one_sentence(network, tmp_path, capsys):
     for words, said in (
         ([], "give one of these"),
         (["--dataset=cityscapes"], "needs --split=NAME"),
-        ([f"--input={tmp_path}/two"], "holds 2 videos"),
+        ([f"--input={tmp_path}/two"], "contains 2 videos"),
         ([f"--input={tmp_path}/in", "--sequence=a"], "--sequence goes with --dataset, not with --input"),
         (["--dataset=kitti", "--split=train", "--label-map=kitti"], "--label-map goes with --input"),
         ([f"--input={tmp_path}/in", "--output=demo.avi"], "must be the name of an mp4 file"),
