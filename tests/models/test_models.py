@@ -4,8 +4,10 @@ Shapes and types are looked at by abstract evaluation, which takes less than sec
 quickly, are run as well; all others are with `-m slow`.
 """
 
+import re
 import sys
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
+from itertools import groupby
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +24,26 @@ from segjax.training.step import make_train_step
 from segjax.training.terms import LossTerm
 from segjax.training.update import make_update
 from segjax.typing import SegOutput, Sum
+from tests.networks import SIZE, shapes, traced
 from tests.parity_tools import formula_variables
 
-SIZE = (33, 47)  # odd on purpose
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # the programs run for milliseconds
 EXECUTED = ("bisenet_r18", "fastscnn")
+OTHER = (2, 96, 130)  # several images of another size
 FROZEN = ("deeplabv2_r101",)  # published with frozen batch norm
 every = pytest.mark.parametrize("name", models.names())
+
+
+def one_of_each_class():
+    """Name of the network of least depth or width, of each class of networks."""
+
+    def kind(name):
+        return type(models.create(name, 5)).__name__
+
+    def numbers(name):
+        return [int(digits) for digits in re.findall(r"\d+", name)]
+
+    return [min(names, key=numbers) for _, names in groupby(sorted(models.names(), key=kind), kind)]
 
 
 def every_executed(*names):
@@ -46,13 +61,6 @@ def shaped(*shape, dtype=jnp.float32):
 
 def run(function, *args):
     return jax.jit(function).lower(*args).compile(compiler_options=FAST_COMPILE)(*args)
-
-
-@cache
-def abstract(name, **options):
-    """Shapes of the output for one image of odd size, in evaluation, and of the variables."""
-    module = models.create(name, 5, **options)
-    return jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, train=False), shaped(1, *SIZE, 3))
 
 
 @lru_cache(4)  # of all networks they would take gigabytes
@@ -82,26 +90,28 @@ def gradients(name, remat):
 
 @every
 def test_any_size_gives_float32_logits_at_that_size(name):
-    """One image of odd size, several of another; and the published loss weights name the heads."""
-    module = models.create(name, 5)
-    output, tree = abstract(name)
-    shape = (2, 96, 130)
-    outputs = {(1, *SIZE): output, shape: jax.eval_shape(partial(module.apply, train=False), tree, shaped(*shape, 3))}
-    for shape, output in outputs.items():
-        assert isinstance(output, SegOutput)
-        assert output.logits.shape == (*shape, 5)
-        assert all(head.dtype == jnp.float32 for head in (output.logits, *output.aux.values()))
-        assert all(head.shape[0] == shape[0] for head in output.aux.values())
-        check_loss_weights(module, output)
-
-
-@every
-def test_logits_before_the_last_enlargement_are_kept(name):
-    output, _ = abstract(name)
-    low = output.features["low.logits"]
+    """One image of odd size; and the published loss weights name the heads."""
+    output, _ = traced(name)
+    check_output(name, output, (1, *SIZE))
+    low = output.features["low.logits"]  # the logits before the last enlargement are kept
     assert low.dtype == jnp.float32 and low.ndim == 4
     assert low.shape[0] == 1 and low.shape[3] == 5
     assert low.shape[1] <= SIZE[0] and low.shape[2] <= SIZE[1]
+
+
+@pytest.mark.parametrize("name", one_of_each_class())
+def test_several_images_of_another_size_in_evaluation(name):
+    """Of all networks they are trained on, in shapes, below."""
+    output = jax.eval_shape(partial(models.create(name, 5).apply, train=False), shapes(name), shaped(*OTHER, 3))
+    check_output(name, output, OTHER)
+
+
+def check_output(name, output, shape):
+    assert isinstance(output, SegOutput)
+    assert output.logits.shape == (*shape, 5)
+    assert all(head.dtype == jnp.float32 for head in (output.logits, *output.aux.values()))
+    assert all(head.shape[0] == shape[0] for head in output.aux.values())
+    check_loss_weights(models.create(name, 5), output)
 
 
 def check_loss_weights(module, output):
@@ -111,12 +121,16 @@ def check_loss_weights(module, output):
 
 @every
 def test_training_keeps_the_types_and_remat_is_used(name):
-    """bfloat16 with float32 variables, statistics and heads; remat in the program; the variables fit every option."""
+    """bfloat16 with float32 variables, statistics and heads; remat in the program; the variables fit every option.
+
+    On several images of another size than that of the variables.
+    """
     module = models.create(name, 5, dtype="bfloat16", remat=True, bn_momentum=0.05, bn_eps=1e-3)
-    base = abstract(name)[1]
+    base = shapes(name)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(base))
-    closed, (output, new) = jax.make_jaxpr(partial(train_apply, module), return_shape=True)(base, shaped(2, *SIZE, 3))
-    assert "remat" in str(closed)
+    closed, (output, new) = jax.make_jaxpr(partial(train_apply, module), return_shape=True)(base, shaped(*OTHER, 3))
+    assert any("remat" in equation.primitive.name for equation in closed.eqns)
+    check_output(name, output, OTHER)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), new["batch_stats"]) == jax.tree.map(
         lambda a: (a.shape, a.dtype), base["batch_stats"]
     )
@@ -125,11 +139,11 @@ def test_training_keeps_the_types_and_remat_is_used(name):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((output.logits, output.aux, low)))
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if "aux" in models.options(name)])
+@pytest.mark.parametrize("name", [name for name in one_of_each_class() if "aux" in models.options(name)])
 def test_auxiliary_heads_come_and_go_with_their_loss_weights(name):
     other = not models.options(name)["aux"]
     for options, aux in (({}, not other), ({"aux": other}, other)):
-        output, _ = abstract(name, **options)
+        output, _ = traced(name, **options)
         check_loss_weights(models.create(name, 5, **options), output)
         assert bool(output.aux) == aux
 
@@ -173,14 +187,14 @@ def test_images_that_are_none_are_refused(name):
         (shaped(0, *SIZE, 3), "too small"),
     ):
         with pytest.raises(UserError, match=text):
-            jax.eval_shape(partial(module.apply, train=False), abstract(name)[1], x)
+            jax.eval_shape(partial(module.apply, train=False), shapes(name), x)
 
 
 @every
 def test_the_smallest_images_work_or_are_refused_with_the_limit(name):
     module = models.create(name, 5)
     try:
-        output = jax.eval_shape(partial(module.apply, train=False), abstract(name)[1], shaped(1, 1, 2, 3))
+        output = jax.eval_shape(partial(module.apply, train=False), shapes(name), shaped(1, 1, 2, 3))
     except UserError as error:
         assert "or more" in str(error) and "1x2" in str(error)
     else:

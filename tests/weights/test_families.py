@@ -16,6 +16,7 @@ from segjax import models, weights
 from segjax.augment import NORMALISATION
 from segjax.errors import UserError
 from segjax.weights import SOURCES
+from tests import networks
 from tests.weights import family_files as files
 from tests.weights import video_files
 from tests.weights.family_files import published, same, torchvision_resnet
@@ -40,8 +41,7 @@ def network(folder):
         images, flows = jnp.zeros((1, 3, 64, 64, 3)), jnp.zeros((1, 2, 64, 64, 2))
         return jax.eval_shape(models.create_video(folder[0]).init, jax.random.key(0), images, flows)
     if isinstance(folder, tuple):
-        module = models.create(folder[0], 19, **folder[1])
-        return jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+        return networks.shapes(folder[0], 19, **folder[1])
     return abstract(published()[folder])
 
 

@@ -1,0 +1,35 @@
+"""Networks as shapes. Tracing a network takes up to a second: each is traced once for all tests of a process."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax import models
+
+SIZE = (33, 47)  # odd on purpose
+CLASSES = 5
+
+
+@cache
+def traced(name, num_classes=CLASSES, *, size=SIZE, batch=1, **options):
+    """Shapes of the output in evaluation and of the variables; options must be hashable."""
+    module = models.create(name, num_classes, **options)
+    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
+    return jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, train=False), images)
+
+
+def shapes(name, num_classes=CLASSES, **options):
+    """Shapes of the variables."""
+    return traced(name, num_classes, **options)[1]
+
+
+def full(tree, value):
+    """Arrays of one value with the shapes of `tree`; they take no memory and cannot be written to."""
+    return jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(value, leaf.dtype), leaf.shape), tree)
+
+
+def count(tree):
+    """Number of values in a tree of shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
