@@ -1,10 +1,13 @@
 """Networks as shapes. Tracing a network takes up to a second: each is traced once for all tests of a process."""
 
+import re
 from functools import cache
+from itertools import groupby
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from segjax import models
 
@@ -23,6 +26,25 @@ def traced(name, num_classes=CLASSES, *, size=SIZE, batch=1, **options):
 def shapes(name, num_classes=CLASSES, **options):
     """Shapes of the variables."""
     return traced(name, num_classes, **options)[1]
+
+
+def _numbers(name):
+    return [int(digits) for digits in re.findall(r"\d+", name)]
+
+
+def _kind(name):
+    """The name without its last number: the depth or width of the trunk."""
+    return re.sub(r"\d+(?=\D*$)", "", name)
+
+
+LIGHTEST = [min(names, key=_numbers) for _, names in groupby(sorted(models.names(), key=_kind), _kind)]
+
+
+def every(only=None, names=None):
+    """Parametrises by names of networks: those not in `only` are marked slow."""
+    names = models.names() if names is None else names
+    slow = [pytest.param(name, marks=() if only is None or name in only else pytest.mark.slow) for name in names]
+    return pytest.mark.parametrize("name", slow)
 
 
 def full(tree, value):

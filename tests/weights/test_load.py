@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
-from segjax import models, weights
+from segjax import weights
 from segjax.errors import UserError
 from segjax.weights import names
 from tests import networks
@@ -207,7 +207,7 @@ def test_unknown_source_is_named():
         weights.load(state_dict(), variables(), source="torchvision_resnets")
 
 
-@pytest.mark.parametrize("name", models.names())
+@networks.every(networks.LIGHTEST)
 def test_names_of_a_network_are_a_bijection(name):
     """Every leaf has a PyTorch name of its own, and load is the inverse of to_state_dict."""
     target = networks.shapes(name)
