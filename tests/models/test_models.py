@@ -29,6 +29,8 @@ from tests.parity_tools import formula_variables
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # the programs run for milliseconds
 EXECUTED = ("bisenet_r18", "fastscnn")
 OTHER = (2, 96, 130)  # several images of another size
+# pad or resize by the size of the images; the others only evaluate SIZE unless slow tests run, and train OTHER
+RESIZED = ("bisenet_r18_coincheung", "fastscnn", "icnet_r50", "pspnet_r50", "swiftnet_r18_pyramid")
 FROZEN = ("deeplabv2_r101",)  # published with frozen batch norm
 
 
@@ -80,7 +82,7 @@ def test_any_size_gives_float32_logits_at_that_size(name):
     assert low.shape[1] <= SIZE[0] and low.shape[2] <= SIZE[1]
 
 
-@every(LIGHTEST)
+@every(RESIZED)
 def test_several_images_of_another_size_in_evaluation(name):
     output = jax.eval_shape(partial(models.create(name, 5).apply, train=False), shapes(name), shaped(*OTHER, 3))
     check_output(name, output, OTHER)
