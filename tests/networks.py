@@ -37,14 +37,19 @@ def _kind(name):
     return re.sub(r"\d+(?=\D*$)", "", name)
 
 
-LIGHTEST = [min(names, key=_numbers) for _, names in groupby(sorted(models.names(), key=_kind), _kind)]
+def lightest(names):
+    """Of names that differ in the depth or width of the trunk only, the one of the smallest trunk."""
+    return [min(alike, key=_numbers) for _, alike in groupby(sorted(names, key=_kind), _kind)]
 
 
-def every(only=None, names=None):
+LIGHTEST = lightest(models.names())
+
+
+def every(only=None, names=None, argument="name"):
     """Parametrises by names of networks: those not in `only` are marked slow."""
     names = models.names() if names is None else names
-    slow = [pytest.param(name, marks=() if only is None or name in only else pytest.mark.slow) for name in names]
-    return pytest.mark.parametrize("name", slow)
+    marked = [pytest.param(name, marks=() if only is None or name in only else pytest.mark.slow) for name in names]
+    return pytest.mark.parametrize(argument, marked)
 
 
 def full(tree, value):

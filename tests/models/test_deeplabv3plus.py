@@ -53,8 +53,14 @@ def test_r18_shares_the_head_with_r50():
 
 
 @pytest.mark.parametrize("name", [LITE, R18])
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
-@pytest.mark.parametrize("size", [(64, 96), (97, 145), (33, 41)])
+@pytest.mark.parametrize(
+    "output_stride, size",
+    [(8, (64, 96)), (8, (33, 41)), (16, (97, 145)), (32, (33, 41))]
+    + [
+        pytest.param(*row, marks=pytest.mark.slow)
+        for row in ((8, (97, 145)), (16, (64, 96)), (16, (33, 41)), (32, (64, 96)), (32, (97, 145)))
+    ],
+)
 def test_logits_have_the_size_of_the_image(name, output_stride, size):
     output, _ = traced(name, size, batch=2, output_stride=output_stride)
     assert output.logits.shape == (2, *size, 7) and output.logits.dtype == jnp.float32
@@ -86,7 +92,7 @@ def test_ladder_and_separable_options():
     assert thin["params"]["final.0"]["pointwise"]["kernel"].shape == (1, 1, 24, 16)
 
 
-@pytest.mark.parametrize("trunk", sorted(TRUNKS))
+@networks.every(networks.lightest(TRUNKS), sorted(TRUNKS), "trunk")
 def test_every_trunk_fits(trunk):
     output, variables = traced(R50, trunk=trunk, output_stride=16)
     assert output.logits.shape == (1, 64, 96, 7)

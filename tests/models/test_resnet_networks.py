@@ -93,13 +93,13 @@ def test_auxiliary_weights_follow_the_form(name, weight):
 
 
 def test_deeplabv2_has_a_head_for_each_scale():
-    _, output = shapes("deeplabv2_r101", (65, 81))
+    _, output = shapes("deeplabv2_r101", (65, 81), depth=50)
     assert output.logits.shape == (1, 65, 81, 21)
     assert {k: v.shape[1:3] for k, v in output.aux.items()} == {
         "logits100": (9, 11), "logits050": (5, 6), "logits075": (7, 8),
     }  # fmt: skip
     assert set(models.create("deeplabv2_r101", 5).loss_weights) == {"logits", *output.aux}
-    _, single = shapes("deeplabv2_r101", (65, 81), scales=())
+    _, single = shapes("deeplabv2_r101", (65, 81), depth=50, scales=())
     assert not single.aux and single.logits.shape == (1, 65, 81, 21)
     assert models.create("deeplabv2_r101", 5, scales=()).loss_weights == {"logits": 1.0}
 
@@ -115,7 +115,7 @@ def test_deeplabv2_turns_the_colours_around_for_weights_of_caffe(monkeypatch):
 
 
 def test_deeplabv2_of_domain_adaptation_has_two_branches():
-    params, _ = shapes("deeplabv2_r101", scales=(), rates=(6, 12))
+    params, _ = shapes("deeplabv2_r101", depth=50, scales=(), rates=(6, 12))
     assert set(params["base"]["aspp"]) == {"c0", "c1"}
 
 

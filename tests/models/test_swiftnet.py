@@ -26,7 +26,7 @@ def test_parameters_of_the_parts():
     assert count(params["backbone"]) == 11_176_512
 
 
-@pytest.mark.parametrize("trunk", sorted(TRUNKS))
+@networks.every(networks.lightest(TRUNKS), sorted(TRUNKS), "trunk")
 def test_every_trunk_fits(trunk):
     params, output = shapes("swiftnet_r18", (65, 97), trunk=trunk, features=96)
     assert output.logits.shape == (1, 65, 97, 19)

@@ -119,9 +119,9 @@ FAMILIES = {
     "timm resnet101 v1s": (
         "timm_resnet_v1s", "pspnet_r101", lambda: files.encoding_trunk(101, prefix=""), TRUNK
     ),
-    "kazuto1011": ("kazuto1011", ("deeplabv2_r101", {}), files.kazuto_deeplabv2, ALL),
+    "kazuto1011": ("kazuto1011", ("deeplabv2_r101", {"scales": ()}), files.kazuto_deeplabv2, ALL),
     "kazuto1011 start": (
-        "kazuto1011_resnet", ("deeplabv2_r101", {}),
+        "kazuto1011_resnet", ("deeplabv2_r101", {"scales": ()}),
         lambda: files.kazuto_resnet101() | files.conv("fc", 91, 2048, bias=True), TRUNK,
     ),
     "NVIDIA SDC-Net": (
