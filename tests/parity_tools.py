@@ -76,7 +76,7 @@ def formula_variables(
         matching `unused`. Without it kinds follow from our own leaves, `small` names the BN weights scaled by 0.25.
     other: values of tensors that are stored instead.
     """
-    template = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
+    template = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
     leaves = {torch_name(path): (path, leaf.shape) for path, leaf in flatten_dict(template).items()}
     if tensors is None:
         tensors = [(name, *_published(path, shape, name, small)) for name, (path, shape) in leaves.items()]
@@ -91,7 +91,7 @@ def formula_variables(
             stored = other is not None and name in other
             value = other[name] if stored else to_flax(formula(name, tuple(shape), kind), kind)
             assert value.shape == ours, f"{name}: published {value.shape}, ours {ours}"
-            filled[path] = value.astype(dtype)
+            filled[path] = jnp.asarray(value, dtype)  # one by one: two copies of a big network take a gigabyte
     return unflatten_dict(filled)
 
 

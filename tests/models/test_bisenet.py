@@ -3,35 +3,26 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import models
 from segjax.errors import UserError
 from segjax.models.bisenet import AUTHORS, AttentionRefinement
 from segjax.models.layers import BatchNorm, Conv
-
-
-def shapes(name, size=(64, 96), **options):
-    """Shapes of the variables and of the output."""
-    module = models.create(name, 19, **options)
-    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    output, variables = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x), images)
-    return variables, output
+from tests.networks import count, traced
 
 
 @pytest.mark.parametrize("name, parameters", [("bisenet_r18", 12_894_163), ("bisenet_r18_coincheung", 13_275_539)])
 def test_published_number_of_parameters_without_auxiliary_heads(name, parameters):
-    variables, output = shapes(name, aux=False)
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
+    output, variables = traced(name, 19, aux=False)
+    assert count(variables["params"]) == parameters
     assert not output.aux and "low.logits" in output.features
 
 
 @pytest.mark.parametrize("name, low", [("bisenet_r18", (13, 19)), ("bisenet_r18_coincheung", (16, 20))])
 def test_logits_at_an_eighth_are_there_for_the_speed_setting(name, low):
     """The second form pads 97 x 145 to a multiple of 32, as its twofold growth needs."""
-    _, output = shapes(name, (97, 145))
+    output, _ = traced(name, 19, size=(97, 145))
     assert output.features["low.logits"].shape == (1, *low, 19)
     assert all(head.shape == (1, 97, 145, 19) for head in (output.logits, *output.aux.values()))
 
@@ -43,8 +34,8 @@ def test_one_image_trains_with_running_statistics_in_the_attention(batch, update
     image_norm = norm if batch > 1 else partial(norm, train=False)
     arm = AttentionRefinement(AUTHORS, Conv, norm, image_norm)
     x = jax.random.normal(jax.random.key(0), (batch, 4, 5, 6))
-    variables = arm.init(jax.random.key(1), x)
-    _, new = arm.apply(variables, x, mutable=["batch_stats"])
+    variables = jax.jit(arm.init)(jax.random.key(1), x)
+    _, new = jax.jit(partial(arm.apply, mutable=["batch_stats"]))(variables, x)
     mean = {name: np.abs(leaves["mean"]).max() for name, leaves in new["batch_stats"].items() if "mean" in leaves}
     assert (mean["channel_attention.1.bn"] > 0) == updated
     assert np.abs(new["batch_stats"]["conv_3x3"]["bn"]["mean"]).max() > 0
@@ -52,4 +43,4 @@ def test_one_image_trains_with_running_statistics_in_the_attention(batch, update
 
 def test_unknown_form_is_named():
     with pytest.raises(UserError, match="Did you mean 'coincheung'"):
-        shapes("bisenet_r18", form="coinchung")
+        traced("bisenet_r18", form="coinchung")

@@ -1,21 +1,14 @@
 """Fast-SCNN: published counts and the options of its relatives."""
 
-import jax
-import jax.numpy as jnp
 import pytest
 
-from segjax import models
+from tests.networks import count, traced
 
 
 def shapes(size=(64, 96), **options):
-    module = models.create("fastscnn", 19, **options)
-    x = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    variables = jax.eval_shape(module.init, jax.random.key(0), x)
-    return variables["params"], jax.eval_shape(module.apply, variables, x)
-
-
-def count(tree):
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+    """Shapes of the parameters and of the output."""
+    output, variables = traced("fastscnn", 19, size=size, **options)
+    return variables["params"], output
 
 
 @pytest.mark.parametrize("options, parameters", [

@@ -1,11 +1,12 @@
 """What every network in MODELS must do; a new network is tested by being there.
 
 Shapes and types are looked at by abstract evaluation, which takes less than seconds. EXECUTED networks, which compile
-quickly, are run as well; all others are with `-m slow`.
+quickly, are run as well; all others are with `-m slow`. So are deeper and wider trunks of LIGHTEST networks where the
+shapes of one evaluation do not prove it.
 """
 
 import sys
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +23,15 @@ from segjax.training.step import make_train_step
 from segjax.training.terms import LossTerm
 from segjax.training.update import make_update
 from segjax.typing import SegOutput, Sum
+from tests.networks import LIGHTEST, SIZE, every, shapes, traced
 from tests.parity_tools import formula_variables
 
-SIZE = (33, 47)  # odd on purpose
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # the programs run for milliseconds
 EXECUTED = ("bisenet_r18", "fastscnn")
+OTHER = (2, 96, 130)  # several images of another size
+# pad or resize by the size of the images; the others only evaluate SIZE unless slow tests run, and train OTHER
+RESIZED = ("bisenet_r18_coincheung", "fastscnn", "icnet_r50", "pspnet_r50", "swiftnet_r18_pyramid")
 FROZEN = ("deeplabv2_r101",)  # published with frozen batch norm
-every = pytest.mark.parametrize("name", models.names())
-
-
-def every_executed(*names):
-    marked = [pytest.param(name, marks=() if name in names else pytest.mark.slow) for name in models.names()]
-    return pytest.mark.parametrize("name", marked)
 
 
 def images(batch=2):
@@ -46,13 +44,6 @@ def shaped(*shape, dtype=jnp.float32):
 
 def run(function, *args):
     return jax.jit(function).lower(*args).compile(compiler_options=FAST_COMPILE)(*args)
-
-
-@cache
-def abstract(name, **options):
-    """Shapes of the output for one image of odd size, in evaluation, and of the variables."""
-    module = models.create(name, 5, **options)
-    return jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, train=False), shaped(1, *SIZE, 3))
 
 
 @lru_cache(4)  # of all networks they would take gigabytes
@@ -80,28 +71,29 @@ def gradients(name, remat):
     return jax.device_get(compiled(variables(name)["params"]))
 
 
-@every
+@every()
 def test_any_size_gives_float32_logits_at_that_size(name):
-    """One image of odd size, several of another; and the published loss weights name the heads."""
-    module = models.create(name, 5)
-    output, tree = abstract(name)
-    shape = (2, 96, 130)
-    outputs = {(1, *SIZE): output, shape: jax.eval_shape(partial(module.apply, train=False), tree, shaped(*shape, 3))}
-    for shape, output in outputs.items():
-        assert isinstance(output, SegOutput)
-        assert output.logits.shape == (*shape, 5)
-        assert all(head.dtype == jnp.float32 for head in (output.logits, *output.aux.values()))
-        assert all(head.shape[0] == shape[0] for head in output.aux.values())
-        check_loss_weights(module, output)
-
-
-@every
-def test_logits_before_the_last_enlargement_are_kept(name):
-    output, _ = abstract(name)
-    low = output.features["low.logits"]
+    """One image of odd size; and the published loss weights name the heads."""
+    output, _ = traced(name)
+    check_output(name, output, (1, *SIZE))
+    low = output.features["low.logits"]  # the logits before the last enlargement are kept
     assert low.dtype == jnp.float32 and low.ndim == 4
     assert low.shape[0] == 1 and low.shape[3] == 5
     assert low.shape[1] <= SIZE[0] and low.shape[2] <= SIZE[1]
+
+
+@every(RESIZED)
+def test_several_images_of_another_size_in_evaluation(name):
+    output = jax.eval_shape(partial(models.create(name, 5).apply, train=False), shapes(name), shaped(*OTHER, 3))
+    check_output(name, output, OTHER)
+
+
+def check_output(name, output, shape):
+    assert isinstance(output, SegOutput)
+    assert output.logits.shape == (*shape, 5)
+    assert all(head.dtype == jnp.float32 for head in (output.logits, *output.aux.values()))
+    assert all(head.shape[0] == shape[0] for head in output.aux.values())
+    check_loss_weights(models.create(name, 5), output)
 
 
 def check_loss_weights(module, output):
@@ -109,14 +101,18 @@ def check_loss_weights(module, output):
     assert all(weight > 0 for weight in module.loss_weights.values())
 
 
-@every
+@every(LIGHTEST)
 def test_training_keeps_the_types_and_remat_is_used(name):
-    """bfloat16 with float32 variables, statistics and heads; remat in the program; the variables fit every option."""
+    """bfloat16 with float32 variables, statistics and heads; remat in the program; the variables fit every option.
+
+    On several images of another size than that of the variables.
+    """
     module = models.create(name, 5, dtype="bfloat16", remat=True, bn_momentum=0.05, bn_eps=1e-3)
-    base = abstract(name)[1]
+    base = shapes(name)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(base))
-    closed, (output, new) = jax.make_jaxpr(partial(train_apply, module), return_shape=True)(base, shaped(2, *SIZE, 3))
-    assert "remat" in str(closed)
+    closed, (output, new) = jax.make_jaxpr(partial(train_apply, module), return_shape=True)(base, shaped(*OTHER, 3))
+    assert any("remat" in equation.primitive.name for equation in closed.eqns)
+    check_output(name, output, OTHER)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), new["batch_stats"]) == jax.tree.map(
         lambda a: (a.shape, a.dtype), base["batch_stats"]
     )
@@ -125,16 +121,16 @@ def test_training_keeps_the_types_and_remat_is_used(name):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((output.logits, output.aux, low)))
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if "aux" in models.options(name)])
+@every(LIGHTEST, [name for name in models.names() if "aux" in models.options(name)])
 def test_auxiliary_heads_come_and_go_with_their_loss_weights(name):
     other = not models.options(name)["aux"]
     for options, aux in (({}, not other), ({"aux": other}, other)):
-        output, _ = abstract(name, **options)
+        output, _ = traced(name, **options)
         check_loss_weights(models.create(name, 5, **options), output)
         assert bool(output.aux) == aux
 
 
-@every
+@every()
 def test_common_options_exist(name):
     wanted = {"dtype": "float32", "bn_momentum": None, "bn_eps": None, "remat": False, "dropout": None}
     known = models.options(name)
@@ -161,7 +157,7 @@ def test_align_corners_reaches_every_resize_of_a_map(name, monkeypatch):
         assert asked and set(asked) == {value}
 
 
-@every
+@every()
 def test_images_that_are_none_are_refused(name):
     module = models.create(name, 5)
     for x, text in (
@@ -172,22 +168,22 @@ def test_images_that_are_none_are_refused(name):
         (shaped(1, 0, 8, 3), "too small"),
         (shaped(0, *SIZE, 3), "too small"),
     ):
-        with pytest.raises(UserError, match=text):
-            jax.eval_shape(partial(module.apply, train=False), abstract(name)[1], x)
+        with pytest.raises(UserError, match=text):  # before any variable is looked at
+            jax.eval_shape(partial(module.apply, train=False), {}, x)
 
 
-@every
+@every(LIGHTEST)
 def test_the_smallest_images_work_or_are_refused_with_the_limit(name):
     module = models.create(name, 5)
     try:
-        output = jax.eval_shape(partial(module.apply, train=False), abstract(name)[1], shaped(1, 1, 2, 3))
+        output = jax.eval_shape(partial(module.apply, train=False), shapes(name), shaped(1, 1, 2, 3))
     except UserError as error:
         assert "or more" in str(error) and "1x2" in str(error)
     else:
         assert output.logits.shape == (1, 1, 2, 5)
 
 
-@every_executed(*EXECUTED)
+@every(EXECUTED)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_evaluation_of_one_image_is_finite(name, dtype):
     module = models.create(name, 5, dtype=dtype)
@@ -196,7 +192,7 @@ def test_evaluation_of_one_image_is_finite(name, dtype):
         assert np.isfinite(head).all() and float(head.std()) > 0
 
 
-@every_executed(*EXECUTED)
+@every(EXECUTED)
 def test_training_changes_every_statistic_and_reaches_every_parameter(name):
     grads, stats = gradients(name, False)
     flat = jax.tree_util.tree_leaves_with_path
@@ -206,7 +202,7 @@ def test_training_changes_every_statistic_and_reaches_every_parameter(name):
         assert np.isfinite(grad).all() and np.abs(grad).max() > 0, path
 
 
-@every_executed(*EXECUTED)
+@every(EXECUTED)
 def test_remat_changes_memory_and_nothing_else(name):
     """Also not the statistics, although every block runs twice, nor the dropout mask."""
     (plain, stats), (remat, remat_stats) = gradients(name, False), gradients(name, True)
@@ -217,11 +213,11 @@ def test_remat_changes_memory_and_nothing_else(name):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-@every_executed("bisenet_r18")
-def test_a_training_step_on_8_devices(name):
+@every(["bisenet_r18"])
+def test_a_training_step_on_4_devices(name):
     """Every head under its published weight, images spread over the devices: a finite loss and new parameters."""
     module = models.create(name, 5)
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
     spread, everywhere = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
 
     def mean_sine(logits, labels, *, epoch):
@@ -238,8 +234,8 @@ def test_a_training_step_on_8_devices(name):
         lambda batch, frozen: (batch["image"], {"labels": batch["label"]}),
         seed=0,
     )
-    x = np.concatenate([np.roll(images(), i, 1) for i in range(4)])
-    batch = {"image": x, "label": np.zeros((8, *SIZE), np.int32), "epoch": np.zeros(8, np.int32)}
+    x = np.concatenate([np.roll(images(), i, 1) for i in range(2)])
+    batch = {"image": x, "label": np.zeros((4, *SIZE), np.int32), "epoch": np.zeros(4, np.int32)}
     first = variables(name)
     state = TrainState(jnp.int32(0), first["params"], first["batch_stats"], optimizer.init(first["params"]), None)
     state, batch = jax.device_put(state, everywhere), jax.device_put(batch, spread)

@@ -1,5 +1,7 @@
 """DeepLabV2, DeepLabV3, PSPNet and FCN: counts, forms, sizes; equality with the originals: test_parity_models.py."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,18 +14,13 @@ from segjax.models.backbones.resnet import BLOCKS
 from segjax.models.layers import BatchNorm, Conv
 from segjax.models.pspnet import BINS, FORMS, PyramidPooling
 from segjax.ops import textbook_convolutions
+from tests.networks import count, traced
 
 
 def shapes(name, size=(64, 96), batch=1, classes=21, **options):
     """Shapes of the parameters and of the output."""
-    module = models.create(name, classes, **options)
-    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
-    output, variables = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x), images)
+    output, variables = traced(name, classes, size=size, batch=batch, **options)
     return variables["params"], output
-
-
-def count(tree):
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 @pytest.mark.parametrize(
@@ -79,8 +76,8 @@ def test_forms_of_pspnet_differ_in_names_and_dilation():
 def test_one_image_trains_with_running_statistics_where_a_pyramid_level_has_one_value():
     x = jax.random.normal(jax.random.key(0), (1, 7, 9, 8))
     pool = PyramidPooling(FORMS["semseg"].levels, Conv, lambda **kw: BatchNorm(**{"train": True, **kw}))
-    variables = pool.init(jax.random.key(1), x)
-    y, new = pool.apply(variables, x, mutable=["batch_stats"])
+    variables = jax.jit(pool.init)(jax.random.key(1), x)
+    y, new = jax.jit(partial(pool.apply, mutable=["batch_stats"]))(variables, x)
     assert y.shape == (1, 7, 9, 16)
     np.testing.assert_array_equal(y[..., :8], x)
     moved = [float(jnp.abs(new["batch_stats"][f"features.{i}.2"]["mean"]).max()) > 0 for i in range(len(BINS))]
@@ -96,13 +93,13 @@ def test_auxiliary_weights_follow_the_form(name, weight):
 
 
 def test_deeplabv2_has_a_head_for_each_scale():
-    _, output = shapes("deeplabv2_r101", (65, 81))
+    _, output = shapes("deeplabv2_r101", (65, 81), depth=50)
     assert output.logits.shape == (1, 65, 81, 21)
     assert {k: v.shape[1:3] for k, v in output.aux.items()} == {
         "logits100": (9, 11), "logits050": (5, 6), "logits075": (7, 8),
     }  # fmt: skip
     assert set(models.create("deeplabv2_r101", 5).loss_weights) == {"logits", *output.aux}
-    _, single = shapes("deeplabv2_r101", (65, 81), scales=())
+    _, single = shapes("deeplabv2_r101", (65, 81), depth=50, scales=())
     assert not single.aux and single.logits.shape == (1, 65, 81, 21)
     assert models.create("deeplabv2_r101", 5, scales=()).loss_weights == {"logits": 1.0}
 
@@ -118,7 +115,7 @@ def test_deeplabv2_turns_the_colours_around_for_weights_of_caffe(monkeypatch):
 
 
 def test_deeplabv2_of_domain_adaptation_has_two_branches():
-    params, _ = shapes("deeplabv2_r101", scales=(), rates=(6, 12))
+    params, _ = shapes("deeplabv2_r101", depth=50, scales=(), rates=(6, 12))
     assert set(params["base"]["aspp"]) == {"c0", "c1"}
 
 
@@ -126,7 +123,7 @@ def test_deeplabv2_of_domain_adaptation_has_two_branches():
 def test_frozen_batch_norm_normalises_with_and_keeps_the_running_statistics(frozen):
     """Seen in the program: BatchNorm of a batch has another custom gradient, `batch_norm`."""
     module = models.create("deeplabv2_r101", 3, depth=50, frozen_bn=frozen, scales=())
-    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 33, 33, 3)))
+    variables = traced("deeplabv2_r101", 3, depth=50, scales=())[1]
     x = jax.ShapeDtypeStruct((2, 33, 33, 3), jnp.float32)
 
     def statistics(variables, x):

@@ -1,26 +1,21 @@
 """SwiftNet: trunks, scales and sizes; equality with the published networks is in test_parity_models.py."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax import models, weights
+from segjax import weights
 from segjax.errors import UserError
 from segjax.models.swiftnet import TRUNKS, SwiftNetPyramid
 from segjax.weights import names
+from tests import networks
+from tests.networks import count, traced
 
 
 def shapes(name, size=(64, 96), **options):
     """Shapes of the variables and of the output."""
-    module = models.create(name, 19, **options)
-    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    output, variables = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x), images)
+    output, variables = traced(name, 19, size=size, **options)
     return variables["params"], output
-
-
-def count(tree):
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def test_parameters_of_the_parts():
@@ -31,7 +26,7 @@ def test_parameters_of_the_parts():
     assert count(params["backbone"]) == 11_176_512
 
 
-@pytest.mark.parametrize("trunk", sorted(TRUNKS))
+@networks.every(networks.lightest(TRUNKS), sorted(TRUNKS), "trunk")
 def test_every_trunk_fits(trunk):
     params, output = shapes("swiftnet_r18", (65, 97), trunk=trunk, features=96)
     assert output.logits.shape == (1, 65, 97, 19)
@@ -73,14 +68,12 @@ def test_impossible_settings_are_named(name, options, text):
 
 def test_imagenet_weights_fill_the_trunk_and_nothing_else():
     """Decoder and trunk share the prefix `backbone`; the classifier's file must fill the trunk only."""
-    module = models.create("swiftnet_efficientnet_lite0", 19)
-    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), variables)
+    variables = networks.shapes("swiftnet_efficientnet_lite0")
+    ones = networks.full(variables, 1)
     trunk = {collection: {"backbone": tree["backbone"]} for collection, tree in ones.items()}
     file = {name.removeprefix("backbone."): value for name, value in names.to_state_dict(trunk).items()}
     file["_fc.weight"] = np.ones((1000, 1280), np.float32)
-    zeros = jax.tree.map(np.zeros_like, ones)
-    loaded, report = weights.load(file, zeros, source="efficientnet_lite")
+    loaded, report = weights.load(file, networks.full(variables, 0), source="efficientnet_lite")
     assert set(report.matched) == set(names.leaves(trunk))
     assert all((leaf == 1).all() for leaf in jax.tree.leaves(loaded["params"]["backbone"]))
     assert not np.any(loaded["params"]["logits.conv"]["kernel"])

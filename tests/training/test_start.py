@@ -13,6 +13,7 @@ from segjax.models import deeplabv3plus, heads
 from segjax.training import start
 from segjax.training.start import Init, first_variables
 from segjax.weights import runs
+from tests import networks
 from tests.weights import family_files as files
 
 NET = "deeplabv3plus_efficientnet_lite0"
@@ -22,22 +23,16 @@ def spec(name=NET, **options):
     return {"name": name, "num_classes": 3, "options": {"dtype": "float32", **options}}
 
 
-def abstract(model):
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-
-
 def zeros(name, num_classes=3, **options):
-    """Variables of the network, all 0, and 1 for the statistics."""
-    shapes = abstract(models.create(name, num_classes, **options))
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    """Variables of the network, all 0."""
+    return networks.full(networks.shapes(name, num_classes, **options), 0)
 
 
-def fast_init(monkeypatch, model):
-    """Fresh variables without compiling the network: ones."""
-    shapes = abstract(model)
-    monkeypatch.setattr(
-        start.jax, "jit", lambda f: lambda *_: jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
-    )
+def fast_init(monkeypatch, name):
+    """The network, whose fresh variables are ones: nothing is compiled."""
+    ones = networks.full(networks.shapes(name, 3), 1)
+    monkeypatch.setattr(start.jax, "jit", lambda f: lambda *_: ones)
+    return models.create(name, 3)
 
 
 IMAGENET = {
@@ -73,8 +68,8 @@ TRUNKS = [*((name, {}) for name in models.names()), *((name, {"trunk": trunk}) f
 )
 def test_the_imagenet_weights_of_every_network_fill_its_trunk(name, options):
     """The file has the names and shapes of the published one; it is loaded by the family that comes with it."""
-    module = models.create(name, 3, **options)
-    variables = abstract(module)
+    module = models.create(name, networks.CLASSES, **options)
+    variables = networks.shapes(name, **options)
     if name == "fastscnn":
         with pytest.raises(UserError, match="which has none"):
             start._imagenet(module, variables)
@@ -96,8 +91,7 @@ def test_the_imagenet_weights_of_every_network_fill_its_trunk(name, options):
 
 def test_scope_backbone_fills_the_trunk_and_nothing_else(monkeypatch, tmp_path):
     path = weights.save(tmp_path / "w.safetensors", zeros("deeplabv3plus_r18", 7))
-    model = models.create("deeplabv3plus_r18", 3)
-    fast_init(monkeypatch, model)
+    model = fast_init(monkeypatch, "deeplabv3plus_r18")
     found = first_variables(model, Init(weights=str(path), scope="backbone"), seed=0)
     values = {n.split(".")[0]: float(v.max()) for n, v in weights.to_state_dict(found).items()}
     assert {n: v for n, v in values.items() if n.startswith("layer")} == {f"layer{i}": 0.0 for i in range(5)}
@@ -106,8 +100,7 @@ def test_scope_backbone_fills_the_trunk_and_nothing_else(monkeypatch, tmp_path):
 
 def test_scope_all_swaps_the_classifier_and_says_so(monkeypatch, tmp_path, caplog):
     path = weights.save(tmp_path / "w.safetensors", zeros("deeplabv3plus_r18", 7))
-    model = models.create("deeplabv3plus_r18", 3)
-    fast_init(monkeypatch, model)
+    model = fast_init(monkeypatch, "deeplabv3plus_r18")
     with caplog.at_level("INFO", logger="segjax"):
         found = first_variables(model, Init(weights=str(path), scope="all"), seed=0)
     ones = {n for n, v in weights.to_state_dict(found).items() if v.max() == 1}
@@ -116,8 +109,7 @@ def test_scope_all_swaps_the_classifier_and_says_so(monkeypatch, tmp_path, caplo
 
 
 def test_a_classifier_of_other_classes_is_not_kept_in_silence(monkeypatch, caplog):
-    model, weights_there = models.create("deeplabv3plus_r18", 3), zeros("deeplabv3plus_r18")
-    fast_init(monkeypatch, model)
+    model, weights_there = fast_init(monkeypatch, "deeplabv3plus_r18"), zeros("deeplabv3plus_r18")
     rows = [{"id": i, "name": x, "train_id": i, "color": [0, 0, i]} for i, x in enumerate(("road", "sky", "car"))]
     info = {"step": 7, "normalisation": "ldn", "label_map": {"coding": "id", "labels": rows}}
     monkeypatch.setattr(start, "load_for_inference", lambda path: (spec(), weights_there, info))
@@ -141,11 +133,10 @@ def test_a_classifier_of_other_classes_is_not_kept_in_silence(monkeypatch, caplo
 
 
 def test_imagenet_takes_what_fits_the_trunk_and_says_from_where(monkeypatch, tmp_path, caplog):
-    model = models.create("deeplabv3plus_r18", 3)
+    model = fast_init(monkeypatch, "deeplabv3plus_r18")
     trunk = {n: v for n, v in weights.to_state_dict(zeros("deeplabv3plus_r18")).items() if n.startswith("layer")}
     names = {n.replace("layer0.0", "conv1").replace("layer0.1", "bn1"): v for n, v in trunk.items()}
     np.savez(tmp_path / "w.npz", **names, **{"fc.weight": np.zeros((1000, 512)), "fc.bias": np.zeros(1000)})
-    fast_init(monkeypatch, model)
     monkeypatch.setattr(
         weights, "find", lambda name: weights.published.Found(tmp_path / "w.npz", "torchvision_resnet", f"{name} here")
     )
@@ -164,23 +155,20 @@ def test_imagenet_without_network_says_what_to_do(monkeypatch, tmp_path):
     source, _, sha256 = weights.published.PUBLISHED["resnet18"]
     monkeypatch.setitem(weights.published.PUBLISHED, "resnet18", (source, "http://127.0.0.1:9/r-f37072fd.pth", sha256))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    model = models.create("deeplabv3plus_r18", 3)
-    fast_init(monkeypatch, model)
+    model = fast_init(monkeypatch, "deeplabv3plus_r18")
     with pytest.raises(UserError, match=f"download it by other means and save it as {tmp_path}/r-f37072fd.pth"):
         first_variables(model, Init(weights="imagenet"), seed=0)
 
 
 @pytest.mark.parametrize("init", [Init(weights="imagenet"), Init(checkpoint="x", scope="backbone")])
 def test_a_network_without_trunk_is_named(monkeypatch, init):
-    model = models.create("fastscnn", 3)
-    fast_init(monkeypatch, model)
+    model = fast_init(monkeypatch, "fastscnn")
     with pytest.raises(UserError, match="the trunk of FastSCNN, which has none"):
         first_variables(model, init, seed=0)
 
 
 def test_wrong_settings_are_named(monkeypatch):
-    model = models.create("fastscnn", 3)
-    fast_init(monkeypatch, model)
+    model = fast_init(monkeypatch, "fastscnn")
     with pytest.raises(UserError, match="Did you mean 'backbone'"):
         first_variables(model, Init(scope="backbones"), seed=0)
     with pytest.raises(UserError, match="both weights and a checkpoint"):
@@ -208,7 +196,7 @@ def test_align_corners_is_that_of_every_upsampling(monkeypatch):
             module, "resize", lambda x, size, *, align_corners: seen.append(align_corners) or resize(x, size)
         )
     for value in (True, False):
-        abstract(models.create(NET, 3, align_corners=value))
+        networks.traced.__wrapped__(NET, align_corners=value)  # traced anew: what is traced is counted
         assert seen == [value] * 2
         seen.clear()
 
@@ -216,7 +204,7 @@ def test_align_corners_is_that_of_every_upsampling(monkeypatch):
 @pytest.mark.parametrize("name, value", [("deeplabv3plus_efficientnet_lite0", 1), ("deeplabv3plus_r18", 2)])
 def test_a_pool_padding_that_is_not_possible_is_named(name, value):
     with pytest.raises(UserError, match=f"pool_padding={value} is not possible"):
-        abstract(models.create(name, 3, pool_padding=value))
+        networks.shapes(name, pool_padding=value)
 
 
 def test_exported_weights_take_the_place_of_a_run(tmp_path, monkeypatch, capsys):
@@ -235,8 +223,7 @@ def test_exported_weights_take_the_place_of_a_run(tmp_path, monkeypatch, capsys)
     assert found_spec == spec("fastscnn")
     assert {k: found_info[k] for k in ("normalisation", "label_map", "step")} == {k: info[k] for k in list(info)[:3]}
     jax.tree.map(np.testing.assert_array_equal, found, variables)
-    model = models.create("fastscnn", 3)
-    fast_init(monkeypatch, model)
+    model = fast_init(monkeypatch, "fastscnn")
     loaded = first_variables(model, Init(checkpoint=path), seed=0)
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
     assert cli.main(["export_weights", "--checkpoint=runs/x", "--output=w.pth"]) == 2

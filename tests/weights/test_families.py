@@ -16,6 +16,7 @@ from segjax import models, weights
 from segjax.augment import NORMALISATION
 from segjax.errors import UserError
 from segjax.weights import SOURCES
+from tests import networks
 from tests.weights import family_files as files
 from tests.weights import video_files
 from tests.weights.family_files import published, same, torchvision_resnet
@@ -40,8 +41,7 @@ def network(folder):
         images, flows = jnp.zeros((1, 3, 64, 64, 3)), jnp.zeros((1, 2, 64, 64, 2))
         return jax.eval_shape(models.create_video(folder[0]).init, jax.random.key(0), images, flows)
     if isinstance(folder, tuple):
-        module = models.create(folder[0], 19, **folder[1])
-        return jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+        return networks.shapes(folder[0], 19, **folder[1])
     return abstract(published()[folder])
 
 
@@ -119,9 +119,9 @@ FAMILIES = {
     "timm resnet101 v1s": (
         "timm_resnet_v1s", "pspnet_r101", lambda: files.encoding_trunk(101, prefix=""), TRUNK
     ),
-    "kazuto1011": ("kazuto1011", ("deeplabv2_r101", {}), files.kazuto_deeplabv2, ALL),
+    "kazuto1011": ("kazuto1011", ("deeplabv2_r101", {"scales": ()}), files.kazuto_deeplabv2, ALL),
     "kazuto1011 start": (
-        "kazuto1011_resnet", ("deeplabv2_r101", {}),
+        "kazuto1011_resnet", ("deeplabv2_r101", {"scales": ()}),
         lambda: files.kazuto_resnet101() | files.conv("fc", 91, 2048, bias=True), TRUNK,
     ),
     "NVIDIA SDC-Net": (

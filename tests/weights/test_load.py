@@ -8,9 +8,10 @@ import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
-from segjax import models, weights
+from segjax import weights
 from segjax.errors import UserError
 from segjax.weights import names
+from tests import networks
 
 
 def variables(c=4, k=3):
@@ -206,18 +207,13 @@ def test_unknown_source_is_named():
         weights.load(state_dict(), variables(), source="torchvision_resnets")
 
 
-def abstract(name, **options):
-    module = models.create(name, 19, **options)
-    return jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-
-
-@pytest.mark.parametrize("name", models.names())
+@networks.every(networks.LIGHTEST)
 def test_names_of_a_network_are_a_bijection(name):
     """Every leaf has a PyTorch name of its own, and load is the inverse of to_state_dict."""
-    target = abstract(name)
+    target = networks.shapes(name)
     flat = flatten_dict(dict(target))
     assert set(names.leaves(target).values()) == set(flat)
-    source = weights.to_state_dict(jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), target))
+    source = weights.to_state_dict(networks.full(target, 0))
     assert len(source) == len(flat)
     _, report = weights.load(source, target)
     assert len(report.matched) == len(flat)
@@ -229,8 +225,8 @@ RESNET50 = {"conv1.weight": (64, 3, 7, 7)} | {
 
 
 def test_torchvision_resnet_fills_the_trunk_and_nothing_else():
-    target = abstract("deeplabv3plus_r18")
-    shapes = {n: v.shape for n, v in weights.to_state_dict(jax.tree.map(lambda s: np.zeros(s.shape), target)).items()}
+    target = networks.shapes("deeplabv3plus_r18")
+    shapes = {n: v.shape for n, v in weights.to_state_dict(networks.full(target, 0)).items()}
     source = {n: np.full(s, 2.0) for n, s in shapes.items() if n.startswith(("layer1", "layer2", "layer3", "layer4"))}
     source |= {n: np.full(s, 2.0) for n, s in RESNET50.items()} | {
         "fc.weight": np.ones((1000, 512)),
@@ -252,7 +248,7 @@ def test_every_efficientnet_tensor_is_used_or_named_as_ignored():
         path = weights.pretrained("efficientnet_lite0")
     except UserError as error:
         pytest.skip(str(error))
-    _, report = weights.load(path, abstract("deeplabv3plus_efficientnet_lite0"), source="efficientnet_lite")
+    _, report = weights.load(path, networks.shapes("deeplabv3plus_efficientnet_lite0"), source="efficientnet_lite")
     assert not report.unexpected and not report.replaced
     assert not [name for name in report.missing if name.startswith("backbone.")]
     tensors = [n for n in weights.read(path) if "num_batches_tracked" not in n]
