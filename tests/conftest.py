@@ -6,7 +6,9 @@ from tests.processes import QUICK_TO_COMPILE
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # programs compile in half of the time; of two equal flags the last one counts, so that XLA_FLAGS can set others
-os.environ["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = (
+    f"{QUICK_TO_COMPILE} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+)
 # several CPU devices deadlock with fewer threads, or with programs from a cache: segjax/parallel/distributed.py
 os.environ["NPROC"] = "64"
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"

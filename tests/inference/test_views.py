@@ -216,7 +216,8 @@ def test_probabilities_are_averaged_over_views_at_the_size_of_the_image(flip):
             logits = context_net(np.asarray(view)[:, :, ::-1] if mirrored else np.asarray(view))
             logits = ops.resize(logits[:, :, ::-1] if mirrored else logits, (20, 30))
             total, count = total + np.asarray(jax.nn.softmax(logits)), count + 1
-    found = predict(context_net, images, scales=(0.5, 1.0), flip=flip, average="probabilities", multiple=8)
+    run = partial(predict, context_net, scales=(0.5, 1.0), flip=flip, average="probabilities", multiple=8)
+    found = jax.jit(run)(images)
     np.testing.assert_allclose(found, total / count, atol=1e-5)
 
 
