@@ -7,7 +7,7 @@ from tests.processes import QUICK_TO_COMPILE
 os.environ["JAX_PLATFORMS"] = "cpu"
 # programs compile in half of the time; of two equal flags the last one counts, so that XLA_FLAGS can set others
 os.environ["XLA_FLAGS"] = (
-    f"{QUICK_TO_COMPILE} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"  # noqa: E501
+    f"{QUICK_TO_COMPILE} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 )
 # several CPU devices deadlock with fewer threads, or with programs from a cache: segjax/parallel/distributed.py
 os.environ["NPROC"] = "64"
@@ -98,6 +98,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONG.index(name) if name in LONG else len(LONG)
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what was imported out of the garbage collection, which tracing networks triggers thousands of times."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:

@@ -116,7 +116,8 @@ def test_a_window_that_covers_the_image_changes_nothing():
 def test_a_pointwise_network_does_not_see_the_windows(h, w, th, tw, overlap, flip):
     images = random_images(h, w, b=1)
     kernel = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-    got = predict(lambda x: x @ kernel, images, window=(max(th, h // 6), max(tw, w // 6)), overlap=overlap, flip=flip)
+    window = (max(th, h // 6), max(tw, w // 6))
+    got = jax.jit(partial(predict, lambda x: x @ kernel, window=window, overlap=overlap, flip=flip))(images)
     np.testing.assert_allclose(got, images @ kernel, rtol=1e-5, atol=1e-5)
 
 
@@ -216,7 +217,8 @@ def test_probabilities_are_averaged_over_views_at_the_size_of_the_image(flip):
             logits = context_net(np.asarray(view)[:, :, ::-1] if mirrored else np.asarray(view))
             logits = ops.resize(logits[:, :, ::-1] if mirrored else logits, (20, 30))
             total, count = total + np.asarray(jax.nn.softmax(logits)), count + 1
-    found = predict(context_net, images, scales=(0.5, 1.0), flip=flip, average="probabilities", multiple=8)
+    run = partial(predict, context_net, scales=(0.5, 1.0), flip=flip, average="probabilities", multiple=8)
+    found = jax.jit(run)(images)
     np.testing.assert_allclose(found, total / count, atol=1e-5)
 
 

@@ -80,7 +80,7 @@ def test_same_numbers_with_sums_only(name, axes):
     spread = place(axes, logits), place(axes, labels)
     compiled = jax.jit(step).lower(*spread).compile()
     got, got_gradient = compiled(*spread)
-    np.testing.assert_allclose(got, value, rtol=1e-6)
+    np.testing.assert_allclose(got, value, rtol=2e-6)  # one device adds up 2560 numbers one after the other
     np.testing.assert_allclose(got_gradient, gradient, atol=1e-7)
     assert got_gradient.sharding.is_equivalent_to(spread[0].sharding, 4)
 
