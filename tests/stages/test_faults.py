@@ -122,6 +122,8 @@ def test_8_devices_killed_then_2_devices(tmp_path, street_dir):
     options = (
         "--config.train.batch_size=8",
         "--config.train.mesh.data=-1",
+        "--config.train.checkpoint_steps=4",
+        "--config.train.ema_decay=0.0",
         "--config.dataset.options.train=4",
         "--config.dataset.validation=",  # evaluations would be compiled for 8 and for 2 devices, too
         "--config.train.optimizer.lr=1e-4",
