@@ -15,7 +15,7 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile $(NO_HANG)
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(NO_HANG)
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow

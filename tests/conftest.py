@@ -88,7 +88,8 @@ def _forget_compiled_programs():
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-# Files that take minutes start first: a worker gets whole files, and would be alone with such a one at the end.
+# Files that take minutes start first: a worker gets whole files, and would be alone with such a one at the end
+# (`make test` keeps xdist from sorting files by their number of tests).
 LONG = ("test_configs.py", "stages/test_faults.py", "test_main.py", "training/test_step.py", "models/test_models.py")
 
 

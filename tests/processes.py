@@ -22,6 +22,7 @@ def environment(*, devices: int = 1, **more: object) -> dict[str, str]:
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
         "XLA_FLAGS": flags,
         **{name: str(value) for name, value in more.items()},
     }

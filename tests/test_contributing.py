@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is true: its parts, written into a copy of the package as the page says, train and give a report."""
+"""docs/new_parts.md is true: its parts, written into a copy of the package as the page says, train and give a report."""
 
 import json
 import re
@@ -10,9 +10,9 @@ from pathlib import Path
 from tests.processes import environment
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "CONTRIBUTING.md").read_text()
-PART = re.compile(  # **A network**: `file`; in `file` the line `import` and, in `TABLE`, `row`. ... the file's text
-    r"^\*\*A (?P<kind>\w+)\*\*: `(?P<file>\S+)`; in `(?P<table_file>\S+)` the line `(?P<line>[^`]+)` and, "
+PAGE = (ROOT / "docs" / "new_parts.md").read_text()
+PART = re.compile(  # ## A network  `file`; in `file` the line `import` and, in `TABLE`, `row`. ... the file's text
+    r"^## A (?P<kind>\w+)\n\n`(?P<file>\S+)`; in `(?P<table_file>\S+)` the line `(?P<line>[^`]+)` and, "
     r"in `(?P<table>\w+)`,\s`(?P<row>[^`]+)`.*?^```python\n(?P<code>.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
@@ -61,8 +61,9 @@ def test_parts_of_the_page_train(tmp_path, street_dir):
     assert any(entry.get("main", 0) > 0 for entry in logged)
 
 
-def test_files_that_the_page_names_exist():
-    new = ("tiny.py", "focal.py", "count.py", "lots")
-    paths = re.findall(r"\b((?:segjax|tests|docs|data_builders)/[\w./]*[\w/])", PAGE)
+def test_files_that_the_pages_name_exist():
+    new = ("tiny.py", "focal.py", "count.py", "lots", "NAME")
+    pages = PAGE + (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"\b((?:segjax|tests|docs|data_builders)/[\w./]*[\w/])", pages)
     missing = [path for path in paths if not any(word in path for word in new) and not (ROOT / path).exists()]
     assert len(paths) > 10 and not missing

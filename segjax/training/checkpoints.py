@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from segjax import parallel
@@ -29,7 +30,7 @@ def _tree(state: TrainState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
 
 
-def _fingerprints(tree: dict[str, Any]) -> dict[str, jax.Array]:
+def _fingerprints(tree: dict[str, Any]) -> dict[str, np.uint32]:
     # two, because prediction reads the variables only and could not verify a fingerprint of all
     return {
         "variables": fingerprint({name: tree[name] for name in VARIABLES}),
@@ -86,7 +87,11 @@ class Checkpoints:
         tree = _tree(state)
         self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted during the training
         self._check_room(sum(x.nbytes for x in jax.tree.leaves(tree)))
-        tree["fingerprint"] = _fingerprints(tree)
+        place = tree["step"].sharding
+        tree["fingerprint"] = {
+            name: jax.make_array_from_callback((), place, lambda _, word=word: word)
+            for name, word in _fingerprints(tree).items()
+        }
         with _disk_errors(self.folder):
             self.manager.save(
                 step,

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from segjax import models, weights
@@ -19,22 +20,32 @@ log = logging.getLogger("segjax")
 VARIABLES = ("params", "batch_stats", "ema")
 
 
-@jax.jit
-def fingerprint(tree: Any) -> jax.Array:
-    """Returns a uint32 () that depends on every bit of every leaf: a change of any one word changes it.
+def fingerprint(tree: Any) -> np.uint32:
+    """Returns 32 bits that depend on every bit of every leaf: a change of any one word changes them.
 
-    It is the same on any number of devices.
+    They are the same on any number of devices. Leaves are on this process's devices, or replicated on all of them.
     """
-    total = jnp.zeros((), jnp.uint32)
+    # on the host: a program with one reduction for each of a network's hundreds of leaves compiles for seconds
+    total = np.zeros((), np.uint32)
     for place, leaf in enumerate(jax.tree.leaves(tree)):
-        bits = leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf
-        if bits.dtype.itemsize in (4, 8):  # 8 under x64 only; the pair of words becomes the last axis
-            bits = jax.lax.bitcast_convert_type(bits, jnp.uint32)
-        words = bits.astype(jnp.uint32).reshape(-1)
-        # an odd factor per place is invertible modulo 2^32, so no single change can vanish
-        factors = 2 * jnp.arange(words.size, dtype=jnp.uint32) + jnp.uint32(2 * place + 1)
-        total += jnp.sum(words * factors, dtype=jnp.uint32)
-    return total
+        words = _words(np.asarray(leaf))
+        for start in range(0, words.size, _CHUNK):
+            part = words[start : start + _CHUNK]
+            # an odd factor per place is invertible modulo 2^32, so no single change can vanish
+            factors = np.arange(start, start + part.size, dtype=np.uint32) * np.uint32(2) + np.uint32(2 * place + 1)
+            total += np.dot(part, factors)
+    return total[()]
+
+
+_CHUNK = 2**20  # words, for bounded memory
+
+
+def _words(array: np.ndarray) -> np.ndarray:
+    """Returns the values of an array as uint32 (n,): its bits, if its type has 32 or 64 of them."""
+    if array.dtype == jnp.bfloat16:
+        array = array.astype(np.float32)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(np.uint32) if flat.dtype.itemsize in (4, 8) else flat.astype(np.uint32)
 
 
 def has_checkpoint(folder: Path) -> bool:
