@@ -5,7 +5,7 @@ import os
 from tests.processes import QUICK_TO_COMPILE
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# programs compile in half of the time; of two equal flags the last one counts, so that XLA_FLAGS can set others
+# of two equal flags the last one counts, so that XLA_FLAGS can set others
 os.environ["XLA_FLAGS"] = (
     f"{QUICK_TO_COMPILE} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 )
