@@ -101,11 +101,7 @@ def in_a_step(args, labels) -> dict:
     def make(loss):
         def loss_fn(params, images, labels):
             output, new = module.apply(
-                {"params": params, **rest},
-                images,
-                train=True,
-                mutable=list(rest),
-                rngs={"dropout": jax.random.key(2)},
+                {"params": params, **rest}, images, train=True, mutable=list(rest), rngs={"dropout": jax.random.key(2)}
             )
             return loss(output.logits, labels).mean(), new
 

@@ -1,4 +1,4 @@
-"""docs/new_parts.md is true: its parts, written into a copy of the package as the page says, train and give a report."""
+"""docs/new_parts.md is true: its parts, written into a copy of the package as the page says, train and report."""
 
 import json
 import re

@@ -36,7 +36,7 @@ def error_of(run: subprocess.CompletedProcess) -> str:
 DEBUG = "--config=configs/vplr.py:propagate=none,debug"
 
 WRONG = {
-    "config key": (["--config.train.optmizer.lr=1"], "Did you mean \"optimizer\""),
+    "config key": (["--config.train.optmizer.lr=1"], 'Did you mean "optimizer"'),
     "recipe option": (["--config=configs/vplr.py:nett=r50"], "did you mean 'net'"),
     "preset": (["--config=configs/vplr.py:camvd"], "did you mean 'camvid'"),
     "recipe": (["--config=configs/vpl.py"], "there is no recipe configs/vpl.py; did you mean configs/vplr.py?"),
@@ -56,7 +56,7 @@ WRONG = {
     "batch": ([DEBUG, "--config.train.batch_size=1000"], "batch_size=1000"),
     "checkpoint": ([DEBUG, "--stage=evaluate"], "checkpoint"),
     "pretrained": ([DEBUG, "--config.train.init.weights=nowhere.pth"], "nowhere.pth"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -35,11 +35,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--output", default="demo.mp4", metavar="FILE", help="the video (demo.mp4)")
     add("--fps", type=values.not_negative, metavar="N", help="frames per second (those of the video; 25 for images)")
     add(
-        "--width",
-        type=values.positive_int,
-        default=1024,
-        metavar="N",
-        help="largest width of a picture, pixels (1024)",
+        "--width", type=values.positive_int, default=1024, metavar="N", help="largest width of a picture, pixels (1024)"
     )
     add_views(parser)
 

@@ -41,11 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     from segjax.inference.files import predict_clips
 
     report = predict_clips(
-        arguments.checkpoint,
-        clips,
-        arguments.output,
-        write=tuple(dict.fromkeys(arguments.write)),
-        **options,
+        arguments.checkpoint, clips, arguments.output, write=tuple(dict.fromkeys(arguments.write)), **options
     )
     rate = report.images / report.seconds if report.seconds else 0.0
     print(f"{report.images} images in {report.seconds:.1f} s, compilation included: {rate:.2f} images/s")

@@ -73,12 +73,7 @@ ENDS = (SEQUENCE_END, MISSING, SIZE, CUT)
 
 
 def find_chains(
-    table: FrameTable,
-    *,
-    steps: int,
-    needs_before: bool,
-    directions: Sequence[int] = (1, -1),
-    frame_step: int = 0,
+    table: FrameTable, *, steps: int, needs_before: bool, directions: Sequence[int] = (1, -1), frame_step: int = 0
 ) -> list[Chain]:
     """Returns the chains of all labelled frames, in the order of the table, forward before backward.
 

@@ -226,11 +226,7 @@ def centroid(
     return ClassPlan(records, concatenate([found, *extra]), source.num_classes, share=share, seed=seed)
 
 
-PLANS: dict[str, Callable[..., EpochPlan]] = {
-    "uniform": uniform,
-    "class_uniform": class_uniform,
-    "centroid": centroid,
-}
+PLANS: dict[str, Callable[..., EpochPlan]] = {"uniform": uniform, "class_uniform": class_uniform, "centroid": centroid}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,11 +47,7 @@ class Scorer:
         return evaluate(
             functools.partial(self._predict, variables),
             data.eval_batches(
-                self._source,
-                batch_size=self._batch_size,
-                process_index=part,
-                process_count=parts,
-                limit=self._limit,
+                self._source, batch_size=self._batch_size, process_index=part, process_count=parts, limit=self._limit
             ),
             num_classes=self._source.num_classes,
             worst=worst,

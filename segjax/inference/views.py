@@ -188,10 +188,7 @@ def _share(starts: Sequence[int], window: int, length: int) -> np.ndarray:
 
 
 def predictor(
-    apply_fn: Callable[[Variables, Array], Array],
-    *,
-    normalise: Callable[[Array], Array],
-    **protocol: Any,
+    apply_fn: Callable[[Variables, Array], Array], *, normalise: Callable[[Array], Array], **protocol: Any
 ) -> Callable[[Variables, Array], jax.Array]:
     """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w).
 
@@ -206,11 +203,7 @@ def predictor(
 
     @jax.jit
     def class_ids(variables, images):
-        logits = predict(
-            lambda x: apply_fn(variables, x),
-            normalise(images),
-            **protocol,
-        )
+        logits = predict(lambda x: apply_fn(variables, x), normalise(images), **protocol)
         return jnp.argmax(logits, axis=-1).astype(jnp.uint8 if logits.shape[-1] < 256 else jnp.int32)
 
     def checked(variables, images):

@@ -64,10 +64,7 @@ class FilledBatches:
 
 
 def predictions(
-    run: FilledBatches,
-    groups: Iterable[list[Any]],
-    *,
-    on_error: Callable[[list[Any], UserError], None] | None = None,
+    run: FilledBatches, groups: Iterable[list[Any]], *, on_error: Callable[[list[Any], UserError], None] | None = None
 ) -> Iterator[tuple[list[Any], np.ndarray]]:
     """Yields (frames, class ids (n, h, w)) of every group; the next group is started before a result is waited for.
 

@@ -16,13 +16,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.densenet import DenseNet
 from segjax.models.backbones.efficientnet_lite import BN_EPS
-from segjax.models.backbones.resnet import (
-    VPLR_STEM,
-    ResNet,
-    resnext50_32x4d,
-    se_resnext50_32x4d,
-    se_resnext101_32x4d,
-)
+from segjax.models.backbones.resnet import VPLR_STEM, ResNet, resnext50_32x4d, se_resnext50_32x4d, se_resnext101_32x4d
 from segjax.models.backbones.wide_resnet import WideResNet38
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
@@ -215,9 +209,8 @@ deeplabv3plus_srnx50 = partial(DeepLabV3Plus, trunk="se_resnext50_32x4d")
 deeplabv3plus_srnx101 = partial(DeepLabV3Plus, trunk="se_resnext101_32x4d")
 deeplabv3plus_wrn38 = partial(DeepLabV3Plus, trunk="wide_resnet38", skip_strides=(2,), trunk_dropout=(0.3, 0.5))
 _lite = partial(
-    DeepLabV3Plus, output_stride=16, aspp_channels=128, skip_channels=32,
-    decoder_channels=96, bn_eps=BN_EPS,
-)  # fmt: skip
+    DeepLabV3Plus, output_stride=16, aspp_channels=128, skip_channels=32, decoder_channels=96, bn_eps=BN_EPS
+)
 deeplabv3plus_efficientnet_lite0 = partial(_lite, trunk="efficientnet_lite0")
 deeplabv3plus_efficientnet_lite1 = partial(_lite, trunk="efficientnet_lite1")
 deeplabv3plus_efficientnet_lite2 = partial(_lite, trunk="efficientnet_lite2")

@@ -108,11 +108,7 @@ def _threads_for_collectives():
 
 
 def find_processes(
-    coordinator: str | None,
-    num_processes: int | None,
-    process_id: int | None,
-    *,
-    environment: Mapping[str, str],
+    coordinator: str | None, num_processes: int | None, process_id: int | None, *, environment: Mapping[str, str]
 ) -> Processes | None:
     """Returns the processes of this run; None for a single process.
 

@@ -140,11 +140,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     spec = model_spec(options.model, model_options, num_classes=0, dtype=options.dtype, remat=options.remat)
     model = models.from_spec(spec)
     variables = first_variables(
-        model,
-        init,
-        seed=context.seed,
-        inputs=models.example_inputs(spec, model),
-        where=f"{context.name}.init",
+        model, init, seed=context.seed, inputs=models.example_inputs(spec, model), where=f"{context.name}.init"
     )
     plan = make_run_plan(options.plan, make_plan("uniform", {}, triplets, seed=context.seed), mesh)
     optimizer, schedule = make_optimization(options.optimizer, variables["params"], plan)

@@ -132,7 +132,7 @@ TRUNKS: dict[int, str] = {
 
 # trunks whose weights have no stable address: number of parameters -> (file to look for, source)
 BY_HAND: dict[int, tuple[str, str]] = {
-    105_062_720: ("wider_resnet38.pth.tar of NVIDIA/semantic-segmentation", "nvidia_wider_resnet38"),
+    105_062_720: ("wider_resnet38.pth.tar of NVIDIA/semantic-segmentation", "nvidia_wider_resnet38")
 }
 # DeepLabV2's ResNet has as many parameters as torchvision's, whose weights do not fit it; tensor names differ
 CAFFE_RESNET = r"\bblock\d+\.reduce\."

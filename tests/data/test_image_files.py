@@ -71,10 +71,7 @@ def test_exif_orientation_is_applied(tmp_path, format):
 
 
 @settings(max_examples=60)
-@given(
-    extension=st.sampled_from([".png", ".jpg", ".webp", ".bmp", ".tiff"]),
-    share=st.floats(0.01, 0.999),
-)
+@given(extension=st.sampled_from([".png", ".jpg", ".webp", ".bmp", ".tiff"]), share=st.floats(0.01, 0.999))
 def test_truncated_files_are_refused(extension, share):
     data = encoded(extension)
     cut = data[: max(4, int(len(data) * share))]

@@ -34,10 +34,7 @@ PUBLISHED = {
         },
     ),
     "kitti": (KITTI, {"train": index_of([f"{i:06d}_10" for i in range(200)])}),
-    "camvid": (
-        CAMVID,
-        {split: index_of([f"{split}_{i}" for i in range(n)]) for split, n in CAMVID.images.items()},
-    ),
+    "camvid": (CAMVID, {split: index_of([f"{split}_{i}" for i in range(n)]) for split, n in CAMVID.images.items()}),
 }
 
 

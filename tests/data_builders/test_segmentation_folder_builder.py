@@ -110,11 +110,7 @@ def test_suffixes_of_cityscapes(tmp_path):
         write(tmp_path / f"masks/{key}_gtFine_labelIds.png", np.full((10, 14), 7, np.uint8))
         write(tmp_path / f"masks/{key}_gtFine_color.png", image())
     source = opened(
-        tmp_path,
-        "train",
-        label_map="cityscapes",
-        image_suffix="_leftImg8bit",
-        mask_suffix="_gtFine_labelIds",
+        tmp_path, "train", label_map="cityscapes", image_suffix="_leftImg8bit", mask_suffix="_gtFine_labelIds"
     )
     assert source[0].sequence == "aachen/aachen_000000" and (source[0].label == 0).all()
     assert source.num_classes == 19

@@ -47,10 +47,7 @@ def test_resnet_train_step_equals_torchvision(name, parity):
 
 @pytest.mark.parametrize(
     "name, outputs, gradients",
-    [
-        pytest.param("resnet101", 2e-4, 4e-2, marks=slow),
-        pytest.param("resnext50_32x4d", 6e-5, 4e-3, marks=slow),
-    ],
+    [pytest.param("resnet101", 2e-4, 4e-2, marks=slow), pytest.param("resnext50_32x4d", 6e-5, 4e-3, marks=slow)],
 )
 def test_resnet_train_step_equals_torchvision_in_float32(name, outputs, gradients, parity):
     check_train(classifier(name), parity / name, 2, outputs=outputs, gradients=gradients, heads=heads)

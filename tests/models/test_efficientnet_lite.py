@@ -70,10 +70,7 @@ def test_lite0_equals_the_stored_numbers():
     assert_equal(computed(0), np.load(FIXTURES / "parity_efficientnet_lite0.npz"))
 
 
-@pytest.mark.parametrize(
-    "variant, case",
-    [(variant, case) for case in ("noise", "camvid") for variant in (0, 1, 2)],
-)
+@pytest.mark.parametrize("variant, case", [(variant, case) for case in ("noise", "camvid") for variant in (0, 1, 2)])
 def test_equals_the_port(variant, case, parity, camvid):
     image = [str(camvid / "val" / "0016E5_07959.webp")] if case == "camvid" else []
     assert_equal(computed(variant, *image), np.load(parity / "efficientnet_lite" / f"lite{variant}_{case}.npz"))

@@ -84,15 +84,7 @@ ROWS = [
     Row("encnet_r50", "encnet_r50", (1e-5, 7e-5, 4e-3), {}, unused=r"^pretrained\.fc\."),
     Row("encnet_r101", "encnet_r101_lateral", (1e-5, 1e-4, 6e-3), dict(lateral=True), 21, unused=r"^pretrained\.fc\."),
     Row("hrnet_w48_ocr", "hrnet_w48_ocr", (1e-5, 3e-4, 4e-2), {}, heads=quarter_size),
-    Row(
-        "icnet_r50",
-        "icnet_r50",
-        (4e-5, 9e-4, 2e-2),
-        {},
-        unused=r"^pretrained\.fc\.",
-        heads=icnet_heads,
-        buffers=3e-5,
-    ),
+    Row("icnet_r50", "icnet_r50", (4e-5, 9e-4, 2e-2), {}, unused=r"^pretrained\.fc\.", heads=icnet_heads, buffers=3e-5),
     Row("swiftnet_r18", "swiftnet_r18", (2e-5, 5e-5, 1e-3), {}, unused=r"img_(mean|std)$"),
     Row("swiftnet_r18_pyramid", "swiftnet_r18_pyramid", (1e-5, 5e-5, 4e-2), {}, unused=r"img_(mean|std)$"),
 ]

@@ -106,7 +106,7 @@ def test_training_gradients_equal_the_published_network(name, x64, parity):
             output = module.apply({"params": params}, images[:, :frames], flows, train=True)
             total, terms = video_loss(
                 output.frame, output.flow, jnp.asarray(images[:, 2]), jnp.ones(2, dtype), weights=RELEASED
-            )  # fmt: skip
+            )
             losses = jnp.stack([terms["color"], terms["gradient"], terms["smooth"], total])
             outs = (output.flow.transpose(0, 3, 1, 2), output.frame[..., ::-1].transpose(0, 3, 1, 2), losses)
             return sum((o * c).sum() for o, c in zip(outs, cotangents)), outs

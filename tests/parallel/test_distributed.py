@@ -78,8 +78,7 @@ def test_a_shell_inside_a_job_is_one_process():
 
 
 @pytest.mark.parametrize(
-    "visible, devices",
-    [("", None), ("3", None), ("0,1", (1,)), ("0,1,2,3", (2, 3)), ("4,5,6,7", (2, 3))],
+    "visible, devices", [("", None), ("3", None), ("0,1", (1,)), ("0,1,2,3", (2, 3)), ("4,5,6,7", (2, 3))]
 )
 def test_processes_of_a_host_share_its_gpus(visible, devices):
     assert slurm_processes({**STEP, "CUDA_VISIBLE_DEVICES": visible}).device_ids == devices

@@ -16,9 +16,7 @@ from tests.training import fake_network
 
 def test_the_longest_side_that_the_axis_divides_is_split():
     mesh = parallel.make_mesh({"data": 4, "space": 2})
-    shapes = {
-        "kernel": (3, 3, 64, 128), "square": (1, 1, 64, 64), "odd": (3, 3, 5, 7), "few": (8,), "kept": (256, 256),
-    }  # fmt: skip
+    shapes = {"kernel": (3, 3, 64, 128), "square": (1, 1, 64, 64), "odd": (3, 3, 5, 7), "few": (8,), "kept": (256, 256)}
     params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     rules = (("kept", ""), ("square", "space"), (".*", "data"))
     found = parallel.split_by_rules(params, rules, mesh, what="param_rules", smallest=100)

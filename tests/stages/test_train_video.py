@@ -34,7 +34,7 @@ def _compile_quickly():
 def recipe(street_dir, **changes):
     dataset = dict(
         name="synthetic_street", options=STREET, train="train", validation="validation", data_dir=str(street_dir)
-    )  # fmt: skip
+    )
     stage = dict(
         kind="train_video",
         batch_size=2,

@@ -29,11 +29,7 @@ class Table(NamedTuple):
     blocks: tuple[int, int, int, int]
 
 
-TABLES = {
-    121: Table(32, 64, (6, 12, 24, 16)),
-    161: Table(48, 96, (6, 12, 36, 24)),
-    169: Table(32, 64, (6, 12, 32, 32)),
-}
+TABLES = {121: Table(32, 64, (6, 12, 24, 16)), 161: Table(48, 96, (6, 12, 36, 24)), 169: Table(32, 64, (6, 12, 32, 32))}
 
 
 class DenseLayer(nn.Module):

@@ -11,9 +11,7 @@ SOURCES: dict[str, Source] = {
     "nvidia_wider_resnet38": Source(ignore=r"^(bn_out|classifier)\.", places=(Place(fills=r"^mod\d\."),)),
     # DeepLabV3+: its trunk has the prefix `backbone`, unlike that of sdcnet
     "nvidia_main_deeplabv3plus": Source(
-        rename=((r"^backbone\.", ""),),
-        ignore=r"^criterion\.",
-        options={"align_corners": False},
+        rename=((r"^backbone\.", ""),), ignore=r"^criterion\.", options={"align_corners": False}
     ),
     # HRNet-OCR: each norm is in a Sequential with its ReLU; the attention over scales is not part of the network here
     "nvidia_main_ocr": Source(

@@ -16,8 +16,7 @@ SOURCES: dict[str, Source] = {
     ),
     # trunks without the last convolution, features.18, count it to the classifier
     "torchvision_mobilenet_v2": Source(
-        ignore=r"^(classifier\.|features\.18\.)",
-        places=under("", "backbone.", leaves=r"features\."),
+        ignore=r"^(classifier\.|features\.18\.)", places=under("", "backbone.", leaves=r"features\.")
     ),
     # deeplabv3_resnet50, deeplabv3_resnet101, fcn_resnet50, fcn_resnet101; only a network with an auxiliary head uses
     # aux_classifier

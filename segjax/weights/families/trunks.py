@@ -26,7 +26,7 @@ DEEP_RESNET = (
         rename=((r"^conv1\.(\d)\.", r"layer0.\1."), (r"^bn1\.", "layer0.7.")), fills=r"^layer[0-4]\."
     ),
     *under(*TRUNK_PREFIXES, leaves=rf"conv1\.|bn1\.|{STAGES}"),
-)  # fmt: skip
+)
 
 # SE-ResNeXt, with Cadene's names: layer0.conv1, layer0.bn1, se_module
 SE_RESNEXT = under("", "backbone.", leaves=r"layer[0-4]\.")

@@ -38,7 +38,7 @@ NAMES = {
     "cleared": (["train.optimizer.options={}"], "train.optimizer.options", {}),
     "written out": (["train.sampler={'kind': 'uniform'}"], "train.sampler", {"kind": "uniform"}),
     "data set": (["dataset.name=camvid"], "dataset.options", {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", NAMES)
