@@ -90,7 +90,14 @@ def _forget_compiled_programs():
 
 # Files that take minutes start first: a worker gets whole files, and would be alone with such a one at the end
 # (`make test` keeps xdist from sorting files by their number of tests).
-LONG = ("test_configs.py", "stages/test_faults.py", "test_main.py", "training/test_step.py", "models/test_models.py")
+LONG = (
+    "test_configs.py",
+    "models/test_parity_models.py",  # needs most memory, of which a fresh worker has most left
+    "stages/test_faults.py",
+    "test_main.py",
+    "models/test_models.py",
+    "training/test_step.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

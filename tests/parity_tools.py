@@ -28,12 +28,6 @@ LEAVES = {
 }
 
 
-def _jit(function: Callable) -> Callable:
-    """jit with little optimisation: these programs run once, and compile for most of their time."""
-    options = {"xla_backend_optimization_level": 0}
-    return lambda *args: jax.jit(function).lower(*args).compile(compiler_options=options)(*args)
-
-
 def torch_name(path: Iterable[str]) -> str:
     """Path of a leaf in the variables (collection first) -> name of the published tensor."""
     _, *modules, leaf = path
@@ -173,7 +167,7 @@ def check_eval(module, folder: Path, case: int, tolerance: float, *, unused: str
     stored = np.load(folder / f"case{case}.npz")
     variables = formula_variables(module, spec["tensors"], unused=unused, other=load_other(folder, spec))
     images = formula_input(tuple(spec["cases"][case]["input_shape"]), formula=spec["input_formula"])
-    output = _jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
+    output = jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     for name, value in heads(output).items():
         assert_output(stored, name, value, tolerance)
     assert set(spec["cases"][case]["outputs"]) == set(heads(output))
@@ -209,7 +203,7 @@ def check_train(
                 total += jnp.sum(value * cotangent.astype(value.dtype))
             return total, (heads(output), new["batch_stats"])
 
-        grad = _jit(jax.value_and_grad(scalar, has_aux=True))
+        grad = jax.jit(jax.value_and_grad(scalar, has_aux=True))
         (value, (outs, stats)), grads = jax.device_get(grad(variables["params"], variables["batch_stats"], images))
     assert set(spec["cases"][case]["outputs"]) == set(outs)
     for name, y in outs.items():
@@ -240,7 +234,7 @@ def check_fixture(module, path: Path, tolerance: float, *, heads: Callable = hea
     variables = formula_variables(module, small=str(stored["small"]), other=other)
     formula = str(stored["input_formula"]) if "input_formula" in stored else ""
     images = formula_input(tuple(stored["input_shape"]), formula=formula)
-    output = _jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
+    output = jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     outs = heads(output)
     names = [key[5:] for key in stored.files if key.startswith("out__")]
     assert set(names) == set(outs)

@@ -43,6 +43,7 @@ def run_together(command: Callable[[str, int], Sequence], *, count: int = 2, dev
     processes = [
         subprocess.Popen(
             list(map(str, command(address, index))),
+            cwd=ROOT,
             env=environment(devices=devices, NPROC=16, PYTHONPATH=path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

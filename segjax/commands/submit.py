@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.input and (arguments.scales or arguments.flip or arguments.window or arguments.protocol != "single"):
         raise UserError("--protocol, --scales, --flip and --window are for --checkpoint; --input is predicted already")
     start_jax()
+    from segjax.files import write_file
     from segjax.inference import find_protocol
     from segjax.submission import submit
     from segjax.submission.servers import find_server
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     if result.scores is not None:
         _print_scores(result.scores)
     if arguments.report:
-        Path(arguments.report).write_text(json.dumps(_plain(result), indent=1) + "\n")
+        write_file(Path(arguments.report), json.dumps(_plain(result), indent=1) + "\n")
     for warning in result.warnings:
         print(f"not for the server yet: {warning}")
     size = f", {result.place.stat().st_size / 1e6:.1f} MB, sha256 {result.sha256[:16]}" if result.sha256 else ""

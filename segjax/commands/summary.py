@@ -63,10 +63,11 @@ def _summary_of_all(arguments: argparse.Namespace) -> None:
 
     from segjax import models
     from segjax.costs.networks import model_page
+    from segjax.files import write_file
 
     page = model_page(models.names(), arguments.size, num_classes=arguments.num_classes)
     if arguments.output:
-        Path(arguments.output).write_text(page)
+        write_file(Path(arguments.output), page)
         print(arguments.output)
     else:
         print(page, end="")

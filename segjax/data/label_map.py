@@ -14,6 +14,7 @@ import numpy as np
 
 from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_table
 from segjax.errors import UserError, did_you_mean
+from segjax.files import write_file
 
 CODINGS = ("id", "color")
 _UNKNOWN = 254  # marks values that the map does not list, so that a map has at most 254 classes
@@ -81,7 +82,7 @@ class LabelMap:
         rows = ",\n".join("    " + json.dumps(row, ensure_ascii=False) for row in data["labels"])
         text = f'{{\n  "coding": "{self.coding}",\n  "labels": [\n{rows}\n  ]\n}}\n'
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(text, encoding="utf-8")
+        write_file(Path(path), text)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""

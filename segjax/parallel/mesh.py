@@ -145,6 +145,20 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
     }
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts arrays that every process has on all devices of the mesh, whole."""
+    if jax.process_count() > 1:
+        tree = jax.device_get(tree)  # an array on one device cannot be copied to those of another process
+    return jax.device_put(tree, replicated(mesh))
+
+
+def fetch(array: jax.Array) -> np.ndarray:
+    """Returns an array as numpy, also if its parts are on the devices of several processes, which must all call it."""
+    if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
 def fetch_replicated(tree: Any) -> Any:
     """Returns a tree of replicated arrays as numpy arrays, on any number of processes, without communication.
 

@@ -98,7 +98,7 @@ class Propagator:
         parts = next(n for n in range(min(len(devices), batch), 0, -1) if batch % n == 0)
         self.batch, self._mesh = batch, parallel.make_mesh({"data": -1}, devices[:parts])
         self._step = make_step(method, predict_motion, **options)
-        self._variables = jax.device_put(variables, parallel.replicated(self._mesh))
+        self._variables = parallel.replicate(variables, self._mesh)
         self._flows = flow if isinstance(flow, FlowStore) else FlowStore(flow, flow_bytes)
         self.seconds: collections.Counter[str] = collections.Counter()
 

@@ -110,7 +110,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         batch_size=options.batch_size,
         limit=options.limit or None,
     )
-    variables = jax.device_put(network.variables, parallel.replicated(mesh))
+    variables = parallel.replicate(network.variables, mesh)
     scored = scorer(variables, worst=options.worst, observe=extra)
     found = extra.report() if extra else {}
     where = f"{dataset.name} {options.split}, {scored.images} images"

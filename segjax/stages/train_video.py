@@ -214,7 +214,7 @@ def open_features(options: FeatureOptions | None, mesh: Any, context: Context) -
         maps = model.apply(variables, augment.normalise(frames, mean=mean, std=std), train=False).features
         return {layer: maps[layer] for layer in options.layers}
 
-    return features, jax.device_put(variables, parallel.replicated(mesh))
+    return features, parallel.replicate(variables, mesh)
 
 
 STAGE = Stage(read, run, training_inputs)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from segjax import models, weights
+from segjax import models, parallel, weights
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
@@ -23,12 +23,12 @@ VARIABLES = ("params", "batch_stats", "ema")
 def fingerprint(tree: Any) -> np.uint32:
     """Returns 32 bits that depend on every bit of every leaf: a change of any one word changes them.
 
-    They are the same on any number of devices. Leaves are on this process's devices, or replicated on all of them.
+    They are the same on any number of devices. Every process must call it if leaves are split between processes.
     """
     # on the host: a program with one reduction for each of a network's hundreds of leaves compiles for seconds
     total = np.zeros((), np.uint32)
     for place, leaf in enumerate(jax.tree.leaves(tree)):
-        words = _words(np.asarray(leaf))
+        words = _words(parallel.fetch(leaf))
         for start in range(0, words.size, _CHUNK):
             part = words[start : start + _CHUNK]
             # an odd factor per place is invertible modulo 2^32, so no single change can vanish

@@ -42,7 +42,11 @@ LOSSES = {
 
 
 # Without LLVM's optimisations one device adds up 2560 numbers one after the other, which is less exact than 1e-6
-AS_USERS_RUN_IT = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+AS_USERS_RUN_IT = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+    "xla_cpu_use_fusion_emitters": True,
+}
 
 
 def case():

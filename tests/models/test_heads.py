@@ -4,7 +4,6 @@ That all networks keep `low.logits` is in test_models.py.
 """
 
 import sys
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +29,7 @@ def test_low_logits_enlarged_by_the_networks_rule_are_the_logits(name, align_cor
     module = models.create(name, 5)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, *SIZE, 3)), jnp.float32)
 
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @jax.jit
     def run(variables, x):
         output = module.apply(variables, x, train=False)
         full = resize(output.features["low.logits"], padded, align_corners=align_corners)

@@ -26,7 +26,6 @@ from segjax.typing import SegOutput, Sum
 from tests.networks import LIGHTEST, SIZE, every, shapes, traced
 from tests.parity_tools import formula_variables
 
-FAST_COMPILE = {"xla_backend_optimization_level": 0}  # the programs run for milliseconds
 EXECUTED = ("bisenet_r18", "fastscnn")
 OTHER = (2, 96, 130)  # several images of another size
 # pad or resize by the size of the images; the others only evaluate SIZE unless slow tests run, and train OTHER
@@ -40,10 +39,6 @@ def images(batch=2):
 
 def shaped(*shape, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def run(function, *args):
-    return jax.jit(function).lower(*args).compile(compiler_options=FAST_COMPILE)(*args)
 
 
 @lru_cache(4)  # of all networks they would take gigabytes
@@ -67,8 +62,7 @@ def train_loss(params, name, remat):
 def gradients(name, remat):
     """(gradients, new batch statistics)."""
     grad = jax.jit(jax.grad(train_loss, has_aux=True), static_argnums=(1, 2))
-    compiled = grad.lower(variables(name)["params"], name, remat).compile(compiler_options=FAST_COMPILE)
-    return jax.device_get(compiled(variables(name)["params"]))
+    return jax.device_get(grad(variables(name)["params"], name, remat))
 
 
 @every()
@@ -187,7 +181,7 @@ def test_the_smallest_images_work_or_are_refused_with_the_limit(name):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_evaluation_of_one_image_is_finite(name, dtype):
     module = models.create(name, 5, dtype=dtype)
-    output = run(lambda v, x: module.apply(v, x, train=False), variables(name), images(1))
+    output = jax.jit(partial(module.apply, train=False))(variables(name), images(1))
     for head in (output.logits, *output.aux.values()):
         assert np.isfinite(head).all() and float(head.std()) > 0
 
@@ -239,7 +233,7 @@ def test_a_training_step_on_4_devices(name):
     first = variables(name)
     state = TrainState(jnp.int32(0), first["params"], first["batch_stats"], optimizer.init(first["params"]), None)
     state, batch = jax.device_put(state, everywhere), jax.device_put(batch, spread)
-    new, metrics = run(step, state, batch, {})
+    new, metrics = jax.jit(step)(state, batch, {})
     assert np.isfinite(metrics["loss"]) and metrics["grad_norm"] > 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new.batch_stats))
     assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(new.params), jax.tree.leaves(first["params"])))

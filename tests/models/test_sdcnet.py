@@ -23,9 +23,7 @@ by_net = pytest.mark.parametrize("name", NETS)
 
 
 def run(function, *args):
-    """jit with little optimisation: these programs run once."""
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(function).lower(*args).compile(compiler_options=options)(*args)
+    return jax.jit(function)(*args)
 
 
 def fill(module, *inputs, dtype=np.float32):
