@@ -255,7 +255,7 @@ def frames_of(config, k, arg):
     dataset = config.dataset
     if dataset.name == "cityscapes":
         dataset.options.update(parts=("fine", "sequence"), neighbours=max(k, 3))
-        return "train_sequence", "validation_sequence", 1
+        return "train", "validation", 1
     if dataset.name == "camvid":  # the small tree has one still per second; the videos have the original size
         dataset.options.update(config="full", source_dir=arg.data, frames_dir=arg.frames, neighbours=max(k, 3))
         config.train.crop.size = tuple(2 * side for side in config.train.crop.size)

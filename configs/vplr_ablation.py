@@ -74,7 +74,7 @@ def get_config(arg=None):
     config.stages = ()
     for method in dict.fromkeys(method for method, _ in rows):
         found = recipe(base, propagate=method, k=max(places), frames=arg.frames)
-        add_propagation(config, found, method, [mode for m, mode in rows if m == method], every)
+        add_propagation(config, found, method, [mode for m, mode in rows if m == method])
     cells = []
     for loss in ("plain", "relaxed") if relaxed else ("plain",):
         suffix = ", relaxed" if loss == "relaxed" else ""
@@ -112,7 +112,7 @@ def camvid_video(config):
     config.train.crop.size = (264, 320)  # halves as 360 does, see common.camvid_on_cpu
 
 
-def add_propagation(config, found, method, modes, every):
+def add_propagation(config, found, method, modes):
     """Adds the stages of the recipe `found` that propagate labels; all training runs share them."""
     if config.dataset.train.startswith("validation"):
         if "train_video" in found:
@@ -124,8 +124,6 @@ def add_propagation(config, found, method, modes, every):
         config.dataset.options = found.dataset.options  # where the frames are
         split, step = found.propagate.split, found.propagate.frame_step
         held_out = found.get("train_video", {}).get("eval_split")
-        if split == "train_sequence" and every > 1:
-            split = f"{split}::{every}"
     if "train_video" in found:
         found.train_video.update(split=split, eval_split=held_out, frame_step=step)
         config[f"train_video_{method}"] = found.train_video

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from data_builders.about import About
 from segjax.data.label_map import LabelMap
 from segjax.data.record_features import record_features
+from segjax.data.splits import available
 
 
 def dataset_info(
@@ -54,11 +55,7 @@ def published_info(
     stored: the splits of this build, None = all; divisions of other splits are omitted.
     instances: adds the feature instances, uint16 (h, w, 1), raw id * 1000 + number.
     """
-    divisions = {
-        name: rule
-        for name, rule in about.divisions.items()
-        if stored is None or set(rule["of"].split("+")) <= set(stored)
-    }
+    divisions = about.divisions if stored is None else available(about.divisions, stored)
     extra = {"instances": tfds.features.Image(shape=(None, None, 1), dtype=np.uint16, encoding_format="png")}
     return dataset_info(
         builder,

@@ -41,11 +41,14 @@ _STEM = re.compile(r"^(.+_\d{6})_(\d{6})$")
 
 
 def _divisions() -> dict[str, dict]:
-    divisions = {"trainval": division("train+validation")}
-    for name, cities in VALIDATION_CITIES.items():
-        starts = tuple(f"{city}_" for city in cities)
-        divisions[f"{name}_train"] = division("train+validation", starts=starts, others=True)
-        divisions[f"{name}_validation"] = division("train+validation", starts=starts)
+    divisions = {}
+    for end in ("", "_sequence"):  # the same cities with neighbouring frames, which are stored apart
+        of = f"train{end}+validation{end}"
+        divisions[f"trainval{end}"] = division(of)
+        for name, cities in VALIDATION_CITIES.items():
+            starts = tuple(f"{city}_" for city in cities)
+            divisions[f"{name}_train{end}"] = division(of, starts=starts, others=True)
+            divisions[f"{name}_validation{end}"] = division(of, starts=starts)
     return divisions
 
 

@@ -37,6 +37,7 @@ def open_source(
     labelled_only: bool = True,
     fields: Collection[str] = (),
     label_map: Any = None,
+    frames: bool = False,
 ) -> TfdsSource:
     """Opens one split of a dataset of data_builders/, which is built first if it does not exist yet.
 
@@ -45,22 +46,38 @@ def open_source(
     split: see `segjax.data.splits`.
     data_dir: folder of the built datasets; default $SEGJAX_DATA_DIR, else ~/.cache/segjax/datasets.
     builder_options: fields of the builder's configuration; another value is another build, never a stale one.
-    labelled_only, fields, label_map: see `TfdsSource`.
+    labelled_only, fields, label_map, frames: see `TfdsSource`.
 
     Raises UserError for an unknown name, split, option or field, a split without records, damaged source files, and a
     full disk.
     """
+    divisions = {}
     if (Path(name) / "dataset_info.json").is_file() and not builder_options:
         directory = Path(name)
     else:
         directory = build_dataset(name, data_dir=data_dir, builder_options=builder_options)
-    return TfdsSource(directory, split, labelled_only=labelled_only, fields=fields, label_map=label_map)
+        divisions = published_divisions(name)
+    return TfdsSource(
+        directory,
+        split,
+        labelled_only=labelled_only,
+        fields=fields,
+        label_map=label_map,
+        frames=frames,
+        divisions=divisions,
+    )
 
 
 def dataset_names() -> list[str]:
     """Returns the names of the datasets that can be built."""
     package = importlib.import_module(PACKAGE)
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
+
+
+def published_divisions(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """Returns the named splits of a dataset. Those added since a build are missing in its metadata, yet apply to it."""
+    about = getattr(importlib.import_module(_builder_class(name).__module__), "ABOUT", None)
+    return about.divisions if about else {}
 
 
 def dataset_options(name: str) -> set[str]:

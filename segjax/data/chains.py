@@ -136,8 +136,8 @@ def places_of(table: FrameTable) -> tuple[dict[tuple[str, int], int], dict[str, 
         if (sequence, frame) in places:
             other = table.names[places[sequence, frame]]
             raise UserError(
-                f"{table.names[record]} and {other} are both frame {frame} of sequence {sequence!r}; number the frames "
-                "of a video differently, or give every video its own sequence."
+                f"{table.names[record]} and {other} are both frame {frame} of sequence {str(sequence)!r}; number the "
+                "frames of a video differently, or give every video its own sequence."
             )
         places[sequence, frame] = record
         first, last = ends.get(sequence, (frame, frame))

@@ -5,6 +5,7 @@
     cv2_train                a division that the dataset's metadata names
     train@100,seed=3         100 labelled images, which include those of 50 images and the same seed
     train::10                every 10th label, counted along the split; the other frames stay, as unlabelled ones
+    train_sequence           the images of train and their neighbouring frames, if these are stored apart
     cv0_train+train_extra    one after the other
 
 Nothing is copied: a split is a list of rows of stored splits, and of flags for the rows that keep their label.
@@ -13,7 +14,7 @@ Nothing is copied: a split is a list of rows of stored splits, and of flags for 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from segjax.errors import UserError, did_you_mean
 
 _FEW = re.compile(r"^(?P<of>[^@]+)@(?P<count>\d+)(,seed=(?P<seed>\d+))?$")
+_NAME = re.compile(r"^\w+")
 _EVERY = re.compile(r"^(?P<of>.+)::(?P<step>\d+)$")
 Rows = list[tuple[str, np.ndarray]]
 Parts = list[tuple[str, np.ndarray, np.ndarray]]
@@ -40,6 +42,24 @@ def division(of: str, *, names: tuple[str, ...] = (), starts: tuple[str, ...] = 
     others: selects the records with other names instead.
     """
     return {"of": of, "names": list(names), "starts": list(starts), "others": others}
+
+
+def available(divisions: Mapping[str, Mapping[str, Any]], stored: Collection[str]) -> dict[str, Any]:
+    """Returns the divisions that consist of stored splits; stored: their names."""
+    return {name: rule for name, rule in divisions.items() if set(rule["of"].split("+")) <= set(stored)}
+
+
+def with_frames(text: str, known: Container[str]) -> str:
+    """Returns a split's expression with NAME_sequence, which has neighbouring frames, in place of each such NAME.
+
+    known: names of stored splits and divisions.
+    """
+    pieces = (piece.strip() for piece in text.split("+"))
+    return "+".join(_NAME.sub(lambda match: _longer(match[0], known), piece, count=1) for piece in pieces)
+
+
+def _longer(name: str, known: Container[str]) -> str:
+    return f"{name}_sequence" if f"{name}_sequence" in known else name
 
 
 def resolve(

@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from segjax.data.class_table import ClassTable
 from segjax.data.image_files import decode_image, decode_mask
 from segjax.data.label_map import LabelMap
 from segjax.data.sources import LabelledClasses, Record, check_size
-from segjax.data.splits import Parts, resolve
+from segjax.data.splits import Parts, available, resolve, with_frames
 from segjax.errors import UserError, did_you_mean
 
 
@@ -57,6 +57,8 @@ class TfdsSource(LabelledClasses):
     fields: what to read beside image and label, of `FIELDS`. "flow": the optical flow. "instances": the instance map.
         "all_labels": what is stored as the label of unlabelled records, for evaluation; a training run must not see it.
     label_map: another map of the same raw ids, for example "mapillary_to_cityscapes"; None = the dataset's own.
+    frames: whether to open, for each split NAME, the split NAME_sequence with its neighbouring frames if there is one.
+    divisions: named splits (`segjax.data.splits.division`) beside those in the dataset's metadata.
 
     Raises UserError for an unknown split or field, a field that the dataset does not store, a label map that lacks ids,
     and a split without records.
@@ -70,14 +72,21 @@ class TfdsSource(LabelledClasses):
         labelled_only: bool = True,
         fields: Collection[str] = (),
         label_map: LabelMap | ClassTable | str | os.PathLike | None = None,
+        frames: bool = False,
+        divisions: Mapping[str, Mapping[str, Any]] | None = None,
     ):
-        self.directory, self.split, self.labelled_only = Path(directory), split, labelled_only
+        self.directory, self.labelled_only = Path(directory), labelled_only
         self.fields = frozenset(fields)
         builder = open_builder(self.directory)
         _check_fields(self.fields, builder)
         own = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
         self.label_map = own if label_map is None else _same_ids(LabelMap.open(label_map), own, builder.name)
-        parts = _resolve(self.directory, builder, split)
+        divisions = {
+            **available(divisions or {}, builder.info.splits),
+            **(builder.info.metadata or {}).get("splits", {}),
+        }
+        self.split = split = with_frames(split, {*builder.info.splits, *divisions}) if frames else split
+        parts = _resolve(self.directory, builder, split, divisions)
         index = _concatenate([_load_index(self.directory, builder, name).take(rows) for name, rows, _ in parts])
         index = dataclasses.replace(index, labelled=np.concatenate([labelled for *_, labelled in parts]))
         kept = np.flatnonzero(index.labelled) if labelled_only else np.arange(len(index.names))
@@ -217,7 +226,7 @@ def _concatenate(indices: list[Index]) -> Index:
     return Index(**{name: np.concatenate([getattr(index, name) for index in indices]) for name in fields})
 
 
-def _resolve(directory: Path, builder: Any, split: str) -> Parts:
+def _resolve(directory: Path, builder: Any, split: str, divisions: Mapping[str, Mapping[str, Any]]) -> Parts:
     import tensorflow_datasets as tfds
 
     def stored(text: str) -> list[tuple[str, np.ndarray]]:
@@ -233,7 +242,7 @@ def _resolve(directory: Path, builder: Any, split: str) -> Parts:
         name=builder.name,
         stored=stored,
         known=tuple(builder.info.splits),
-        divisions=(builder.info.metadata or {}).get("splits", {}),
+        divisions=divisions,
         index=functools.cache(lambda name: _load_index(directory, builder, name)),
     )
 

@@ -32,11 +32,13 @@ class Dataset:
     label_map: Any
     settings: Mapping[str, Any]
 
-    def open(self, split: str, *, labelled_only: bool = True, fields: Sequence[str] = ()) -> TfdsSource:
+    def open(
+        self, split: str, *, labelled_only: bool = True, fields: Sequence[str] = (), frames: bool = False
+    ) -> TfdsSource:
         """Opens the records of a split.
 
         split: "train", "validation", "test", or a split's own name.
-        labelled_only, fields: see `TfdsSource`.
+        labelled_only, fields, frames: see `TfdsSource`.
 
         Raises UserError as `open_source` does.
         """
@@ -48,6 +50,7 @@ class Dataset:
             label_map=self.label_map or None,
             labelled_only=labelled_only,
             fields=tuple(fields),
+            frames=frames,
         )
 
 

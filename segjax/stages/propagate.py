@@ -31,6 +31,7 @@ from segjax.propagation.propagator import INPUT_CHOICES, Propagated, Propagator
 from segjax.propagation.report import describe, merge, propagation_sheet, summarise, warp_seconds
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.dataset import Dataset, read_own_dataset
+from segjax.stages.held_out import check_held_out
 from segjax.stages.stage import Context, Stage
 from segjax.stages.write_records import finish_records, write_records
 from segjax.weights.runs import fingerprint
@@ -113,14 +114,14 @@ def inputs(options: Options, begun: bool) -> dict[str, str]:
 def run(options: Options, context: Context) -> dict[str, Any]:
     """Writes <stage>/dataset, with one split per mode, and sheets of pictures; returns the report.
 
-    Raises UserError for a network, flow or dataset that cannot be opened, for a folder with the shards of other
-    settings, and if no label could be propagated.
+    Raises UserError for a network, flow or dataset that cannot be opened, for images of held-out splits, for a folder
+    with the shards of other settings, and if no label could be propagated.
     """
     dataset = options.dataset or context.dataset
     network = open_video_network(options.checkpoint, options.method, workdir=context.workdir)
     flow, flow_options = choose_flow(options.flow, network)
     fields = ("flow",) if flow == "exact" else ()
-    source = dataset.open(options.split, labelled_only=False, fields=fields)
+    source = dataset.open(options.split, labelled_only=False, fields=fields, frames=True)
     index = FrameIndex(source, step=options.frame_step or None)
     propagator = Propagator(
         options.method,
@@ -134,6 +135,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         **options.carry,
     )
     groups = chain_groups(source, options, needs_before=propagator.needs_before)
+    check_held_out(
+        context.dataset, source, [chain for group in groups for chain in group], where=f"{context.name}.split"
+    )
     # every setting that changes the records: shards of a killed run with other settings must not be mixed with new ones
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     identity = {

@@ -100,7 +100,7 @@ def open_triplets(
         if not split or (held_out and split == "validation" and not dataset.splits.get("validation")):
             return None
         fields = ("flow",) if flow.name == "exact" else ()
-        source = dataset.open(split, labelled_only=False, fields=fields)
+        source = dataset.open(split, labelled_only=False, fields=fields, frames=True)
     return Triplets(FrameIndex(reading.cached(source), step=options.frame_step or None))
 
 

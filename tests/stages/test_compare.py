@@ -135,7 +135,7 @@ def test_grid_of_the_ablation():
     every = vplr_ablation.get_config("cityscapes,data=x,k=3,accumulated,relaxed=,rows=flow_jp,seeds=1")
     assert every.train_flow_jp_all3_plain_seed0.extra.steps == (1, 2, 3)
     assert every.train_flow_jp_all3_plain_seed0.total_epochs * 7 <= every.train_baseline_plain_seed0.total_epochs
-    assert every.propagate_flow.split == "train_sequence"
+    assert every.propagate_flow.split == "train"
 
 
 @pytest.mark.parametrize(

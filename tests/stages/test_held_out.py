@@ -1,0 +1,137 @@
+"""Labels are propagated among the images of the chosen split only, for every dataset with videos and each split."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from data_builders.camvid import full
+from data_builders.cityscapes import cityscapes_dataset_builder as cityscapes
+from data_builders.kitti import kitti_dataset_builder as kitti
+from segjax.data.chains import find_chains
+from segjax.errors import UserError
+from segjax.stages.dataset import read_dataset
+from segjax.stages.held_out import check_held_out
+from tests.data_builders import mini_trees
+
+REACH = 2
+
+
+def write_frames(folder, stills):
+    """Frames named like the stills, REACH before and after each. CamVid's must show their still."""
+    rng = np.random.default_rng(0)
+    for still in stills.iterdir():
+        name = still.stem
+        stem, _, number = name.rpartition("_")
+        digits = number.removeprefix("f")
+        for frame in range(int(digits) - REACH, int(digits) + REACH + 1):
+            start = "f" if number != digits else ""
+            mini_trees.write(folder / f"{stem}_{start}{frame:0{len(digits)}d}.png", mini_trees.image(rng))
+        shutil.copy(still, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """name -> section `dataset` of a recipe, with neighbouring frames."""
+    root = tmp_path_factory.mktemp("trees")
+    mini_trees.cityscapes(root / "cityscapes", reach=REACH)
+    mini_trees.kitti(root / "kitti")
+    mini_trees.camvid_full(root / "camvid")
+    of_kitti = write_frames(root / "kitti_frames", root / "kitti" / "training" / "image_2")
+    of_camvid = write_frames(root / "camvid_frames", root / "camvid" / full.FOLDERS[0])
+    common = {"partial": True, "neighbours": REACH}
+    options = {
+        "cityscapes": {"parts": ("fine", "sequence")},
+        "kitti": {"frames_dir": str(of_kitti)},
+        "camvid": {"config": "full", "frames_dir": str(of_camvid)},
+    }
+    return {
+        name: dict(name=name, data_dir=str(root / "built"), options={"source_dir": str(root / name), **common, **more})
+        for name, more in options.items()
+    }
+
+
+def splits(about):
+    stored = [split for split in about.images if split not in ("train_extra",)]
+    return [*stored, *(name for name in about.divisions if not name.endswith("_sequence"))]
+
+
+OFFERED = [(about.name, split) for about in (cityscapes.ABOUT, kitti.ABOUT, full.ABOUT) for split in splits(about)]
+
+
+@pytest.mark.parametrize("name, split", OFFERED)
+def test_frames_of_a_split_belong_to_its_images(settings, name, split):
+    dataset = read_dataset(settings[name], "dataset")
+    try:
+        images = dataset.open(split)
+    except UserError as error:
+        assert "holds" in str(error)  # the small tree has no labelled image of it
+        return
+    frames = dataset.open(split, labelled_only=False, frames=True)
+    index = frames.index
+    assert set(index.names[index.labelled]) == set(images.names)
+    assert (~index.labelled).sum() >= len(images)
+    of = {}
+    for sequence, frame in zip(images.index.sequences, images.index.frames):
+        of.setdefault(sequence, []).append(int(frame))
+    for sequence, frame in zip(index.sequences, index.frames):
+        assert min(abs(int(frame) - still) for still in of[sequence]) <= REACH
+    others = {stored: dataset.open(stored).names for stored in ("train", "validation") if (name, stored) in OFFERED
+              and (name, stored) != ("kitti", "validation")}  # fmt: skip
+    outside = {image for names in others.values() for image in names} - set(images.names)
+    assert not outside & set(index.names)
+
+
+@pytest.mark.parametrize(
+    "name, train, validation",
+    [
+        ("cityscapes", "cv2_train", "cv2_validation"),
+        ("cityscapes", "train", "validation"),
+        ("kitti", "cv0_train", "cv0_validation"),
+        ("camvid", "train", "validation"),
+    ],
+)
+def test_a_split_with_held_out_images_is_refused(settings, name, train, validation):
+    dataset = read_dataset({**settings[name], "train": train, "validation": validation, "test": validation}, "dataset")
+
+    def check(split, steps=1):
+        source = dataset.open(split, labelled_only=False, frames=True)
+        chains = find_chains(source.index, steps=steps, needs_before=False, frame_step=1)
+        check_held_out(dataset, source, chains, where="propagate.split")
+
+    check("train")
+    with pytest.raises(UserError, match=f"own validation split '{validation}', such as .*; name a split without"):
+        check("validation")
+    everything = {"cityscapes": "train_sequence+validation_sequence", "kitti": "train[:100%]", "camvid": "trainval"}
+    with pytest.raises(UserError, match="holds [1-9] images of the run's own validation split"):
+        check(everything[name])
+
+
+def test_cv2_of_cityscapes_propagates_nothing_of_stuttgart(settings):
+    dataset = read_dataset({**settings["cityscapes"], "train": "cv2_train", "validation": "cv2_validation"}, "dataset")
+    names = dataset.open("train", labelled_only=False, frames=True).names
+    assert names and not any(name.startswith("stuttgart") for name in names)
+    assert any(name.startswith("frankfurt") for name in names)  # a validation city of the official split
+    source = dataset.open("train_sequence", labelled_only=False, frames=True)
+    with pytest.raises(UserError, match="stuttgart_000001_000019"):
+        check_held_out(dataset, source, find_chains(source.index, steps=1, needs_before=False), where="propagate.split")
+
+
+def test_images_that_the_run_trains_on_anyway_are_no_secret(settings):
+    chosen = {"train": "trainval", "validation": "validation", "test": "validation"}
+    dataset = read_dataset({**settings["cityscapes"], **chosen}, "dataset")
+    source = dataset.open("train", labelled_only=False, frames=True)
+    check_held_out(dataset, source, find_chains(source.index, steps=1, needs_before=False), where="propagate.split")
+
+
+def test_a_label_that_would_reach_a_held_out_image_is_refused(settings):
+    """As if the frame before it were labelled, which KITTI's division leaves with its image."""
+    dataset = read_dataset({**settings["kitti"], "train": "cv0_train", "validation": "cv0_validation"}, "dataset")
+    source = dataset.open("cv0_validation", labelled_only=False, frames=True)
+    held_out = source.index.labelled.copy()
+    source.index.labelled[:] = False
+    source.index.labelled[np.flatnonzero(held_out)[0] - 1] = True
+    chains = find_chains(source.index, steps=1, needs_before=False, directions=(1,), frame_step=1)
+    with pytest.raises(UserError, match="holds 2 images of the run's own validation split"):
+        check_held_out(dataset, source, chains, where="propagate.split")
