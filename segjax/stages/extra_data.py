@@ -21,6 +21,7 @@ from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.dataset import Dataset, read_own_dataset
+from segjax.stages.held_out import check_propagated
 from segjax.stages.stage import Context
 
 _KINDS = ({"stage", "mode", "steps"}, {"split", "dataset"})
@@ -110,7 +111,8 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
     real: records of the training's split.
     context: of the stage.
 
-    Raises UserError for a dataset that does not exist, lacks the steps, or has other classes.
+    Raises UserError for a dataset that does not exist, lacks the steps, has other classes, or contains labels that were
+    propagated from or to held-out images.
     """
     if not extras:
         return real, []
@@ -120,6 +122,7 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
             inside = context.workdir / one.stage / "dataset"
             folder = inside if inside.is_dir() else one.stage
             source = open_propagated(folder, f"{one.where}.stage", mode=one.mode, steps=one.steps)
+            check_propagated(context.dataset, source, where=f"{one.where}.stage")
         else:
             source = (one.dataset or context.dataset).open(one.split)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)

@@ -1,22 +1,27 @@
-"""A guard of the held-out splits: no label of their images, and no label on their images, is propagated."""
+"""A guard of the held-out splits: no label of their images, and no label on their images, is trained on.
+
+Images are the same if their names are, or the frame of their video. Held-out images are those of the run's validation
+and test splits, except those that the run trains on anyway.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from segjax.data import TfdsSource
-from segjax.data.chains import Chain
+from segjax.data.chains import Chain, FrameTable
+from segjax.data.joined import Subset
 from segjax.errors import UserError
 from segjax.stages.dataset import Dataset
 
 log = logging.getLogger("segjax")
+_SIGNED_STEP = re.compile(r"[+-]\d+$")  # what a propagated label's name adds to that of its labelled frame
 
 
-def check_held_out(dataset: Dataset, source: TfdsSource, chains: Sequence[Chain], *, where: str) -> None:
-    """Checks that chains contain no image of the run's validation and test splits, except those it trains on anyway.
-
-    Images are the same if their names are, or the frame of their video.
+def check_chains(dataset: Dataset, source: TfdsSource, chains: Sequence[Chain], *, where: str) -> None:
+    """Checks that chains contain no held-out image.
 
     dataset: of the run, with its splits.
     source: of the frames of the chains.
@@ -25,21 +30,36 @@ def check_held_out(dataset: Dataset, source: TfdsSource, chains: Sequence[Chain]
 
     Raises UserError with the number of such images and one of them.
     """
+    keys = _keys(source.index)
+    used = sorted({record for chain in chains for record in (chain.record, *chain.records)})
+    remedy = "name a split without them, such as 'train', or lower steps"
+    _check(dataset, (keys[record] for record in used), f"config key {where}: split {source.split!r}", remedy)
+
+
+def check_propagated(dataset: Dataset, source: Subset, *, where: str) -> None:
+    """Checks that propagated labels stem from no held-out image and lie on none; arguments as in `check_chains`.
+
+    source: result of `open_propagated`.
+
+    Raises UserError with the number of such images and one of them.
+    """
+    keys = ((_SIGNED_STEP.sub("", key[0]), *key[1:]) for key in _keys(source.source.index.take(source.rows)))
+    _check(dataset, keys, f"config key {where}: the propagated labels", "propagate labels of this run's training split")
+
+
+def _check(dataset: Dataset, records: Iterable[tuple[object, ...]], what: str, remedy: str) -> None:
     held_out: dict[object, str] = {}
     for split in ("validation", "test"):
         for key in _images(dataset, split, labelled_only=False):
             held_out.setdefault(key, split)
     for key in _images(dataset, "train", labelled_only=True):
         held_out.pop(key, None)
-    used = {record for chain in chains for record in (chain.record, *chain.records)}
-    keys = _keys(source)
-    found = {record: held_out[key] for record in sorted(used) for key in keys[record] if key in held_out}
+    found = {keys[0]: held_out[key] for keys in records for key in keys if key in held_out}
     if found:
-        record, split = next(iter(found.items()))
+        name, split = next(iter(found.items()))
         raise UserError(
-            f"config key {where}: split {source.split!r} holds {len(found)} images of the run's own {split} split "
-            f"{dataset.splits[split]!r}, such as {source.index.names[record]}, so that training would see them; name a "
-            "split without them, such as 'train', or lower steps."
+            f"{what} belong to {len(found)} images of the run's own {split} split {dataset.splits[split]!r}, such as "
+            f"{name}, so that training would see them; {remedy}."
         )
 
 
@@ -50,15 +70,12 @@ def _images(dataset: Dataset, split: str, *, labelled_only: bool) -> set[object]
     try:
         source = dataset.open(split, labelled_only=labelled_only)
     except UserError as error:
-        log.warning(
-            "images of the split %s are not compared with those that labels are propagated to: %s", split, error
-        )
+        log.warning("labels may be propagated to images of the %s split, which is not compared: %s", split, error)
         return set()
-    return {key for keys in _keys(source) for key in keys}
+    return {key for keys in _keys(source.index) for key in keys}
 
 
-def _keys(source: TfdsSource) -> list[tuple[object, ...]]:
-    """Returns what identifies each record: its name, and its frame in a video."""
-    index = source.index
-    frames = zip(index.names.tolist(), index.sequences.tolist(), index.frames.tolist())
-    return [(name, (sequence, frame)) if sequence else (name,) for name, sequence, frame in frames]
+def _keys(table: FrameTable) -> list[tuple[object, ...]]:
+    """Returns what identifies each frame: its name, and its place in a video."""
+    rows = zip(map(str, table.names), map(str, table.sequences), map(int, table.frames))
+    return [(name, (sequence, frame)) if sequence else (name,) for name, sequence, frame in rows]

@@ -31,7 +31,7 @@ from segjax.propagation.propagator import INPUT_CHOICES, Propagated, Propagator
 from segjax.propagation.report import describe, merge, propagation_sheet, summarise, warp_seconds
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.dataset import Dataset, read_own_dataset
-from segjax.stages.held_out import check_held_out
+from segjax.stages.held_out import check_chains
 from segjax.stages.stage import Context, Stage
 from segjax.stages.write_records import finish_records, write_records
 from segjax.weights.runs import fingerprint
@@ -135,9 +135,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         **options.carry,
     )
     groups = chain_groups(source, options, needs_before=propagator.needs_before)
-    check_held_out(
-        context.dataset, source, [chain for group in groups for chain in group], where=f"{context.name}.split"
-    )
+    check_chains(context.dataset, source, [chain for group in groups for chain in group], where=f"{context.name}.split")
     # every setting that changes the records: shards of a killed run with other settings must not be mixed with new ones
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     identity = {

@@ -1,6 +1,7 @@
 """Labels are propagated among the images of the chosen split only, for every dataset with videos and each split."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from data_builders.camvid import full
 from data_builders.cityscapes import cityscapes_dataset_builder as cityscapes
 from data_builders.kitti import kitti_dataset_builder as kitti
 from segjax.data.chains import find_chains
+from segjax.data.joined import Subset
+from segjax.data.tfds_source import Index
 from segjax.errors import UserError
 from segjax.stages.dataset import read_dataset
-from segjax.stages.held_out import check_held_out
+from segjax.stages.held_out import check_chains, check_propagated
 from tests.data_builders import mini_trees
 
 REACH = 2
@@ -98,13 +101,13 @@ def test_a_split_with_held_out_images_is_refused(settings, name, train, validati
     def check(split, steps=1):
         source = dataset.open(split, labelled_only=False, frames=True)
         chains = find_chains(source.index, steps=steps, needs_before=False, frame_step=1)
-        check_held_out(dataset, source, chains, where="propagate.split")
+        check_chains(dataset, source, chains, where="propagate.split")
 
     check("train")
     with pytest.raises(UserError, match=f"own validation split '{validation}', such as .*; name a split without"):
         check("validation")
     everything = {"cityscapes": "train_sequence+validation_sequence", "kitti": "train[:100%]", "camvid": "trainval"}
-    with pytest.raises(UserError, match="holds [1-9] images of the run's own validation split"):
+    with pytest.raises(UserError, match="belong to [1-9] images of the run's own validation split"):
         check(everything[name])
 
 
@@ -115,14 +118,14 @@ def test_cv2_of_cityscapes_propagates_nothing_of_stuttgart(settings):
     assert any(name.startswith("frankfurt") for name in names)  # a validation city of the official split
     source = dataset.open("train_sequence", labelled_only=False, frames=True)
     with pytest.raises(UserError, match="stuttgart_000001_000019"):
-        check_held_out(dataset, source, find_chains(source.index, steps=1, needs_before=False), where="propagate.split")
+        check_chains(dataset, source, find_chains(source.index, steps=1, needs_before=False), where="propagate.split")
 
 
 def test_images_that_the_run_trains_on_anyway_are_no_secret(settings):
     chosen = {"train": "trainval", "validation": "validation", "test": "validation"}
     dataset = read_dataset({**settings["cityscapes"], **chosen}, "dataset")
     source = dataset.open("train", labelled_only=False, frames=True)
-    check_held_out(dataset, source, find_chains(source.index, steps=1, needs_before=False), where="propagate.split")
+    check_chains(dataset, source, find_chains(source.index, steps=1, needs_before=False), where="propagate.split")
 
 
 def test_a_label_that_would_reach_a_held_out_image_is_refused(settings):
@@ -133,5 +136,29 @@ def test_a_label_that_would_reach_a_held_out_image_is_refused(settings):
     source.index.labelled[:] = False
     source.index.labelled[np.flatnonzero(held_out)[0] - 1] = True
     chains = find_chains(source.index, steps=1, needs_before=False, directions=(1,), frame_step=1)
-    with pytest.raises(UserError, match="holds 2 images of the run's own validation split"):
-        check_held_out(dataset, source, chains, where="propagate.split")
+    with pytest.raises(UserError, match="belong to 2 images of the run's own validation split"):
+        check_chains(dataset, source, chains, where="propagate.split")
+
+
+def propagated(*records):
+    """What the stage wrote: (name of the labelled frame, step, sequence, frame number of the target) of each record."""
+    index = Index(
+        names=np.array([f"{name}{step:+d}" for name, step, *_ in records]),
+        sequences=np.array([sequence for *_, sequence, _ in records]),
+        frames=np.array([frame for *_, frame in records], np.int32),
+        sizes=np.full((len(records), 2), 8, np.int32),
+        labelled=np.full(len(records), True),
+    )
+    return Subset(SimpleNamespace(index=index, label_map=None), np.arange(len(records)))
+
+
+def test_propagated_labels_of_another_run_are_compared_too(settings):
+    dataset = read_dataset({**settings["cityscapes"], "train": "cv2_train", "validation": "cv2_validation"}, "dataset")
+    good = ("aachen_000000_000019", 1, "aachen_000000", 20), ("hamburg_000000_103075", -1, "hamburg_000000", 103074)
+    check_propagated(dataset, propagated(*good), where="train.extra.stage")
+    of = ("stuttgart_000001_000019", 1, "stuttgart_000001", 20)
+    with pytest.raises(UserError, match="train.extra.stage: .* 1 images .* such as stuttgart_000001_000019"):
+        check_propagated(dataset, propagated(*good, of), where="train.extra.stage")
+    on = ("stuttgart_000001_000018", 1, "stuttgart_000001", 19)
+    with pytest.raises(UserError, match="belong to 1 images"):
+        check_propagated(dataset, propagated(*good, on), where="train.extra.stage")
