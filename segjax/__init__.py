@@ -3,6 +3,7 @@
 The rooms, lowest layer first. A file imports from lower layers only (tests/test_layering.py).
 
 typing errors host files    shared types, errors of users, this machine, files that are whole or absent
+outputs                     what a command may write
 ops                         resizing, warping, pooling, convolution and batch norm with PyTorch's semantics
 parallel                    devices: start-up, mesh, shardings
 visualize                   labels, flow and scores as pictures

@@ -16,12 +16,14 @@ with code 2. The commands are in segjax/commands.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from segjax import __version__
 from segjax.commands import browse, check_data, datasets, demo, export_weights, predict, propagate, submit, summary
 from segjax.errors import UserError, did_you_mean, explain
+from segjax.outputs import check_local
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = parse((sys.argv[1:] if argv is None else list(argv)) or ["--help"])
+        _to_local_paths(arguments)
         return COMMANDS[arguments.command][0](arguments) or 0
     except UserError as error:
         return _fail(str(error), 2)
@@ -48,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("interrupted", 130)
     except RuntimeError as error:
         return _fail(*explain(error))
+
+
+def _to_local_paths(arguments: argparse.Namespace) -> None:
+    """Replaces ~ in values, which no shell does after "=". Raises UserError for remote addresses."""
+    for name, value in vars(arguments).items():
+        flag = f"--{name.replace('_', '-')}"
+        for one in value if isinstance(value, list) else [value]:
+            check_local(one[1] if isinstance(one, tuple) else one, flag)
+        if isinstance(value, str) and value.startswith("~"):
+            setattr(arguments, name, os.path.expanduser(value))
 
 
 def _fail(sentence: str, code: int) -> int:

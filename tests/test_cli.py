@@ -9,7 +9,6 @@ import pytest
 
 from segjax import cli
 from segjax.commands import values
-from segjax.errors import UserError
 from segjax.media.writers import write_png
 from tests import stand_in
 
@@ -236,22 +235,7 @@ def test_check_data_names_a_missing_folder(folders, capsys):
 
 @pytest.fixture
 def brightness(monkeypatch):
-    """Stands where a checkpoint would be: three classes by brightness."""
-    import jax.numpy as jnp
-
-    from segjax.data.label_map import LabelMap
-
-    palette = np.array([(128, 64, 128), (70, 130, 180), (0, 0, 142)], np.uint8)
-
-    def load(checkpoint):
-        if checkpoint != "good":
-            raise UserError(f"there is no checkpoint in {checkpoint}")
-
-        classes = LabelMap.identity(("dark", "grey", "bright"), palette)
-        return stand_in.network(lambda v, x: -jnp.abs(x[..., :1] - v), classes, jnp.array([0.0, 0.5, 1.0]))
-
-    monkeypatch.setattr("segjax.inference.files.open_network", load)
-    monkeypatch.setenv("SEGJAX_CACHE_DIR", "")
+    monkeypatch.setattr("segjax.inference.files.open_network", stand_in.open_brightness)
 
 
 def test_predict_end_to_end(brightness, tmp_path, capsys):

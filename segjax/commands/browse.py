@@ -7,6 +7,7 @@ import argparse
 from segjax.commands import values
 from segjax.commands.start import start_jax
 from segjax.errors import UserError
+from segjax.outputs import writing_file
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,11 @@ def run(arguments: argparse.Namespace) -> None:
             )
     if not arguments.output.lower().endswith(".png"):
         raise UserError(f"--output={arguments.output} must be the name of a PNG file, for example browse.png")
+    with writing_file(arguments.output):
+        _browse(arguments)
+
+
+def _browse(arguments: argparse.Namespace) -> None:
     start_jax()
     from segjax.stages.browse import browse, dataset_recipe
     from segjax.stages.config.recipe_file import load_recipe

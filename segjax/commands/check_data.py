@@ -22,7 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises UserError for folders that do not exist, an unknown label map, and files that cannot be written.
     """
     from segjax.data.check import check_folder
+    from segjax.outputs import check_outputs, writing_file
 
+    overlay = f"{arguments.output}/overlay.png"
+    check_outputs(arguments.output, ["overlay.png"], reads=[arguments.images, arguments.masks])
     report = check_folder(
         arguments.images,
         arguments.masks,
@@ -36,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         from segjax.media.writers import write_png
 
         picture = label_sheet(report.samples, report.label_map.class_names, report.label_map.palette)
-        report.files.append(write_png(f"{arguments.output}/overlay.png", picture))
+        with writing_file(overlay):
+            report.files.append(write_png(overlay, picture))
     report.print()
     return report.exit_code

@@ -8,6 +8,7 @@ from segjax.commands import values
 from segjax.commands.start import start_jax
 from segjax.commands.views import add_views, views
 from segjax.errors import UserError
+from segjax.outputs import writing_file
 
 OF_FILES = ("labels", "label_map", "image_suffix", "mask_suffix")
 OF_SPLITS = ("split", "sequence", "option", "data_dir")
@@ -64,20 +65,22 @@ def run(arguments: argparse.Namespace) -> None:
     from segjax.inference.demo import demo_of_clip, demo_of_split
 
     problems: list[str] = []
-    if clips:
-        given = {name: getattr(arguments, name) for name in OF_FILES}
-        report, problems = demo_of_clip(arguments.checkpoint, clips[0], arguments.output, **given, **options)
-    else:
-        report = demo_of_split(
-            arguments.checkpoint,
-            arguments.dataset,
-            arguments.output,
-            split=arguments.split,
-            sequence=arguments.sequence,
-            builder_options=dict(arguments.option),
-            data_dir=arguments.data_dir,
-            **options,
-        )
+    reads = [path for path in (arguments.input, arguments.labels) if path]
+    with writing_file(arguments.output, reads=reads):
+        if clips:
+            given = {name: getattr(arguments, name) for name in OF_FILES}
+            report, problems = demo_of_clip(arguments.checkpoint, clips[0], arguments.output, **given, **options)
+        else:
+            report = demo_of_split(
+                arguments.checkpoint,
+                arguments.dataset,
+                arguments.output,
+                split=arguments.split,
+                sequence=arguments.sequence,
+                builder_options=dict(arguments.option),
+                data_dir=arguments.data_dir,
+                **options,
+            )
     rate = report.frames / report.seconds if report.seconds else 0.0
     truth = f", {report.labelled} with truth" if report.labelled else ""
     print(f"{report.frames} frames{truth} in {report.seconds:.1f} s, compilation included: {rate:.2f} frames/s")

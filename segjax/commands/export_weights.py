@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from segjax.errors import UserError
+from segjax.outputs import writing_file
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
@@ -28,4 +30,6 @@ def run(arguments: argparse.Namespace) -> None:
     from segjax.weights.runs import export_weights
 
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs every detail of reading a checkpoint
-    print(export_weights(arguments.checkpoint, arguments.output))
+    reads = [arguments.checkpoint] if Path(arguments.checkpoint).is_file() else []  # exported weights, not a run
+    with writing_file(arguments.output, reads=reads):
+        print(export_weights(arguments.checkpoint, arguments.output))

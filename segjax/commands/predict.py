@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from segjax.commands.start import start_jax
 from segjax.commands.views import add_views, views
 from segjax.errors import UserError
+from segjax.outputs import check_outputs
 
 LISTED = 20  # problems that are printed one by one
 
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     from segjax.media.clips import open_clips  # imports no jax, so that a wrong path is reported at once
 
     options = views(arguments)
+    check_outputs(arguments.output, (), reads=[arguments.input], apart=False)
     clips = open_clips(arguments.input, exclude=arguments.output)
     start_jax()
     from segjax.inference.files import predict_clips

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from segjax.commands import values
 from segjax.commands.start import start_jax
 from segjax.errors import UserError
+from segjax.outputs import check_outputs, writing_file
 
 if TYPE_CHECKING:
     from segjax.submission.submit import Submission
@@ -51,6 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--output is missing: the name of the .zip or .tgz to write")
     if arguments.input and (arguments.scales or arguments.flip or arguments.window or arguments.protocol != "single"):
         raise UserError("--protocol, --scales, --flip and --window are for --checkpoint; --input is predicted already")
+    reads = [arguments.input] if arguments.input else []
+    for flag, file in (("--output", arguments.output), ("--report", arguments.report)):
+        if file:
+            names = [Path(file).name] if flag == "--report" else []  # an existing archive is refused anyway
+            check_outputs(Path(file).parent, names, reads=reads, option=flag)
     start_jax()
     from segjax.files import write_file
     from segjax.inference import find_protocol
@@ -77,7 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
     if result.scores is not None:
         _print_scores(result.scores)
     if arguments.report:
-        write_file(Path(arguments.report), json.dumps(_plain(result), indent=1) + "\n")
+        with writing_file(arguments.report, reads=reads, option="--report"):
+            write_file(Path(arguments.report), json.dumps(_plain(result), indent=1) + "\n")
     for warning in result.warnings:
         print(f"not for the server yet: {warning}")
     size = f", {result.place.stat().st_size / 1e6:.1f} MB, sha256 {result.sha256[:16]}" if result.sha256 else ""

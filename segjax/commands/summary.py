@@ -6,6 +6,7 @@ import argparse
 
 from segjax.commands import values
 from segjax.errors import UserError
+from segjax.outputs import writing_file
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +68,8 @@ def _summary_of_all(arguments: argparse.Namespace) -> None:
 
     page = model_page(models.names(), arguments.size, num_classes=arguments.num_classes)
     if arguments.output:
-        write_file(Path(arguments.output), page)
+        with writing_file(arguments.output):
+            write_file(Path(arguments.output), page)
         print(arguments.output)
     else:
         print(page, end="")

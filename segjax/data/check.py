@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import itertools
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,7 @@ from segjax.data.propose import Value, propose_label_map, usually_ignored
 from segjax.data.sources import check_size
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError
+from segjax.outputs import is_own, writing_file
 
 __all__ = ["KINDS", "CheckReport", "Problem", "SamplePair", "check_folder"]
 
@@ -94,9 +97,29 @@ def check_folder(
             f"the images have {len(sizes)} different sizes; training crops them, evaluation groups them by size"
         )
     if output is not None and label_map is not None:
-        report.files.append(Path(output) / "label_map.json")
-        label_map.save(report.files[-1])
+        path, note = keep_edited(label_map, Path(output))
+        report.files.append(path)
+        notes += [note] if note else []
     return report
+
+
+def keep_edited(label_map: LabelMap, folder: Path) -> tuple[Path, str]:
+    """Writes label_map.json, or a file of another name beside one that somebody has edited; returns (path, note).
+
+    A file that holds the same map already is kept. note: about the other name, "" without one.
+    """
+    first = folder / "label_map.json"
+    others = (folder / f"label_map.new{number or ''}.json" for number in itertools.count())
+    for path in itertools.chain([first], others):
+        if not path.exists() or is_own(path):
+            with writing_file(path):
+                label_map.save(path)
+            break
+        with contextlib.suppress(UserError):  # one that cannot be read is somebody's work, too
+            if LabelMap.load(path).to_dict() == label_map.to_dict():
+                break
+    note = f"{first} was edited, or not written by this command, and is kept; the map of this check is in {path.name}"
+    return path, note if path != first else ""
 
 
 class _Seen(NamedTuple):

@@ -20,6 +20,7 @@ from segjax.media.clips import Clip, Frame
 from segjax.media.frame_batches import FilledBatches, ahead, predictions, same_size
 from segjax.media.progress import progress_bar
 from segjax.media.writers import PngWriter, VideoWriter, write_png
+from segjax.outputs import writing_outputs
 from segjax.typing import Array
 
 KINDS = ("overlay", "ids", "color")
@@ -130,6 +131,18 @@ def predict_files(
     return FilesReport(sum(sizes.values()), seconds, dict(sizes), tuple(problems), tuple(outputs))
 
 
+def outputs_of(clips: Sequence[Clip], write: Sequence[str]) -> list[str]:
+    """Returns what `predict_files` writes, as paths in the output folder; a folder of frames ends with "/"."""
+    names = ["legend.png"]
+    for clip in clips:
+        for kind in write:
+            if not clip.is_video:
+                names += [f"{kind}/{name}.png" for name, _ in clip.files]
+            else:
+                names.append(f"{clip.name}.mp4" if kind == "overlay" else f"{kind}/{clip.name}/")
+    return names
+
+
 def predict_clips(
     checkpoint: str,
     clips: Sequence[Clip],
@@ -147,11 +160,15 @@ def predict_clips(
     batch: images at once, None = 1 on CPU and 4 on accelerators.
     views: keyword arguments of `views.predict`: scales, flip, window and overlap.
 
-    Raises UserError as `open_network` and `predict_files` do.
+    Raises UserError as `open_network` and `predict_files` do, and for outputs that would replace what is read or what
+    segjax did not write.
     """
-    network = open_network(checkpoint)
-    classes = network.label_map
-    with progress_bar("predict", sum(len(clip) for clip in clips)) as progress:
+    files = [path for clip in clips for path in ([clip.path] if clip.is_video else [file for _, file in clip.files])]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(writing_outputs(output, outputs_of(clips, write), reads=files))
+        network = open_network(checkpoint)
+        classes = network.label_map
+        progress = stack.enter_context(progress_bar("predict", sum(len(clip) for clip in clips)))
         return predict_files(
             network.predictor(**views),
             clips,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import logging
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from segjax.data.folders import natural_key
+from segjax.data.folders import natural_key, some
 from segjax.data.image_files import IMAGE_SUFFIXES, read_image
 from segjax.data.video import VIDEO_SUFFIXES
 from segjax.errors import UserError
+from segjax.outputs import written_below
+
+log = logging.getLogger("segjax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,26 +140,57 @@ def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = N
 
 
 def _walk_folder(root: Path, exclude: Path | None) -> list[tuple[str, Path]]:
-    """Lists (name, path) of the images and videos under a folder; a name that is not unique keeps its suffix."""
-    found = []
+    """Lists (name, path) of the images and videos under a folder, and logs which files are ignored."""
+    found, ours, ignored = [], set(), []
+    visited: set[str] = set()  # links to folders are followed, but not in circles
     for base, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (exclude is None or Path(base, name).resolve() != exclude)
+        here = os.path.realpath(base)
+        if here in visited or here == str(exclude):
+            folders.clear()
+            continue
+        visited.add(here)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        ours |= written_below(Path(base))
+        for file in (Path(base, name) for name in sorted(files) if not name.startswith(".")):
+            if file in ours or file.suffix.lower() not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+                ignored.append(file)
+            else:
+                found.append(file)
+    for why in ("written by segjax", "neither images nor videos"):
+        names = [file.name for file in ignored if (file in ours) == (why == "written by segjax")]
+        if names:
+            log.warning("%d files in %s are ignored, which are %s: %s", len(names), root, why, some(names))
+    return sorted(_named(found, root), key=lambda item: natural_key(item[0]))
+
+
+def _named(files: Sequence[Path], root: Path) -> list[tuple[str, Path]]:
+    """Returns (name, path) of each file: its path in `root` without suffix, or with suffix if that is not unique.
+
+    A video also keeps its suffix beside a folder of its name, because its frames are written into such a folder.
+
+    Raises UserError if two names are the same all the same.
+    """
+    whole = {file: file.relative_to(root) for file in files}
+    folders = {_same(parent) for path in whole.values() for parent in path.parents}
+    names = {file: path.with_suffix("") for file, path in whole.items()}
+    while True:
+        counts = collections.Counter(map(_same, names.values()))
+        twice = [
+            file
+            for file, name in names.items()
+            if counts[_same(name)] > 1 or (file.suffix.lower() in VIDEO_SUFFIXES and _same(name) in folders)
         ]
-        known = (name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES)
-        found += [Path(base, name) for name in known if not name.startswith(".")]
-    stems: dict[str, int] = {}
-    for file in found:
-        stem = file.relative_to(root).with_suffix("").as_posix()
-        stems[stem] = stems.get(stem, 0) + 1
-    names = []
-    for file in found:
-        relative = file.relative_to(root)
-        stem = relative.with_suffix("").as_posix()
-        names.append((stem if stems[stem] == 1 else relative.as_posix(), file))
-    return sorted(names, key=lambda item: natural_key(item[0]))
+        if not (longer := {file: whole[file] for file in twice if names[file] != whole[file]}):
+            break
+        names.update(longer)
+    if twice:
+        raise UserError(f"{some(twice)} would get the same names of outputs; rename all of them but one")
+    return [(name.as_posix(), file) for file, name in names.items()]
+
+
+def _same(name: object) -> str:
+    """Returns what is equal for names that differ in case or in how accents are coded, as some file systems do."""
+    return unicodedata.normalize("NFC", str(name)).casefold()
 
 
 def _video(name: str, path: Path, *, strict: bool = True) -> Video:

@@ -18,6 +18,7 @@ from segjax.data.derived import MODES, with_ignored
 from segjax.errors import UserError, did_you_mean
 from segjax.files import begin, changes, creating, write_file, write_json
 from segjax.media.writers import PngWriter
+from segjax.outputs import check_outputs, writing_outputs
 from segjax.propagation.label_frames import label_frames
 from segjax.propagation.labelled_video import LabelledVideo, open_labelled_video, open_video
 from segjax.propagation.motion import choose_flow, open_flow, open_video_network
@@ -78,6 +79,9 @@ def propagate_video(
     if there:
         raise UserError(f"{there[0]} exists already; give another --output, or delete it.")
     _check_labels(labels, label_map, every, segmenter)
+    names = [f"{kind}/" for kind in kinds] + ["label_map.json", "report.json"]
+    reads = [path for path in (video, labels, label_map) if path and Path(path).exists()]
+    check_outputs(output, names, reads=reads)
     network = open_video_network(checkpoint)
     flow, flow_options = choose_flow(flow, network)
     if flow == "exact":
@@ -120,7 +124,7 @@ def propagate_video(
             shutil.rmtree(folder)
             reasons = "; ".join([*report["ends"], *report["ended"], *clip.problems])
             raise UserError(f"no label could be propagated to a frame: {reasons}.")
-        with creating(output, option="--output"):
+        with creating(output, option="--output"), writing_outputs(output, names, reads=reads):
             for kind in kinds:
                 os.replace(folder / kind, output / kind)
             write_json(output / "report.json", report)

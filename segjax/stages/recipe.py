@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from segjax import parallel
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import config_hash, plain, write_json
 from segjax.host import usable_cores
+from segjax.outputs import check_local
 from segjax.stages import compare, evaluate, propagate, train, train_video
 from segjax.stages.config.choices import apply_overrides, check_choices
 from segjax.stages.config.keys import check_keys
@@ -53,7 +54,8 @@ def run_recipe(
     Raises UserError for a wrong recipe, a finished stage that was run with other settings, a folder that cannot be
     written, and all that the stages raise it for.
     """
-    workdir = Path(workdir).resolve()
+    check_local(workdir, "--workdir")
+    workdir = Path(workdir).expanduser().resolve()
     names = stage_names(config)
     if only is not None and only not in names:
         raise UserError(f"--stage={only} is not a stage of this recipe.{did_you_mean(only, names)}")
@@ -62,6 +64,7 @@ def run_recipe(
     options = read_recipe(config)
     check_inputs(config, options, workdir)
     _make(workdir)
+    _check_report(workdir / "report.json")
 
     reports = {name: report for name in names if (report := _read_report(workdir / name / "report.json"))}
     kinds = set()
@@ -157,6 +160,8 @@ def read_recipe(config: Any) -> dict[str, Any]:
 
     Raises UserError for unknown and missing keys, names and options that do not fit each other, and wrong values.
     """
+    for key, value in _values(plain(config)):
+        check_local(value, f"config key {key}")
     names = stage_names(config)
     ignored = [key for key in config if "kind" in (config[key] if hasattr(config[key], "keys") else ())]
     known = {"seed", "stages", "dataset", *names, *ignored}
@@ -169,6 +174,15 @@ def read_recipe(config: Any) -> dict[str, Any]:
         check_choices(section, where=name)
         options[name] = stage.read(section, name)
     return options
+
+
+def _values(config: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (key, value) of every plain value of a config."""
+    if not isinstance(config, (Mapping, list)):
+        yield where, config
+        return
+    for key, value in config.items() if isinstance(config, Mapping) else enumerate(config):
+        yield from _values(value, f"{where}.{key}" if where else str(key))
 
 
 def stage_names(config: Any) -> tuple[str, ...]:
@@ -235,6 +249,13 @@ def _read_report(path: Path) -> dict[str, Any] | None:
         log.warning("%s is not readable and is ignored; its stage runs again", path)
         return None
     return found
+
+
+def _check_report(path: Path) -> None:
+    """Raises UserError for a report.json that is not one of a training run: it would be replaced."""
+    found = _read_report(path)
+    if found is not None and not all(isinstance(one, dict) and "stage" in one for one in found.values()):
+        raise UserError(f"{path} was not written by a training run, and would be replaced; give another --workdir.")
 
 
 def _make(folder: Path) -> None:

@@ -100,3 +100,21 @@ def test_a_part_of_the_stages(ran, tmp_path):
     assert ran == ["teacher"]
     run_recipe(config(), workdir=tmp_path)
     assert ran == ["teacher", "student", "evaluate"]
+
+
+def test_a_report_of_somebody_else_is_kept(ran, tmp_path):
+    (tmp_path / "report.json").write_text('{"title": "my thesis"}')
+    with pytest.raises(UserError, match="report.json was not written by a training run"):
+        run_recipe(config(), workdir=tmp_path)
+    assert ran == [] and (tmp_path / "report.json").read_text() == '{"title": "my thesis"}'
+
+
+def test_remote_addresses_are_refused(ran, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--workdir=gs://bucket/runs is a remote address"):
+        run_recipe(config(), workdir="gs://bucket/runs")
+    remote = config()
+    remote.student.init.checkpoint = "s3://bucket/run"
+    with pytest.raises(UserError, match="config key student.init.checkpoint=s3://bucket/run is a remote"):
+        run_recipe(remote, workdir=tmp_path / "run")
+    assert ran == [] and list(tmp_path.iterdir()) == []
