@@ -40,9 +40,11 @@ NETS = {
 
 SHIPPED = ("",)
 
+OPTIONS = dict(chain="mapillary+cityscapes", net="wrn38", data="", start="", batch=16, debug=False)
+
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg, chain="mapillary+cityscapes", net="wrn38", data="", start="", batch=16, debug=False)
+    arg = common.parse_arg(arg, **OPTIONS)
     tasks = arg.chain.split("+")
     for task in tasks:
         common.pick("data set", task, TASKS)

@@ -62,26 +62,27 @@ SHIPPED = (
 )
 SLOW = ("cityscapes,submission",)  # debug runs that take more than a minute
 
+OPTIONS = dict(
+    preset="synthetic",
+    net="",
+    data="",
+    images="",
+    masks="",
+    label_map="",
+    batch=0,
+    released=False,
+    submission=False,
+    coarse=False,
+    propagate="",
+    k=0,
+    finetune=False,
+    frames="",
+    debug=False,
+)
+
 
 def get_config(arg=None):
-    arg = common.parse_arg(
-        arg,
-        preset="synthetic",
-        net="",
-        data="",
-        images="",
-        masks="",
-        label_map="",
-        batch=0,
-        released=False,
-        submission=False,
-        coarse=False,
-        propagate="",
-        k=0,
-        finetune=False,
-        frames="",
-        debug=False,
-    )
+    arg = common.parse_arg(arg, **OPTIONS)
     common.pick("preset", arg.preset, PRESETS)
     if arg.submission:
         arg.update(net=arg.net or "wrn38", propagate=arg.propagate or "reconstruction", k=arg.k or 3)
