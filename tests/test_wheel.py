@@ -125,28 +125,28 @@ def test_the_wheel_trains_in_another_folder(python, tmp_path, street_dir):
     (tmp_path / "configs" / "mine.py").write_text(own)
 
     segjax = python.with_name("segjax")
-    flags = ["--config.train.batch_size=1", "--workdir=first"]
+    flags = [f"--config={DEBUG}", "--config.train.batch_size=1"]
     here = dict(cwd=tmp_path, SEGJAX_DATA_DIR=street_dir)
-    run(segjax, "train", f"--config={DEBUG}", *flags, **here)
-    report = json.loads((tmp_path / "first" / "report.json").read_text())
+    run(segjax, "train", *flags, **here)
+    report = json.loads((tmp_path / "runs" / "vplr" / "report.json").read_text())
     assert list(report) == ["train", "evaluate"] and report["train"]["steps"] == 3
     notebook = f"""
+import configs
 from segjax import cli
 from segjax.commands.train import train
+from segjax.stages.config.recipe_file import load_recipe
 for _ in range(2):
-    assert cli.main(["train", "--config={DEBUG}", *{flags}]) == 0
-report = train("{DEBUG}", workdir="first", overrides={{"train.batch_size": 1}})
+    assert cli.main(["train", *{flags}]) == 0
+report = train("{DEBUG}", overrides={{"train.batch_size": 1}})
 assert report["train"]["steps"] == 3
 assert cli.main(["train", "--config={DEBUG}", "--config.train.batch_siz=1"]) == 2
-train("configs/mine.py", stage="train", overrides={{"train.batch_size": 1}})
-import configs
+assert load_recipe("configs/mine.py").seed == 3
 assert configs.MINE == 3 and not hasattr(configs, "common")
 """
     run(python, "-c", notebook, **here)
-    assert (tmp_path / "runs" / "mine" / "train" / "report.json").is_file()  # the default workdir
+    assert os.listdir(tmp_path / "runs") == ["vplr"]  # as the same recipe was named each time
 
     listed = run(python, "-m", "segjax", "recipes", **here)
     assert str(site) in listed and "vplr:camvid,net=fastscnn" in listed and "propagate=" in listed
     readme = run(segjax, "datasets", "camvid", **here).split()
     assert any(word.endswith("README.md") and Path(word).is_file() for word in readme)
-    assert os.listdir(tmp_path / "runs") == ["mine"]
