@@ -242,7 +242,7 @@ def with_propagation(config, method, k, arg):
 
 
 def with_coarse_labels(config):
-    """Adds places of rare classes in the coarsely labelled images (section 3.3), which do not make an epoch longer."""
+    """Adds places of rare classes in the coarsely labelled images (VPLR, section 4.1), which make no epoch longer."""
     config.dataset.options.parts = (*config.dataset.options.get("parts", ("fine",)), "coarse")
     extra = dict(coarse=dict(split="train_extra", in_epoch=False, classes=RARE))
     if "extra" in config.train:
@@ -286,7 +286,7 @@ def as_released(train):
 
 
 def sweep(add):
-    """Adds the paper's ablations that need no propagated labels: table 3, relaxation and sampling on and off."""
+    """Adds the paper's ablations that need no propagated labels: relaxation (figure 4 at 0) and sampling (table 1)."""
     for seed in (0, 1, 2):
         add("camvid,net=fastscnn", seed=seed)
         add("camvid,net=fastscnn", **{"seed": seed, "train.loss.main.name": "cross_entropy"})
