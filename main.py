@@ -15,6 +15,7 @@ from segjax.errors import UserError
 PROGRAM = "main.py"
 
 train.define_flags(flags.FLAGS)
+flags.adopt_module_key_flags(train)  # so that --help lists them
 
 
 def main(argv: list[str]) -> None:
