@@ -88,8 +88,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for name, (_, describe, text) in COMMANDS.items():
         parsers[name] = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         describe(parsers[name])
-    if list(argv[:1]) == ["train"] and not {"-h", "--help"} & set(argv):
-        return argparse.Namespace(command="train", words=list(argv[1:]))  # absl's flags, whose names keep their "_"
+    if list(argv[:1]) == ["train"]:
+        if not {"-h", "--help"} & set(argv):
+            return argparse.Namespace(command="train", words=list(argv[1:]))  # absl's flags: names keep their "_"
+        argv = ["train", "--help"]
     words = _canonical(argv)
     if words and words[0] in parsers:  # argparse would report the required flag that a misspelt one leaves missing
         known = [flag for action in parsers[words[0]]._actions for flag in action.option_strings]

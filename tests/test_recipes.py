@@ -101,6 +101,11 @@ def test_a_recipe_imports_modules_beside_it(tmp_path):
         sys.modules.pop("beside_it", None)
 
 
+def test_wrong_overrides_are_named_after_their_source():
+    with pytest.raises(UserError, match=r'^overrides: .*Did you mean "size"'):
+        load_recipe("vplr", {"train.crop.sise": (3, 3)}, source="overrides")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_options_are_what_the_recipe_takes(name):
     found = describe_recipe(name)
@@ -163,7 +168,7 @@ def test_segjax_train_has_every_flag_of_main(capsys):
     names = [name for name, _, _ in train.FLAGS]
     assert all(name in flags.FLAGS for name in names) and {"config", "workdir", "stage", "process_id"} < set(names)
     with pytest.raises(SystemExit) as stop:
-        cli.main(["train", "--help"])
+        cli.main(["train", "--config=vplr", "--config.seed=1", "--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert all(f"--{name}" in out for name in names)
