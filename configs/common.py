@@ -99,7 +99,7 @@ def camvid_on_cpu(train: ConfigDict, net: str) -> None:
 
 
 def train_video(crop: tuple[int, int], *, epochs: float, batch: int, width: float = 1.0, levels: int = 6) -> dict:
-    """Returns a stage "train_video" with the paper's settings (VPLR, section 4.1: crop 256, 400 epochs, batch 128)."""
+    """Returns a stage "train_video" with the paper's settings (VPLR, appendix A: crop 256, 400 epochs, batch 128)."""
     return dict(
         kind="train_video",
         split="train",

@@ -1,5 +1,5 @@
 """Pre-training on a large dataset, then fine-tuning: Mapillary Vistas -> Cityscapes -> CamVid or KITTI, as in VPLR
-(Zhu et al., CVPR 2019, section 4.1: Mapillary instead of ImageNet weights gives +1.7 mIoU on Cityscapes).
+(Zhu et al., CVPR 2019, sections 4.1 and 4.2: Mapillary instead of ImageNet weights gives +1.7 mIoU on Cityscapes).
 
     python main.py --config=configs/transfer.py:data=DIR                              the start of Cityscapes' numbers
     python main.py --config=configs/transfer.py:mapillary+cityscapes+camvid,data=DIR  CamVid's numbers
@@ -40,9 +40,11 @@ NETS = {
 
 SHIPPED = ("",)
 
+OPTIONS = dict(chain="mapillary+cityscapes", net="wrn38", data="", start="", batch=16, debug=False)
+
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg, chain="mapillary+cityscapes", net="wrn38", data="", start="", batch=16, debug=False)
+    arg = common.parse_arg(arg, **OPTIONS)
     tasks = arg.chain.split("+")
     for task in tasks:
         common.pick("data set", task, TASKS)

@@ -62,26 +62,27 @@ SHIPPED = (
 )
 SLOW = ("cityscapes,submission",)  # debug runs that take more than a minute
 
+OPTIONS = dict(
+    preset="synthetic",
+    net="",
+    data="",
+    images="",
+    masks="",
+    label_map="",
+    batch=0,
+    released=False,
+    submission=False,
+    coarse=False,
+    propagate="",
+    k=0,
+    finetune=False,
+    frames="",
+    debug=False,
+)
+
 
 def get_config(arg=None):
-    arg = common.parse_arg(
-        arg,
-        preset="synthetic",
-        net="",
-        data="",
-        images="",
-        masks="",
-        label_map="",
-        batch=0,
-        released=False,
-        submission=False,
-        coarse=False,
-        propagate="",
-        k=0,
-        finetune=False,
-        frames="",
-        debug=False,
-    )
+    arg = common.parse_arg(arg, **OPTIONS)
     common.pick("preset", arg.preset, PRESETS)
     if arg.submission:
         arg.update(net=arg.net or "wrn38", propagate=arg.propagate or "reconstruction", k=arg.k or 3)
@@ -241,7 +242,7 @@ def with_propagation(config, method, k, arg):
 
 
 def with_coarse_labels(config):
-    """Adds places of rare classes in the coarsely labelled images (section 3.3), which do not make an epoch longer."""
+    """Adds places of rare classes in the coarsely labelled images (VPLR, section 4.1), which make no epoch longer."""
     config.dataset.options.parts = (*config.dataset.options.get("parts", ("fine",)), "coarse")
     extra = dict(coarse=dict(split="train_extra", in_epoch=False, classes=RARE))
     if "extra" in config.train:
@@ -285,7 +286,7 @@ def as_released(train):
 
 
 def sweep(add):
-    """Adds the paper's ablations that need no propagated labels: table 3, relaxation and sampling on and off."""
+    """Adds the paper's ablations that need no propagated labels: relaxation (figure 4 at 0) and sampling (table 1)."""
     for seed in (0, 1, 2):
         add("camvid,net=fastscnn", seed=seed)
         add("camvid,net=fastscnn", **{"seed": seed, "train.loss.main.name": "cross_entropy"})

@@ -33,25 +33,26 @@ ROWS = "prediction_lp+prediction_jp+reconstruction_jp+flow_jp"  # table 2, and f
 SHIPPED = ("rows=reconstruction_jp,k=1,seeds=1", "camvid,net=fastscnn,rows=flow_lp,relaxed=,k=1,seeds=1")
 SLOW = SHIPPED[:1]  # debug runs that take more than a minute
 
+OPTIONS = dict(
+    preset="synthetic",
+    net="",
+    data="",
+    k="",
+    rows=ROWS,
+    relaxed="reconstruction_jp",
+    seeds=3,
+    every=-1,
+    steps=-1,
+    batch=0,
+    crop="",
+    frames="",
+    accumulated=False,
+    debug=False,
+)
+
 
 def get_config(arg=None):
-    arg = common.parse_arg(
-        arg,
-        preset="synthetic",
-        net="",
-        data="",
-        k="",
-        rows=ROWS,
-        relaxed="reconstruction_jp",
-        seeds=3,
-        every=-1,
-        steps=-1,
-        batch=0,
-        crop="",
-        frames="",
-        accumulated=False,
-        debug=False,
-    )
+    arg = common.parse_arg(arg, **OPTIONS)
     every, steps, k, batch, net = PRESETS[common.pick("preset", arg.preset, PRESETS)]
     every, steps = (old if new < 0 else new for new, old in ((arg.every, every), (arg.steps, steps)))
     places = sorted({read_number("k", text) for text in (arg.k or k).split("+")})

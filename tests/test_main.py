@@ -65,6 +65,12 @@ def test_one_sentence(case, tmp_path, street_dir):
     assert words.lower() in error_of(main(tmp_path, street_dir, *flags)).lower()
 
 
+def test_help_lists_the_flags():
+    run = subprocess.run([sys.executable, "main.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    flags = ("config", "workdir", "stage", "platform", "cpu_devices", "coordinator", "num_processes", "process_id")
+    assert all(f"  --{flag}: " in run.stdout for flag in flags) and "Finished stages are skipped" in run.stdout
+
+
 def test_the_command_line_goes_before_the_recipe(tmp_path, street_dir):
     """Options of the sampler, the optimizer and the length that the recipe names give way, and a new one is taken."""
     sampler = ["--config.train.sampler.kind=uniform", "--config.train.optimizer.name=adamw"]

@@ -13,7 +13,7 @@ from segjax.outputs import writing_file
 def describe(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     add = parser.add_argument
-    add("--config", metavar="FILE", help="a recipe, such as configs/vplr.py:camvid")
+    add("--config", metavar="RECIPE", help="a recipe, by name or file, such as vplr:camvid")
     add("--set", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="recipe overrides")
     add("--dataset", metavar="NAME", help="a dataset, or the folder of a written one, instead of a recipe")
     add("--option", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="dataset options")
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises UserError for flags that exclude each other, and as `segjax.stages.browse.browse` does.
     """
     if bool(arguments.config) == bool(arguments.dataset):
-        raise UserError("segjax browse shows a recipe (--config=FILE) or a dataset (--dataset=NAME); give one")
+        raise UserError("segjax browse shows a recipe (--config=RECIPE) or a dataset (--dataset=NAME); give one")
     if arguments.set and not arguments.config:
         raise UserError("--set overrides the values of a recipe; with --dataset give --option")
     for flag in ("option", "split", "data_dir"):

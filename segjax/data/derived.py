@@ -16,7 +16,7 @@ from segjax.data.tfds_source import TfdsSource, open_builder
 from segjax.errors import UserError, did_you_mean
 
 PROPAGATED = "propagated"  # kind of the datasets of the stage propagate
-# lp: the propagated label on the real frame; jp: the propagated label on the propagated image (VPLR, section 3.1)
+# lp: the propagated label on the real frame; jp: the propagated label on the propagated image (VPLR, section 3.2)
 MODES = ("jp", "lp")
 # features beside those of every dataset
 PROVENANCE = {

@@ -77,7 +77,7 @@ class ClassPlan:
 
     records: count or numbers of the N records of the random part.
     centroids: places, also in other records. Propagated frames, or coarsely labelled images for rare classes, add to
-        the places and not to N (VPLR, section 3.3).
+        the places and not to N (VPLR, section 4.1).
     num_classes: K.
 
     Raises UserError for a share outside 0..1.
@@ -190,7 +190,7 @@ def class_uniform(
     tile: int = 1024,
     min_area: int = 1,
 ) -> ClassPlan:
-    """Returns the plan of VPLR's class uniform sampling (section 3.3): half of the epoch around classes in tiles.
+    """Returns the plan of VPLR's class uniform sampling (section 4.1): half of the epoch around classes in tiles.
 
     source: labelled images.
     records: numbers of the N records of the random part, by default all of the source.

@@ -16,7 +16,7 @@ from segjax.typing import Array
 def class_sets(labels: Array, num_classes: int, *, window: int = 3, ignore_label: int = 255) -> jax.Array:
     """Returns the classes present in the window around each pixel, (words, ..., h, w) uint32.
 
-    There are num_classes // 32 + 1 words. Source: VPLR, section 3.2 and fact sheet 1.1.
+    There are num_classes // 32 + 1 words. Source: VPLR, section 3.4, and its released code.
 
     labels: (..., h, w) int. Pixels with `ignore_label`, or outside 0..num_classes-1, are void, and so is everything
         outside the image.

@@ -67,7 +67,15 @@ def setup(
     if cpu_devices is not None:
         if cpu_devices < 1:
             raise UserError(f"--cpu_devices={cpu_devices} must be 1 or more; give the number of cores.")
-        jax.config.update("jax_num_cpu_devices", cpu_devices)
+        try:
+            jax.config.update("jax_num_cpu_devices", cpu_devices)
+        except RuntimeError:  # jax has started, for example in a notebook's earlier cell
+            found = jax.local_device_count()
+            if jax.default_backend() != "cpu" or found != cpu_devices:
+                raise UserError(
+                    f"--cpu_devices={cpu_devices} comes too late: this process has started jax with {found} devices; "
+                    "restart it."
+                ) from None
     processes = find_processes(coordinator, num_processes, process_id, environment=os.environ)
     if processes is not None:
         _connect(processes)

@@ -1,4 +1,4 @@
-"""Propagation of a labelled frame along its video (Zhu et al., CVPR 2019, section 3.1): pure functions of arrays.
+"""Propagation of a labelled frame along its video (Zhu et al., CVPR 2019, section 3.2): pure functions of arrays.
 
 A labelled frame t is propagated to t + 1, t + 2, ... one step at a time. Each step moves the image and the label of the
 previous step by a motion field. A network predicts this field from real frames, or it is optical flow. Each step starts

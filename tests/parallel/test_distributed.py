@@ -144,6 +144,13 @@ def test_the_cache_folder_is_made_or_done_without(tmp_path, monkeypatch, caplog,
     assert use_compilation_cache("") is None and not jax.config.jax_enable_compilation_cache
 
 
+def test_devices_are_cut_before_jax_starts():
+    """In a notebook a second training finds jax started."""
+    with pytest.raises(UserError, match="--cpu_devices=3 comes too late: this process has started jax with 8 devices"):
+        distributed.setup(cpu_devices=3)
+    distributed.setup(cpu_devices=8)
+
+
 def test_several_cpu_devices_train_again_where_they_trained_before(tmp_path):
     """Left to XLA's defaults, the second of these runs waits for ever most of the time: worker_again.py."""
     variables = environment(devices=8, PYTHONPATH=WORKER.parents[2], JAX_COMPILATION_CACHE_DIR=tmp_path)

@@ -123,7 +123,7 @@ def test_mistakes_are_one_sentence(config, tmp_path, capsys, root):
     for words, said in (
         ([], "give one"),
         (["--config=x.py", "--dataset=camvid"], "give one"),
-        (["--config=x.py"], "x.py does not exist"),
+        (["--config=x.py"], "there is no recipe x.py"),
         (["--config=x.py", "--split=test"], "--set dataset.train=NAME"),
         (["--dataset=camvid", "--output=sheet.jpg"], "--output=sheet.jpg must be the name of a PNG file"),
         (["--dataset=camvid", "--set", "seed=1"], "--set overrides the values of a recipe"),

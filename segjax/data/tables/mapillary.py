@@ -1,4 +1,8 @@
-"""Mapillary Vistas (Neuhold et al., ICCV 2017), research edition v1.2: 65 classes and 65 = unlabeled; id = train id."""
+"""Mapillary Vistas (Neuhold et al., ICCV 2017), research edition v1.2: 65 classes and 65 = unlabeled; id = train id.
+
+The dataset lists 66 labels. The last one, Unlabeled, is neither trained nor scored here. VPLR (section 4.1) also counts
+65 classes; CSST (section 4.6.2) counts 66, with Unlabeled.
+"""
 
 from segjax.data.class_table import IGNORE_LABEL, ClassTable, Label
 from segjax.data.tables.cityscapes import CITYSCAPES
