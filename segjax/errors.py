@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import difflib
 import errno
+import sys
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -57,3 +60,22 @@ def explain(error: BaseException) -> tuple[str, int]:
         first = " ".join(str(error).partition("RESOURCE_EXHAUSTED")[2].split())[:160].strip(": ")
         return f"the device has too little memory ({first}); {SMALLER}.", 2
     raise error
+
+
+def keep_interrupts() -> None:
+    """Makes sure that ctrl-C is never lost, for the rest of the process.
+
+    Python drops an exception in a callback of the garbage collection, as jax has one, or in a finaliser. A ctrl-C that
+    arrives there is sent again.
+    """
+    default = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if unraisable.exc_type is not None and issubclass(unraisable.exc_type, KeyboardInterrupt):
+            later = threading.Timer(0.05, _thread.interrupt_main)  # here it would be dropped, too
+            later.daemon = True
+            later.start()
+        else:
+            default(unraisable)
+
+    sys.unraisablehook = hook

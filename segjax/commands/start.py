@@ -10,6 +10,9 @@ def start_jax() -> None:
     from absl import logging as absl_logging
 
     from segjax import parallel
+    from segjax.errors import keep_interrupts
+
+    keep_interrupts()
 
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs every detail of reading a checkpoint
     parallel.setup()

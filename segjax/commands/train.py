@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segjax.errors import UserError, explain
+from segjax.errors import UserError, explain, keep_interrupts
 from segjax.recipes import DEFAULT, find_recipe, importable
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ def _begin(**places: Any) -> None:
     from segjax import parallel
     from segjax.training.logging import setup_logging
 
+    keep_interrupts()
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs every detail of every save
     setup_logging()
     parallel.setup(**places)

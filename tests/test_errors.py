@@ -1,0 +1,35 @@
+"""Ctrl-C is never lost, wherever it arrives."""
+
+import subprocess
+import sys
+
+LOST = """
+import gc, signal, time
+from segjax.errors import keep_interrupts
+
+class Finaliser:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+KEEP
+if "WHERE" == "finaliser":
+    Finaliser()
+else:
+    gc.callbacks.append(lambda phase, info: signal.raise_signal(signal.SIGINT) if phase == "start" else None)
+    gc.collect()
+    gc.callbacks.clear()
+time.sleep(5)
+print("went on")
+"""
+
+
+def run(where, keep):
+    code = LOST.replace("WHERE", where).replace("KEEP", "keep_interrupts()" if keep else "")
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_ctrl_c_in_a_callback_is_sent_again():
+    for where in ("finaliser", "collection"):
+        assert "went on" in run(where, keep=False).stdout  # what Python does by itself
+        kept = run(where, keep=True)
+        assert "went on" not in kept.stdout and "KeyboardInterrupt" in kept.stderr and kept.returncode != 0
