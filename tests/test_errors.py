@@ -18,13 +18,14 @@ else:
     gc.callbacks.append(lambda phase, info: signal.raise_signal(signal.SIGINT) if phase == "start" else None)
     gc.collect()
     gc.callbacks.clear()
-time.sleep(5)
+time.sleep(PAUSE)
 print("went on")
 """
 
 
 def run(where, keep):
     code = LOST.replace("WHERE", where).replace("KEEP", "keep_interrupts()" if keep else "")
+    code = code.replace("PAUSE", "5" if keep else "0.2")  # a kept one ends the pause
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
