@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import difflib
 import errno
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -72,7 +73,7 @@ def keep_interrupts() -> None:
 
     def hook(unraisable: Any) -> None:
         if unraisable.exc_type is not None and issubclass(unraisable.exc_type, KeyboardInterrupt):
-            later = threading.Timer(0.05, _thread.interrupt_main)  # here it would be dropped, too
+            later = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))  # here it would be dropped, too
             later.daemon = True
             later.start()
         else:
