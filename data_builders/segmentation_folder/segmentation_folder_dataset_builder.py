@@ -21,7 +21,7 @@ from data_builders.examples import Examples
 from segjax.data.folders import Pairs, fingerprint, natural_key, some, split_frame
 from segjax.data.image_files import read_bytes
 from segjax.data.label_map import LabelMap
-from segjax.data.listing import shown
+from segjax.data.listing import are, shown
 from segjax.data.own_splits import Division, Item, choose_splits
 from segjax.data.pairing import Proposal, pair_or_propose
 from segjax.errors import UserError, did_you_mean
@@ -159,11 +159,11 @@ def _items(pairs: Pairs, config: Config, proposal: Proposal | None) -> list[Item
 
 def _left_out(pairs: Pairs, config: Config) -> list[str]:
     """Returns one sentence for each kind of files that become no record."""
-    lonely = {"masks without image": pairs.masks_without_image}
+    lonely = {"mask": pairs.masks_without_image}
     if config.unpaired != "unlabelled":
-        lonely["images without mask"] = pairs.images_without_mask
+        lonely["image"] = pairs.images_without_mask
     skipped = [
-        f"{len(files)} {what} are skipped: {some(shown(path) for _, path in files)}"
+        f"{are(len(files), what)} skipped for lack of a partner: {some(shown(path) for _, path in files)}"
         for what, files in lonely.items()
         if files
     ]

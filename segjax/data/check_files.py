@@ -10,7 +10,7 @@ from pathlib import Path
 from segjax.data.check_report import Problem
 from segjax.data.folders import Pairs
 from segjax.data.image_files import read_bytes
-from segjax.data.listing import shown, some
+from segjax.data.listing import are, shown, some
 from segjax.data.own_splits import Division, Item, TooFewImages, choose_splits
 from segjax.data.pairing import Proposal
 from segjax.errors import UserError
@@ -25,7 +25,8 @@ def check_files(
     """
     notes, problems = found.ignored.sentences(), []
     if found.ignored.by_products:
-        notes.append(f"{len(found.ignored.by_products)} lists, notes and files of the system lie beside the images")
+        names = some(shown(path.name) for path in found.ignored.by_products)
+        notes.append(f"{are(len(found.ignored.by_products), 'by-product')} not counted as images: {names}")
     if proposal is not None:
         notes.insert(0, f"the names match badly; {proposal.sentence()}")
     items = [Item(key, image, mask) for key, image, mask in found.pairs]
@@ -40,7 +41,7 @@ def check_files(
         problems.append(Problem("split", str(error)))
     if copies:
         groups = some(" = ".join(shown(path) for path in group) for group in copies)
-        notes.append(f"{sum(map(len, copies)) - len(copies)} images are copies of others: {groups}")
+        notes.append(f"{are(sum(map(len, copies)) - len(copies), 'image')} the same as another: {groups}")
     return notes, problems
 
 

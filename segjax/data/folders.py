@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from segjax.data.image_files import IMAGE_SUFFIXES
-from segjax.data.listing import Ignored, is_text, scan, shown, some
-from segjax.data.naming import common_part, composed, key_of, names_type, split_star
+from segjax.data.listing import Ignored, are, is_text, scan, shown, some
+from segjax.data.naming import common_part, common_parts, composed, key_of, split_star
 from segjax.errors import UserError
 
 __all__ = ["Listing", "Pairs", "find_images", "fingerprint", "list_images", "natural_key", "pair_files", "some"]
@@ -70,17 +70,13 @@ def find_images(folder: str | os.PathLike, *, prefix: str = "", suffix: str = ""
     paths, ignored = scan(base)
     broken = [path for path in paths if not is_text(path)]
     if broken:
-        what = "1 name is" if len(broken) == 1 else f"{len(broken)} names are"
-        raise UserError(f"{what} not valid UTF-8: {some(map(shown, broken))}; rename them, for example with convmv")
-    cores = {}
-    if names_type(suffix):
-        cores = {path: common_part(path.name, prefix, suffix, with_type=True) for path in paths}
-    if not any(core is not None for core in cores.values()):
-        cores = {path: common_part(path.name, prefix, suffix) for path in paths}
+        raise UserError(
+            f"{are(len(broken), 'name')} not valid UTF-8: {some(map(shown, broken))}; rename them, as with convmv"
+        )
     found: dict[str, Path] = {}
     others = []
-    for path in paths:
-        key = None if cores[path] is None else key_of(path, base, cores[path], star)
+    for path, core in zip(paths, common_parts([path.name for path in paths], prefix, suffix)):
+        key = None if core is None else key_of(path, base, core, star)
         if key is None:
             others.append(path)
         elif key in found:
@@ -166,10 +162,7 @@ def _told_apart(
 
 
 def _has(path: Path, prefix: str, suffix: str) -> bool:
-    if not (prefix or suffix):
-        return False
-    typed = names_type(suffix) and common_part(path.name, prefix, suffix, with_type=True) is not None
-    return typed or common_part(path.name, prefix, suffix) is not None
+    return bool(prefix or suffix) and common_part(path.name, prefix, suffix) is not None
 
 
 def _partners(images: dict[str, Path], masks: dict[str, Path]) -> dict[str, str]:

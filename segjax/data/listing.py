@@ -50,8 +50,7 @@ class Ignored:
                 names = [
                     shown(path.relative_to(root) if root and path.is_relative_to(root) else path) for path in group
                 ]
-                what = "1 file is ignored" if len(group) == 1 else f"{len(group)} files are ignored"
-                found.append(f"{what}: {some(names)} ({why})")
+                found.append(f"{are(len(group), 'file')} ignored: {some(names)} ({why})")
         return found
 
 
@@ -105,6 +104,11 @@ def is_text(path: str | os.PathLike) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def are(count: int, what: str) -> str:
+    """Returns the beginning of a sentence: "1 file is" or "3 files are"."""
+    return f"1 {what} is" if count == 1 else f"{count} {what}s are"
 
 
 def some(items: Iterable[object], limit: int = 3) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from segjax.data.image_files import IMAGE_SUFFIXES
@@ -36,6 +37,16 @@ def common_part(name: str, prefix: str, suffix: str, *, with_type: bool = False)
         if len(text) >= len(first) + len(last) and text.startswith(first) and text.endswith(last):
             return text[len(first) : len(text) - len(last)]
     return None
+
+
+def common_parts(names: Sequence[str], prefix: str, suffix: str) -> list[str | None]:
+    """Returns the common part of each name; a suffix with a type counts for the whole name if any name has it."""
+    found: list[str | None] = []
+    if names_type(suffix):
+        found = [common_part(name, prefix, suffix, with_type=True) for name in names]
+    if not any(part is not None for part in found):
+        found = [common_part(name, prefix, suffix) for name in names]
+    return found
 
 
 def split_star(folder: Path) -> tuple[Path, re.Pattern[str]] | None:

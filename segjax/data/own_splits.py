@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segjax.data.folders import natural_key, split_frame
-from segjax.data.listing import shown, some
+from segjax.data.listing import are, shown, some
 from segjax.data.split_lists import ListReader
 from segjax.data.split_names import SPLITS, folder_splits
 from segjax.errors import UserError, did_you_mean
@@ -54,7 +54,7 @@ class Division:
         """Returns one sentence: "train 8, validation 2, by the folders Train, Val"."""
         names = sorted(self.splits, key=lambda name: SPLITS.index(name) if name in SPLITS else len(SPLITS))
         sizes = ", ".join(f"{name} {len(self.splits[name])}" for name in names)
-        unused = f"; {len(self.unused)} images are in no list ({some(shown(x.key) for x in self.unused)})"
+        unused = f"; {are(len(self.unused), 'image')} in no list ({some(shown(x.key) for x in self.unused)})"
         return f"{sizes}, {self.how}{unused if self.unused else ''}"
 
 
@@ -147,9 +147,9 @@ def _listed(items: Sequence[Item], lists: Mapping[str, str], reader: ListReader)
             if both and first in SPLITS and second in SPLITS:
                 key = both[0]
                 raise UserError(
-                    f"{shown(by_key[key].image)} is in two lists, {shown(lists[first])} (row {rows[first][key]}) and "
-                    f"{shown(lists[second])} (row {rows[second][key]}), and so are {len(both) - 1} more images; remove "
-                    "them from one of the two"
+                    f"{are(len(both), 'image')} in two lists, such as {shown(by_key[key].image)} in "
+                    f"{shown(lists[first])}, row {rows[first][key]}, and in {shown(lists[second])}, row "
+                    f"{rows[second][key]}; keep each in one of them"
                 )
             if both:
                 shared.append(f"{first} and {second} share {len(both)} images")

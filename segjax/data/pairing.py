@@ -12,15 +12,15 @@ from pathlib import Path
 
 from segjax.data.folders import Pairs, pair_files
 from segjax.data.listing import scan
-from segjax.data.naming import common_part, names_type, split_star
-from segjax.data.pairing_folders import folder_templates
+from segjax.data.naming import common_parts, split_star
+from segjax.data.pairing_folders import MASK_WORDS, folder_templates
 from segjax.errors import UserError
 
 _MOST_FILES = 2000  # per kind: so many names show how the others are made
 _MOST_PARTS = 6  # prefixes and suffixes per kind
 _PREFIX = re.compile(r"[^\W\d_]+[_\-. ]*|[_\-. ]+")
 _ENDS = re.compile(r"[_\-. ]+|(?<=\d)(?=[^\W\d_])")
-_PICTURES = re.compile(r"colou?r|instance|vis|overlay|poly|blend|rgb", re.IGNORECASE)  # of labels, for people
+_PICTURES = re.compile(r"colou?r|instance|vis|overlay|poly|blend|rgb|\.jpe?g$", re.IGNORECASE)  # for people
 _NAMING = ("image_prefix", "image_suffix", "mask_prefix", "mask_suffix")
 
 Affixes = tuple[str, str]  # prefix and suffix
@@ -93,10 +93,12 @@ def _candidates(images: str, masks: str) -> Iterator[dict[str, str]]:
         yield _options(images, masks, affixes)
     if any(starred):
         return
-    affixes = _best_affixes(*names, same=same, in_folders=False) or (("", ""), ("", ""))
-    cores = [_by_folder(side, *affix) for side, affix in zip(names, affixes)]
-    for of_images, of_masks in folder_templates(*cores):
-        yield _options(os.path.join(images, of_images), os.path.join(masks, of_masks), affixes)
+    plain = ("", ""), ("", "")
+    for affixes in dict.fromkeys((plain, _best_affixes(*names, same=same, in_folders=False) or plain)):
+        parts = [_by_folder(side, *affix) for side, affix in zip(names, affixes)]
+        for of_images, of_masks in folder_templates(*parts, same=same):
+            below = [str(Path(images, of_images)), str(Path(masks, of_masks))]
+            yield _options(*below, affixes)
 
 
 def _options(images: str, masks: str, affixes: tuple[Affixes, Affixes]) -> dict[str, str]:
@@ -111,10 +113,9 @@ def _names(base: Path) -> list[Name]:
 def _by_folder(names: Sequence[Name], prefix: str, suffix: str) -> dict[str, set[str]]:
     """Returns folder -> common parts of the names in it."""
     found: dict[str, set[str]] = {}
-    for folder, name in names:
-        core = common_part(name, prefix, suffix, with_type=names_type(suffix))
-        if core is not None:
-            found.setdefault(folder, set()).add(core)
+    for (folder, _), part in zip(names, common_parts([name for _, name in names], prefix, suffix)):
+        if part is not None:
+            found.setdefault(folder, set()).add(part)
     return found
 
 
@@ -135,21 +136,24 @@ def _best_affixes(
         for of_masks, right in sides[1].items():
             common = left.keys() & right.keys()
             count = sum(left[key] != right[key] for key in common) if same else len(common)
-            picture = bool(_PICTURES.search("".join(of_masks)))
-            rank = (count, -picture, -len("".join((*of_images, *of_masks))))
+            rank = (count, _likely("".join(of_masks)), -len("".join((*of_images, *of_masks))))
             if count and rank > most:
                 best, most = (of_images, of_masks), rank
     return best
 
 
+def _likely(text: str) -> int:
+    """Returns how much the ends of file names look like those of masks."""
+    return bool(MASK_WORDS.search(text)) - bool(_PICTURES.search(text))
+
+
 def _keys(names: Sequence[Name], prefix: str, suffix: str, *, in_folders: bool) -> dict[object, Name]:
     """Returns key -> name of the files with a prefix and suffix; empty if two in one folder have the same key."""
     keys: dict[object, Name] = {}
-    for folder, name in names:
-        core = common_part(name, prefix, suffix, with_type=names_type(suffix))
-        if core is None:
+    for (folder, name), part in zip(names, common_parts([name for _, name in names], prefix, suffix)):
+        if part is None:
             continue
-        key = (folder, core) if in_folders else core
+        key = (folder, part) if in_folders else part
         if key in keys and keys[key][0] == folder:
             return {}
         keys[key] = (folder, name)
@@ -167,7 +171,7 @@ def _affixes(names: Sequence[Name], *, types: bool) -> list[Affixes]:
         if not any(char.isdigit() for char in stem):
             suffixes.update([stem])  # 0001/image.png and 0001/mask.png
         extensions.update([extension])
-    few = max(1, len(names) // 10)
+    few = max(min(2, len(names)), len(names) // 10)
     common = [
         ["", *(part for part, count in counter.most_common(_MOST_PARTS) if part and count >= few)]
         for counter in (prefixes, suffixes)

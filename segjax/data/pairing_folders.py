@@ -7,16 +7,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from itertools import islice
 
+from segjax.data.split_names import split_of
+
 _MOST_FOLDERS = 60  # per kind; each is compared with each
 _MOST_TEMPLATES = 4
+MASK_WORDS = re.compile(r"mask|label|lbl|gt|truth|annot|seg|ids?\b|target", re.IGNORECASE)
 _PIECES = re.compile(r"[^_\-. ]+|[_\-. ]")
 _BLANKS = "_-. "
 
 
-def folder_templates(images: Mapping[str, Set[str]], masks: Mapping[str, Set[str]]) -> Iterator[tuple[str, str]]:
+def folder_templates(
+    images: Mapping[str, Set[str]], masks: Mapping[str, Set[str]], *, same: bool
+) -> Iterator[tuple[str, str]]:
     """Yields pairs of folders, maybe with a star (`split_star`), of which the images and masks may be; best first.
 
     images, masks: relative folder -> names of the files in it, without type, prefix and suffix.
+    same: whether both kinds lie in one folder, in which only a word such as "masks" tells which is which.
     """
     votes: Counter[tuple[str, str]] = Counter()
     for folder, names in islice(images.items(), _MOST_FOLDERS):
@@ -25,8 +31,9 @@ def folder_templates(images: Mapping[str, Set[str]], masks: Mapping[str, Set[str
             if folder != other and 2 * common >= min(len(names), len(others)) > 0:
                 found = _template(folder.removeprefix("."), other.removeprefix("."))
                 votes.update({found: common} if found else {})
-    for template, _ in sorted(votes.items(), key=lambda item: (-item[1], item[0]))[:_MOST_TEMPLATES]:
-        yield template
+    likely = {pair: bool(MASK_WORDS.search(pair[1])) - bool(MASK_WORDS.search(pair[0])) for pair in votes}
+    votes = Counter({pair: count for pair, count in votes.items() if likely[pair] > 0 or not same})
+    yield from sorted(votes, key=lambda pair: (-votes[pair], -likely[pair], pair))[:_MOST_TEMPLATES]
 
 
 def _template(images: str, masks: str) -> tuple[str, str] | None:
@@ -38,6 +45,9 @@ def _template(images: str, masks: str) -> tuple[str, str] | None:
     if len(different) != 1:
         return None
     at = different[0]
+    splits = {split_of(ours[at]), split_of(theirs[at])}
+    if len(splits - {"", "unclear"}) == 2:
+        return None  # train and val are no images and masks
     above, one, other = "/".join(ours[:at]), ours[at], theirs[at]
     start = _shared(_PIECES.findall(one), _PIECES.findall(other)).rstrip(_BLANKS)
     if not start and one and other.startswith(one):

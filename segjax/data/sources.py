@@ -16,7 +16,7 @@ from segjax.data.classes import ClassTable
 from segjax.data.folders import find_images, some, split_frame
 from segjax.data.image_files import IMAGE_SUFFIXES, image_size, read_image, read_mask
 from segjax.data.label_map import LabelMap
-from segjax.data.listing import Ignored, shown
+from segjax.data.listing import Ignored, are, shown
 from segjax.data.pairing import pair_or_propose
 from segjax.errors import UserError
 
@@ -145,9 +145,9 @@ class FolderSource(LabelledClasses):
                 f"{len(lonely)} images in {images} have no mask in {masks} ({some(map(shown, lonely))}); "
                 + (proposal.sentence() if proposal else "add the masks, remove the images, or give mask_suffix")
             )
-        without = [path for _, path in pairs.masks_without_image]
+        without = [shown(path) for _, path in pairs.masks_without_image]
         if without:
-            log.warning("%d masks have no image and are ignored: %s", len(without), some(map(shown, without)))
+            log.warning("%s ignored for lack of an image: %s", are(len(without), "mask"), some(without))
         _warn(pairs.ignored)
         self._names = [key for key, _, _ in pairs.pairs]
         self._images = [image for _, image, _ in pairs.pairs]

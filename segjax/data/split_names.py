@@ -29,8 +29,8 @@ _FILLERS = set(
     re.findall(
         r"\w+",
         """images image imgs img im masks mask labels label lbl annotations annotation annots annot ann gt gts
-        groundtruth ground truth set sets split splits data dataset frames rgb photos pictures pics seg segs segmentation files
-        folder input inputs target targets raw orig original x y""",
+        groundtruth ground truth set sets split splits data dataset frames rgb photos pictures pics seg segs
+        segmentation files folder input inputs target targets raw orig original x y""",
     )
 )
 _JOINED = {word + filler: split for word, split in _WORDS.items() for filler in _FILLERS if len(filler) > 1}
