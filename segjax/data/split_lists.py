@@ -57,15 +57,10 @@ class ListReader:
 
     def _find(self, row: str) -> tuple[str | None, str]:
         """Returns (key of the image that a row names, ""), or (None, why there is none)."""
-        whole, parts = [row, row.strip()], [*_beginnings(row.strip())]
-        for candidate in (*whole, *parts):
-            key, _ = self._find_one(candidate, exact=True)
-            if key is not None:
-                return key, ""
-        # by the last part of the path, which in a row of several columns must be that of the first one
-        why = ""
-        for candidate in filter(_is_one_name, (*whole, *parts)):
-            key, reason = self._find_one(candidate, exact=False)
+        row, why = row.rstrip("\n"), ""
+        for candidate in dict.fromkeys((row, row.strip(), *_beginnings(row.strip()))):
+            # the last part of a path identifies an image too, but must be that of the first column
+            key, reason = self._find_one(candidate, exact=not _is_one_name(candidate))
             if key is not None:
                 return key, ""
             why = why or reason

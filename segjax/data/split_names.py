@@ -108,8 +108,12 @@ def split_of(folder: str) -> str:
 
 def _words(name: str) -> list[str]:
     """Returns the words of a name in lower case, without digits: "TrainImages2017" -> ["train", "images"]."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", unicodedata.normalize("NFKC", name))
-    return re.findall(r"[^\W\d_]+", name.casefold())
+    found = []
+    for word in re.findall(r"[^\W\d_]+", unicodedata.normalize("NFKC", name)):
+        known = word.casefold() in _WORDS or word.casefold() in _JOINED
+        parts = [word] if known else re.split(r"(?<=[a-z])(?=[A-Z])", word)
+        found += [part.casefold() for part in parts]
+    return found
 
 
 def _check_doubts(keys: Sequence[str], doubts: dict[str, str]) -> None:
