@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from segjax.data.image_files import read_bytes
 from segjax.data.label_map import LabelMap
 from segjax.data.listing import are, shown
 from segjax.data.own_splits import Division, Item, choose_splits
-from segjax.data.pairing import Proposal, pair_or_propose
+from segjax.data.pairing import better_pairs, pair_or_propose
 from segjax.errors import UserError, did_you_mean
 
 ABOUT = About(
@@ -101,9 +101,9 @@ class Config(tfds.core.BuilderConfig):
     def divide(self) -> tuple[Pairs, Division]:
         """Returns the pairs of the folders, and their splits. Raises UserError as `choose_splits` does."""
         names = {key: getattr(self, key) for key in ("image_prefix", "image_suffix", "mask_prefix", "mask_suffix")}
-        pairs, proposal = pair_or_propose(self.images, self.masks, **names)
+        pairs = pair_or_propose(self.images, self.masks, **names)
         division = choose_splits(
-            _items(pairs, self, proposal),
+            _items(pairs, self, names),
             lists=self.lists,
             prefix=self.image_prefix,
             suffix=self.image_suffix,
@@ -138,23 +138,28 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return Examples(files, self.builder_config.open_label_map())
 
 
-def _items(pairs: Pairs, config: Config, proposal: Proposal | None) -> list[Item]:
+def _items(pairs: Pairs, config: Config, names: Mapping[str, str]) -> list[Item]:
     lonely = [shown(path) for _, path in (*pairs.images_without_mask, *pairs.masks_without_image)]
     if config.unpaired == "error" and lonely:
         raise UserError(
             f"{len(pairs.images_without_mask)} images in {config.images} have no mask and "
             f"{len(pairs.masks_without_image)} masks in {config.masks} no image ({some(lonely)}); "
-            + (proposal.sentence() if proposal else "add what is missing, give image_suffix or mask_suffix,")
-            + " or set unpaired to 'skip' or 'unlabelled'"
+            f"{_remedy(pairs, config, names, 'add what is missing, give image_suffix or mask_suffix')}, "
+            "or set unpaired to 'skip' or 'unlabelled'"
         )
     items = [Item(key, image, mask) for key, image, mask in pairs.pairs]
     if config.unpaired == "unlabelled":
         items += [Item(key, image, None) for key, image in pairs.images_without_mask]
         items.sort(key=lambda item: natural_key(item.key))
     if not items:
-        remedy = proposal.sentence() if proposal else "give mask_suffix"
+        remedy = _remedy(pairs, config, names, "give mask_suffix")
         raise UserError(f"no image in {config.images} has a mask of the same name in {config.masks}; {remedy}")
     return items
+
+
+def _remedy(pairs: Pairs, config: Config, names: Mapping[str, str], other: str) -> str:
+    proposal = better_pairs(pairs, config.images, config.masks, **names)
+    return proposal.sentence() if proposal else other
 
 
 def _left_out(pairs: Pairs, config: Config) -> list[str]:

@@ -17,7 +17,7 @@ from segjax.data.classes import IGNORE_LABEL, ClassTable
 from segjax.data.folders import some
 from segjax.data.image_files import read_image, read_mask
 from segjax.data.label_map import LabelMap
-from segjax.data.pairing import pair_or_propose
+from segjax.data.pairing import better_pairs, pair_or_propose
 from segjax.data.propose import Value, propose_label_map, usually_ignored
 from segjax.data.sources import check_size
 from segjax.data.threads import ordered_map
@@ -60,7 +60,9 @@ def check_folder(
     """
     given = None if label_map is None else LabelMap.open(label_map)
     naming = dict(image_prefix=image_prefix, image_suffix=image_suffix)
-    found, proposal = pair_or_propose(images, masks, **naming, mask_prefix=mask_prefix, mask_suffix=mask_suffix)
+    naming.update(mask_prefix=mask_prefix, mask_suffix=mask_suffix)
+    found = pair_or_propose(images, masks, **naming)
+    proposal = better_pairs(found, images, masks, **naming)
     pairs = found.pairs
     about_files, problems = check_files(
         found, proposal, splits=splits, lists=lists or {}, prefix=image_prefix, suffix=image_suffix

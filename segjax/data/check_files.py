@@ -71,5 +71,5 @@ def _across(copies: list[list[Path]], division: Division) -> list[Problem]:
         used = [file for file in group if file in split_of]
         if len({split_of[file] for file in used}) > 1:
             where = some(f"{shown(file)} ({split_of[file]})" for file in used)
-            problems.append(Problem("split", f"{where} are the same image in several splits; keep it in one of them"))
+            problems.append(Problem("split", f"{where} are the same image in several splits; keep one of them"))
     return problems

@@ -41,28 +41,26 @@ class Proposal:
         return f"{flags} would give {self.pairs} pairs (in a recipe: {keys})"
 
 
-def pair_or_propose(
-    images: str | os.PathLike, masks: str | os.PathLike, **naming: str
-) -> tuple[Pairs, Proposal | None]:
-    """Pairs two folders as `pair_files` does, and proposes other options if many images have no mask.
-
-    Raises UserError as `pair_files` does; the sentence includes the proposal.
-    """
+def pair_or_propose(images: str | os.PathLike, masks: str | os.PathLike, **naming: str) -> Pairs:
+    """Pairs two folders. Raises UserError as `pair_files` does; its sentence includes a proposal if there is one."""
     try:
-        pairs = pair_files(images, masks, **naming)
+        return pair_files(images, masks, **naming)
     except UserError as error:
-        if not all(_is_folder(folder) for folder in (images, masks)):
-            raise
-        proposal = propose(images, masks, found=0, **naming)
+        both_exist = all(_is_folder(folder) for folder in (images, masks))
+        proposal = propose(images, masks, found=0, **naming) if both_exist else None
         if proposal is None:
             raise
         raise UserError(f"{error}; {proposal.sentence()}") from None
-    lonely = len(pairs.images_without_mask)
-    if not lonely:
-        return pairs, None
-    proposal = propose(images, masks, found=len(pairs.pairs), **naming)
-    better = proposal is not None and proposal.pairs >= len(pairs.pairs) + max(1, lonely // 2)
-    return pairs, proposal if better else None
+
+
+def better_pairs(pairs: Pairs, images: str | os.PathLike, masks: str | os.PathLike, **naming: str) -> Proposal | None:
+    """Returns options that give at least half of the images without mask one, None if there are none.
+
+    pairs: of these folders and this naming.
+    """
+    lonely, found = len(pairs.images_without_mask), len(pairs.pairs)
+    proposal = propose(images, masks, found=found, **naming) if lonely else None
+    return proposal if proposal is not None and proposal.pairs >= found + max(1, lonely // 2) else None
 
 
 def propose(images: str | os.PathLike, masks: str | os.PathLike, *, found: int, **naming: str) -> Proposal | None:

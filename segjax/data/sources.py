@@ -17,7 +17,7 @@ from segjax.data.folders import find_images, some, split_frame
 from segjax.data.image_files import IMAGE_SUFFIXES, image_size, read_image, read_mask
 from segjax.data.label_map import LabelMap
 from segjax.data.listing import Ignored, are, shown
-from segjax.data.pairing import pair_or_propose
+from segjax.data.pairing import better_pairs, pair_or_propose
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
@@ -138,8 +138,10 @@ class FolderSource(LabelledClasses):
                 "writes one) or the name of a class table"
             )
         naming = dict(image_prefix=image_prefix, image_suffix=image_suffix)
-        pairs, proposal = pair_or_propose(images, masks, **naming, mask_prefix=mask_prefix, mask_suffix=mask_suffix)
+        naming.update(mask_prefix=mask_prefix, mask_suffix=mask_suffix)
+        pairs = pair_or_propose(images, masks, **naming)
         if pairs.images_without_mask:
+            proposal = better_pairs(pairs, images, masks, **naming)
             lonely = [path for _, path in pairs.images_without_mask]
             raise UserError(
                 f"{len(lonely)} images in {images} have no mask in {masks} ({some(map(shown, lonely))}); "
