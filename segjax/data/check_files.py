@@ -34,6 +34,8 @@ def check_files(
     try:
         division = choose_splits(items, lists=lists, prefix=prefix, suffix=suffix, how=splits)
         notes.append(f"splits: {division.describe()}")
+        if "validation" not in division.splits:
+            notes.append("there is no split for validation; add one, or name another: --config.dataset.validation=NAME")
         problems += _across(copies, division)
     except TooFewImages as error:
         notes.append(f"splits: {error}")  # whatever the folder is for, its images can be checked

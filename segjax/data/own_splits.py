@@ -121,9 +121,9 @@ def _random(
             splits[name] = order[taken : taken + count]
         taken += count
     if taken >= len(order):
-        what = "sequences" if by_sequence else "images"
+        what = "sequence" if by_sequence else "image"
         raise TooFewImages(
-            f"{len(order)} {what} are too few for validation={validation} and test={test}; lower the shares"
+            f"{are(len(order), what)} too few for validation={validation} and test={test}; lower the shares"
         )
     splits = {"train": order[taken:], **splits}
     return {

@@ -83,10 +83,9 @@ def folder_splits(files: Mapping[str, Path]) -> FolderSplits | None:
     listed = ", ".join(map(shown, names))
     lonely = [file for key, file in files.items() if key not in of]
     if lonely:
-        more = f" and {len(lonely) - 1} more images lie" if len(lonely) > 1 else " lies"
-        raise UserError(
-            f"{shown(lonely[0])}{more} beside the split folders {listed}; move them into these, or {REMEDY}"
-        )
+        first = shown(lonely[0])
+        what = f"{first} lies" if len(lonely) == 1 else f"{len(lonely)} images, such as {first}, lie"
+        raise UserError(f"{what} beside the split folders {listed}; move what is there into these, or {REMEDY}")
     if "train" not in of.values():
         raise UserError(f"the folders {listed} name splits, but none is for training; add a folder train, or {REMEDY}")
     plain = all(PLAIN.get(key.split("/")[0]) == split for key, split in of.items())

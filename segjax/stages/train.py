@@ -196,8 +196,8 @@ def open_held_out(options: Options, dataset: Dataset) -> data.Source | None:
         return dataset.open("validation")
     except UserError as error:
         raise UserError(
-            f"{error} Training is scored on config key dataset.validation={dataset.splits['validation']!r}: name "
-            "another split there, or give '' and no stage \"evaluate\" on it to train without"
+            f"{error} Training is scored on config key dataset.validation={dataset.splits['validation']!r}: add images "
+            "of this split, or name another one, as in --config.dataset.validation=test"
         ) from None
 
 

@@ -48,6 +48,10 @@ def test_splits_are_shown(tmp_path):
     assert report.ok and "2 images are in no list (Train/b, Val/c)" in printed(report)
 
 
+def test_a_missing_validation_split_is_named(tmp_path):
+    assert "there is no split for validation" in printed(check_folder(*fill(tmp_path, ["train/a", "test/b"])))
+
+
 def test_splits_that_are_not_clear_are_a_problem(tmp_path):
     folders = fill(tmp_path, ["val/a", "test/b"])
     report = check_folder(*folders)

@@ -66,7 +66,7 @@ def test_ordinary_folders(keys):
     [
         (("val/a", "test/b"), "val, test name splits, but none is for training"),
         (("Train/a", "other/b"), "other/b.png lies beside the split folders Train"),
-        (("train/a", "b", "c"), r"b.png and 1 more images lie beside the split folders train"),
+        (("train/a", "b", "c"), "2 images, such as b.png, lie beside the split folders train"),
         (("train/a", "dev/b"), "dev/b.png lies beside"),
         (("train/val/a", "train/train/b"), r"two splits \(train, val\)"),
         (("train_aachen/a", "test_ulm/b"), "look like splits"),
