@@ -17,6 +17,7 @@ from segjax.data.classes import IGNORE_LABEL, ClassTable
 from segjax.data.folders import some
 from segjax.data.image_files import read_image, read_mask
 from segjax.data.label_map import LabelMap
+from segjax.data.listing import shown
 from segjax.data.pairing import better_pairs, pair_or_propose
 from segjax.data.propose import Value, propose_label_map, usually_ignored
 from segjax.data.sources import check_size
@@ -67,8 +68,10 @@ def check_folder(
     about_files, problems = check_files(
         found, proposal, splits=splits, lists=lists or {}, prefix=image_prefix, suffix=image_suffix
     )
-    problems += [Problem("unpaired", f"{path} has no mask in {masks}") for _, path in found.images_without_mask]
-    problems += [Problem("unpaired", f"{path} has no image in {images}") for _, path in found.masks_without_image]
+    problems += [Problem("unpaired", f"{shown(path)} has no mask in {masks}") for _, path in found.images_without_mask]
+    problems += [
+        Problem("unpaired", f"{shown(path)} has no image in {images}") for _, path in found.masks_without_image
+    ]
     coding = given.coding if given else _detect_coding(pairs)
     keep = set(np.linspace(0, len(pairs) - 1, min(num_samples, len(pairs)), dtype=int).tolist())
     tally, sizes, kept = _Tally(coding, given), collections.Counter(), []
