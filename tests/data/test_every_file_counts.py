@@ -78,11 +78,10 @@ def check_error(error):
 
 
 @settings(max_examples=40)
-@given(TREES, st.booleans())
-def test_every_file_is_used_or_named(tree, one_folder):
+@given(TREES, st.sampled_from([("i", "m", ""), ("i", "i", "_m"), ("i", "m", "_m"), ("i", "i/m", "")]))
+def test_every_file_is_used_or_named(tree, places):
     with tempfile.TemporaryDirectory() as name:
-        images = Path(name, "i")
-        masks, suffix = (images, "_m") if one_folder else (Path(name, "m"), "")
+        images, masks, suffix = Path(name, places[0]), Path(name, places[1]), places[2]
         plant(tree, images, masks, suffix)
         everything = all_files(images, masks)
         try:
