@@ -1,5 +1,6 @@
 """The console command: arguments, one-line errors and exit codes, and what each command prints."""
 
+import argparse
 import subprocess
 import sys
 
@@ -66,6 +67,12 @@ def test_predict_arguments():
 )
 def test_options_are_typed(text, want):
     assert values.option(text) == want
+
+
+@pytest.mark.parametrize("read, text", [(values.size, "²x2"), (values.positive_int, "²"), (values.whole, "①")])
+def test_only_decimal_digits_are_numbers(read, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=text):
+        read(text)
 
 
 @pytest.mark.parametrize(

@@ -62,20 +62,20 @@ def folder_splits(files: Mapping[str, Path]) -> FolderSplits | None:
     """
     of: dict[str, str] = {}
     spelled: dict[str, set[str]] = defaultdict(set)
-    doubts: dict[str, str] = {}  # key -> the folder that may name a split
+    doubts: dict[str, tuple[str, str]] = {}  # key -> the split that a folder may name, and the folder
     for key in files:
         folders = key.split("/")[:-1]
         found = {folder: split for folder in folders if (split := split_of(folder)) in SPLITS}
         if len(set(found.values())) > 1:
             raise UserError(
-                f"{shown(files[key])} lies in folders of two splits ({some(map(shown, found))}); move it, or {REMEDY}"
+                f"{shown(files[key])} lies in folders of two splits ({some(map(shown, found))}); move it, {REMEDY}"
             )
         for folder, split in found.items():
             of[key] = split
             spelled[split].add(folder)
         doubt = next((folder for folder in folders if split_of(folder) == "unclear"), "")
         if doubt:
-            doubts[key] = doubt
+            doubts[key] = _meaning(doubt), doubt
     names = tuple(name for split in SPLITS for name in sorted(spelled[split]))
     if not of:
         _check_doubts([*files], doubts)
@@ -85,9 +85,9 @@ def folder_splits(files: Mapping[str, Path]) -> FolderSplits | None:
     if lonely:
         first = shown(lonely[0])
         what = f"{first} lies" if len(lonely) == 1 else f"{len(lonely)} images, such as {first}, lie"
-        raise UserError(f"{what} beside the split folders {listed}; move what is there into these, or {REMEDY}")
+        raise UserError(f"{what} beside the split folders {listed}; move what is there into these, {REMEDY}")
     if "train" not in of.values():
-        raise UserError(f"the folders {listed} name splits, but none is for training; add a folder train, or {REMEDY}")
+        raise UserError(f"the folders {listed} name splits, but none is for training; add a folder train, {REMEDY}")
     plain = all(PLAIN.get(key.split("/")[0]) == split for key, split in of.items())
     return FolderSplits(of, names, plain)
 
@@ -115,10 +115,16 @@ def _words(name: str) -> list[str]:
     return found
 
 
-def _check_doubts(keys: Sequence[str], doubts: dict[str, str]) -> None:
-    """Raises UserError if images of folders that may be splits would be mixed with others."""
-    if len({doubts.get(key) for key in keys}) > 1:
-        found = sorted(set(doubts.values()))
+def _meaning(folder: str) -> str:
+    """Returns what a folder that is not clear may be of: that of "train_ulm" is "train"."""
+    words = _words(folder)
+    return " ".join(sorted({_WORDS.get(word) or _JOINED.get(word) or "" for word in words} - {""})) or words[0]
+
+
+def _check_doubts(keys: Sequence[str], doubts: dict[str, tuple[str, str]]) -> None:
+    """Raises UserError if images of folders that may be of a split would be mixed with others."""
+    if len({doubts.get(key, ("", ""))[0] for key in keys}) > 1:
+        found = sorted({folder for _, folder in doubts.values()})
         raise UserError(
             f"the folders {some(map(shown, found), 5)} look like splits, but which is which is not clear; "
             f"call them train, val and test, {REMEDY}"

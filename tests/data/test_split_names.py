@@ -55,7 +55,14 @@ def test_the_first_spellings_keep_their_builds():
 
 
 @pytest.mark.parametrize(
-    "keys", [("a", "b"), ("berlin/1", "munich/2"), ("test_drive/1",), ("trainval/1", "trainval/2")]
+    "keys",
+    [
+        ("a", "b"),
+        ("berlin/1", "munich/2"),
+        ("test_drive/1",),
+        ("trainval/1", "trainval/2"),
+        ("train_LR/a", "train_HR/a"),
+    ],
 )
 def test_ordinary_folders(keys):
     assert found(*keys) is None
