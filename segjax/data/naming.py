@@ -33,10 +33,13 @@ def common_part(name: str, prefix: str, suffix: str, *, with_type: bool = False)
         stem += extension.lower()
         start, extension = os.path.splitext(f"x{suffix}")
         suffix = start[1:] + extension.lower()
-    for text, first, last in ((stem, prefix, suffix), tuple(map(composed, (stem, prefix, suffix)))):
-        if len(text) >= len(first) + len(last) and text.startswith(first) and text.endswith(last):
-            return text[len(first) : len(text) - len(last)]
-    return None
+    part = _cut(stem, prefix, suffix)
+    return _cut(composed(stem), composed(prefix), composed(suffix)) if part is None else part
+
+
+def _cut(text: str, first: str, last: str) -> str | None:
+    fits = len(text) >= len(first) + len(last) and text.startswith(first) and text.endswith(last)
+    return text[len(first) : len(text) - len(last)] if fits else None
 
 
 def common_parts(names: Sequence[str], prefix: str, suffix: str) -> list[str | None]:

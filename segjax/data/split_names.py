@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import unicodedata
 from collections import defaultdict
@@ -92,6 +93,7 @@ def folder_splits(files: Mapping[str, Path]) -> FolderSplits | None:
     return FolderSplits(of, names, plain)
 
 
+@functools.lru_cache(10_000)
 def split_of(folder: str) -> str:
     """Returns the split that a folder is of, "unclear" if it may be of one, "" for an ordinary folder.
 
