@@ -96,7 +96,8 @@ class Config(tfds.core.BuilderConfig):
             read_bytes(path)
         pairs, division = self.divide()
         files = fingerprint(path.absolute() for path in (*pairs.files, *lists))
-        return files + str(self.open_label_map().to_dict()) + division.mark
+        mark = division.mark if pairs.plain else f"\npairs {[key for key, _, _ in pairs.pairs]}{division.mark}"
+        return files + str(self.open_label_map().to_dict()) + mark
 
     def divide(self) -> tuple[Pairs, Division]:
         """Returns the pairs of the folders, and their splits. Raises UserError as `choose_splits` does."""

@@ -36,6 +36,7 @@ class Pairs:
     pairs: (key, image, mask) in natural order of the key.
     ignored: files of both folders that are neither images nor masks.
     files: everything that was listed as an image or as a mask.
+    plain: whether earlier versions found the same pairs and the same files without partner.
     """
 
     pairs: tuple[tuple[str, Path, Path], ...]
@@ -43,6 +44,7 @@ class Pairs:
     masks_without_image: tuple[tuple[str, Path], ...]
     ignored: Ignored = Ignored()
     files: tuple[Path, ...] = ()
+    plain: bool = True
 
 
 def list_images(folder: str | os.PathLike, *, prefix: str = "", suffix: str = "") -> dict[str, Path]:
@@ -129,6 +131,8 @@ def pair_files(
     image_files, mask_files = _told_apart(
         image_files, mask_files, of_images, of_masks, inner=len(str(images.resolve())) > len(str(masks.resolve()))
     )
+    shared = {*image_list.files.values()} & {*mask_list.files.values()}
+    told_apart = shared and any(of_images) == any(of_masks)
     partners = _partners(image_files, mask_files)
     paired = {*partners.values()}
     used = {*image_files.values(), *mask_files.values()}
@@ -139,6 +143,7 @@ def pair_files(
         masks_without_image=tuple((key, path) for key, path in mask_files.items() if key not in paired),
         ignored=ignored.without(used),
         files=files,
+        plain=not told_apart and all(key == partner for key, partner in partners.items()),
     )
 
 

@@ -133,6 +133,16 @@ def test_folders_that_were_divided_at_random_are_built_again(tmp_path):
     assert config.divide()[1].mark and config.fingerprint().endswith(config.divide()[1].mark)
 
 
+def test_accents_that_pair_now_make_another_build(tmp_path):
+    """Earlier versions skipped such images."""
+    fill(tmp_path, ["a", "b", "caf\u00e9"])
+    config = _configure("segmentation_folder", options(tmp_path, unpaired="skip"))[1]
+    assert "pairs" not in config.fingerprint()
+    os.rename(tmp_path / "masks/caf\u00e9.png", tmp_path / "masks/cafe\u0301.png")
+    assert config.fingerprint().endswith("\npairs ['a', 'b', 'caf\u00e9']")
+    assert sum(len(opened(tmp_path, split, unpaired="skip")) for split in ("train", "validation")) == 3
+
+
 def test_prefixes_stars_and_what_is_left_out(tmp_path, capfd):
     for split in ("train", "val"):
         for name in "ab":
