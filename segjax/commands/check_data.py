@@ -19,7 +19,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--mask-prefix", default="", metavar="START", help="beginning of mask names before the common part (mask_)")
     add("--mask-suffix", default="", metavar="END", help="end of mask names after the common part (_gtFine_labelIds)")
     add("--splits", default="auto", metavar="HOW", help="auto (by folders, or else at random), folders or random")
-    add("--lists", nargs="+", type=values.option, default=[], metavar="SPLIT=FILE", help="lists of the splits' images")
+    add("--lists", nargs="+", type=values.file_of, default=[], metavar="SPLIT=FILE", help="lists of the splits' images")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         mask_prefix=arguments.mask_prefix,
         mask_suffix=arguments.mask_suffix,
         splits=arguments.splits,
-        lists={name: str(path) for name, path in arguments.lists},
+        lists=dict(arguments.lists),
     )
     if report.samples and report.label_map is not None:
         from segjax.evaluation.report import label_sheet

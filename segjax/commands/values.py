@@ -63,6 +63,14 @@ def _within(text: str, good: bool, required: str) -> float:
     return float(text)
 
 
+def file_of(text: str) -> tuple[str, str]:
+    """Returns (name, file) of a file with a name: train=lists/train.txt -> ("train", "lists/train.txt")."""
+    name, _, file = text.partition("=")
+    if not name or not file:
+        raise ArgumentTypeError(f"{text!r} must be written name=file, for example train=train.txt")
+    return name, file
+
+
 def option(text: str) -> tuple[str, Any]:
     """Returns (name, value) of an option, the value as a Python literal: output_stride=8 -> ("output_stride", 8)."""
     key, equals, value = text.partition("=")
