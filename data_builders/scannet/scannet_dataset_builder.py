@@ -20,9 +20,9 @@ from data_builders.examples import Examples
 from data_builders.published import PublishedBuilder
 from segjax.data.classes import class_table
 from segjax.data.folders import natural_key, some
-from segjax.data.image_files import read_bytes
 from segjax.data.label_map import LabelMap
 from segjax.data.splits import division
+from segjax.data.text_files import read_text
 from segjax.errors import UserError, did_you_mean
 
 ABOUT = About(
@@ -118,7 +118,7 @@ def _frames(scene: Path, *, labelled: bool) -> list[trees.Item]:
     """
 
     def parse(stem: str) -> tuple[str, int]:
-        if not stem.isdigit():
+        if not stem.isdecimal():
             raise UserError(f"{scene / 'color' / stem} is not named by the number of its frame; remove the file")
         return scene.name, int(stem)
 
@@ -130,7 +130,7 @@ def _frames(scene: Path, *, labelled: bool) -> list[trees.Item]:
 def _read_scenes(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"the list of scenes {path} is missing; copy {path.name} there from {_LISTS_FROM}")
-    names = read_bytes(path).decode("utf-8", errors="replace").split()
+    names = read_text(path).split()
     for name in names:
         if not _SCENE.match(name):
             raise UserError(f"{path} lists {name!r}, which is no scene such as scene0000_00; download it again")

@@ -23,6 +23,7 @@ from segjax.data.folders import some
 from segjax.data.image_files import decode_mask, read_bytes
 from segjax.data.label_map import LabelMap
 from segjax.data.splits import division
+from segjax.data.text_files import read_text
 from segjax.errors import UserError
 
 ABOUT = About(
@@ -105,7 +106,7 @@ def read_label(path: Path) -> np.ndarray:
 
 
 def _read_list(path: Path) -> list[str]:
-    return read_bytes(path).decode().split()
+    return read_text(path).split()
 
 
 def _listed(names: Sequence[str], images: Path, labels: tuple[Path, str] | None, listed_in: Path) -> list[trees.Item]:

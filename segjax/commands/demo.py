@@ -10,7 +10,7 @@ from segjax.commands.views import add_views, views
 from segjax.errors import UserError
 from segjax.outputs import writing_file
 
-OF_FILES = ("labels", "label_map", "image_suffix", "mask_suffix")
+OF_FILES = ("labels", "label_map", "image_prefix", "image_suffix", "mask_prefix", "mask_suffix")
 OF_SPLITS = ("split", "sequence", "option", "data_dir")
 
 
@@ -26,7 +26,9 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--input", metavar="PATH", help="a video, or a folder of images in the order of their names")
     add("--labels", default="", metavar="DIR", help="masks, named like the images, or by the frame numbers of a video")
     add("--label-map", default="", metavar="NAME", help="label map of the masks (that of the network's training set)")
+    add("--image-prefix", default="", metavar="START", help="beginning of image names before the common part (img_)")
     add("--image-suffix", default="", metavar="END", help="end of image names after the common part (_leftImg8bit)")
+    add("--mask-prefix", default="", metavar="START", help="beginning of mask names before the common part (mask_)")
     add("--mask-suffix", default="", metavar="END", help="end of mask names after the common part (_gtFine_labelIds)")
     add("--dataset", metavar="NAME", help="show frames of a dataset instead of --input")
     add("--split", default="", metavar="NAME", help="split of the dataset, for example demo_video")

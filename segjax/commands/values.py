@@ -10,21 +10,21 @@ from typing import Any
 def size(text: str) -> tuple[int, int]:
     """Returns the size (h, w) in pixels: 512x1024 -> (512, 1024)."""
     parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels, for example 512x1024")
     return int(parts[0]), int(parts[1])
 
 
 def positive_int(text: str) -> int:
     """Returns a whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
 
 
 def whole(text: str) -> int:
     """Returns a whole number of at least 0."""
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ArgumentTypeError(f"{text!r} is no whole number of at least 0")
     return int(text)
 
@@ -61,6 +61,14 @@ def _within(text: str, good: bool, required: str) -> float:
     if not good:
         raise ArgumentTypeError(f"{text!r} is no {required}")
     return float(text)
+
+
+def file_of(text: str) -> tuple[str, str]:
+    """Returns (name, file) of a file with a name: train=lists/train.txt -> ("train", "lists/train.txt")."""
+    name, _, file = text.partition("=")
+    if not name or not file:
+        raise ArgumentTypeError(f"{text!r} must be written name=file, for example train=train.txt")
+    return name, file
 
 
 def option(text: str) -> tuple[str, Any]:

@@ -269,7 +269,7 @@ def _group(name: str, depth: int | None) -> str:
         if stage := STAGE.match(name):
             return stage[0]
         parts = name.split(".")
-        named = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts))
+        named = next((i for i, part in enumerate(parts) if part.isdecimal()), len(parts))
         depth = min(2, named)
     return ".".join(name.split(".")[:depth]) or "(top)"
 

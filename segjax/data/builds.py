@@ -161,7 +161,11 @@ def _publish(built: Path, target: Path) -> None:
 
 
 def _configure(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
-    """Returns a builder class and its configuration, whose name is a hash of all options and of the source files."""
+    """Returns a builder class and its configuration, whose name is a hash of all options and of the source files.
+
+    A configuration may name options that do not count: `places`, and those `added` later while they have their first
+    value, so that older builds keep their name.
+    """
     builder_class = _builder_class(name)
     presets = {config.name: config for config in builder_class.BUILDER_CONFIGS}
     preset = options.pop("config", None)
@@ -174,7 +178,8 @@ def _configure(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
             raise UserError(f"dataset {name} has no option {key!r}.{did_you_mean(key, known | {'config'})}")
     values = {key: options.get(key, getattr(base, key)) for key in known}
     config = dataclasses.replace(base, **values, name="probe")
-    meaning = {key: value for key, value in values.items() if key not in getattr(config, "places", ())}
+    places, added = getattr(config, "places", ()), getattr(config, "added", {})
+    meaning = {k: v for k, v in values.items() if k not in places and not (k in added and v == added[k])}
     identity = json.dumps([name, str(builder_class.VERSION), meaning], sort_keys=True, default=str)
     config_name = _digest(identity)
     if hasattr(config, "fingerprint"):

@@ -6,17 +6,21 @@ import collections
 import contextlib
 import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from segjax.data.check_files import check_files
 from segjax.data.check_report import KINDS, CheckReport, Problem, SamplePair
 from segjax.data.classes import IGNORE_LABEL, ClassTable
-from segjax.data.folders import pair_files, some
+from segjax.data.folders import some
 from segjax.data.image_files import read_image, read_mask
 from segjax.data.label_map import LabelMap
+from segjax.data.listing import shown
+from segjax.data.pairing import better_pairs, pair_or_propose
 from segjax.data.propose import Value, propose_label_map, usually_ignored
 from segjax.data.sources import check_size
 from segjax.data.threads import ordered_map
@@ -37,8 +41,12 @@ def check_folder(
     label_map: LabelMap | ClassTable | str | os.PathLike | None = None,
     output: str | os.PathLike | None = None,
     *,
+    image_prefix: str = "",
     image_suffix: str = "",
+    mask_prefix: str = "",
     mask_suffix: str = "",
+    splits: str = "auto",
+    lists: Mapping[str, str] | None = None,
     num_samples: int = 8,
     workers: int | None = None,
 ) -> CheckReport:
@@ -47,17 +55,26 @@ def check_folder(
     images, masks: folders.
     label_map: LabelMap, class table, its name or a JSON file; None proposes a map from the values in the masks.
     output: folder for label_map.json, the map in use.
-    image_suffix, mask_suffix: see `pair_files`.
+    image_prefix, image_suffix, mask_prefix, mask_suffix: see `pair_files`.
+    splits, lists: as `how` and `lists` of `choose_splits`; wrong ones are problems.
     num_samples: pairs kept for an overlay sheet.
     workers: threads, by default one per core.
 
     Raises UserError only if there is nothing to check (a folder is missing or empty) or the label map is wrong.
     """
     given = None if label_map is None else LabelMap.open(label_map)
-    found = pair_files(images, masks, image_suffix=image_suffix, mask_suffix=mask_suffix)
+    naming = dict(image_prefix=image_prefix, image_suffix=image_suffix)
+    naming.update(mask_prefix=mask_prefix, mask_suffix=mask_suffix)
+    found = pair_or_propose(images, masks, **naming)
+    proposal = better_pairs(found, images, masks, **naming)
     pairs = found.pairs
-    problems = [Problem("unpaired", f"{path} has no mask in {masks}") for _, path in found.images_without_mask]
-    problems += [Problem("unpaired", f"{path} has no image in {images}") for _, path in found.masks_without_image]
+    about_files, problems = check_files(
+        found, proposal, splits=splits, lists=lists or {}, prefix=image_prefix, suffix=image_suffix
+    )
+    problems += [Problem("unpaired", f"{shown(path)} has no mask in {masks}") for _, path in found.images_without_mask]
+    problems += [
+        Problem("unpaired", f"{shown(path)} has no image in {images}") for _, path in found.masks_without_image
+    ]
     coding = given.coding if given else _detect_coding(pairs)
     keep = set(np.linspace(0, len(pairs) - 1, min(num_samples, len(pairs)), dtype=int).tolist())
     tally, sizes, kept = _Tally(coding, given), collections.Counter(), []
@@ -76,6 +93,7 @@ def check_folder(
     if given is None:
         label_map, notes = propose_label_map(tally.pixels, coding, _palette(pairs, keep) if coding == "id" else {})
         problems += tally.too_many(label_map)
+    notes = [*about_files, *notes]
     pixels, in_images, ignored = tally.per_class(label_map)
     report = CheckReport(
         num_pairs=len(pairs),

@@ -16,6 +16,7 @@ from segjax.data.label_map import LabelMap
 
 KINDS = {
     "unpaired": "files without partner",
+    "split": "splits that are not clear, or share images",
     "unreadable": "files that cannot be used",
     "size": "masks that are not of the size of their image",
     "value": "ids or colours that the label map does not list",

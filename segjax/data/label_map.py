@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_table
+from segjax.data.listing import is_text
+from segjax.data.text_files import read_text
 from segjax.errors import UserError, did_you_mean
 from segjax.files import write_file
 
@@ -68,11 +70,11 @@ class LabelMap:
     @classmethod
     def load(cls, path: str | os.PathLike) -> LabelMap:
         """Reads a file of `save` or `segjax check_data`. Raises UserError that names the file and its fault."""
+        if not Path(path).exists():
+            raise UserError(f"label map {path} does not exist; `segjax check_data` writes one for your masks")
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"label map {path} does not exist; `segjax check_data` writes one for your masks") from None
-        except (OSError, ValueError) as error:
+            data = json.loads(read_text(path))
+        except (ValueError, RecursionError) as error:
             raise UserError(f"label map {path} cannot be read as JSON ({error}); correct or rewrite it") from None
         return cls.from_dict(data, name=f"label map {path}")
 
@@ -101,8 +103,8 @@ class LabelMap:
         for position, row in enumerate(data["labels"]):
             try:
                 color = tuple(_integer(c) for c in row["color"])
-                labels.append(Label(_integer(row["id"]), str(row["name"]), _integer(row["train_id"]), color))
-            except (KeyError, TypeError, ValueError) as error:
+                labels.append(Label(_integer(row["id"]), _text(row["name"]), _integer(row["train_id"]), color))
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise UserError(
                     f"{name}, entry {position} ({row!r}) is wrong ({error}); "
                     "it needs id, name, train_id (255 = ignored) and color [r, g, b]"
@@ -252,6 +254,12 @@ def _integer(value: Any) -> int:
     if isinstance(value, bool) or int(value) != value:
         raise ValueError(f"{value!r} is not a whole number")
     return int(value)
+
+
+def _text(value: Any) -> str:
+    if not is_text(str(value)):
+        raise ValueError(f"{value!r} is not valid Unicode")
+    return str(value)
 
 
 def _code(color: tuple[int, int, int]) -> int:

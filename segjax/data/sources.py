@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from segjax.data.classes import ClassTable
-from segjax.data.folders import list_images, pair_files, some, split_frame
+from segjax.data.folders import find_images, some, split_frame
 from segjax.data.image_files import IMAGE_SUFFIXES, image_size, read_image, read_mask
 from segjax.data.label_map import LabelMap
+from segjax.data.listing import Ignored, are, shown
+from segjax.data.pairing import better_pairs, pair_or_propose
 from segjax.errors import UserError
+
+log = logging.getLogger("segjax")
 
 
 @dataclasses.dataclass(slots=True)
@@ -103,7 +108,9 @@ class FolderSource(LabelledClasses):
     images: a folder, one file, or a list of files.
     masks: folder of the masks, paired by relative path without extension; None = records have no label.
     label_map: LabelMap, class table, its name, or a JSON file; required with masks.
-    image_suffix, mask_suffix: what the names add to the common part.
+    image_prefix, image_suffix, mask_prefix, mask_suffix: what the names add to the common part.
+
+    What lies in the folders and is not read is counted and named in a warning.
 
     Raises UserError for files that do not exist or are no images, images without mask, and masks without label_map.
     """
@@ -114,13 +121,15 @@ class FolderSource(LabelledClasses):
         masks: str | os.PathLike | None = None,
         label_map: LabelMap | ClassTable | str | os.PathLike | None = None,
         *,
+        image_prefix: str = "",
         image_suffix: str = "",
+        mask_prefix: str = "",
         mask_suffix: str = "",
     ):
         self.label_map = None if label_map is None else LabelMap.open(label_map)
         self._masks: list[Path] | None = None
         if masks is None:
-            files = _image_files(images, image_suffix)
+            files = _image_files(images, image_prefix, image_suffix)
             self._names, self._images = list(files), list(files.values())
             return
         if self.label_map is None:
@@ -128,13 +137,20 @@ class FolderSource(LabelledClasses):
                 f"masks {masks} need a label map to become classes; give label_map=FILE.json (`segjax check_data` "
                 "writes one) or the name of a class table"
             )
-        pairs = pair_files(images, masks, image_suffix=image_suffix, mask_suffix=mask_suffix)
+        naming = dict(image_prefix=image_prefix, image_suffix=image_suffix)
+        naming.update(mask_prefix=mask_prefix, mask_suffix=mask_suffix)
+        pairs = pair_or_propose(images, masks, **naming)
         if pairs.images_without_mask:
+            proposal = better_pairs(pairs, images, masks, **naming)
             lonely = [path for _, path in pairs.images_without_mask]
             raise UserError(
-                f"{len(lonely)} images in {images} have no mask in {masks} ({some(lonely)}); "
-                "add the masks, remove the images, or give mask_suffix"
+                f"{len(lonely)} images in {images} have no mask in {masks} ({some(map(shown, lonely))}); "
+                + (proposal.sentence() if proposal else "add the masks, remove the images, or give mask_suffix")
             )
+        without = [shown(path) for _, path in pairs.masks_without_image]
+        if without:
+            log.warning("%s ignored for lack of an image: %s", are(len(without), "mask"), some(without))
+        _warn(pairs.ignored)
         self._names = [key for key, _, _ in pairs.pairs]
         self._images = [image for _, image, _ in pairs.pairs]
         self._masks = [mask for _, _, mask in pairs.pairs]
@@ -189,11 +205,18 @@ def check_size(mask_size: tuple[int, int], mask_file: str, size: tuple[int, int]
         )
 
 
-def _image_files(images: str | os.PathLike | Sequence[str | os.PathLike], suffix: str) -> dict[str, Path]:
+def _warn(ignored: Ignored) -> None:
+    for sentence in ignored.sentences():
+        log.warning("%s", sentence)
+
+
+def _image_files(images: str | os.PathLike | Sequence[str | os.PathLike], prefix: str, suffix: str) -> dict[str, Path]:
     if isinstance(images, (str, os.PathLike)):
         path = Path(images).expanduser()
-        if path.is_dir():
-            return list_images(path, suffix=suffix)
+        if path.is_dir() or ("*" in str(path) and not path.exists()):
+            listing = find_images(path, prefix=prefix, suffix=suffix)
+            _warn(listing.ignored)
+            return listing.files
         images = [path]
     files: dict[str, Path] = {}
     for path in map(Path, images):

@@ -202,7 +202,9 @@ def demo_of_clip(
     *,
     labels: str = "",
     label_map: str = "",
+    image_prefix: str = "",
     image_suffix: str = "",
+    mask_prefix: str = "",
     mask_suffix: str = "",
     fps: float | None = None,
     **options: Any,
@@ -214,14 +216,16 @@ def demo_of_clip(
     output: path of the video.
     labels: folder of masks, "" = none.
     label_map: of the masks, "" = that of the network's training set.
-    image_suffix, mask_suffix: see `find_truths`.
+    image_prefix, image_suffix, mask_prefix, mask_suffix: see `find_truths`.
     fps: frames per second, None = those of the video, or 25 for images.
     options: see `_write`.
 
     Raises UserError as `open_network`, `find_truths`, `clip_frames` and `write_demo` do, and for masks of other classes
     than the network's.
     """
-    truths = find_truths(clip, labels, image_suffix=image_suffix, mask_suffix=mask_suffix) if labels else {}
+    of_images = dict(image_prefix=image_prefix, image_suffix=image_suffix)
+    of_masks = dict(mask_prefix=mask_prefix, mask_suffix=mask_suffix)
+    truths = find_truths(clip, labels, **of_images, **of_masks) if labels else {}
     problems: list[str] = []
     network = open_network(checkpoint)
     classes = network.label_map

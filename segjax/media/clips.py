@@ -13,8 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segjax.data.folders import natural_key, some
+from segjax.data.folders import natural_key
 from segjax.data.image_files import IMAGE_SUFFIXES, read_image
+from segjax.data.listing import are, scan, shown, some
 from segjax.data.video import VIDEO_SUFFIXES
 from segjax.errors import UserError
 from segjax.outputs import written_below
@@ -141,25 +142,15 @@ def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = N
 
 def _walk_folder(root: Path, exclude: Path | None) -> list[tuple[str, Path]]:
     """Lists (name, path) of the images and videos under a folder, and logs which files are ignored."""
-    found, ours, ignored = [], set(), []
-    visited: set[str] = set()  # links to folders are followed, but not in circles
-    for base, folders, files in os.walk(root, followlinks=True):
-        here = os.path.realpath(base)
-        if here in visited or here == str(exclude):
-            folders.clear()
-            continue
-        visited.add(here)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        ours |= written_below(Path(base))
-        for file in (Path(base, name) for name in sorted(files) if not name.startswith(".")):
-            if file in ours or file.suffix.lower() not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-                ignored.append(file)
-            else:
-                found.append(file)
-    for why in ("written by segjax", "neither images nor videos"):
-        names = [file.name for file in ignored if (file in ours) == (why == "written by segjax")]
-        if names:
-            log.warning("%d files in %s are ignored, which are %s: %s", len(names), root, why, some(names))
+    files, ignored = scan(root, IMAGE_SUFFIXES + VIDEO_SUFFIXES, exclude=exclude)
+    folders = {folder for file in files for folder in file.parents if folder == root or root in folder.parents}
+    ours = set().union(*map(written_below, folders))
+    if mine := sorted(file for file in files if file in ours):
+        names = some(shown(file.relative_to(root)) for file in mine)
+        log.warning("%s: %s ignored, written by segjax: %s", shown(root), are(len(mine), "file"), names)
+    for sentence in ignored.sentences(root=root):
+        log.warning("%s: %s", shown(root), sentence.replace("(no images)", "(neither images nor videos)"))
+    found = sorted(file for file in files if file not in ours)
     return sorted(_named(found, root), key=lambda item: natural_key(item[0]))
 
 
@@ -184,7 +175,7 @@ def _named(files: Sequence[Path], root: Path) -> list[tuple[str, Path]]:
             break
         names.update(longer)
     if twice:
-        raise UserError(f"{some(twice)} would get the same names of outputs; rename all of them but one")
+        raise UserError(f"{some(map(shown, twice))} would get the same names of outputs; rename all of them but one")
     return [(name.as_posix(), file) for file, name in names.items()]
 
 

@@ -79,8 +79,10 @@ def predictions(
         try:
             started = group, run(group)
         except UserError as error:
+            height, width = group[0].image.shape[:2]  # the error may be about a scale of it, or a crop
+            error = UserError(f"{str(error).rstrip('.')}; the image is {width}x{height}")
             if on_error is None:
-                raise
+                raise error from None
             on_error(group, error)
             continue
         if running:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segjax.data.folders import list_images, some, split_frame
 from segjax.data.image_files import IMAGE_SUFFIXES
+from segjax.data.naming import composed
 from segjax.errors import UserError
 from segjax.media.clips import Clip, Images
 
@@ -49,14 +50,20 @@ def by_number(files: Mapping[str, Path], *, remedy: str = "") -> dict[int, Path]
 
 
 def find_truths(
-    clip: Clip, labels: str | os.PathLike, *, image_suffix: str = "", mask_suffix: str = ""
+    clip: Clip,
+    labels: str | os.PathLike,
+    *,
+    image_prefix: str = "",
+    image_suffix: str = "",
+    mask_prefix: str = "",
+    mask_suffix: str = "",
 ) -> dict[object, Path]:
     """Finds the masks of a clip's frames: by name for images, by frame number (from 0) for a video.
 
     A mask in another folder than its image is found by the last part of its name.
 
     labels: folder of masks, or one mask of a video.
-    image_suffix, mask_suffix: ends of the file names after their common part.
+    image_prefix, image_suffix, mask_prefix, mask_suffix: what the file names add to their common part.
 
     Raises UserError if no mask belongs to a frame.
     """
@@ -66,14 +73,16 @@ def find_truths(
         if not numbers:
             raise UserError(f"no mask in {labels} is of one of the {len(clip)} frames of {clip.path}, counted from 0")
         return dict(numbers)
-    masks = list_images(labels, suffix=mask_suffix)
+    masks = {composed(key): path for key, path in list_images(labels, prefix=mask_prefix, suffix=mask_suffix).items()}
     by_stem: dict[str, list[Path]] = {}
     for key, path in masks.items():
         by_stem.setdefault(key.rpartition("/")[2], []).append(path)
     found: dict[object, Path] = {}
     for name, _ in clip.files:
-        key = name.removesuffix(image_suffix)
-        same = by_stem.get(key.rpartition("/")[2], [])
+        folder, slash, stem = composed(name).rpartition("/")
+        stem = stem.removesuffix(composed(image_suffix)).removeprefix(composed(image_prefix))
+        key = folder + slash + stem
+        same = by_stem.get(stem, [])
         if key in masks or len(same) == 1:
             found[name] = masks.get(key) or same[0]
     if not found:

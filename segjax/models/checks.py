@@ -88,6 +88,6 @@ def check_images(images: Array, *, smallest: int = 1) -> None:
         raise UserError(f"images are {images.dtype}; normalise them to float32 first (segjax.augment.normalise).")
     if min(images.shape[:3]) < 1 or min(images.shape[1:3]) < smallest:
         raise UserError(
-            f"images of {images.shape[1]}x{images.shape[2]} pixels, {images.shape[0]} of them, are too small; this "
-            f"network takes {smallest}x{smallest} or more."
+            f"images of {images.shape[1]}x{images.shape[2]} pixels (height x width), {images.shape[0]} of them, are "
+            f"too small; this network takes {smallest}x{smallest} or more."
         )

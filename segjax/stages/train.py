@@ -105,6 +105,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     dataset = options.dataset or context.dataset
     mesh = parallel.make_mesh(options.mesh)
     real, samples, extras, plan = open_training(options, context, mesh)
+    held_out = open_held_out(options, dataset)
     shares = log_shares(plan, real, extras)
 
     spec = model_spec(
@@ -136,7 +137,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
             "dataset": dataset.settings,
             "config": context.settings,
         },
-        score=make_score(options, dataset, model, mesh),
+        score=make_score(options, held_out, model, mesh),
     )
     state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)
     validation = {"validation": report["history"][-1]} if report["history"] else {}
@@ -184,23 +185,37 @@ def log_shares(plan: RunPlan, real: data.Source, extras: Sequence[Extra]) -> dic
     return found
 
 
-def make_score(
-    options: Options, dataset: Dataset, model: Any, mesh: Mesh
-) -> Callable[[TrainState], Mapping[str, float]] | None:
-    """Builds state -> scores on the validation split; returns None without that split, or without eval_*.
+def open_held_out(options: Options, dataset: Dataset) -> data.Source | None:
+    """Opens the validation split; returns None without that split, or without eval_*.
 
-    options: of the stage.
-    dataset: with the validation split.
-    model: the network.
-    mesh: of devices.
-
-    Raises UserError for data that cannot be read.
+    Raises UserError for data that cannot be read, before the network is set up.
     """
     if not dataset.splits.get("validation") or options.plan.evaluate is None:
         return None
+    try:
+        return dataset.open("validation")
+    except UserError as error:
+        raise UserError(
+            f"{error} Training is scored on config key dataset.validation={dataset.splits['validation']!r}: add images "
+            "of this split, or name another one, as in --config.dataset.validation=test"
+        ) from None
+
+
+def make_score(
+    options: Options, held_out: data.Source | None, model: Any, mesh: Mesh
+) -> Callable[[TrainState], Mapping[str, float]] | None:
+    """Builds state -> scores on the validation split; returns None without it.
+
+    options: of the stage.
+    held_out: see `open_held_out`.
+    model: the network.
+    mesh: of devices.
+    """
+    if held_out is None:
+        return None
     scorer = evaluation.Scorer(
         class_ids(model, options.normalisation),
-        dataset.open("validation"),
+        held_out,
         mesh=mesh,
         batch_size=options.plan.batch_size,
         limit=options.eval_limit,

@@ -87,7 +87,7 @@ def _tree_folder(path: Path) -> Path:
     """Returns the folder of the tree itself. Raises UserError if there is none."""
     path = path.expanduser().resolve()
     steps = [path, *sorted(path.glob("*/checkpoints/*")), *sorted(path.glob("checkpoints/*")), *sorted(path.glob("*"))]
-    numbered = [p for p in steps[1:] if p.name.isdigit() and p.is_dir()]
+    numbered = [p for p in steps[1:] if p.name.isdecimal() and p.is_dir()]
     for step in [path, *sorted(numbered, key=lambda p: (p.parent.stat().st_mtime, int(p.name)), reverse=True)]:
         for folder in (step, *(step / name for name in ITEMS)):
             if _holds_tree(folder):

@@ -136,7 +136,7 @@ def _newest(path: Path) -> tuple[Path, int | None]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return path.name.isdigit() and (path / "state").is_dir()
+    return path.name.isdecimal() and (path / "state").is_dir()
 
 
 def check_fingerprints(written: dict[str, Any], read: dict[str, Any]) -> None:

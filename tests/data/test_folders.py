@@ -48,12 +48,14 @@ def test_pairs_by_name_and_suffix(tmp_path):
     assert [key for key, _, _ in pairs.pairs] == ["city/0"]
     assert [key for key, _ in pairs.images_without_mask] == ["city/1"]
     assert [key for key, _ in pairs.masks_without_image] == ["city/2"]
+    assert pairs.plain
 
 
 def test_one_folder_for_both(tmp_path):
     write(tmp_path / "0.png", image())
     write(tmp_path / "0_mask.png", image())
     assert len(pair_files(tmp_path, tmp_path, mask_suffix="_mask").pairs) == 1
+    assert pair_files(tmp_path, tmp_path, mask_suffix="_mask").plain
     assert not pair_files(tmp_path, tmp_path, mask_suffix="_mask").images_without_mask
     with pytest.raises(UserError, match="same folder"):
         pair_files(tmp_path, tmp_path)

@@ -1,5 +1,6 @@
 """Own folders: every kind of mask, every way to split, every fault."""
 
+import contextlib
 import io
 import os
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from segjax.data import CLASSES, ClassTable, Label, LabelMap, open_source
+from segjax.data.builds import _configure
 from segjax.data.image_files import encode_png
 from segjax.errors import UserError
 
@@ -86,6 +88,97 @@ def test_subfolders_are_splits(tmp_path):
     fill(tmp_path, ["other/e"])
     with pytest.raises(UserError, match="other/e.png lies beside the split folders"):
         opened(tmp_path, "train")
+
+
+@pytest.mark.parametrize("spelling", [("Train", "Val", "Test"), ("x/train2017", "x/val2017", "x/test2017")])
+def test_subfolders_of_any_spelling_are_splits(tmp_path, spelling, capfd):
+    keys = [f"{folder}/{name}" for folder, name in zip(spelling, "abc")]
+    fill(tmp_path, keys)
+    parts = [opened(tmp_path, split).names for split in ("train", "validation", "test")]
+    assert parts == [[key] for key in keys]
+    folders = ", ".join(folder.rpartition("/")[2] for folder in spelling)
+    assert f"Splits: train 1, validation 1, test 1, by the folders {folders}" in capfd.readouterr().err
+    fill(tmp_path, [f"{spelling[0]}/{name}" for name in "de"])
+    assert len(opened(tmp_path, "train", splits="random")) == 4
+    with pytest.raises(UserError, match="option splits is 'any'"):
+        opened(tmp_path, "train", splits="any")
+
+
+def test_splits_that_are_not_clear_are_refused(tmp_path):
+    fill(tmp_path, ["val/a", "test/b"])
+    with pytest.raises(UserError, match="none is for training.*splits='random'"):
+        opened(tmp_path, "train")
+    assert len(opened(tmp_path, "train", splits="random")) == 1
+
+
+def test_builds_of_earlier_versions_keep_their_names(tmp_path):
+    """Computed with the version before these options; the source files' part of the name depends on their place."""
+
+    def name(options):
+        return _configure("segmentation_folder", options)[1].name.partition("-")[0]
+
+    fill(tmp_path, ["a1", "a2"])
+    fixed = {"images": "images", "masks": "masks", "label_map": "camvid"}
+    with contextlib.chdir(tmp_path):
+        assert name(fixed) == "6627e12de36d"
+        assert name({**fixed, "splits": "auto", "image_prefix": "", "mask_prefix": ""}) == "6627e12de36d"
+        for other in ({"splits": "random"}, {"image_prefix": "a", "mask_prefix": "a", "unpaired": "skip"}):
+            assert name({**fixed, **other}) != "6627e12de36d"
+
+
+def test_folders_that_were_divided_at_random_are_built_again(tmp_path):
+    """The same files and options as before, but other splits: the old build must not be used."""
+    fill(tmp_path, ["Train/a", "Val/b"])
+    config = _configure("segmentation_folder", options(tmp_path))[1]
+    assert config.divide()[1].mark and config.fingerprint().endswith(config.divide()[1].mark)
+
+
+def test_accents_that_pair_now_make_another_build(tmp_path):
+    """Earlier versions skipped such images."""
+    fill(tmp_path, ["a", "b", "caf\u00e9"])
+    config = _configure("segmentation_folder", options(tmp_path, unpaired="skip"))[1]
+    assert "pairs" not in config.fingerprint()
+    os.rename(tmp_path / "masks/caf\u00e9.png", tmp_path / "masks/cafe\u0301.png")
+    assert config.fingerprint().endswith("\npairs ['a', 'b', 'caf\u00e9']")
+    assert sum(len(opened(tmp_path, split, unpaired="skip")) for split in ("train", "validation")) == 3
+
+
+def test_prefixes_stars_and_what_is_left_out(tmp_path, capfd):
+    for split in ("train", "val"):
+        for name in "ab":
+            write(tmp_path / f"{split}/images/img_{name}.png", image())
+            write(tmp_path / f"{split}/masks/mask_{name}.png", np.zeros((10, 14), np.uint8))
+    write(tmp_path / "val/images/img_c.png", image())
+    write(tmp_path / "val/images/img_d.heif", b"x")
+    write(tmp_path / "val/masks/colour_a.png", image())
+    more = {"images": str(tmp_path / "*/images"), "masks": str(tmp_path / "*/masks"), "unpaired": "skip"}
+    source = opened(tmp_path, "train", **more, image_prefix="img_", mask_prefix="mask_")
+    assert source.names == ["train/a", "train/b"]
+    log = capfd.readouterr().err
+    for text in (
+        "Splits: train 2, validation 2, by the folders train, val",
+        "img_d.heif (no images)",
+        "colour_a.png (of other names)",
+        "1 image is skipped for lack of a partner",
+    ):
+        assert log.count(text) == 1, text
+
+
+def test_the_error_of_unpaired_images_proposes(tmp_path):
+    for name in ("0", "1", "2"):
+        write(tmp_path / f"images/{name}.png", image())
+        write(tmp_path / f"masks/{name}_gt.png", np.zeros((10, 14), np.uint8))
+    with pytest.raises(UserError, match=r"3 images .*--config\.dataset\.options\.mask_suffix=_gt"):
+        opened(tmp_path, "train")
+    with pytest.raises(UserError, match=r"no image .*--config\.dataset\.options\.mask_suffix=_gt"):
+        opened(tmp_path, "train", unpaired="skip")
+
+
+@pytest.mark.parametrize("name", ["²", "٣", "a\nb", "x\u2028y", "🚗 1", "1691234567890123456"])
+def test_names_of_all_of_unicode_are_built(tmp_path, name):
+    masks = fill(tmp_path, [f"{name}/{name}", "b"])
+    names = [n for split in ("train", "validation") for n in opened(tmp_path, split).names]
+    assert sorted(names) == sorted(masks)
 
 
 def test_list_files(tmp_path):

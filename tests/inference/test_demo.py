@@ -97,6 +97,13 @@ def test_truths_by_name_suffix_and_number(tmp_path):
     (one,) = open_clips(tmp_path / "leftImg8bit/val/munster")  # other depth: found by the last part of the name
     assert len(find_truths(one, tmp_path / "gtFine/val", **suffixes)) == 1
 
+    for name in ("img_1", "img_2"):
+        write_png(tmp_path / f"own/{name}.png", grey(0))
+        write_png(tmp_path / f"own_masks/{name.replace('img', 'mask')}.png", np.zeros((48, 64), np.uint8))
+    (own,) = open_clips(tmp_path / "own")
+    found = find_truths(own, tmp_path / "own_masks", image_prefix="img_", mask_prefix="mask_")
+    assert {name: path.name for name, path in found.items()} == {"img_1": "mask_1.png", "img_2": "mask_2.png"}
+
     with VideoWriter(tmp_path / "drive.mp4", fps=10) as writer:
         for i in range(6):
             writer.write(grey(40 * i))

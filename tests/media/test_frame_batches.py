@@ -36,7 +36,9 @@ def test_what_a_network_cannot_take_is_told_or_raised():
         for frame, ids in zip(group, labels, strict=True)
     ]
     assert seen == [(0, 0), (1, 1), (3, 3)]
-    assert [(frame.name, str(error)) for group, error in refused for frame in group] == [(2, "too high")]
+    assert [(frame.name, str(error)) for group, error in refused for frame in group] == [
+        (2, "too high; the image is 8x6")
+    ]
     with pytest.raises(UserError, match="too high"):
         list(predictions(FilledBatches(predict, 2), in_order(frames(4, 6), 2)))
 
