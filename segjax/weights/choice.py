@@ -119,6 +119,4 @@ def _distinct(fits: Sequence[Fit]) -> list[Fit]:
 
 def _refuse(where: str, what: str, found: Sequence[str], option: str) -> NoReturn:
     remedy = f"choose one with {option}" if option else "keep one of them in the file"
-    raise UserError(
-        f"{where} holds {len(found)} dictionaries of tensors that {what}: {examples(found, SHOWN)}; {remedy}."
-    )
+    raise UserError(f"{where}: {len(found)} dictionaries of tensors {what}: {examples(found, SHOWN)}; {remedy}.")
