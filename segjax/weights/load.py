@@ -71,6 +71,7 @@ def load(
     fit = choose_fit(_state_dicts(path_or_dict), table, target, key=key, where=where, option=remedies.get("key", ""))
     if fit.error:
         raise UserError(fit.error)
+    _check_types({name: fit.tensors[name] for name in fit.report.matched}, where)
     damaged = []
     for name in fit.report.matched:
         path = leaves[name]
@@ -112,9 +113,13 @@ def _state_dicts(path_or_dict: str | Path | Mapping[str, Any]) -> list[StateDict
     if any(isinstance(value, Mapping) for value in path_or_dict.values()):
         return dicts_of(_with_arrays(path_or_dict), "The dict")
     tensors = {name: np.asarray(value) for name, value in path_or_dict.items()}
-    if others := [name for name, value in tensors.items() if value.dtype.kind in "OSUcMm"]:
-        raise UserError(f"{examples(others)} of the weights: {tensors[others[0]].dtype} is no type of real numbers.")
+    _check_types(tensors, "the weights")
     return [StateDict("", tensors)]
+
+
+def _check_types(tensors: Mapping[str, np.ndarray], where: str) -> None:
+    if others := [name for name, value in tensors.items() if value.dtype.kind in "OSUcMm"]:
+        raise UserError(f"{examples(others)} of {where}: {tensors[others[0]].dtype} is no type of real numbers.")
 
 
 def _is_variables(tree: Mapping[str, Any]) -> bool:

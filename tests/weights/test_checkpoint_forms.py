@@ -271,3 +271,20 @@ def test_names_made_to_harm_are_returned_in_time():
     assert [one.names for one in prefixes.unwrap(["module." * 5000 + "x"], ["x"])] == [{"x": "module." * 5000 + "x"}]
     rounds = ["module." * i + who + f".{i}" for i, who in itertools.product(range(12), ("student", "teacher"))]
     assert 1 <= len(prefixes.unwrap(rounds, ["x"])) <= prefixes.MOST
+
+
+@pytest.mark.parametrize("dtype", ["U5", "S5", "complex64", "M8[s]"])
+def test_a_leaf_of_another_type_than_numbers_is_named(tmp_path, dtype):
+    np.savez(tmp_path / "x.npz", **{**NAMES, "fc.bias": np.zeros(3, dtype)})
+    with pytest.raises(UserError, match=r"fc\.bias of .*x\.npz: .* is no type of real numbers"):
+        weights.load(tmp_path / "x.npz", variables())
+
+
+def test_names_with_line_breaks_stay_in_one_sentence(tmp_path):
+    tree = {"a\nb": {"x\ty": Tensor(np.ones(3, np.float32)), "c\nd.weight": Tensor(np.ones(3, np.float32))}}
+    with pytest.raises(UserError, match=r"'c\\nd.weight'") as error:
+        load(tmp_path / "x.pth", tree)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError) as error:
+        load(tmp_path / "x.pth", {**tree, "e\nf": tree["a\nb"] | {"z": SCALAR}})
+    assert "\n" not in str(error.value)
