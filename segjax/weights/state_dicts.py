@@ -83,9 +83,9 @@ def join(dicts: Sequence[StateDict], also: Mapping[str, str]) -> list[StateDict]
 
     also: last part of a key -> prefix for the names of its tensors, see `Source.also`.
     """
-    if not also:
-        return list(dicts)
     joined = {d.key: d for d in dicts if d.key.rpartition(".")[2] in also}
+    if len(joined) == len(dicts):
+        return list(dicts)  # there is nothing to join them to
     found = []
     for d in dicts:
         if d.key in joined:

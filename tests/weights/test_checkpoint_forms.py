@@ -288,3 +288,25 @@ def test_names_with_line_breaks_stay_in_one_sentence(tmp_path):
     with pytest.raises(UserError) as error:
         load(tmp_path / "x.pth", {**tree, "e\nf": tree["a\nb"] | {"z": SCALAR}})
     assert "\n" not in str(error.value)
+
+
+SPLIT = weights.Source(also={"state_dict_of": "layer1.0."})
+
+
+@pytest.mark.parametrize("wrapper", ["", "checkpoint", "a.b"])
+def test_the_further_dict_of_a_family_is_joined_wherever_both_are(tmp_path, wrapper):
+    inside = {name.removeprefix("layer1.0."): t for name, t in tensors().items() if name.startswith("layer1.0.")}
+    rest = {name: t for name, t in tensors("module.").items() if "layer1.0." not in name}
+    tree = {"state_dict": rest, "state_dict_of": inside, "best": SCALAR}
+    assert_loaded(load(tmp_path / "x.pth", nest(wrapper, tree) if wrapper else tree, source=SPLIT)[0])
+    with pytest.raises(UserError, match=r"3 leaf names of the network not in the file \(dw.weight, fc.bias, fc.weight"):
+        joined = {f"layer1.0.{name}": t for name, t in inside.items()}
+        load(tmp_path / "x.pth", {"state_dict_of": joined}, source=SPLIT)
+
+
+def test_no_tensors_at_all_are_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="8 leaf names of the network not in the file"):
+        weights.load({}, variables())
+    np.savez(tmp_path / "x.npz")
+    with pytest.raises(UserError, match="holds no tensors; its keys are none"):
+        weights.load(tmp_path / "x.npz", variables())
