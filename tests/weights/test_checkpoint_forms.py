@@ -90,12 +90,19 @@ def test_prefixes_are_cut_and_counted(tmp_path, caplog, prefix, wrapper):
     assert sorted(found) == sorted((f"{part}.", "8", "8") for part in prefix.split(".")[:-1])
 
 
-def test_a_prefix_of_some_names_is_counted_as_such(tmp_path, caplog):
+KNOWN = (
+    "module", "model", "_orig_mod", "_forward_module", "net", "network", "student", "teacher", "ema", "model_ema",
+    "ema_model",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("part", KNOWN)
+def test_a_known_prefix_of_some_names_is_cut_and_counted(tmp_path, caplog, part):
     names = list(NAMES)
-    tree = {**tensors("ema.", names=names[:3]), **tensors(names=names[3:])}
+    tree = {**tensors(f"{part}.", names=names[:3]), **tensors(names=names[3:])}
     with caplog.at_level("INFO", logger="segjax"):
         assert_loaded(load(tmp_path / "x.pth", tree)[0])
-    assert "prefix 'ema.' cut from 3 of 8 names" in caplog.text
+    assert f"prefix '{part}.' cut from 3 of 8 names" in caplog.text
 
 
 def test_the_counter_of_an_averaged_model_is_no_weight(tmp_path):
@@ -174,6 +181,11 @@ def test_reading_without_a_network_names_all_that_can_be_meant(tmp_path):
     with pytest.raises(UserError, match=r"x\.pth: 2 .* can be meant: model \(8 tensors\), ema \(8 tensors\)"):
         weights.read(tmp_path / "x.pth")
     assert_loaded(weights.read(tmp_path / "x.pth", key="ema"), 1)
+
+
+def test_single_numbers_are_no_weights_even_if_no_name_has_a_dot(tmp_path):
+    write(tmp_path / "x.pth", {"net": {"gamma": Tensor(np.arange(3.0))}, "best": {"miou": SCALAR}, "iteration": SCALAR})
+    assert list(weights.read(tmp_path / "x.pth")) == ["gamma"]
 
 
 def test_what_has_no_names_is_not_said_to_hold_nothing(tmp_path):
