@@ -143,5 +143,5 @@ class NetworkFlow:
 
 
 def _load(path: str, shapes: Any, key: str) -> Any:
-    variables, _ = weights.load(path, shapes, key=key, remedies={"key": "--key (flow.options.key in a recipe)"})
+    variables, _ = weights.load(path, shapes, key=key, remedies={"key": "flow.options.key (--key)="})
     return variables

@@ -33,7 +33,8 @@ def choose_dict(dicts: Sequence[StateDict], key: str, *, where: str) -> StateDic
     left = under(dicts, key, where=where)
     able = left if key and len(left) == 1 else plausible(left)
     if any(not same_tensors(one.tensors, able[0].tensors) for one in able):
-        _refuse(where, "can be meant", [f"{one.name} ({len(one.tensors)} tensors)" for one in able], "key=")
+        shown = [f"{one.name} ({len(one.tensors)} tensors)" for one in able]
+        _refuse(where, "can be meant", shown, f"key={able[0].name!r}")
     return able[0]
 
 
@@ -64,10 +65,13 @@ def choose_fit(
     if len(able) > 1:
         count = len(target.leaves)
         shown = [f"{fit.name} ({len(fit.found)} tensors, {len(fit.report.matched)} of {count} leaves)" for fit in able]
-        _refuse(where, "fill the network" if wholes else "can be meant", shown, option)
+        way = f"{option}{able[0].name!r}" if option else ""
+        _refuse(where, "fill the network" if wholes else "can be meant", shown, way)
     chosen = able[0]
-    if rest := [fit.name for fit in others if fit.key != chosen.key]:
-        log.info("%s: loading %s (%d tensors), not %s", where, chosen.name, len(chosen.found), examples(rest, SHOWN))
+    rest = [fit.name for fit in others if fit.key != chosen.key]
+    if rest or chosen.key:
+        left = f", not {examples(rest, SHOWN)}" if rest else ""
+        log.info("%s: loading %s (%d tensors)%s", where, chosen.name, len(chosen.found), left)
     for prefix, count in chosen.cut.items():
         log.info("%s: prefix %r cut from %d of %d names", where, prefix, count, len(chosen.found))
     return chosen
@@ -117,6 +121,6 @@ def _distinct(fits: Sequence[Fit]) -> list[Fit]:
     return kept
 
 
-def _refuse(where: str, what: str, found: Sequence[str], option: str) -> NoReturn:
-    remedy = f"choose one with {option}" if option else "keep one of them in the file"
+def _refuse(where: str, what: str, found: Sequence[str], way: str) -> NoReturn:
+    remedy = f"choose one, as {way} does" if way else "keep one of them in the file"
     raise UserError(f"{where}: {len(found)} dictionaries of tensors {what}: {examples(found, SHOWN)}; {remedy}.")

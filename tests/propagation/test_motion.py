@@ -113,7 +113,9 @@ def test_a_flow_network_is_chosen_among_several_by_key(tmp_path, monkeypatch):
     two = {f"module.{n}": Tensor(np.ones_like(t.array)) for n, t in one.items()}
     write(tmp_path / "flow.pth", {"model": one, "ema": two, "epoch": Tensor(np.array(3.0, np.float32))})
     options = {"weights": str(tmp_path / "flow.pth"), "dtype": "float32"}
-    with pytest.raises(UserError, match=r"flow\.pth: 2 .* model .*, ema .*; choose one with --key \(flow.options.key"):
+    with pytest.raises(
+        UserError, match=r"flow\.pth: 2 .* model .*, ema .*; choose one, as flow.options.key \(--key\)='model' does"
+    ):
         motion.open_flow("flownet2_s", options)
     for key, value in (("model", 0), ("ema", 1)):
         flow = motion.open_flow("flownet2_s", {**options, "key": key})

@@ -249,7 +249,9 @@ def test_a_key_chooses_among_several_state_dicts(monkeypatch, tmp_path):
     path = str(tmp_path / "w.pth")
     write(path, tree)
     model = fast_init(monkeypatch, "fastscnn")
-    with pytest.raises(UserError, match=r"2 dictionaries .* model \(.*, ema \(.*choose one with train\.init\.key=\."):
+    with pytest.raises(
+        UserError, match=r"2 dictionaries .* model \(.*, ema \(.*choose one, as train\.init\.key='model' does\."
+    ):
         first_variables(model, Init(weights=path), seed=0)
     for key, value in (("model", 0), ("ema", 2)):
         found = first_variables(model, Init(weights=path, key=key), seed=0)

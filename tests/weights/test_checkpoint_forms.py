@@ -131,7 +131,9 @@ def test_several_state_dicts_are_named_and_a_key_chooses(tmp_path, case):
     with pytest.raises(UserError) as error:
         load(tmp_path / "x.pth", tree)
     text = str(error.value)
-    assert "x.pth: 2 dictionaries of tensors fill the network: " in text and text.endswith("one with key=.")
+    assert "x.pth: 2 dictionaries of tensors fill the network: " in text and text.endswith(
+        f"; choose one, as key={first!r} does."
+    )
     for key in (first, second):
         assert f"{key} (8 tensors, " in text
     assert_loaded(load(tmp_path / "x.pth", tree, key=first)[0])
@@ -217,7 +219,7 @@ def test_errors_offer_what_the_caller_has(tmp_path):
             weights.load.__kwdefaults__["remedies"],
         ),
         "give the weights of this network.": (short, {}),
-        "choose one with train.init.key=.": (two, REMEDIES),
+        "choose one, as train.init.key='a' does.": (two, REMEDIES),
         "keep one of them in the file.": (two, {}),
     }
     for end, (tree, remedies) in cases.items():
