@@ -90,6 +90,11 @@ def write_file(path: Path, data: bytes | str, *, durable: bool = True) -> None:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def as_stored(content: Any) -> Any:
+    """Returns what a file that `write_json` has written contains: lists for tuples, null for what is not finite."""
+    return json.loads(json.dumps(_finite(plain(content)), allow_nan=False))
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes content as JSON; see `replacing`. Numbers that are not finite become null, as JSON has none of them."""
     write_file(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")

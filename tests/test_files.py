@@ -251,3 +251,12 @@ def test_any_error_of_the_system_while_writing_is_one_sentence():
         files.writing("/x", remedy="give another place"),
     ):
         raise OSError(errno.EIO, "Input/output error")
+
+
+def test_what_is_stored_is_what_the_file_contains(tmp_path):
+    content = ConfigDict({**SETTINGS, "limit": math.inf, "seed": 3})
+    files.write_json(tmp_path / "a.json", files.plain(content))
+    stored = files.as_stored(content)
+    assert stored == json.loads((tmp_path / "a.json").read_text())
+    assert stored["sizes"] == [1, 2.5] and stored["limit"] is None
+    assert files.differences(stored, files.as_stored(ConfigDict({**content.to_dict(), "seed": 4}))) == ["seed: 3 -> 4"]

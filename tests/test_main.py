@@ -204,7 +204,15 @@ def test_finished_stages_are_skipped_and_other_settings_refused(tmp_path, street
     assert again.returncode == 0 and "stage train is done" in again.stdout
     assert (tmp_path / "train" / "report.json").read_text() == report
     other = main(tmp_path, street_dir, DEBUG, "--config.train.optimizer.lr=0.5")
-    assert "was finished with other settings" in error_of(other)
+    sentence = error_of(other)
+    assert (
+        "was finished with other settings than these (train.optimizer.lr: 0.045 -> 0.5), and only a longer" in sentence
+    )
+    longer = main(tmp_path, street_dir, DEBUG, "--config.train.total_steps=4")
+    assert longer.returncode == 0, longer.stderr[-2000:]
+    assert "train.total_steps: 3 -> 4" in longer.stdout and "extending the training from step 3 to 4" in longer.stdout
+    reports = json.loads((tmp_path / "report.json").read_text())
+    assert reports["train"]["steps"] == reports["evaluate"]["checkpoint_step"] == 4
 
 
 EXPLODES = [

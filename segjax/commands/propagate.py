@@ -22,6 +22,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--mode", default="jp", metavar="MODE", help="image for each mask: jp = propagated (default), lp = real frame")
     add("--flow", default="", metavar="NAME", help="optical flow; default: that of the network's training, or dis")
     add("--flow-weights", default="", metavar="FILE", help="weights of a flow network, such as flownet2_s")
+    add("--key", default="", metavar="KEY", help="dictionary of tensors in --flow-weights, if it has several")
     add("--batch", type=values.positive_int, default=4, metavar="N", help="chains of frames at once (4)")
     add(
         "--max-cycle-error",
@@ -57,8 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
     from segjax.propagation.report import describe
 
     names = (
-        "label_map", "every", "segmenter", "checkpoint", "mode", "flow", "flow_weights", "batch", "max_cycle_error",
-        "max_image_error", "cut_histogram", "cut_residual",
+        "label_map", "every", "segmenter", "checkpoint", "mode", "flow", "flow_weights", "key", "batch",
+        "max_cycle_error", "max_image_error", "cut_histogram", "cut_residual",
     )  # fmt: skip
     with progress_bar("propagate", None, unit="frames") as progress:
         report = propagate_video(

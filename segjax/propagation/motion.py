@@ -76,7 +76,8 @@ def open_video_network(
 def open_flow(name: str, options: Mapping[str, Any] | None = None, *, index: FrameIndex | None = None) -> RecordFlow:
     """Opens optical flow by name.
 
-    name: key of `data.flow.FLOWS`, or of `models.FLOW_MODELS` with the option weights=FILE.
+    name: key of `data.flow.FLOWS`, or of `models.FLOW_MODELS` with the option weights=FILE, and key if the file has
+        several dictionaries of tensors.
     options: of the flow.
     index: of the source's frames, so that "exact" can cross several of them.
 
@@ -108,13 +109,13 @@ class NetworkFlow:
     with the number of pairs.
 
     name: key of `models.FLOW_MODELS`.
-    weights: file, see `segjax.weights.load`.
+    weights, key: file, and the dictionary of tensors in it; see `segjax.weights.load`.
     dtype: of the computation, see `compute_dtype`.
 
     Raises UserError if weights are missing or do not fit.
     """
 
-    def __init__(self, name: str, *, weights: str = "", dtype: str = "auto"):
+    def __init__(self, name: str, *, weights: str = "", key: str = "", dtype: str = "auto"):
         if not weights:
             raise UserError(
                 f"flow={name!r} needs its weights: give flow.options.weights=FILE (--flow-weights=FILE), or use 'dis'."
@@ -122,7 +123,7 @@ class NetworkFlow:
         module = models.create_flow(name, dtype=compute_dtype(dtype))
         pair = models.FAMILIES["flow"].inputs(module)
         shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *pair))
-        self._variables = jax.device_put(_load(weights, shapes))
+        self._variables = jax.device_put(_load(weights, shapes, key))
         self._apply: Callable = jax.jit(module.apply)
         self._lock = threading.Lock()
 
@@ -141,6 +142,6 @@ class NetworkFlow:
         raise UserError("a flow network cannot be used in worker processes; set loader.num_workers=0.")
 
 
-def _load(path: str, shapes: Any) -> Any:
-    variables, _ = weights.load(path, shapes)
+def _load(path: str, shapes: Any, key: str) -> Any:
+    variables, _ = weights.load(path, shapes, key=key, remedies={"key": "flow.options.key (--key)="})
     return variables

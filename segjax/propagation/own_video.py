@@ -45,6 +45,7 @@ def propagate_video(
     mode: str = "jp",
     flow: str = "",
     flow_weights: str = "",
+    key: str = "",
     batch: int = 4,
     progress: Callable[[int], None] | None = None,
     **options: Any,
@@ -63,7 +64,7 @@ def propagate_video(
     checkpoint: of a video network, see `open_video_network`; "" propagates by optical flow alone.
     mode: "jp" writes the propagated image, "lp" the real frame.
     flow: name, see `choose_flow`.
-    flow_weights: file, for a flow network.
+    flow_weights, key: file for a flow network, and the dictionary of tensors in it if it has several.
     batch: chains of frames at once.
     progress: called with the number of propagated labels so far.
     options: keyword arguments of `Propagator`.
@@ -88,6 +89,8 @@ def propagate_video(
         raise UserError(f"--flow=exact: nobody knows the exact flow of {video}; use --flow=dis.")
     if flow_weights:
         flow_options["weights"] = flow_weights
+    if key:
+        flow_options["key"] = key
     propagator = Propagator(
         network.method,
         flow=open_flow(flow, flow_options),

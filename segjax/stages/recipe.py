@@ -15,13 +15,14 @@ import jax
 
 from segjax import parallel
 from segjax.errors import UserError, choose, did_you_mean
-from segjax.files import config_hash, plain, write_json
+from segjax.files import plain, write_json
 from segjax.host import usable_cores
 from segjax.outputs import check_local
 from segjax.stages import compare, evaluate, propagate, train, train_video
 from segjax.stages.config.choices import apply_overrides, check_choices
 from segjax.stages.config.keys import check_keys
 from segjax.stages.dataset import read_dataset
+from segjax.stages.finished import Planned, decide
 from segjax.stages.stage import Context, Stage
 from segjax.weights.runs import has_checkpoint
 
@@ -43,8 +44,9 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Runs the stages of a recipe and returns their reports by name.
 
-    A finished stage is skipped; an evaluation named by `only` runs again, also with other settings. A stage may have
-    its own `seed`, so that one run can contain several trainings that differ by it.
+    A finished stage is skipped; an evaluation named by `only` runs again, also with other settings; a training goes on
+    if it gets a longer duration. A stage may have its own `seed`, so that one run can contain several trainings that
+    differ by it.
 
     config: the recipe.
     workdir: folder of the run.
@@ -67,17 +69,25 @@ def run_recipe(
     _check_report(workdir / "report.json")
 
     reports = {name: report for name in names if (report := _read_report(workdir / name / "report.json"))}
+    planned = [
+        Planned(
+            name,
+            STAGES[config[name].kind],
+            options[name],
+            workdir / name,
+            {"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(config[name])},
+        )
+        for name in names
+        if only in (None, name)
+    ]
+    # --stage repeats an evaluation, which costs little; a training is repeated by deleting its folder
+    decisions = decide(planned, reports, asked=() if only is None else (only,))
     kinds = set()
-    for name in names:
-        section, folder = config[name], workdir / name
-        stage = STAGES[section.kind]
-        # a finished stage is only skipped with the settings that it was run with
-        digest = config_hash({"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(section)})
-        if only not in (None, name):
-            continue
-        # --stage repeats an evaluation, which costs little; a training is repeated by deleting its folder
-        asked = only == name and stage.again == "when_stale"
-        if not asked and _is_done(name, stage, options[name], reports, digest=digest, folder=folder):
+    for one in planned:
+        name, section, folder = one.name, config[one.name], one.folder
+        if decisions[name].why:
+            log.info(decisions[name].why)
+        if not decisions[name].runs:
             continue
         _make(folder)
         log.info("stage %s: %s", name, folder)
@@ -92,12 +102,14 @@ def run_recipe(
             seed=section.get("seed", config.seed),
             dataset=read_dataset(config.dataset, "dataset"),
             settings=plain(_without_seed(section)),
+            finished=decisions[name].extended,
         )
-        result = stage.run(options[name], context)
+        result = one.stage.run(one.options, context)
         reports[name] = {
             "stage": name,
             "kind": section.kind,
-            "config": digest,
+            "config": one.digest,
+            "settings": plain(one.settings),
             "seconds": round(time.perf_counter() - start, 1),
             "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
             "devices": _devices(),
@@ -111,44 +123,6 @@ def run_recipe(
     reports = {name: reports[name] for name in names if name in reports}
     _write_report(workdir / "report.json", reports)  # again, because a kill may have come between the two files
     return reports
-
-
-def _is_done(
-    name: str, stage: Stage, options: Any, reports: Mapping[str, Mapping[str, Any]], *, digest: str, folder: Path
-) -> bool:
-    """Returns whether a stage is finished, with these settings and the present outputs of its inputs.
-
-    name: of the stage.
-    stage: its kind.
-    options: of the stage.
-    reports: of finished stages.
-    digest: of the settings.
-    folder: of the stage.
-
-    Raises UserError if it is finished with other settings, or with outputs that have been replaced since.
-    """
-    done = reports.get(name)
-    if done is None or stage.again == "always":
-        return False
-    # begun=False: the initial weights of a finished training count too, since it would start from others now
-    inputs = stage.inputs(options, False).values()
-    newer = [key for key in inputs if _finished(reports.get(key)) > _finished(done)]
-    if newer and stage.again == "when_stale":
-        log.info("stage %s runs again, because stage %s has been run since", name, newer[0])
-        return False
-    if done.get("config") != digest:
-        again = f"give --stage={name}" if stage.again == "when_stale" else f"delete {folder}"
-        raise UserError(
-            f"{folder} was finished with other settings than these; give another --workdir, or {again} to run stage "
-            f"{name!r} again."
-        )
-    if newer:
-        raise UserError(
-            f"{folder} was finished with what stage {newer[0]!r} gave before it was run again; "
-            f"delete {folder} to run stage {name!r} again."
-        )
-    log.info("stage %s is done (%s)", name, folder / "report.json")
-    return True
 
 
 def read_recipe(config: Any) -> dict[str, Any]:
@@ -214,10 +188,6 @@ def check_inputs(config: Any, options: Mapping[str, Any], workdir: Path) -> None
                     f"config key {name}.{key}={value!r} is no path, and no stage before {name!r}."
                     f"{did_you_mean(value, before)}"
                 )
-
-
-def _finished(report: Mapping[str, Any] | None) -> str:
-    return (report or {}).get("finished", "")
 
 
 def versions() -> dict[str, str]:

@@ -20,6 +20,7 @@ class Context:
     seed: of this stage.
     dataset: `config.dataset`.
     settings: the section as plain data, which a checkpoint records; no option is read from it.
+    finished: report of this stage if it was finished before with a shorter duration and goes on, else None.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Context:
     seed: int
     dataset: Dataset
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    finished: Mapping[str, Any] | None = None
 
 
 def no_inputs(options: Any, begun: bool) -> dict[str, str]:
@@ -46,9 +48,11 @@ class Stage:
         has checkpoints of its own, from which it resumes.
     again: when a finished stage runs again: "never" (changed settings are an error); "when_stale" (if one of its inputs
         has run since, or with --stage); "always".
+    extends: whether a finished stage goes on if it gets a longer duration; `run` then calls `begin_extension`.
     """
 
     read: Callable[[Mapping[str, Any], str], Any]
     run: Callable[[Any, Context], dict[str, Any]]
     inputs: Callable[[Any, bool], Mapping[str, str]] = no_inputs
     again: Literal["never", "when_stale", "always"] = "never"
+    extends: bool = False

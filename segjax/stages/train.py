@@ -17,6 +17,7 @@ from segjax.errors import UserError, choose
 from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
+from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, SamplerOptions, open_extras, read_extras, read_sampler
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.stage import Context, Stage
@@ -139,9 +140,10 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         },
         score=make_score(options, held_out, model, mesh),
     )
+    begin_extension(context, plan, schedule)
     state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)
     validation = {"validation": report["history"][-1]} if report["history"] else {}
-    return {**report, "epoch_shares": shares, **validation}
+    return {**report, "last_learning_rate": last_rate(schedule, plan), "epoch_shares": shares, **validation}
 
 
 def open_training(
@@ -256,4 +258,4 @@ def make_augmentation(options: Options, *, crop: tuple[int, int], seed: int) -> 
     return functools.partial(augment.augment_batch, seed=seed, crop=crop, mean=mean, std=std, **options.augmentation)
 
 
-STAGE = Stage(read, run, inputs)
+STAGE = Stage(read, run, inputs, extends=True)

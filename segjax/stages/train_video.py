@@ -15,6 +15,7 @@ from segjax.errors import UserError, choose, did_you_mean
 from segjax.evaluation.reconstruction import ReconstructionScorer
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys, check_numbers, part_of, recipe_options
+from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.stage import Context, Stage
 from segjax.stages.training_options import (
@@ -175,9 +176,11 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         },
         score=(lambda state: scorer.scores(state.best_variables)) if scorer and options.plan.evaluate else None,
     )
+    begin_extension(context, plan, schedule)
     state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)
     missing = triplets.index.missing()
     report |= {
+        "last_learning_rate": last_rate(schedule, plan),
         "triplets": len(triplets),
         "frames_without_neighbours": {"count": len(missing), "first": missing[:20]},
         "flow": task.meta["flow"],
@@ -217,4 +220,4 @@ def open_features(options: FeatureOptions | None, mesh: Any, context: Context) -
     return features, parallel.replicate(variables, mesh)
 
 
-STAGE = Stage(read, run, training_inputs)
+STAGE = Stage(read, run, training_inputs, extends=True)

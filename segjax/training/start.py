@@ -25,8 +25,9 @@ log = logging.getLogger("segjax")
 class Init:
     """The section `init` of a recipe: first weights.
 
-    weights: a file (.pth, .safetensors, .npz), an orbax folder, the name of published weights, or "imagenet" for those
-        of the network's trunk.
+    weights: a file (.pth, .safetensors, .npz), a folder of shards or of orbax, the name of published weights, or
+        "imagenet" for those of the network's trunk.
+    key: of the dictionary of tensors in `weights` if it has several that fit, see `weights.load`.
     source: key of `weights.SOURCES` for the tensor names, if the weights do not determine it.
     checkpoint: folder of a training run, a file that `segjax export_weights` wrote, or an earlier stage.
     scope: "all", or "backbone" for the trunk only.
@@ -34,6 +35,7 @@ class Init:
     """
 
     weights: str = ""
+    key: str = ""
     source: str = ""
     checkpoint: str = ""
     scope: str = "all"
@@ -90,8 +92,8 @@ def first_variables(
         kept and a warning is logged.
     normalisation: of the dataset's images. If the weights were trained with another, a warning is logged.
 
-    Raises UserError for both weights and a checkpoint, for weights that are not found or do not fit, and for a trunk
-    that the network lacks.
+    Raises UserError for both weights and a checkpoint, for a key without weights, for weights that are not found or do
+    not fit, and for a trunk that the network lacks.
     """
     start = jax.jit(functools.partial(model.init, train=False))
     variables = start(jax.random.key(seed), *(inputs or (jnp.zeros((1, 64, 64, 3), jnp.float32),)))
@@ -100,16 +102,22 @@ def first_variables(
         raise UserError(
             f"{where} names both weights and a checkpoint; keep one (an empty {where}.weights= clears a preset's)."
         )
+    if init.key and not init.weights:
+        raise UserError(f"{where}.key={init.key!r} means nothing without {where}.weights; leave it out.")
+    remedies = {name: f"{where}.{name}=" for name in ("key", "source", "skip")}
     if init.weights:
         name = _imagenet(model, variables) if init.weights == "imagenet" else init.weights
         found = weights.find(name)
         source = init.source or found.source or None
-        variables, report = weights.load(found.path, variables, source=source, skip=init.skip, only=only)
+        variables, report = weights.load(
+            found.path, variables, source=source, skip=init.skip, only=only, key=init.key, remedies=remedies
+        )
         log.info("weights %s, from %s: %s", name, found.origin, _summary(report))
         _warn_other_normalisation(f"weights {name}", weights.find_source(source).normalisation, normalisation)
     if init.checkpoint:
         _, loaded, info = load_for_inference(init.checkpoint)
-        variables, report = weights.load(loaded, variables, skip=init.skip, only=only)
+        remedies = {"skip": remedies["skip"]}  # a checkpoint has one network, under the names of this package
+        variables, report = weights.load(loaded, variables, skip=init.skip, only=only, remedies=remedies)
         log.info("checkpoint %s, step %s: %s", init.checkpoint, info["step"], _summary(report))
         _warn_other_normalisation(f"checkpoint {init.checkpoint}", info.get("normalisation", ""), normalisation)
         other = other_classes(info, class_names)

@@ -7,19 +7,16 @@ Modules have the published names, so the rule is one line: join the path with ".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
 import flax.traverse_util
 import numpy as np
 
-from segjax.errors import UserError
 from segjax.typing import Array, Variables
 
 COLLECTIONS = ("params", "batch_stats")
 LEAVES = {"kernel": "weight", "kernel_t": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-PREFIXES = ("module.", "model.")  # left by DataParallel and by training wrappers
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")  # keys of a checkpoint dict
-IGNORED = r"(^|\.)num_batches_tracked$"  # a counter that only matters for momentum=None
+# counters: num_batches_tracked only matters for momentum=None, n_averaged is that of AveragedModel
+IGNORED = r"(^|\.)(num_batches_tracked|n_averaged)$"
 
 Path = tuple[str, ...]
 
@@ -71,24 +68,3 @@ def to_state_dict(variables: Variables) -> dict[str, np.ndarray]:
     """Returns parameters and batch statistics under PyTorch names, in PyTorch layouts."""
     flat = flax.traverse_util.flatten_dict({c: variables[c] for c in COLLECTIONS if c in variables})
     return {name: to_torch(path[-1], flat[path]) for name, path in leaves(variables).items()}
-
-
-def strip_prefixes(tensors: Mapping[str, Array], targets: Sequence[str]) -> dict[str, Array]:
-    """Removes the prefixes of wrappers ("module.", "model.") from the names, unless the network uses them itself.
-
-    targets: PyTorch names of the network's leaves.
-    Raises UserError if a tensor occurs with and without a prefix.
-    """
-    names = dict(tensors)
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in PREFIXES:
-            if any(n.startswith(prefix) for n in names) and not any(t.startswith(prefix) for t in targets):
-                shortened = {n.removeprefix(prefix): value for n, value in names.items()}
-                if len(shortened) < len(names):
-                    raise UserError(
-                        f"The weights hold the same tensor with and without the prefix {prefix!r}; remove one of them."
-                    )
-                names, stripped = shortened, True
-    return names

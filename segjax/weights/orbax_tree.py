@@ -12,8 +12,10 @@ import orbax.checkpoint as ocp
 
 from segjax.errors import UserError
 from segjax.weights.names import COLLECTIONS
+from segjax.weights.report import examples
 
 MARKS = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")  # files of a folder that holds a tree
+FILES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".tar")  # weight files, which a folder may have instead
 ITEMS = ("state", "default", "model", "variables")  # what trees are called inside a step, or inside another tree
 
 
@@ -92,4 +94,6 @@ def _tree_folder(path: Path) -> Path:
         for folder in (step, *(step / name for name in ITEMS)):
             if _holds_tree(folder):
                 return folder
-    raise UserError(f"{path} is a folder without an orbax checkpoint; give a weight file, or a run that has trained.")
+    files = [p.name for p in sorted(path.glob("*")) if p.suffix in FILES]
+    there = f"one of its files ({examples(files)})" if files else "a weight file, or a run that has trained"
+    raise UserError(f"{path} is a folder without an orbax checkpoint or an index of shards; give {there}.")

@@ -13,27 +13,47 @@ import safetensors.numpy
 
 from segjax.errors import UserError
 from segjax.weights import names
+from segjax.weights.choice import choose_dict
 from segjax.weights.orbax_tree import read_orbax
 from segjax.weights.report import examples
+from segjax.weights.shards import SUFFIX, find_index, read_shards
+from segjax.weights.state_dicts import StateDict, find_state_dicts, has_tensors, join
 from segjax.weights.torch_file import is_torch_file, read_torch
 
 INFO = "segjax"  # key of this package's metadata in a .safetensors file
 
 
-def read(path: str | Path, *, also: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
+def read(path: str | Path, *, also: Mapping[str, str] | None = None, key: str = "") -> dict[str, np.ndarray]:
     """Reads a weight file and returns PyTorch name -> array, in PyTorch layouts.
 
-    path: .pth, .pth.tar or .pt (the state dict inside a checkpoint is found), .safetensors, .npz, or a folder written
-        by orbax: a training run (its newest checkpoint), one step of it, or a tree of variables.
-    also: further dicts of a PyTorch checkpoint to join; key -> prefix for their names.
+    path: see `read_tree`. The dictionary of tensors in a PyTorch checkpoint is found, wherever it is.
+    also: further dictionaries of a PyTorch checkpoint to join; key -> prefix for their names.
+    key: of the dictionary, if the file has several; see `load`.
 
-    Raises UserError if the file does not exist, is damaged, is of another kind or contains no tensors.
+    Raises UserError as `read_tree` does, if the file contains no named tensors, and for several dictionaries that can
+    be meant.
+    """
+    found = join(dicts_of(read_tree(path), path), also or {})
+    return dict(choose_dict(found, key, where=str(path)).tensors)
+
+
+def read_tree(path: str | Path) -> Any:
+    """Reads a weight file of any kind and returns its content: a dict of arrays, or a PyTorch checkpoint as it is.
+
+    path: .pth, .pth.tar, .pt or .bin; .safetensors; .npz; shards, as their folder or their index
+        NAME.safetensors.index.json; or a folder written by orbax: a training run (its newest checkpoint), one step of
+        it, or a tree of variables.
+
+    Raises UserError if the file does not exist, is damaged or is of another kind.
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        return names.to_state_dict(read_orbax(path))
+        index = find_index(path)
+        return names.to_state_dict(read_orbax(path)) if index is None else read_shards(index, read)
     if not path.is_file():
         raise UserError(f"The weight file {path} does not exist; give a .pth, .safetensors or .npz file.")
+    if path.name.endswith(SUFFIX):
+        return read_shards(path, read)
     try:
         if path.suffix == ".safetensors":
             return safetensors.numpy.load_file(path)
@@ -44,12 +64,26 @@ def read(path: str | Path, *, also: Mapping[str, str] | None = None) -> dict[str
         raise UserError(f"{path} is truncated or not a {path.suffix} file ({error}); fetch it again.") from None
     if not is_torch_file(path):
         raise UserError(f"{path} is no weight file: expected PyTorch (.pth, .pt), .safetensors or .npz.")
-    tree = read_torch(path)
-    tensors = _state_dict(tree, path)
-    for key, prefix in (also or {}).items():
-        if isinstance(tree, dict) and isinstance(tree.get(key), dict):
-            tensors |= {prefix + name: value for name, value in _state_dict(tree[key], path).items()}
-    return tensors
+    return read_torch(path)
+
+
+def dicts_of(tree: Any, where: str | Path) -> list[StateDict]:
+    """Returns the dictionaries of tensors in the content of a weight file; where: the file, for errors.
+
+    Raises UserError if there is none.
+    """
+    if found := find_state_dicts(tree):
+        return found
+    if not isinstance(tree, Mapping):
+        raise UserError(
+            f"{where} holds a {type(tree).__name__}, not a dict of tensors; save model.state_dict() instead."
+        )
+    keys = examples(list(map(str, tree)), 8) or "none"
+    if has_tensors(tree):
+        raise UserError(
+            f"{where} holds tensors without names only; its keys are {keys}; save model.state_dict() instead."
+        )
+    raise UserError(f"{where} holds no tensors; its keys are {keys}.")
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
@@ -70,16 +104,3 @@ def read_info(path: str | Path) -> dict[str, Any]:
             f"{path} does not say which network it belongs to; `segjax export_weights` writes files that do."
         )
     return json.loads(text)
-
-
-def _state_dict(tree: Any, path: Path) -> dict[str, np.ndarray]:
-    """Returns the tensors of a checkpoint: the dict itself, or the first dict of tensors under a usual key."""
-    if isinstance(tree, dict):
-        tensors = {str(k): v for k, v in tree.items() if isinstance(v, np.ndarray)}
-        for key in names.WRAPPERS:
-            if isinstance(tree.get(key), dict) and not tensors:
-                return _state_dict(tree[key], path)
-        if tensors:
-            return tensors
-        raise UserError(f"{path} holds no tensors; its keys are {examples(list(map(str, tree)), 8) or 'none'}.")
-    raise UserError(f"{path} holds a {type(tree).__name__}, not a dict of tensors; save model.state_dict() instead.")

@@ -34,7 +34,8 @@ class LoadReport:
 def examples(found: Sequence[str], count: int = 3) -> str:
     """Returns the first `count` names of a list, and how many more there are."""
     more = f", and {len(found) - count} more" if len(found) > count else ""
-    return ", ".join(found[:count]) + more
+    # a name in a foreign file may contain anything, and an error is one line
+    return ", ".join(name if name.isprintable() else repr(name) for name in found[:count]) + more
 
 
 @dataclass(frozen=True)

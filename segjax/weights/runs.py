@@ -115,7 +115,7 @@ def _load_exported(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any
     spec = info["model"]
     model = models.from_spec(spec)
     inputs = models.example_inputs(spec, model)
-    variables, _ = weights.load(path, jax.eval_shape(model.init, jax.random.key(0), *inputs))
+    variables, _ = weights.load(path, jax.eval_shape(model.init, jax.random.key(0), *inputs), remedies={})
     return spec, variables, info
 
 

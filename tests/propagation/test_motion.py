@@ -10,10 +10,14 @@ import pytest
 from segjax import models
 from segjax.data.chains import find_chains
 from segjax.errors import UserError
+from segjax.models import flownets
 from segjax.propagation import motion
 from segjax.propagation.propagator import Propagator
 from segjax.stages import propagate as stage
+from segjax.weights import to_state_dict
+from tests import networks
 from tests.video_tools import Table, pair_flow, random_records
+from tests.weights.test_torch_file import Tensor, write
 
 
 def flow(a, b):
@@ -98,3 +102,24 @@ def test_what_is_opened_by_default(checkpoint):
 def test_networks_that_do_not_fit(checkpoint, arguments, said):
     with pytest.raises(UserError, match=said):
         motion.open_video_network(*arguments)
+
+
+def test_a_flow_network_is_chosen_among_several_by_key(tmp_path, monkeypatch):
+    """A small stand-in of FlowNet2-S: the real one has 150 MB."""
+    monkeypatch.setattr(flownets, "_WIDTHS", (4, 4, 4, 4, 4, 4))
+    module = models.create_flow("flownet2_s")
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *models.FAMILIES["flow"].inputs(module))
+    one = {n: Tensor(np.zeros(v.shape, np.float32)) for n, v in to_state_dict(networks.full(shapes, 0)).items()}
+    two = {f"module.{n}": Tensor(np.ones_like(t.array)) for n, t in one.items()}
+    write(tmp_path / "flow.pth", {"model": one, "ema": two, "epoch": Tensor(np.array(3.0, np.float32))})
+    options = {"weights": str(tmp_path / "flow.pth"), "dtype": "float32"}
+    with pytest.raises(
+        UserError, match=r"flow\.pth: 2 .* model .*, ema .*; choose one, as flow.options.key \(--key\)='model' does"
+    ):
+        motion.open_flow("flownet2_s", options)
+    for key, value in (("model", 0), ("ema", 1)):
+        flow = motion.open_flow("flownet2_s", {**options, "key": key})
+        assert {float(x.max()) for x in jax.tree.leaves(flow._variables)} == {value}
+    write(tmp_path / "flow.pth", dict(list(one.items())[1:]))
+    with pytest.raises(UserError, match=r"1 leaf name .*; give the weights of this network\.$"):
+        motion.open_flow("flownet2_s", options)

@@ -186,3 +186,11 @@ def test_mistakes_are_one_sentence(folder, capsys, more, said):
     assert cli.main(words(folder, "frames", *more)) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and said in err and not (folder / "out/masks").exists()
+
+
+def test_the_weights_of_a_flow_network_have_a_key(folder, monkeypatch):
+    given = []
+    monkeypatch.setattr(own_video, "open_flow", lambda *flow: given.append(flow) or follow_the_square)
+    flags = ["--flow=flownet2_s", "--flow-weights=flow.pth"]
+    assert cli.main(words(folder, "frames", *flags, "--key=model.ema")) == 0
+    assert given == [("flownet2_s", {"weights": "flow.pth", "key": "model.ema"})]

@@ -46,8 +46,9 @@ def test_what_is_done_is_not_done_again(ran, tmp_path):
     reports = run_recipe(config(), workdir=tmp_path)
     assert ran == ["teacher", "student", "evaluate"] == list(reports)
     assert run_recipe(config(), workdir=tmp_path) == reports and len(ran) == 3
-    with pytest.raises(UserError, match="finished with other settings .* give --stage=evaluate to run"):
+    with pytest.raises(UserError, match="finished with other settings .* give --stage=evaluate to run") as error:
         run_recipe(config(split="train"), workdir=tmp_path)
+    assert "than these (evaluate.split: 'test' -> 'train'); give another --workdir, or" in str(error.value)
 
 
 def test_an_evaluation_that_is_asked_for_runs_again(ran, tmp_path):
@@ -118,3 +119,73 @@ def test_remote_addresses_are_refused(ran, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="config key student.init.checkpoint=s3://bucket/run is a remote"):
         run_recipe(remote, workdir=tmp_path / "run")
     assert ran == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", recipe.STAGES)
+def test_every_kind_of_stage_lists_what_differs(kind, ran, tmp_path, monkeypatch):
+    stage = recipe.STAGES["train"]
+    stage = dataclasses.replace(recipe.STAGES[kind], read=stage.read, run=stage.run, inputs=stage.inputs)
+    monkeypatch.setitem(recipe.STAGES, kind, stage)
+    monkeypatch.setattr(recipe, "check_choices", lambda *_, **__: None)
+
+    def run(**changes):
+        section = dict(kind=kind, steps=(1, 2), limit=float("inf"), options=dict(a=1), **changes)
+        settings = dict(seed=changes.get("seed", 0), stages=("one",), dataset=dict(name="camvid"), one=section)
+        return run_recipe(ConfigDict(settings), workdir=tmp_path)
+
+    run()
+    run()
+    assert len(ran) == (2 if kind == "compare" else 1)
+    if kind == "compare":
+        return
+    with pytest.raises(UserError) as error:
+        run(limit_=3, crop=dict(size=(3, 4)), seed=7)
+    text = str(error.value)
+    wanted = (
+        "one.crop: nothing -> {'size': [3, 4]}",
+        "one.limit_: nothing -> 3",
+        "one.seed: nothing -> 7",
+        "seed: 0 -> 7",
+    )
+    assert f"({'; '.join(wanted)})" in text
+    assert ("only a longer duration lets" in text) == (kind in ("train", "train_video"))
+    assert text.endswith("give --stage=one to run stage 'one' again.") == (kind == "evaluate")
+    many = {f"key{i}": i for i in range(11)}
+    with pytest.raises(UserError, match=r"one.key0: nothing -> 0; .*; and 3 more\)"):
+        run(**many)
+
+
+def test_what_cannot_run_is_refused_before_the_first_stage_runs(ran, tmp_path):
+    """A training of days would else come before the error."""
+    run_recipe(config(), workdir=tmp_path)
+    for name in ("teacher", "student"):
+        (tmp_path / name / "report.json").unlink()
+    with pytest.raises(UserError, match="evaluate.split: 'test' -> 'train'"):
+        run_recipe(config(split="train", stages=("teacher", "evaluate")), workdir=tmp_path)
+    assert len(ran) == 3
+    run_recipe(config(), workdir=tmp_path)
+    assert ran[3:] == ["teacher", "student", "evaluate"]
+    (tmp_path / "teacher" / "report.json").unlink()
+    with pytest.raises(UserError, match="what stage 'teacher' gave before it was run again; delete .*student"):
+        run_recipe(config(), workdir=tmp_path)
+    assert len(ran) == 6
+
+
+def test_a_longer_training_goes_on_and_what_depends_on_it(ran, tmp_path, caplog):
+    def longer(steps, stages=("teacher", "evaluate")):
+        settings = config(stages=stages)
+        settings.teacher.total_steps = steps
+        settings.evaluate.checkpoint = "teacher"
+        return settings
+
+    (tmp_path / "teacher" / "checkpoints" / "100" / "state").mkdir(parents=True)
+    run_recipe(longer(100), workdir=tmp_path)
+    with caplog.at_level("INFO", logger="segjax"):
+        run_recipe(longer(200), workdir=tmp_path)
+    assert ran == ["teacher", "evaluate"] * 2
+    assert "stage teacher was finished and goes on: teacher.total_steps: 100 -> 200" in caplog.text
+    # a finished training that started from it does not go on by itself
+    run_recipe(longer(200, ("teacher", "student")), workdir=tmp_path)
+    with pytest.raises(UserError, match="what stage 'teacher' gave before it was run again; delete .*student"):
+        run_recipe(longer(300, ("teacher", "student")), workdir=tmp_path)
+    assert ran[4:] == ["student"]

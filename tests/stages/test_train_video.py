@@ -1,6 +1,7 @@
 """The stage "train_video" on the synthetic street: what it writes, resuming, fine-tuning, and what it refuses."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -198,3 +199,13 @@ def test_flow_network_behind_the_same_call(tmp_path, monkeypatch):
     many = [[Record(rng.integers(0, 256, (64, 64, 3), np.uint8), None, str(i)) for i in range(7)] for _ in range(2)]
     alone = [flow([a], [b])[0] for a, b in zip(*many)]
     np.testing.assert_allclose(flow(*many), alone, atol=1e-4)
+
+
+def test_a_longer_training_of_video_goes_on(finished, tmp_path, street_dir, caplog):
+    shutil.copytree(finished[0], tmp_path / "run")
+    with caplog.at_level("INFO", logger="segjax"):
+        report = run(recipe(street_dir, total_steps=5), tmp_path / "run")
+    assert "train_video.total_steps: 4 -> 5" in caplog.text and "from step 4 to 5: the learning rate" in caplog.text
+    assert report["steps"] == 5 and [entry["step"] for entry in report["history"]] == [2, 4, 5]
+    with pytest.raises(UserError, match=r"reverse: nothing -> 0.0.*only a longer duration lets a finished training"):
+        run(recipe(street_dir, total_steps=6, reverse=0.0), tmp_path / "run")

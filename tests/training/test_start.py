@@ -15,6 +15,7 @@ from segjax.training.start import Init, first_variables
 from segjax.weights import runs
 from tests import networks
 from tests.weights import family_files as files
+from tests.weights.test_torch_file import Tensor, write
 
 NET = "deeplabv3plus_efficientnet_lite0"
 
@@ -240,3 +241,38 @@ def test_exported_weights_of_a_video_network_are_read(tmp_path):
     found_spec, found, _ = runs.load_for_inference(path)
     assert found_spec == spec_
     jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+
+def test_a_key_chooses_among_several_state_dicts(monkeypatch, tmp_path):
+    tensors = {n: Tensor(v) for n, v in weights.to_state_dict(zeros("fastscnn")).items()}
+    tree = {"model": tensors, "ema": {f"module.{n}": Tensor(t.array + 2) for n, t in tensors.items()}, "epoch": 3}
+    path = str(tmp_path / "w.pth")
+    write(path, tree)
+    model = fast_init(monkeypatch, "fastscnn")
+    with pytest.raises(
+        UserError, match=r"2 dictionaries .* model \(.*, ema \(.*choose one, as train\.init\.key='model' does\."
+    ):
+        first_variables(model, Init(weights=path), seed=0)
+    for key, value in (("model", 0), ("ema", 2)):
+        found = first_variables(model, Init(weights=path, key=key), seed=0)
+        assert {float(x.max()) for x in jax.tree.leaves(found)} == {value}
+    with pytest.raises(UserError, match=r"no tensors under 'teacher'. Choose one of: ema, model"):
+        first_variables(model, Init(weights=path, key="teacher"), seed=0)
+    with pytest.raises(UserError, match=r"features\.init\.key='ema' means nothing without features\.init\.weights"):
+        first_variables(model, Init(checkpoint="runs/x", key="ema"), seed=0, where="features.init")
+
+
+def test_what_does_not_fit_is_answered_with_keys_of_the_recipe(monkeypatch, tmp_path):
+    model = fast_init(monkeypatch, "deeplabv3plus_r18")
+    np.savez(tmp_path / "w.npz", a=np.ones(3, np.float32))
+    with pytest.raises(UserError, match=r"; name what may keep its values in train\.init\.skip=\.$"):
+        first_variables(model, Init(weights=str(tmp_path / "w.npz")), seed=0)
+    resnet = {n: np.broadcast_to(np.float32(0), shape) for n, shape in files.torchvision_resnet(18).items()}
+    monkeypatch.setattr(start.weights, "find", lambda name: weights.published.Found(tmp_path / "r.npz", "", "here"))
+    np.savez(tmp_path / "r.npz", **resnet)
+    with pytest.raises(UserError, match=r"the names are those of train\.init\.source='torchvision_resnet'"):
+        first_variables(model, Init(weights="r.npz"), seed=0)
+    info = {"step": 7, "normalisation": ""}
+    monkeypatch.setattr(start, "load_for_inference", lambda path: (spec(), {"params": {}}, info))
+    with pytest.raises(UserError, match=r"name what may keep its values in train\.init\.skip=\.$"):
+        first_variables(model, Init(checkpoint="runs/x"), seed=0)

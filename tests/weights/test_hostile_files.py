@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import random
 import struct
 import tarfile
 import zipfile
@@ -10,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segjax import weights
 from segjax.errors import UserError
 from segjax.weights import read
 from segjax.weights.torch_file import LEGACY_MAGIC, LEGACY_PROTOCOL
+from tests.weights.test_load import concrete, variables
 from tests.weights.test_torch_file import Global, Tensor, TorchPickler, containers, write
 
 
@@ -297,3 +300,36 @@ def test_views_of_storages_are_followed(tmp_path):
         pickle.dump(["0"], file, 2)
         file.write(struct.pack("<q", 10) + array.tobytes())
     np.testing.assert_array_equal(read(tmp_path / "x.pth")["a"], [5, 7])
+
+
+@containers
+@pytest.mark.parametrize("seed", range(0, 120, 10))
+def test_mutated_checkpoints_load_or_are_one_sentence(tmp_path, legacy, seed):
+    """Ten files for each seed: bytes of the pickle are changed; the archive around it stays whole."""
+    target = concrete(variables())
+    names = [(name, value.shape) for name, value in weights.to_state_dict(target).items()]
+    for dice in map(random.Random, range(seed, seed + 10)):
+        net = {name: Tensor(np.ones(shape, np.float32)) for name, shape in names}
+        tree = {"model": net, "ema": {f"module.{n}": t for n, t in net.items()}, "best": Tensor(np.float32(3)), "n": 3}
+        write(tmp_path / "x.pth", tree, legacy=legacy)
+        if legacy:
+            data = bytearray((tmp_path / "x.pth").read_bytes())
+            change(data, dice)
+            (tmp_path / "x.pth").write_bytes(data)
+        else:
+            with zipfile.ZipFile(tmp_path / "x.pth") as archive:
+                entries = {name: bytearray(archive.read(name)) for name in archive.namelist()}
+            change(entries["net/data.pkl"], dice)
+            with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+                for name, content in entries.items():
+                    archive.writestr(name, bytes(content))
+        try:
+            _, report = weights.load(tmp_path / "x.pth", target, key=dice.choice(["", "model", "ema"]))
+            assert len(report.matched) == len(names)
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
+def change(data, dice):
+    for _ in range(dice.choice((1, 2, 5))):
+        data[dice.randrange(len(data))] = dice.randrange(256)
