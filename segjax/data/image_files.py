@@ -16,11 +16,12 @@ from segjax.errors import UserError
 
 __all__ = [
     "IMAGE_SUFFIXES", "MAX_PIXELS", "decode_image", "decode_mask", "encode_png", "image_and_remarks", "image_size",
-    "is_plain_rgb", "read_bytes", "read_image", "read_mask",
+    "is_plain_rgb", "mask_and_remarks", "read_bytes", "read_image", "read_mask",
 ]  # fmt: skip
 
 log = logging.getLogger("segjax")
 Value = int | tuple[int, int, int]  # id or colour
+HOLES = "partly transparent; transparent pixels count as not labelled"
 _DEEP = 1 << 14  # 16-bit images whose values are all below use at most 14 bits
 _said: set[str] = set()
 
@@ -86,18 +87,27 @@ def decode_mask(data: bytes, file: str, *, coding: str = "id", transparent: Valu
     file: name for the error. Raises UserError if the data is damaged, was compressed with loss (which changes ids),
     has more than MAX_PIXELS, or does not fit the coding.
     """
+    mask, remarks = mask_and_remarks(data, file, coding=coding, transparent=transparent)
+    if FIRST_FRAME in remarks:
+        _say_once(FIRST_FRAME, file)
+    return mask
+
+
+def mask_and_remarks(
+    data: bytes, file: str, *, coding: str = "id", transparent: Value | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Returns what `decode_mask` does, and what a user should know about it: the end of "3 masks are ..."."""
     header = read_header(data, file)
     if header.loss:
         raise UserError(f"{file} {header.loss}, which changes ids near borders; save masks as PNG")
     if header.space:
         raise UserError(f"{file} has the colour space {header.space}; save masks as PNG with ids, a palette or RGB")
-    samples = read_samples(data, file, header)
-    if header.several:
-        _say_once(FIRST_FRAME, file)
+    samples, remarks = read_samples(data, file, header), [FIRST_FRAME] if header.several else []
     mask = _mask_colors(samples, file) if coding == "color" else _ids(samples, file)
     if samples.opaque is not None and not samples.opaque.all():
         mask = _without_holes(mask, samples.opaque, transparent, file)
-    return np.ascontiguousarray(mask)
+        remarks.append(HOLES)
+    return np.ascontiguousarray(mask), remarks
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:

@@ -58,7 +58,7 @@ def pixel_chunks(data: bytes, header: PngHeader) -> bytes | None:
     kinds = [kind for kind, *_ in kept]
     if not header.complete or any(kinds.count(kind) > 1 for kind in _PIXELS if kind != b"IDAT"):
         return None
-    for kind, place, length in kept:
+    for _, place, length in kept:
         (checksum,) = struct.unpack_from(">I", data, place + 8 + length)
         if zlib.crc32(memoryview(data)[place + 4 : place + 8 + length]) != checksum:
             return None
