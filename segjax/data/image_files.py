@@ -12,6 +12,7 @@ import numpy as np
 
 from segjax.data.image_header import FIRST_FRAME, IMAGE_SUFFIXES, MAX_PIXELS, read_header
 from segjax.data.image_samples import Samples, read_samples
+from segjax.data.png_file import MAGIC as PNG
 from segjax.errors import UserError
 
 __all__ = [
@@ -124,10 +125,12 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
 
 def is_plain_rgb(data: bytes) -> bool:
     """Returns whether any decoder reads the bytes as `decode_image` does: 8-bit RGB PNG or JPEG, not turned by EXIF."""
-    header = read_header(data, "the image")
-    if header.kind == "PNG":
+    if data[:8] == PNG:
         return data[24:26] == b"\x08\x02" and b"eXIf" not in data
-    return header.kind == "JPEG" and header.orientation == 1 and header.parts == "RGB"
+    if data[:3] != b"\xff\xd8\xff":
+        return False
+    header = read_header(data, "the image")
+    return header.orientation == 1 and header.parts == "RGB"
 
 
 def encode_png(array: np.ndarray) -> bytes:
@@ -193,7 +196,7 @@ def _ids(samples: Samples, file: str) -> np.ndarray:
                 f"{file} has values of type {mask.dtype} that are not whole, such as {broken[0]:g}, and so are no ids; "
                 "save masks with 8 or 16 bits per pixel"
             )
-    least, largest = mask.min(), mask.max()
+    least, largest = float(mask.min()), float(mask.max())
     if least < 0 or largest > 65535:
         raise UserError(
             f"{file} has values of type {mask.dtype} from {least:g} to {largest:g}, but ids go from 0 to 65535; "

@@ -40,7 +40,7 @@ _SPACES = {5: "CMYK", 6: "YCbCr"}
 _OTHER_SPACES = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv", 32803: "of a raw sensor"}
 FIRST_FRAME = "animations or files of several pages; of these the first picture is read"
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow's warnings do not name the file; the errors below do
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # Pillow's warnings do not name the file; errors do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +105,8 @@ def check_pixels(count: int, file: str) -> None:
 
 def open_pillow(data: bytes | mmap.mmap, file: str, kind: str) -> Image.Image:
     """Opens data of a kind with Pillow. Raises UserError as `read_header` does."""
+    if _QUIET not in warnings.filters:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=(kind,))
     except Image.DecompressionBombError as error:

@@ -106,10 +106,13 @@ def _tiff(data: bytes, file: str, header: Header) -> _Found:
     extra = tiff_file.values(data, tiff, tiff_file.EXTRA, 0)
     values, colors = tiff_file.read_samples(data, tiff), 3 if photometric == tiff_file.RGB else 1
     if values is None:
+        reason = tiff_file.unusual(data, tiff)
+        if reason:
+            raise UserError(f"{file} is a TIFF of a kind that is not read ({reason}); save it as PNG")
         return None
     if values.ndim == 3:
         if channels > colors + 1 or channels < colors:
-            raise UserError(f"{file} has {channels} channels; save it as RGB or grey")
+            raise UserError(f"{file} has {channels} channels, which are neither grey nor RGB; save it as RGB")
         opaque = values[..., colors] > 0 if channels > colors and extra[0] in (1, 2) else None
         values = np.ascontiguousarray(values[..., :3] if colors == 3 else values[..., 0])
     elif colors == 3:

@@ -54,7 +54,7 @@ def judge(
     if len(edge) >= 3 and 2 * len(edge) > len(solid) > 0 and share < _SMALL_SHARE:
         return [
             f"{len(edge)} of the {len(pixels)} {what} appear only along the edges of others, on {share:.1%} of the "
-            f"pixels ({some(sorted(edge), 8)}); the masks were resized with smooth edges, or once saved as JPEG: export "
+            f"pixels ({some(sorted(edge), 8)}); the masks were resized with smooth edges or saved as JPEG: export "
             "them again as PNG, and resize masks by the nearest pixel"
         ]
     return []

@@ -14,16 +14,18 @@ import cv2
 import numpy as np
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, CHANNELS = 256, 257, 258, 259, 262, 274, 277
-SUBFILE, STRIPS, TILES, TILE_WIDTH, PLANAR, PREDICTOR = 254, 273, 324, 322, 284, 317
+SUBFILE, STRIPS, TILES, TILE_WIDTH, TILE_HEIGHT, PLANAR, PREDICTOR = 254, 273, 324, 322, 323, 284, 317
 PALETTE, EXTRA, FORMAT = 320, 338, 339
 LOSSLESS = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000}
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, INDEXED = 0, 1, 2, 3
 _LOSSY = {6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}
+_NOT_EVERYWHERE = {34925: "LZMA", 50000: "Zstandard"}  # OpenCV's usual builds lack them
+_BITS = (1, 2, 4, 8, 16, 32, 64)
 _MAGIC = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 # what a decoder needs to find and unpack the strips or tiles; colours, alpha and orientation are not among it
 _OF_STRIPS = (WIDTH, HEIGHT, BITS, COMPRESSION, 266, STRIPS, CHANNELS, 278, 279, PLANAR, 292, 293, PREDICTOR)
-_KEPT = {*_OF_STRIPS, TILE_WIDTH, 323, TILES, 325, 347, 530, 532}
+_KEPT = {*_OF_STRIPS, TILE_WIDTH, TILE_HEIGHT, TILES, 325, 347, 530, 532}
 _MAX_VALUES = 1 << 20  # of one tag; a damaged count takes no memory
 
 
@@ -108,10 +110,24 @@ def loss(data: bytes, directory: Directory) -> str:
     return _LOSSY.get(number, f"compression {number}")
 
 
+def unusual(data: bytes, directory: Directory) -> str:
+    """Returns why `read_samples` may return None for data that is whole, "" if there is no such reason."""
+    (number, *_), (bits, *_), (width, *_), (height, *_) = (
+        values(data, directory, tag, 1) for tag in (COMPRESSION, BITS, TILE_WIDTH, TILE_HEIGHT)
+    )
+    if number in _NOT_EVERYWHERE:
+        return f"compressed by {_NOT_EVERYWHERE[number]}"
+    if bits not in _BITS:
+        return f"{bits} bits per channel"
+    if TILE_WIDTH in directory.entries and (width % 32 or height % 32 or bits in (2, 4)):
+        return f"tiles of {width}x{height} pixels, {bits} bits each"
+    return ""
+
+
 def read_samples(data: bytes, directory: Directory) -> np.ndarray | None:
     """Returns the samples (h, w) or (h, w, channels) as stored: not turned, not inverted, not coloured.
 
-    Returns None if the data is damaged, or stored in a way that is not read, such as tiles of 2 or 4 bits.
+    Returns None if the data is damaged, or stored in a way that is not read, see `unusual`.
     Raises struct.error for damaged tags.
     """
     (planar, *_), (channels, *_) = (values(data, directory, tag, 1) for tag in (PLANAR, CHANNELS))
@@ -123,7 +139,7 @@ def read_samples(data: bytes, directory: Directory) -> np.ndarray | None:
         for tag, default in ((WIDTH, None), (HEIGHT, None), (BITS, 1), (PREDICTOR, 1), (FORMAT, 1))
     )
     tiled, small = TILE_WIDTH in directory.entries, bits in (2, 4)
-    if bits not in (1, 2, 4, 8, 16, 32, 64) or (small and tiled) or (bits < 8 and channels > 1):
+    if bits not in _BITS or (small and tiled) or (bits < 8 and channels > 1):
         return None
     columns = -(-width * bits // 8) if small else width * channels
     changed = {
