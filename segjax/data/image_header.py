@@ -84,14 +84,19 @@ def read_header(data: bytes | mmap.mmap, file: str) -> Header:
     try:
         header = _READERS[kind](data) if kind in _READERS else _by_pillow(data, file, kind)
     except (struct.error, KeyError, ValueError, IndexError, OverflowError):
-        raise damaged(file) from None
+        raise truncated(data, file) from None
     check_pixels(header.height * header.width, file)
     return header
 
 
 def damaged(file: str) -> UserError:
-    """Returns the error of a file that cannot be decoded."""
+    """Returns the error of a file of an unknown kind, or with an unknown fault."""
     return UserError(f"{file} is damaged or not an image; copy or download it again")
+
+
+def truncated(data: bytes | mmap.mmap, file: str) -> UserError:
+    """Returns the error of a file of a known kind that cannot be decoded."""
+    return UserError(f"{file} is truncated or damaged ({len(data)} bytes); copy or download it again")
 
 
 def check_pixels(count: int, file: str) -> None:

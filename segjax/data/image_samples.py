@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segjax.data import png_file, pnm_file, tiff_file
-from segjax.data.image_header import Header, damaged, open_pillow, read_header
+from segjax.data.image_header import Header, damaged, open_pillow, read_header, truncated
 from segjax.errors import UserError
 
 if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):
@@ -77,7 +77,7 @@ def _png(data: bytes, file: str, header: Header) -> _Found:
     png = header.parts
     pixels = png_file.pixel_chunks(data, png)
     if pixels is None:
-        raise _truncated(data, file)
+        raise truncated(data, file)
     if png.bits < 16 or png.color == png_file.GREY:
         return _pillow(pixels, file, header)
     if not png_file.inflates(data, png):  # Pillow reduces 16-bit colours, and OpenCV prints about damaged files
@@ -87,7 +87,7 @@ def _png(data: bytes, file: str, header: Header) -> _Found:
 
 def _webp(data: bytes, file: str, header: Header) -> _Found:
     if not header.parts.complete:
-        raise _truncated(data, file)
+        raise truncated(data, file)
     return _split(tiff_file.decompress(data))
 
 
@@ -136,7 +136,7 @@ def _pillow(data: bytes, file: str, header: Header) -> _Found:
         except MemoryError:
             raise
         except Exception:  # decoders of damaged data raise all kinds of errors
-            raise _truncated(data, file) from None
+            raise truncated(data, file) from None
         return _modes(image, file, header)
 
 
@@ -174,10 +174,6 @@ def _split(found: np.ndarray | None) -> _Found:
     if found.shape[2] == 4:
         return cv2.cvtColor(found, cv2.COLOR_BGRA2RGB), white, None, found[..., 3] > 0
     return cv2.cvtColor(found, cv2.COLOR_BGR2RGB), white, None, None
-
-
-def _truncated(data: bytes, file: str) -> UserError:
-    return UserError(f"{file} is truncated or damaged ({len(data)} bytes); copy or download it again")
 
 
 _DECODERS = {"PNG": _png, "WEBP": _webp, "PNM": _pnm, "TIFF": _tiff}
