@@ -11,6 +11,7 @@ from PIL import Image
 
 from segjax.data import png_file, pnm_file, tiff_file
 from segjax.data.image_header import Header, damaged, open_pillow, read_header, truncated
+from segjax.data.pillow_pixels import rgb_array
 from segjax.errors import UserError
 
 if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):
@@ -143,8 +144,7 @@ def _pillow(data: bytes, file: str, header: Header) -> _Found:
 def _modes(image: Image.Image, file: str, header: Header) -> _Found:
     mode, white = image.mode, 2 ** min(8, header.bits) - 1
     if mode == "RGB":
-        padded = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8).reshape(image.height, image.width, 4)
-        return cv2.cvtColor(padded, cv2.COLOR_RGBA2RGB), 255, None, None
+        return rgb_array(image), 255, None, None
     if mode in ("RGBA", "LA"):
         values = np.array(image)
         colors = values[..., :-1] if mode == "RGBA" else values[..., 0]
