@@ -83,7 +83,7 @@ def check_folder(
             given.require_classes()
         except UserError as error:
             problems.append(Problem("classes", str(error)))
-    notes += [f"{len(files)} files are {remark} ({some(files)})" for remark, files in remarks.items()]
+    notes += [f"{remark}: {len(files)} ({some(files)})" for remark, files in remarks.items()]
     pixels, in_images, ignored = tally.per_class(label_map)
     report = CheckReport(
         num_pairs=len(pairs),

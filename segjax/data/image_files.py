@@ -22,7 +22,7 @@ __all__ = [
 
 log = logging.getLogger("segjax")
 Value = int | tuple[int, int, int]  # id or colour
-HOLES = "partly transparent; transparent pixels count as not labelled"
+HOLES = "masks with transparent pixels, which count as not labelled"
 _DEEP = 1 << 14  # 16-bit images whose values are all below use at most 14 bits
 _said: set[str] = set()
 
@@ -67,11 +67,11 @@ def decode_image(data: bytes, file: str) -> np.ndarray:
 
 
 def image_and_remarks(data: bytes, file: str) -> tuple[np.ndarray, list[str]]:
-    """Returns what `decode_image` does, and what a user should know about it: the end of "3 images are ..."."""
+    """Returns what `decode_image` does, and what a user should know about it, as the kinds of images that it is of."""
     samples = read_samples(data, file)
     remarks = [FIRST_FRAME] if samples.header.several else []
     if samples.opaque is not None and not samples.opaque.any():
-        remarks.append("fully transparent; their colours are read all the same")
+        remarks.append("fully transparent images, whose colours are read all the same")
     return _colors(samples, file), remarks
 
 
@@ -97,7 +97,7 @@ def decode_mask(data: bytes, file: str, *, coding: str = "id", transparent: Valu
 def mask_and_remarks(
     data: bytes, file: str, *, coding: str = "id", transparent: Value | None = None
 ) -> tuple[np.ndarray, list[str]]:
-    """Returns what `decode_mask` does, and what a user should know about it: the end of "3 masks are ..."."""
+    """Returns what `decode_mask` does, and what a user should know about it, as the kinds of masks that it is of."""
     header = read_header(data, file)
     if header.loss:
         raise UserError(f"{file} {header.loss}, which changes ids near borders; save masks as PNG")
@@ -223,4 +223,4 @@ def _say_once(remark: str, file: str) -> None:
     """Logs a remark for the first file that it is true of."""
     if remark not in _said:
         _said.add(remark)
-        log.warning("some files, such as %s, are %s", file, remark)
+        log.warning("there are %s, such as %s", remark, file)

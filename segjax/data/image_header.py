@@ -38,7 +38,7 @@ _OTHERS = (
 )
 _SPACES = {5: "CMYK", 6: "YCbCr"}
 _OTHER_SPACES = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv", 32803: "of a raw sensor"}
-FIRST_FRAME = "animations or files of several pages; of these the first picture is read"
+FIRST_FRAME = "animations or files of several pages, whose first picture is read"
 
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # Pillow's warnings do not name the file; errors do
 

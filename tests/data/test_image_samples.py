@@ -121,7 +121,7 @@ def test_transparent_pixels_are_not_labelled(coding):
         expected[opaque == 0] = hole
         found, remarks = mask_and_remarks(data, "m", coding=coding, transparent=hole)
         np.testing.assert_array_equal(found, expected[..., 0] if coding == "id" else expected)
-        assert [remark[:18] for remark in remarks] == ["partly transparent"]
+        assert [remark[:29] for remark in remarks] == ["masks with transparent pixels"]
         with pytest.raises(UserError, match=f"^m has {(opaque == 0).sum()} transparent pixels.*train_id 255"):
             decode_mask(data, "m", coding=coding)
     nothing = np.zeros_like(opaque)
@@ -147,7 +147,7 @@ def test_of_several_pictures_the_first_is_read(format):
     expected = np.asarray(first.convert("RGB"))
     image, remarks = image_and_remarks(pil(first, format, save_all=True, append_images=[second], **options), "x")
     np.testing.assert_array_equal(image, expected)
-    assert len(remarks) == 1 and "the first picture is read" in remarks[0]
+    assert len(remarks) == 1 and "whose first picture is read" in remarks[0]
     image, remarks = image_and_remarks(pil(first, format, **options), "x")
     np.testing.assert_array_equal(image, expected)
     assert not remarks

@@ -115,7 +115,7 @@ def test_holes_are_ignored_and_no_second_class(tmp_path):
         write(path, pil(np.dstack([mask] * 3 + [alpha])))
     report = check_folder(images, folder, output=tmp_path / "out")
     assert report.ok and report.label_map.num_classes == 2 and report.ignored_pixels == 3 * 5 * 96
-    assert "3 files are partly transparent" in printed(report)
+    assert "masks with transparent pixels, which count as not labelled: 3 (" in printed(report)
     assert check_folder(images, folder, tmp_path / "out/label_map.json").ok
     other = check_folder(images, folder, LabelMap.open("camvid"))  # its ignored id is 11
     assert other.ok and other.ignored_pixels == 3 * 5 * 96
@@ -199,4 +199,4 @@ def test_first_pictures_are_noted(tmp_path):
     (folder / "1.png").unlink()
     write(folder / "1.gif", buffer.getvalue())
     text = printed(check_folder(images, folder))
-    assert "2 files are animations or files of several pages; of these the first picture is read" in text
+    assert "animations or files of several pages, whose first picture is read: 2 (" in text
