@@ -10,7 +10,7 @@ import struct
 import warnings
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, features
 
 from segjax.data import png_file, pnm_file, tiff_file, webp_file
 from segjax.errors import UserError
@@ -117,13 +117,11 @@ def open_pillow(data: bytes | mmap.mmap, file: str, kind: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         check_pixels(int(re.search(r"\d+", str(error))[0]), file)
         raise damaged(file) from None
-    except UnidentifiedImageError:
-        if kind == "AVIF" and not features.check("avif"):
-            raise UserError(f"{file} is an AVIF file, which needs Pillow 11.3; run `pip install -U pillow`") from None
-        raise damaged(file) from None
     except MemoryError:
         raise
     except Exception:  # decoders of damaged data raise all kinds of errors
+        if kind == "AVIF" and (kind not in Image.OPEN or not features.check("avif")):
+            raise UserError(f"{file} is an AVIF file, which needs Pillow 11.3; run `pip install -U pillow`") from None
         raise damaged(file) from None
 
 

@@ -14,8 +14,10 @@ from segjax.data.image_header import Header, damaged, open_pillow, read_header, 
 from segjax.data.pillow_pixels import rgb_array
 from segjax.errors import UserError
 
-if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its lines do not name the file; errors do
+if hasattr(cv2, "setLogLevel"):  # OpenCV 4; its lines do not name the file, the errors below do
+    cv2.setLogLevel(0)
+elif hasattr(cv2.utils, "logging"):
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,8 @@ def _png(data: bytes, file: str, header: Header) -> _Found:
 def _webp(data: bytes, file: str, header: Header) -> _Found:
     if not header.parts.complete:
         raise truncated(data, file)
+    if header.parts.animated:  # OpenCV reads them from 4.11 on
+        return _pillow(data, file, header)
     return _split(tiff_file.decompress(data))
 
 

@@ -10,13 +10,17 @@ from segjax.data.tiff_file import exif_orientation
 
 @dataclasses.dataclass(frozen=True)
 class WebpHeader:
-    """Size in pixels as stored, EXIF orientation, whether any part is lossy, number of frames, whether all is there."""
+    """Size in pixels as stored, EXIF orientation, whether any part is lossy, number of frames, whether all is there.
+
+    animated: whether it is an animation, maybe of one frame.
+    """
 
     height: int
     width: int
     orientation: int
     lossy: bool
     frames: int
+    animated: bool
     complete: bool
 
 
@@ -48,4 +52,4 @@ def read_webp(data: bytes) -> WebpHeader:
     if size is None:
         raise struct.error("no picture")
     (length,) = struct.unpack_from("<I", data, 4)
-    return WebpHeader(*size, turned, lossy, max(1, frames), len(data) >= 8 + length)
+    return WebpHeader(*size, turned, lossy, max(1, frames), frames > 0, len(data) >= 8 + length)

@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+Image.init()
+AVIF = "AVIF" in Image.SAVE  # Pillow 11.3 or newer
+
 
 def pil(array, format="PNG", **options) -> bytes:
     """Returns an array (h, w), (h, w, 3 or 4), or a Pillow image, as a file."""
@@ -80,7 +83,7 @@ def containers(image) -> dict[str, bytes]:
         "pages.tif": pil(image, "TIFF", **moving),
         "plain.gif": pil(few, "GIF"),
         "moving.gif": pil(few, "GIF", save_all=True, append_images=[Image.fromarray(255 - image).quantize(16)]),
-        "plain.avif": pil(image, "AVIF"),
+        **({"plain.avif": pil(image, "AVIF")} if AVIF else {}),
         "plain.jp2": pil(image, "JPEG2000"),
         "plain.ppm": pil(image, "PPM"),
         "plain.pbm": pil(Image.fromarray(grey).convert("1"), "PPM"),

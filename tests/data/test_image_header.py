@@ -13,7 +13,7 @@ from segjax.data.check import check_folder
 from segjax.data.image_files import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, decode_mask, image_size, read_image
 from segjax.errors import UserError
 from segjax.media.clips import open_clips
-from tests.data.image_tools import chunk, containers, pil
+from tests.data.image_tools import AVIF, chunk, containers, pil
 from tests.data.tiff_tools import tiff
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -120,7 +120,14 @@ def test_files_that_are_no_images_are_named(tmp_path, data, reason):
         assert str(error.value).startswith(f"{path} is {reason}")
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_avif_with_an_older_pillow(monkeypatch):
+    monkeypatch.delitem(Image.OPEN, "AVIF", raising=False)
+    monkeypatch.setattr(Image, "init", lambda: True)
+    with pytest.raises(UserError, match="^x is an AVIF file, which needs Pillow 11.3; run `pip install -U pillow`$"):
+        decode_image(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + bytes(99), "x")
+
+
+@pytest.mark.parametrize("suffix", sorted(set(IMAGE_SUFFIXES) - (set() if AVIF else {".avif"})))
 def test_every_suffix_is_read(tmp_path, suffix):
     """The suffixes are those of kinds of files that are read, so that a folder of them is not refused file by file."""
     name = {".j2k": "jpeg2000", ".dib": "dib", ".apng": "png", ".jfif": "jpeg", ".jpe": "jpeg", ".pnm": "ppm"}.get(

@@ -91,7 +91,11 @@ def test_compressions_without_loss(compression, predictor):
 def test_compressions_that_opencv_lacks(compression, name):
     """They are read, if this OpenCV can, or refused by name."""
     try:
-        np.testing.assert_array_equal(decode_mask(_pillow(IDS, compression=compression), "m.tif"), IDS)
+        data = _pillow(IDS, compression=compression)
+    except OSError:
+        pytest.skip("this Pillow does not write it")
+    try:
+        np.testing.assert_array_equal(decode_mask(data, "m.tif"), IDS)
     except UserError as error:
         assert f"m.tif is a TIFF of a kind that is not read (compressed by {name}); save it as PNG" == str(error)  # noqa: SIM300
 
