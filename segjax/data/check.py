@@ -14,17 +14,17 @@ from segjax.data.check_report import KINDS, CheckReport, Problem, SamplePair
 from segjax.data.classes import IGNORE_LABEL, ClassTable
 from segjax.data.folders import pair_files, some
 from segjax.data.image_files import HOLES, image_and_remarks, mask_and_remarks, read_bytes, read_mask
-from segjax.data.judge import count_blocks, judge, mixed_values
+from segjax.data.judge import count_blocks
 from segjax.data.label_map import LabelMap
-from segjax.data.propose import MAX_CLASSES, Value, propose_label_map, usually_ignored
+from segjax.data.propose import Value, propose_label_map, usually_ignored
 from segjax.data.sources import check_size
+from segjax.data.tally import Tally, count_values, value_codes, values_of
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError
 
 __all__ = ["KINDS", "CheckReport", "Problem", "SamplePair", "check_folder"]
 
 _SAMPLE_SIDE = 640  # longer side of the samples for the overlay sheet, in pixels
-_MAX_VALUES = 4096  # further distinct values are counted as one: they are no classes, and memory stays bounded
 
 Pair = tuple[str, Path, Path]
 
@@ -58,7 +58,7 @@ def check_folder(
     problems += [Problem("unpaired", f"{path} has no image in {images}") for _, path in found.masks_without_image]
     coding = given.coding if given else _detect_coding(pairs)
     keep = set(np.linspace(0, len(pairs) - 1, min(num_samples, len(pairs)), dtype=int).tolist())
-    tally, sizes, kept, remarks = _Tally(coding, given), collections.Counter(), [], {}
+    tally, sizes, kept, remarks = Tally(coding, given), collections.Counter(), [], {}
     transparent = given.transparent if given else usually_ignored(coding)
 
     jobs = ((pair, index in keep) for index, pair in enumerate(pairs))
@@ -67,7 +67,7 @@ def check_folder(
         if seen.size:
             sizes[seen.size] += 1
         if seen.counts is not None:
-            problems += tally.add(seen)
+            problems += tally.add(seen.counts, seen.blocks, seen.mask_file)
         if seen.sample:
             kept.append(seen.sample)
         for remark, file in seen.remarks:
@@ -151,108 +151,9 @@ def _look(pair: Pair, coding: str, transparent: Value | None, *, keep: bool) -> 
     size = None if image is None else image.shape[:2]
     if mask is None:
         return _Seen(mask_file, problems, size, None, {}, remarks, sample)
-    codes = _codes(mask)
-    counts, blocks = (_count(array, coding) for array in (codes.ravel(), count_blocks(codes)))
+    codes = value_codes(mask)
+    counts, blocks = (count_values(array, coding) for array in (codes.ravel(), count_blocks(codes)))
     return _Seen(mask_file, problems, size, counts, blocks, remarks, sample)
-
-
-def _codes(mask: np.ndarray) -> np.ndarray:
-    """Returns one number per pixel, also of colours."""
-    if mask.ndim == 2:
-        return mask
-    wide = mask.astype(np.int32)
-    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-
-
-def _count(codes: np.ndarray, coding: str) -> dict[Value, int]:
-    if coding == "id":
-        counts = np.bincount(codes)
-        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-    codes, counts = np.unique(codes, return_counts=True)
-    return {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255): int(n) for c, n in zip(codes, counts)}
-
-
-class _Tally:
-    """Sums of the values of all masks."""
-
-    def __init__(self, coding: str, label_map: LabelMap | None):
-        self.coding = coding
-        self.pixels: collections.Counter = collections.Counter()
-        self.images: collections.Counter = collections.Counter()  # per train id, or per value without a map
-        self.blocks: collections.Counter = collections.Counter()
-        self.only_ignored: list[Path] = []
-        self.sets: dict[frozenset, Path] = {}  # of a few values: those of a mask -> such a mask
-        self.overflow = 0
-        self.map = None if label_map is None else _by_value(label_map)
-        self.map_name = label_map.name if label_map else ""
-
-    def add(self, seen: _Seen) -> list[Problem]:
-        """Adds one mask and returns the problems of its values."""
-        counts, file = seen.counts, seen.mask_file
-        for value, pixels in counts.items():
-            if value in self.pixels or len(self.pixels) < _MAX_VALUES:
-                self.pixels[value] += pixels
-            else:
-                self.overflow += 1
-        what = "ids" if self.coding == "id" else "colours"
-        if self.map is None:
-            self.images.update(value for value in counts if value in self.pixels)
-            self.blocks.update({value: n for value, n in seen.blocks.items() if value in self.pixels})
-            if len(counts) <= 3:
-                self.sets.setdefault(frozenset(counts), file)
-            if not set(counts) - {usually_ignored(self.coding)}:
-                self.only_ignored.append(file)
-            labelled, unknown = True, []
-        else:
-            classes = {self.map.get(value) for value in counts} - {None, IGNORE_LABEL}
-            self.images.update(classes)
-            unknown = [value for value in counts if value not in self.map]
-            labelled = classes or unknown
-        problems = []
-        if unknown:
-            pixels = sum(counts[value] for value in unknown)
-            text = f"{file} holds {what} {some(unknown, 8)} ({pixels} pixels), which {self.map_name} does not list"
-            problems.append(Problem("value", text))
-        if not labelled:
-            problems.append(Problem("empty", f"{file} holds only {what} that are ignored"))
-        return problems
-
-    def judge(self, proposed: LabelMap | None) -> list[Problem]:
-        """Returns the problems of the map that was proposed, and of masks of which it ignores all."""
-        found = judge(self.pixels, self.blocks, self.coding, proposed, bool(self.overflow))
-        if self.coding == "id" and set(self.pixels) == {0, 1, IGNORE_LABEL}:
-            found += mixed_values(self.sets)
-        ignored = usually_ignored(self.coding)
-        what = "ids" if self.coding == "id" else "colours"
-        empty = proposed is None or _by_value(proposed).get(ignored) == IGNORE_LABEL
-        kind = "value" if len(self.pixels) > MAX_CLASSES else "classes"
-        return [Problem(kind, text) for text in found] + [
-            Problem("empty", f"{file} holds only {what} that are ignored") for file in self.only_ignored if empty
-        ]
-
-    def per_class(self, label_map: LabelMap | None) -> tuple[np.ndarray, np.ndarray, int]:
-        """Returns pixels and images of every class, both int64 (k,), and the pixels of ignored labels."""
-        num_classes = label_map.num_classes if label_map else 0
-        pixels, images, ignored = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), 0
-        if label_map is None:
-            return pixels, images, ignored
-        by_value = _by_value(label_map)
-        for value, count in self.pixels.items():
-            train_id = by_value.get(value)
-            if train_id == IGNORE_LABEL:
-                ignored += count
-            elif train_id is not None:
-                pixels[train_id] += count
-        for key, count in self.images.items():
-            train_id = key if self.map is not None else by_value[key]
-            if train_id != IGNORE_LABEL:
-                images[train_id] += count
-        return pixels, images, ignored
-
-
-def _by_value(label_map: LabelMap) -> dict[Value, int]:
-    color = label_map.coding == "color"
-    return {(label.color if color else label.id): label.train_id for label in label_map.table.labels}
 
 
 def _detect_coding(pairs: tuple[Pair, ...]) -> str:
@@ -297,8 +198,8 @@ def _reduce(array: np.ndarray) -> np.ndarray:
 
 def _encode_sample(sample: SamplePair, label_map: LabelMap) -> SamplePair:
     """Maps a raw mask to train ids; unknown values, which the report lists, are shown as ignored."""
-    by_value, label = _by_value(label_map), np.full(sample.label.shape[:2], IGNORE_LABEL, np.uint8)
-    for value in _count(_codes(sample.label).ravel(), label_map.coding):
+    by_value, label = values_of(label_map), np.full(sample.label.shape[:2], IGNORE_LABEL, np.uint8)
+    for value in count_values(value_codes(sample.label).ravel(), label_map.coding):
         same = sample.label == value
         label[same if sample.label.ndim == 2 else same.all(-1)] = by_value.get(value, IGNORE_LABEL)
     return sample._replace(label=label)
