@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 import struct
 import zlib
 
@@ -12,6 +13,7 @@ MAGIC = b"\x89PNG\r\n\x1a\n"
 GREY, COLOR, PALETTE, GREY_ALPHA, COLOR_ALPHA = 0, 2, 3, 4, 6
 _CHANNELS = {GREY: 1, COLOR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOR_ALPHA: 4}
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_TAIL = 1 << 16
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
@@ -32,8 +34,11 @@ class PngHeader:
     complete: bool
 
 
-def read_png(data: bytes) -> PngHeader:
-    """Reads the chunks of a PNG. Raises struct.error if its first chunk is damaged."""
+def read_png(data: bytes | mmap.mmap) -> PngHeader:
+    """Reads the chunks of a PNG; of a mapped file only those before the pixels, so that the rest is not fetched.
+
+    Raises struct.error if its first chunk is damaged.
+    """
     width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR" or color not in _CHANNELS or not width or not height:
         raise struct.error("no IHDR")
@@ -47,9 +52,22 @@ def read_png(data: bytes) -> PngHeader:
             turned = exif_orientation(bytes(data[place + 8 : place + 8 + length]))
         elif kind == b"acTL" and length >= 4:
             (frames,) = struct.unpack_from(">I", data, place + 8)
+        elif kind == b"IDAT" and isinstance(data, mmap.mmap):
+            turned = _late_orientation(data[-_TAIL:]) or turned
+            break
         complete = kind == b"IEND"
         place += 12 + length
     return PngHeader(height, width, bits, color, turned, frames, tuple(chunks), complete)
+
+
+def _late_orientation(tail: bytes) -> int:
+    """Returns the orientation of an eXIf chunk behind the pixels; 0 if there is none."""
+    place = tail.rfind(b"eXIf")
+    if place < 4:
+        return 0
+    end = place + 4 + int.from_bytes(tail[place - 4 : place], "big")
+    checksum = int.from_bytes(tail[end : end + 4], "big")
+    return exif_orientation(tail[place + 4 : end]) if zlib.crc32(tail[place:end]) == checksum else 0
 
 
 def pixel_chunks(data: bytes, header: PngHeader) -> bytes | None:

@@ -94,7 +94,7 @@ def test_masks_turn_with_their_image(orientation, format, kind):
 
 
 def test_orientation_after_the_pixels_and_in_damaged_exif(tmp_path):
-    from segjax.data.image_files import read_image, read_mask
+    from segjax.data.image_files import image_size, read_image, read_mask
     from segjax.data.image_header import read_header
 
     data = pil(IMAGE)
@@ -104,7 +104,7 @@ def test_orientation_after_the_pixels_and_in_damaged_exif(tmp_path):
     np.testing.assert_array_equal(decode_image(late, "x"), turn(IMAGE, 6))
     path = tmp_path / "a.png"
     path.write_bytes(late)
-    assert read_header(late, "x").size == read_image(path).shape[:2] == (9, 6)
+    assert read_header(late, "x").size == image_size(path) == read_image(path).shape[:2] == (9, 6)
     assert read_mask(path, coding="color").shape == (9, 6, 3)
     for broken in (b"", b"II*\0", exif[:12], exif.replace(b"\0\6", b"\0\x63")):
         np.testing.assert_array_equal(decode_image(data[:end] + chunk(b"eXIf", broken) + data[end:], "x"), IMAGE)
