@@ -182,6 +182,8 @@ def _tiff(data: bytes) -> Header:
         unread = f"has a colour space that is not read ({space}); save it as RGB"
     elif photometric in _SPACES and bits != 8:
         unread = f"is {_SPACES[photometric]} of {bits} bits per channel; save it as RGB with 8 bits per channel"
+    elif tiff_file.unusual(data, tiff):
+        unread = f"is a TIFF of a kind that is not read ({tiff_file.unusual(data, tiff)}); save it as PNG"
     elif form not in (1, 2, 3, 4):
         unread = "has pixels of complex numbers; save it with 8 or 16 bits per channel"
     elif min(tiff_file.values(data, tiff, tiff_file.BITS, 1)) != max(tiff_file.values(data, tiff, tiff_file.BITS, 1)):

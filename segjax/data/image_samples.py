@@ -111,9 +111,6 @@ def _tiff(data: bytes, file: str, header: Header) -> _Found:
     extra = tiff_file.values(data, tiff, tiff_file.EXTRA, 0)
     values, colors = tiff_file.read_samples(data, tiff), 3 if photometric == tiff_file.RGB else 1
     if values is None:
-        reason = tiff_file.unusual(data, tiff)
-        if reason:
-            raise UserError(f"{file} is a TIFF of a kind that is not read ({reason}); save it as PNG")
         return None
     if values.ndim == 3:
         if channels > colors + 1 or channels < colors:

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import zlib
 
 import cv2
 import numpy as np
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, CHANNELS = 256, 257, 258, 259, 262, 274, 277
 SUBFILE, STRIPS, TILES, TILE_WIDTH, TILE_HEIGHT, PLANAR, PREDICTOR = 254, 273, 324, 322, 323, 284, 317
-PALETTE, EXTRA, FORMAT = 320, 338, 339
+ROWS, STRIP_SIZES, PALETTE, EXTRA, FORMAT = 278, 279, 320, 338, 339
 LOSSLESS = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000}
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, INDEXED = 0, 1, 2, 3
 _LOSSY = {6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}
-_NOT_EVERYWHERE = {34925: "LZMA", 50000: "Zstandard"}  # OpenCV's usual builds lack them
+_USUAL = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # that every OpenCV reads
+_WITH_PREDICTOR = {5, 8, 32946}
+_NOT_EVERYWHERE = {34925: "LZMA", 50000: "Zstandard"}  # without loss, but not in usual builds
 _BITS = (1, 2, 4, 8, 16, 32, 64)
 _MAGIC = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 # what a decoder needs to find and unpack the strips or tiles; colours, alpha and orientation are not among it
-_OF_STRIPS = (WIDTH, HEIGHT, BITS, COMPRESSION, 266, STRIPS, CHANNELS, 278, 279, PLANAR, 292, 293, PREDICTOR)
+_OF_STRIPS = (WIDTH, HEIGHT, BITS, COMPRESSION, 266, STRIPS, CHANNELS, ROWS, STRIP_SIZES, PLANAR, 292, 293, PREDICTOR)
 _KEPT = {*_OF_STRIPS, TILE_WIDTH, TILE_HEIGHT, TILES, 325, 347, 530, 532}
 _MAX_VALUES = 1 << 20  # of one tag; a damaged count takes no memory
 
@@ -111,15 +114,15 @@ def loss(data: bytes, directory: Directory) -> str:
 
 
 def unusual(data: bytes, directory: Directory) -> str:
-    """Returns why `read_samples` may return None for data that is whole, "" if there is no such reason."""
+    """Returns why `read_samples` or `read_rgb` may return None for whole data, "" if there is no such reason."""
     (number, *_), (bits, *_), (width, *_), (height, *_) = (
         values(data, directory, tag, 1) for tag in (COMPRESSION, BITS, TILE_WIDTH, TILE_HEIGHT)
     )
-    if number in _NOT_EVERYWHERE:
-        return f"compressed by {_NOT_EVERYWHERE[number]}"
+    if number not in _USUAL:
+        return f"compressed by {(_LOSSY | _NOT_EVERYWHERE).get(number, f'method {number}')}"
     if bits not in _BITS:
         return f"{bits} bits per channel"
-    if TILE_WIDTH in directory.entries and (width % 32 or height % 32 or bits in (2, 4)):
+    if TILE_WIDTH in directory.entries and bits in (2, 4):
         return f"tiles of {width}x{height} pixels, {bits} bits each"
     return ""
 
@@ -134,29 +137,48 @@ def read_samples(data: bytes, directory: Directory) -> np.ndarray | None:
     if planar == 2 and channels > 1:
         planes = [read_samples(data, _plane(directory, index, channels)) for index in range(channels)]
         return None if any(plane is None for plane in planes) else np.stack(planes, axis=-1)
-    width, height, bits, predictor, form = (
+    width, height, bits, method, predictor, form = (
         values(data, directory, tag, default)[0]
-        for tag, default in ((WIDTH, None), (HEIGHT, None), (BITS, 1), (PREDICTOR, 1), (FORMAT, 1))
+        for tag, default in (
+            *((WIDTH, None), (HEIGHT, None), (BITS, 1)),
+            *((COMPRESSION, 1), (PREDICTOR, 1), (FORMAT, 1)),
+        )
     )
+    if method not in _WITH_PREDICTOR:
+        predictor = 1
     tiled, small = TILE_WIDTH in directory.entries, bits in (2, 4)
-    if bits not in _BITS or (small and tiled) or (bits < 8 and channels > 1):
+    kind = {1: "u", 2: "i", 3: "f", 4: "u"}.get(form)
+    if (
+        bits not in _BITS
+        or kind is None
+        or (small and tiled)
+        or (bits < 8 and channels > 1)
+        or (kind, bits) == ("f", 8)
+        or (small and predictor != 1)
+    ):
         return None
     columns = -(-width * bits // 8) if small else width * channels
     changed = {
-        WIDTH: (4, columns),
-        BITS: (3, 8 if small else bits),
-        CHANNELS: (3, 1),
-        PHOTOMETRIC: (3, BLACK_IS_ZERO),
-        PLANAR: (3, 1),
-        FORMAT: (3, 3 if bits >= 32 else 1),  # bits are only copied, and older OpenCV reads no integers of 32 bits
+        WIDTH: columns,
+        BITS: bits,
+        CHANNELS: 1,
+        PHOTOMETRIC: BLACK_IS_ZERO,
+        PLANAR: 1,
+        FORMAT: 3 if bits >= 32 else 1,  # bits are only copied, and older OpenCV reads no integers of 32 bits
     }
-    if tiled and channels > 1:
-        changed[TILE_WIDTH] = (4, values(data, directory, TILE_WIDTH)[0] * channels)
-    if channels > 1:
-        changed[PREDICTOR] = (3, 1)  # its differences are between pixels, not between samples
+    if tiled:
+        changed[TILE_WIDTH] = values(data, directory, TILE_WIDTH)[0] * channels
+    undo = channels > 1 or bits == 8  # the differences of a predictor are between pixels, not between samples
+    if undo:
+        changed[PREDICTOR] = 1
         if predictor not in (1, 2):
             return None
-    found = decompress(_rewritten(data, directory, changed))
+    if not _inflates(data, directory):
+        return None
+    if small or bits == 8:
+        found = _read_bytes(data, directory, changed, height)
+    else:
+        found = decompress(_rewritten(data, directory, changed))
     if found is None or found.shape != (height, columns):
         return None
     if bits == 1:
@@ -164,23 +186,54 @@ def read_samples(data: bytes, directory: Directory) -> np.ndarray | None:
     if small:
         places = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
         return ((found[..., None] >> places) & (2**bits - 1)).reshape(height, -1)[:, :width]
-    kind = {1: "u", 2: "i", 3: "f", 4: "u"}.get(form)
-    if kind is None or (kind == "f" and bits == 8) or found.dtype.itemsize * 8 != bits:
+    if found.dtype.itemsize * 8 != bits:
         return None
-    if channels == 1:
-        return found.view(f"{kind}{bits // 8}")
-    found = found.view(f"u{bits // 8}").reshape(height, width, channels)
-    if predictor == 2:
-        found = np.cumsum(found, axis=1, dtype=found.dtype)
-    return found.view(f"{kind}{bits // 8}")
+    if undo:
+        found = found.view(f"u{bits // 8}").reshape(height, width, channels)
+        found = np.cumsum(found, axis=1, dtype=found.dtype) if predictor == 2 else found
+        found = found[..., 0] if channels == 1 else found
+    return np.ascontiguousarray(found).view(f"{kind}{bits // 8}")
+
+
+def _read_bytes(data: bytes, directory: Directory, changed: dict[int, int], height: int) -> np.ndarray | None:
+    """Returns bytes uint8 (height, columns), read as pairs if possible: OpenCV ignores damage of 8-bit samples."""
+    columns, pairs = changed[WIDTH], {}
+    (rows, *_) = values(data, directory, ROWS, height)
+    if TILE_WIDTH in changed and changed[TILE_WIDTH] % 2 == 0:
+        pairs = {WIDTH: -(-columns // 2), TILE_WIDTH: changed[TILE_WIDTH] // 2}
+    elif TILE_WIDTH in changed:
+        return None
+    elif columns % 2 == 0:
+        pairs = {WIDTH: columns // 2}
+    elif height % 2 == 0 and (rows >= height or rows % 2 == 0):
+        pairs = {HEIGHT: height // 2, ROWS: min(rows, height) // 2}
+    found = decompress(_rewritten(data, directory, {**changed, **pairs, BITS: 16 if pairs else 8}))
+    if not pairs or found is None or found.dtype != np.uint16:
+        return None if pairs else found
+    return found.astype(f"{directory.order}u2").view(np.uint8).reshape(height, -1)[:, :columns]
 
 
 def read_rgb(data: bytes, directory: Directory) -> np.ndarray | None:
     """Returns uint8 (h, w, 3) RGB of other colour spaces and of lossy compression, not turned; None if damaged."""
     found = decompress(_rewritten(data, directory, {}, kept={PHOTOMETRIC, PALETTE}))
-    if found is None or found.dtype != np.uint8 or found.ndim == 3 and found.shape[2] < 3:
+    if found is None or found.dtype != np.uint8 or (found.ndim == 3 and found.shape[2] < 3):
+        return None
+    if not _inflates(data, directory):
         return None
     return cv2.cvtColor(found, cv2.COLOR_GRAY2RGB) if found.ndim == 2 else np.ascontiguousarray(found[..., 2::-1])
+
+
+def _inflates(data: bytes, directory: Directory) -> bool:
+    """Returns whether the strips or tiles have right checksums, which libtiff does not look at; others have none."""
+    if values(data, directory, COMPRESSION, 1)[0] not in (8, 32946):
+        return True
+    places, sizes = (STRIPS, STRIP_SIZES) if STRIPS in directory.entries else (TILES, 325)
+    try:
+        for place, size in zip(values(data, directory, places), values(data, directory, sizes)):
+            zlib.decompress(data[place : place + size])
+    except zlib.error:
+        return False
+    return True
 
 
 def decompress(data: bytes) -> np.ndarray | None:
@@ -194,7 +247,7 @@ def decompress(data: bytes) -> np.ndarray | None:
 def _plane(directory: Directory, index: int, channels: int) -> Directory:
     """Returns the directory of one channel of separate planes."""
     entries = {tag: entry for tag, entry in directory.entries.items() if tag not in (CHANNELS, PLANAR)}
-    for tag in (STRIPS, 279, TILES, 325):
+    for tag in (STRIPS, STRIP_SIZES, TILES, 325):
         if tag in entries:
             kind, count, place = entries[tag]
             each = count // channels
@@ -202,9 +255,7 @@ def _plane(directory: Directory, index: int, channels: int) -> Directory:
     return dataclasses.replace(directory, entries=entries)
 
 
-def _rewritten(
-    data: bytes, directory: Directory, changed: dict[int, tuple[int, int]], kept: set[int] = frozenset()
-) -> bytes:
+def _rewritten(data: bytes, directory: Directory, changed: dict[int, int], kept: set[int] = frozenset()) -> bytes:
     """Returns the file with a new directory: the tags that find and unpack strips, `kept`, and `changed`."""
     order, big = directory.order, directory.big
     entries = {tag: entry for tag, entry in directory.entries.items() if tag in _KEPT | kept and tag not in changed}
@@ -214,7 +265,8 @@ def _rewritten(
         size = count * struct.calcsize(_TYPES.get(kind, "Q"))
         value = data[place : place + inline] if size <= inline else struct.pack(order + tail, place)
         rows.append((tag, struct.pack(order + head, tag, kind, count) + value.ljust(inline, b"\0")))
-    for tag, (kind, value) in changed.items():
+    for tag, value in changed.items():
+        kind = 4 if tag in (WIDTH, HEIGHT, ROWS, TILE_WIDTH) else 3
         packed = struct.pack(order + _TYPES[kind], value).ljust(inline, b"\0")
         rows.append((tag, struct.pack(order + head, tag, kind, 1) + packed))
     start = len(data) + len(data) % 2

@@ -12,6 +12,7 @@ def tiff(
     """Returns a TIFF of samples (h, w) or (h, w, channels).
 
     form: SampleFormat. extra: ExtraSamples. colors: values of the ColorMap. tile: side of tiles. rows: per strip.
+    predictor: only its tag, which has no meaning without compression.
     """
     samples = np.asarray(samples)
     h, w = samples.shape[:2]
@@ -25,7 +26,7 @@ def tiff(
             parts += [padded[y : y + tile, x : x + tile] for y in range(0, h, tile) for x in range(0, w, tile)]
         else:
             parts += [plane[y : y + (rows or h)] for y in range(0, h, rows or h)]
-    strips = [_pack(part, bits, order, predictor) for part in parts]
+    strips = [_pack(part, bits, order) for part in parts]
     places = [16 + sum(map(len, strips[:i])) for i in range(len(strips))]
     tags = {
         256: ("I", [w]), 257: ("I", [h]), 258: ("H", [bits] * channels), 259: ("H", [compression]),
@@ -60,10 +61,8 @@ def tiff(
     return (mark + head).ljust(16, b"\0") + body.ljust(start - 16, b"\0") + table + bytes(inline) + rest
 
 
-def _pack(part, bits, order, predictor):
+def _pack(part, bits, order):
     if bits < 8:
         each = (part[..., 0][..., None] >> np.arange(bits)[::-1]) & 1
         return np.packbits(each.reshape(len(part), -1).astype(np.uint8), axis=1).tobytes()
-    if predictor == 2:
-        part = np.diff(part, axis=1, prepend=np.zeros_like(part[:, :1]))
     return part.astype(part.dtype.newbyteorder(order)).tobytes()
