@@ -94,7 +94,8 @@ class Examples:
         if self.read_label is not None:
             mask = self.read_label(item.label)
         else:
-            mask = decode_mask(read_bytes(item.label), str(item.label), coding=self.label_map.coding)
+            coding, transparent = self.label_map.coding, self.label_map.transparent
+            mask = decode_mask(read_bytes(item.label), str(item.label), coding=coding, transparent=transparent)
         if self.enlarge and mask.shape[:2] != size and _same_shape(mask.shape[:2], size):
             mask = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         check_size(mask.shape[:2], str(item.label), size, str(item.image))

@@ -74,6 +74,12 @@ def kitti5() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases() -> Path:
+    """Small masks and images in the encodings that people's tools write."""
+    return _folder("cases")
+
+
+@pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
 

@@ -17,12 +17,14 @@ from segjax.data.check_files import check_files
 from segjax.data.check_report import KINDS, CheckReport, Problem, SamplePair
 from segjax.data.classes import IGNORE_LABEL, ClassTable
 from segjax.data.folders import some
-from segjax.data.image_files import read_image, read_mask
+from segjax.data.image_files import HOLES, image_and_remarks, mask_and_remarks, read_bytes, read_mask
+from segjax.data.judge import count_blocks
 from segjax.data.label_map import LabelMap
 from segjax.data.listing import shown
 from segjax.data.pairing import better_pairs, pair_or_propose
 from segjax.data.propose import Value, propose_label_map, usually_ignored
 from segjax.data.sources import check_size
+from segjax.data.tally import Tally, count_values, value_codes, values_of
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError
 from segjax.outputs import is_own, writing_file
@@ -30,7 +32,6 @@ from segjax.outputs import is_own, writing_file
 __all__ = ["KINDS", "CheckReport", "Problem", "SamplePair", "check_folder"]
 
 _SAMPLE_SIDE = 640  # longer side of the samples for the overlay sheet, in pixels
-_MAX_VALUES = 4096  # further distinct values are counted as one: they are no classes, and memory stays bounded
 
 Pair = tuple[str, Path, Path]
 
@@ -77,23 +78,32 @@ def check_folder(
     ]
     coding = given.coding if given else _detect_coding(pairs)
     keep = set(np.linspace(0, len(pairs) - 1, min(num_samples, len(pairs)), dtype=int).tolist())
-    tally, sizes, kept = _Tally(coding, given), collections.Counter(), []
+    tally, sizes, kept, remarks = Tally(coding, given), collections.Counter(), [], {}
+    transparent = given.transparent if given else usually_ignored(coding)
 
     jobs = ((pair, index in keep) for index, pair in enumerate(pairs))
-    for seen in ordered_map(lambda job: _look(job[0], coding, keep=job[1]), jobs, workers=workers):
+    for seen in ordered_map(lambda job: _look(job[0], coding, transparent, keep=job[1]), jobs, workers=workers):
         problems += seen.problems
         if seen.size:
             sizes[seen.size] += 1
         if seen.counts is not None:
-            problems += tally.add(seen.counts, seen.mask_file)
+            problems += tally.add(seen.counts, seen.blocks, seen.mask_file)
         if seen.sample:
             kept.append(seen.sample)
+        for remark, file in seen.remarks:
+            remarks.setdefault(remark, []).append(file)
 
     label_map, notes = given, []
     if given is None:
-        label_map, notes = propose_label_map(tally.pixels, coding, _palette(pairs, keep) if coding == "id" else {})
-        problems += tally.too_many(label_map)
-    notes = [*about_files, *notes]
+        colors = _palette(pairs, keep) if coding == "id" else {}
+        label_map, notes = propose_label_map(tally.pixels, coding, colors, holes=HOLES in remarks)
+        problems += tally.judge(label_map)
+    else:
+        try:
+            given.require_classes()
+        except UserError as error:
+            problems.append(Problem("classes", str(error)))
+    notes = [*about_files, *notes, *(f"{remark}: {len(files)} ({some(files)})" for remark, files in remarks.items())]
     pixels, in_images, ignored = tally.per_class(label_map)
     report = CheckReport(
         num_pairs=len(pairs),
@@ -141,24 +151,32 @@ def keep_edited(label_map: LabelMap, folder: Path) -> tuple[Path, str]:
 
 
 class _Seen(NamedTuple):
-    """Findings of one pair: size of the image (h, w), raw value -> pixels of the mask, maybe a reduced sample."""
+    """Findings of one pair: size of the image (h, w), raw value -> pixels of the mask, maybe a reduced sample.
+
+    blocks: raw value -> pixels that `count_blocks` returns. remarks: (remark, file), see `image_and_remarks`.
+    """
 
     mask_file: Path
     problems: list[Problem]
     size: tuple[int, int] | None
     counts: dict[Value, int] | None
+    blocks: dict[Value, int]
+    remarks: list[tuple[str, Path]]
     sample: SamplePair | None
 
 
-def _look(pair: Pair, coding: str, *, keep: bool) -> _Seen:
+def _look(pair: Pair, coding: str, transparent: Value | None, *, keep: bool) -> _Seen:
     name, image_file, mask_file = pair
-    problems, image, mask = [], None, None
+    problems, remarks, image, mask = [], [], None, None
     try:
-        image = read_image(image_file)
+        image, found = image_and_remarks(read_bytes(image_file), str(image_file))
+        remarks += [(remark, image_file) for remark in found]
     except UserError as error:
         problems.append(Problem("unreadable", str(error)))
     try:
-        mask = read_mask(mask_file, coding=coding)
+        data = read_bytes(mask_file)
+        mask, found = mask_and_remarks(data, str(mask_file), coding=coding, transparent=transparent)
+        remarks += [(remark, mask_file) for remark in found]
     except UserError as error:
         problems.append(Problem("unreadable", str(error)))
     if image is not None and mask is not None:
@@ -171,87 +189,11 @@ def _look(pair: Pair, coding: str, *, keep: bool) -> _Seen:
         SamplePair(name, _reduce(image), _reduce(mask)) if keep and image is not None and mask is not None else None
     )
     size = None if image is None else image.shape[:2]
-    return _Seen(mask_file, problems, size, None if mask is None else _count(mask), sample)
-
-
-def _count(mask: np.ndarray) -> dict[Value, int]:
-    if mask.ndim == 2:
-        counts = np.bincount(mask.ravel())
-        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-    wide = mask.astype(np.int32)
-    codes, counts = np.unique(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], return_counts=True)
-    return {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255): int(n) for c, n in zip(codes, counts)}
-
-
-class _Tally:
-    """Sums of the values of all masks."""
-
-    def __init__(self, coding: str, label_map: LabelMap | None):
-        self.coding = coding
-        self.pixels: collections.Counter = collections.Counter()
-        self.images: collections.Counter = collections.Counter()  # per train id, or per value without a map
-        self.overflow = 0
-        self.map = None if label_map is None else _by_value(label_map)
-        self.map_name = label_map.name if label_map else ""
-
-    def add(self, counts: dict[Value, int], file: Path) -> list[Problem]:
-        """Adds one mask and returns the problems of its values."""
-        for value, pixels in counts.items():
-            if value in self.pixels or len(self.pixels) < _MAX_VALUES:
-                self.pixels[value] += pixels
-            else:
-                self.overflow += 1
-        what = "ids" if self.coding == "id" else "colours"
-        if self.map is None:
-            self.images.update(value for value in counts if value in self.pixels)
-            labelled = set(counts) - {usually_ignored(self.coding)}
-            unknown = []
-        else:
-            classes = {self.map.get(value) for value in counts} - {None, IGNORE_LABEL}
-            self.images.update(classes)
-            unknown = [value for value in counts if value not in self.map]
-            labelled = classes or unknown
-        problems = []
-        if unknown:
-            pixels = sum(counts[value] for value in unknown)
-            text = f"{file} holds {what} {some(unknown, 8)} ({pixels} pixels), which {self.map_name} does not list"
-            problems.append(Problem("value", text))
-        if not labelled:
-            problems.append(Problem("empty", f"{file} holds only {what} that are ignored"))
-        return problems
-
-    def too_many(self, proposed: LabelMap | None) -> list[Problem]:
-        """Returns the problem of masks from which no map can be proposed."""
-        if proposed is not None or not self.pixels:
-            return []
-        count = f"more than {_MAX_VALUES}" if self.overflow else str(len(self.pixels))
-        what = "ids" if self.coding == "id" else "colours"
-        text = f"the masks hold {count} different {what}; are they instance ids, or saved with loss or smooth edges?"
-        return [Problem("value", text)]
-
-    def per_class(self, label_map: LabelMap | None) -> tuple[np.ndarray, np.ndarray, int]:
-        """Returns pixels and images of every class, both int64 (k,), and the pixels of ignored labels."""
-        num_classes = label_map.num_classes if label_map else 0
-        pixels, images, ignored = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), 0
-        if label_map is None:
-            return pixels, images, ignored
-        by_value = _by_value(label_map)
-        for value, count in self.pixels.items():
-            train_id = by_value.get(value)
-            if train_id == IGNORE_LABEL:
-                ignored += count
-            elif train_id is not None:
-                pixels[train_id] += count
-        for key, count in self.images.items():
-            train_id = key if self.map is not None else by_value[key]
-            if train_id != IGNORE_LABEL:
-                images[train_id] += count
-        return pixels, images, ignored
-
-
-def _by_value(label_map: LabelMap) -> dict[Value, int]:
-    color = label_map.coding == "color"
-    return {(label.color if color else label.id): label.train_id for label in label_map.table.labels}
+    if mask is None:
+        return _Seen(mask_file, problems, size, None, {}, remarks, sample)
+    codes = value_codes(mask)
+    counts, blocks = (count_values(array, coding) for array in (codes.ravel(), count_blocks(codes)))
+    return _Seen(mask_file, problems, size, counts, blocks, remarks, sample)
 
 
 def _detect_coding(pairs: tuple[Pair, ...]) -> str:
@@ -259,7 +201,7 @@ def _detect_coding(pairs: tuple[Pair, ...]) -> str:
     for index in np.unique(np.linspace(0, len(pairs) - 1, min(20, len(pairs)), dtype=int)):
         for coding in ("id", "color"):
             try:
-                read_mask(pairs[index][2], coding=coding)
+                read_mask(pairs[index][2], coding=coding, transparent=usually_ignored(coding))
             except UserError:
                 continue
             if coding == "color":
@@ -273,7 +215,10 @@ def _palette(pairs: tuple[Pair, ...], chosen: set[int]) -> dict[int, tuple[int, 
     colors: dict[int, tuple[int, int, int]] = {}
     for index in sorted(chosen):
         try:
-            ids, shown = (read_mask(pairs[index][2], coding=coding) for coding in ("id", "color"))
+            ids, shown = (
+                read_mask(pairs[index][2], coding=coding, transparent=usually_ignored(coding))
+                for coding in ("id", "color")
+            )
         except UserError:
             continue
         values, first = np.unique(ids, return_index=True)
@@ -293,8 +238,8 @@ def _reduce(array: np.ndarray) -> np.ndarray:
 
 def _encode_sample(sample: SamplePair, label_map: LabelMap) -> SamplePair:
     """Maps a raw mask to train ids; unknown values, which the report lists, are shown as ignored."""
-    by_value, label = _by_value(label_map), np.full(sample.label.shape[:2], IGNORE_LABEL, np.uint8)
-    for value in _count(sample.label):
+    by_value, label = values_of(label_map), np.full(sample.label.shape[:2], IGNORE_LABEL, np.uint8)
+    for value in count_values(value_codes(sample.label).ravel(), label_map.coding):
         same = sample.label == value
         label[same if sample.label.ndim == 2 else same.all(-1)] = by_value.get(value, IGNORE_LABEL)
     return sample._replace(label=label)

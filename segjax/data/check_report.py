@@ -20,6 +20,7 @@ KINDS = {
     "unreadable": "files that cannot be used",
     "size": "masks that are not of the size of their image",
     "value": "ids or colours that the label map does not list",
+    "classes": "classes that cannot be right",
     "empty": "masks without a pixel of any class",
 }
 

@@ -131,6 +131,27 @@ class LabelMap:
         """Raw ids that are never trained or scored."""
         return tuple(x.id for x in self.table.labels if x.train_id == IGNORE_LABEL)
 
+    @property
+    def transparent(self) -> int | tuple[int, int, int] | None:
+        """Id or colour of transparent pixels, which are not labelled: 255 or black if it is ignored, else the first.
+
+        None if nothing is ignored.
+        """
+        ignored = [x for x in self.table.labels if x.train_id == IGNORE_LABEL]
+        if self.coding == "color":
+            colors = [x.color for x in ignored]
+            return (0, 0, 0) if (0, 0, 0) in colors else next(iter(colors), None)
+        ids = [x.id for x in ignored]
+        return IGNORE_LABEL if IGNORE_LABEL in ids else next(iter(ids), None)
+
+    def require_classes(self) -> None:
+        """Raises UserError for a map of one class: its probability is always 1, so that nothing is learned."""
+        if self.num_classes < 2:
+            raise UserError(
+                f"{self.name} has one class only ({self.class_names[0]!r}), so there is nothing to learn; give the "
+                "background a train_id of its own instead of 255"
+            )
+
     def with_ids(self) -> LabelMap:
         """Returns the map with coding "id", which fits what `raw_ids` returns."""
         return dataclasses.replace(self, coding="id")

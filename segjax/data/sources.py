@@ -190,7 +190,7 @@ def read_label(mask_file: Path, label_map: LabelMap, size: tuple[int, int], imag
     size: (h, w) of the image. image_file: its name, for the error.
     Raises UserError for a mask that is damaged, of another size, or with values that the label map lacks.
     """
-    mask = read_mask(mask_file, coding=label_map.coding)
+    mask = read_mask(mask_file, coding=label_map.coding, transparent=label_map.transparent)
     check_size(mask.shape[:2], str(mask_file), size, image_file)
     return label_map.encode(mask, str(mask_file))
 

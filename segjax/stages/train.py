@@ -158,6 +158,7 @@ def open_training(
     Raises UserError for data that cannot be read, and for crops or batches that do not fit.
     """
     real = (options.dataset or context.dataset).open("train")
+    real.label_map.require_classes()
     source, extras = open_extras(options.extra, real, context)
     sampler = options.sampler
     epochs = make_plan(

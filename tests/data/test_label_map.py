@@ -188,3 +188,19 @@ def test_missing_or_broken_file(tmp_path):
         LabelMap.load(tmp_path / "x.json")
     with pytest.raises(UserError, match="Did you mean 'cityscapes'"):
         LabelMap.open("cityscape")
+
+
+def test_value_of_transparent_pixels():
+    rows = [Label(3, "a", 0, (1, 2, 3)), Label(7, "void", 255, (9, 9, 9)), Label(255, "none", 255, (0, 0, 0))]
+    assert LabelMap(ClassTable(tuple(rows))).transparent == 255
+    assert LabelMap(ClassTable(tuple(rows)), coding="color").transparent == (0, 0, 0)
+    assert LabelMap(ClassTable(tuple(rows[:2]))).transparent == 7
+    assert LabelMap(ClassTable(tuple(rows[:2])), coding="color").transparent == (9, 9, 9)
+    assert LabelMap(ClassTable((rows[0], Label(255, "b", 1, (0, 0, 0))))).transparent is None
+
+
+def test_one_class_is_no_training():
+    one = LabelMap.identity(("road",), np.zeros((1, 3), np.uint8))
+    with pytest.raises(UserError, match=r"has one class only \('road'\).*background a train_id"):
+        one.require_classes()
+    LabelMap.open("camvid").require_classes()
