@@ -56,7 +56,9 @@ def test_built_and_read_alike(tmp_path, capfd):
             np.testing.assert_array_equal(record.label, labels[record.name])
             assert list(record.image.shape[:2]) == size == list(folder.sizes[folder.names.index(record.name)])
     assert not by_name
-    printed = [line for line in capfd.readouterr().err.splitlines() if not line.startswith(("Building dataset", "Splits:"))]
+    printed = [
+        line for line in capfd.readouterr().err.splitlines() if not line.startswith(("Building dataset", "Splits:"))
+    ]
     assert not [line for line in printed if "records" not in line], printed
 
 
