@@ -1,8 +1,11 @@
 """Networks as shapes. Tracing a network takes up to a second: each is traced once for all tests of a process."""
 
 import re
+import sys
+import types
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +29,16 @@ def traced(name, num_classes=CLASSES, *, size=SIZE, batch=1, **options):
 def shapes(name, num_classes=CLASSES, **options):
     """Shapes of the variables."""
     return traced(name, num_classes, **options)[1]
+
+
+@cache
+def documented_network():
+    """The small network of docs/new_parts.md, which compiles in a second."""
+    page = Path(__file__).resolve().parents[1] / "docs" / "new_parts.md"
+    module = types.ModuleType("documented_network")
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    exec(re.search(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)[1], module.__dict__)
+    return module.Tiny
 
 
 def _numbers(name):

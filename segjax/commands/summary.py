@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 from segjax.commands import values
 from segjax.errors import UserError
@@ -66,10 +67,8 @@ def _summary_of_all(arguments: argparse.Namespace) -> None:
     from segjax.costs.networks import model_page
     from segjax.files import write_file
 
-    page = model_page(models.names(), arguments.size, num_classes=arguments.num_classes)
-    if arguments.output:
-        with writing_file(arguments.output):
+    with writing_file(arguments.output) if arguments.output else contextlib.nullcontext():
+        page = model_page(models.names(), arguments.size, num_classes=arguments.num_classes)
+        if arguments.output:
             write_file(Path(arguments.output), page)
-        print(arguments.output)
-    else:
-        print(page, end="")
+    print(arguments.output or page, end="\n" if arguments.output else "")

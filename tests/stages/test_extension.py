@@ -11,23 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from segjax import parallel
+from segjax import models, parallel
 from segjax.data.plans import CutPlan, UniformPlan
 from segjax.errors import UserError
 from segjax.files import as_stored
 from segjax.stages import run_recipe, train
+from segjax.stages.config import choices
 from segjax.stages.run_plan import make_run_plan, read_plan
 from segjax.weights.runs import load_for_inference
+from tests.networks import documented_network
 
 STREET = dict(height=64, width=128, train=3, validation=1, test=1, frames=6)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _compile_quickly():
-    """These programs run a few steps each and compile for most of their time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def _tiny():
+    """These trainings compile for most of their time, so their network is the small one of the documentation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.MODELS, "tiny", documented_network())
+        patch.setitem(choices._MODELS, "tiny", set(models.options("tiny")))
+        yield
 
 
 def recipe(street_dir, **changes):
@@ -37,7 +40,7 @@ def recipe(street_dir, **changes):
         kind="train",
         batch_size=2,
         crop=dict(size=(32, 48)),
-        model=dict(name="fastscnn"),
+        model=dict(name="tiny"),
         init=dict(weights="", checkpoint=""),
         loss=dict(main=dict(name="cross_entropy")),
         optimizer=dict(name="sgd", lr=0.01, schedule=dict(kind="constant")),

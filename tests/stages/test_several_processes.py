@@ -3,10 +3,13 @@
 import json
 import sys
 
+import pytest
+
 from tests.processes import run_together
 
 
-def test_train_resume_and_evaluate(tmp_path, street_dir, monkeypatch):
+@pytest.mark.parametrize("resume", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_train_and_evaluate(resume, tmp_path, street_dir, monkeypatch):
     monkeypatch.setenv("SEGJAX_DATA_DIR", str(street_dir))
     workdir = tmp_path / "run"
 
@@ -20,11 +23,12 @@ def test_train_resume_and_evaluate(tmp_path, street_dir, monkeypatch):
             devices=1,
         )  # fmt: skip
 
-    run("--stage=train")
     checkpoints = workdir / "train" / "checkpoints"
-    (checkpoints / "3").rename(tmp_path / "newest")
-    for path in (workdir / "report.json", workdir / "train" / "report.json"):
-        path.unlink()
+    if resume:
+        run("--stage=train")
+        (checkpoints / "3").rename(tmp_path / "newest")
+        for path in (workdir / "report.json", workdir / "train" / "report.json"):
+            path.unlink()
     run()
     assert (checkpoints / "3").is_dir()
     report = json.loads((workdir / "report.json").read_text())
