@@ -4,11 +4,11 @@ import random
 from pathlib import Path
 
 import pytest
-from segjax.data.own_splits import Item, choose_splits
-from tests.data.test_image_fuzz import mutate
 
 from segjax.data.label_map import LabelMap
+from segjax.data.own_splits import Item, choose_splits
 from segjax.errors import UserError
+from tests.data.test_image_fuzz import mutate
 
 NAMES = ("1007 (2)", "a", "b/c", "café", "٣", "x_0001", "x_0002", "x_0010")
 ITEMS = [Item(name, Path(f"images/{name}.png"), None) for name in NAMES]
