@@ -162,3 +162,28 @@ def test_propagated_labels_of_another_run_are_compared_too(settings):
     on = ("stuttgart_000001_000018", 1, "stuttgart_000001", 19)
     with pytest.raises(UserError, match="belong to 1 images"):
         check_propagated(dataset, propagated(*good, on), where="train.extra.stage")
+
+
+STREET = dict(height=32, width=64, train=2, validation=1, test=1, frames=6, labelled_every=3)
+
+
+@pytest.mark.parametrize("name", ["scannet", "synthetic_street"])
+def test_splits_of_whole_scenes_share_no_frame(name, tmp_path, street_dir):
+    section = dict(name=name, options=STREET, data_dir=str(street_dir))
+    if name == "scannet":
+        mini_trees.scannet(tmp_path / "scannet")
+        options = {"source_dir": str(tmp_path / "scannet"), "partial": True}
+        section = dict(name=name, options=options, data_dir=str(tmp_path / "built"))
+    dataset = read_dataset({**section, "train": "train", "validation": "validation", "test": "test"}, "dataset")
+    splits = ("train", "validation", "test")
+    sources = {split: dataset.open(split, labelled_only=False, frames=True) for split in splits}
+    sequences = [sequence for source in sources.values() for sequence in set(source.index.sequences.tolist())]
+    assert len(sequences) == len(set(sequences)) > 2
+    for split, source in sources.items():
+        labelled = source.index.labelled.any()  # ScanNet's test split has no labels to propagate
+        chains = find_chains(source.index, steps=1, needs_before=False, frame_step=1) if labelled else []
+        if split == "train" or not labelled:
+            check_chains(dataset, source, chains, where="propagate.split")
+        else:
+            with pytest.raises(UserError, match=f"images of the run's own {split} split"):
+                check_chains(dataset, source, chains, where="propagate.split")
