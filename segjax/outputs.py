@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segjax.errors import UserError
@@ -103,7 +103,7 @@ def writing_outputs(
             for path in (folder / name).rglob("*") if name.endswith("/") else [folder / name]:
                 if path.is_file():
                     files[path.relative_to(folder).as_posix()] = _stamp(path)
-        begun = [name for name in note["begun"] if name not in names]
+        begun = sorted(set(note["begun"]).difference(names))
         with contextlib.suppress(OSError):  # a full disk: the block's own error says so
             if files or begun:
                 write_json(folder / NOTE, {"files": dict(sorted(files.items())), "begun": begun})
@@ -137,14 +137,14 @@ def written_below(folder: Path) -> set[Path]:
 def _read(folder: Path) -> dict[str, Any]:
     try:
         note = json.loads((folder / NOTE).read_text())
-        return {"files": dict(note["files"]), "begun": list(note["begun"])}
+        return {"files": dict(note["files"]), "begun": dict.fromkeys(note["begun"])}
     except (OSError, ValueError, KeyError, TypeError):  # no note, or a damaged one: nothing may be replaced
-        return {"files": {}, "begun": []}
+        return {"files": {}, "begun": {}}
 
 
 def _foreign(path: Path, name: str, note: dict[str, Any]) -> str | None:
     """Returns why a file must be kept, None if a command wrote it and nobody changed it."""
-    if any(name == begun or (begun.endswith("/") and name.startswith(begun)) for begun in note["begun"]):
+    if any(begun in note["begun"] for begun in (name, *(f"{parent}/" for parent in PurePosixPath(name).parents))):
         return None
     if name not in note["files"]:
         return "was not written by segjax"

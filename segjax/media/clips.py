@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import logging
 import os
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from segjax.data.folders import natural_key
 from segjax.data.image_files import IMAGE_SUFFIXES, read_image
 from segjax.data.listing import are, scan, shown, some
+from segjax.data.naming import composed
 from segjax.data.video import VIDEO_SUFFIXES
 from segjax.errors import UserError
 from segjax.outputs import written_below
@@ -181,7 +181,7 @@ def _named(files: Sequence[Path], root: Path) -> list[tuple[str, Path]]:
 
 def _same(name: object) -> str:
     """Returns what is equal for names that differ in case or in how accents are coded, as some file systems do."""
-    return unicodedata.normalize("NFC", str(name)).casefold()
+    return composed(str(name)).casefold()
 
 
 def _video(name: str, path: Path, *, strict: bool = True) -> Video:

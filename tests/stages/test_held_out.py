@@ -69,8 +69,8 @@ def test_frames_of_a_split_belong_to_its_images(settings, name, split):
     try:
         images = dataset.open(split)
     except UserError as error:
-        assert "holds" in str(error)  # the small tree has no labelled image of it
-        return
+        assert "none is labelled" in str(error) or "no record" in str(error)
+        pytest.skip("the small trees have no labelled image of some splits")
     frames = dataset.open(split, labelled_only=False, frames=True)
     index = frames.index
     assert set(index.names[index.labelled]) == set(images.names)
