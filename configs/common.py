@@ -67,6 +67,39 @@ def synthetic_dataset(**options) -> dict:
     )
 
 
+def published_dataset(
+    name: str,
+    data: str,
+    *,
+    train: str = "train",
+    validation: str = "validation",
+    test: str = "",
+    label_map: str | None = None,
+    **options,
+) -> dict:
+    """Returns the section `dataset` of a published dataset. Its files are in DATA/NAME, without data in $SEGJAX_NAME.
+
+    test: by default "test" for CamVid, and the validation split of others, whose test labels are not published.
+    label_map: left out if None.
+    """
+    test = test or ("test" if name == "camvid" else validation)
+    section = dict(name=name, options=dict(source_dir=f"{data}/{name}" if data else "", **options))
+    section.update(train=train, validation=validation, test=test, data_dir="")
+    return section if label_map is None else dict(section, label_map=label_map)
+
+
+def own_dataset(images: str, masks: str, label_map: str) -> dict:
+    """Returns the section `dataset` of own images and masks."""
+    return dict(
+        name="segmentation_folder",
+        options=dict(images=images, masks=masks, label_map=label_map),
+        train="train",
+        validation="validation",
+        test="validation",
+        data_dir="",
+    )
+
+
 def camvid_on_cpu(train: ConfigDict, net: str) -> None:
     """Sets a training stage for about 20 minutes on 2 cores: crops of most of the image, milder colours, few epochs."""
     # 328 halves to the same odd and even heights as 360 (41 as 45, 21 as 23). So maps are padded and enlarged in
@@ -172,6 +205,8 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
         config.dataset = ConfigDict(synthetic_dataset(height=64, width=128, train=2, validation=1, test=1, frames=6))
     for name in config.stages:
         stage = config[name]
+        if stage.get("dataset") and not keep_data:
+            stage.dataset = ConfigDict(config.dataset.to_dict())
         if stage.kind in ("train", "train_video"):
             for key in [k for k in stage if k.startswith(("total_", "checkpoint_", "eval_"))]:
                 del stage[key]
@@ -185,6 +220,11 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
         for extra in stage.get("extra", {}).values() if not keep_data else ():
             if isinstance(extra, ConfigDict) and "split" in extra:  # of coarse labels, which the street does not have
                 extra.split = "train"
+                extra.update(dict(dataset={}) if "dataset" in extra else {})
+        if stage.kind == "pseudo_label":
+            stage.update(batch_size=2, size=0, window=(), sheet_rows=1)
+            if not keep_data:
+                stage.unlabelled = ConfigDict(dict(street=dict(split="train", only="all")))
         if stage.kind == "train_video":
             stage.model.options.update(width=0.1, levels=3)
             stage.flow.measure = 2

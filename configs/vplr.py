@@ -185,15 +185,7 @@ def dataset(arg):
             data_dir="",
         )
     label_map = arg.label_map or ("cityscapes" if arg.preset in ("cityscapes", "kitti") else "")
-    folders = dict(images=arg.images, masks=arg.masks, label_map=label_map)
-    return dict(
-        name="segmentation_folder",
-        options=folders,
-        train="train",
-        validation="validation",
-        test="validation",
-        data_dir="",
-    )
+    return common.own_dataset(arg.images, arg.masks, label_map)
 
 
 def finetune_on_kitti(config):

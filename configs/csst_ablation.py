@@ -1,0 +1,166 @@
+"""Does the student beat the teacher? CSST's ablations (v2, Tables 1 and 2; v1, Table 2), for presets of configs/csst.py.
+
+    python main.py --cpu_devices=2 --config=configs/csst_ablation.py:camvid     one of 8 labels of CamVid, hours on 2 cores
+    python main.py --config=configs/csst_ablation.py                            the embedded street, one of 4 labels
+    python main.py --config=configs/csst_ablation.py:cityscapes,data=DIR,seeds=5   the paper's; accelerators
+    python main.py --config=configs/csst_ablation.py:camvid,rows=teacher+bound,seeds=1,steps=150,split=validation
+
+The same command resumes after a kill. With more seeds or other rows it trains only what is new. All rows have the same
+steps, and the rows of a seed the same labels: `train::8,first=SEED`. The last stage writes compare/table.md, table.csv,
+classes.csv and curves.png: mIoU, and differences to the teacher, paired by seed, with 95 % intervals.
+
+rows: joined by +, each with its number of seeds if it is not `seeds`, as in teacher*5+bound*3:
+    teacher, teacher_x2          labels only; twice the steps, as duplicated labels have (v2, Table 1b)
+    bound                        all true labels: no pseudo label can be expected to pass it
+    student7, student7_uniform   7 pseudo labels per real one, with and without centroid sampling
+    student7_METHOD              a METHOD of csst.py: finetune, pretrain, soft, regulariser; consistency has no teacher
+    pool7                        the pool are images of the folders and videos in `pool`, joined by +
+every: keep every Nth label. steps: of each training run; 0: those of the preset. split: that is scored.
+The other options are those of csst.py. Results: docs/self_training.md.
+"""
+
+import re
+
+from ml_collections import ConfigDict
+
+from configs import common, csst
+
+#             every  rows
+PRESETS = {
+    "synthetic": (4, "teacher+student3+bound"),
+    "camvid": (8, "teacher*5+student7*5+bound*3+teacher_x2*3+student7_uniform*3+student1*3+student3*3"),
+    "cityscapes": (0, "teacher+teacher_x2+student1+student2+student4+student13"),
+}
+NETS = {"camvid": "efficientnet"}
+ROW = re.compile(r"^(teacher|teacher_x2|bound|(student|pool)(\d+)(_\w+)?)(\*(\d+))?$")
+RULE = "A row beats the teacher if the 95 % interval of its paired difference is above 0."
+
+SHIPPED = ("", "camvid", "camvid,rows=student1_uniform+student1_soft+bound,seeds=2", "cityscapes")
+SLOW = ("cityscapes",)
+
+OPTIONS = dict(
+    preset="synthetic", net="", data="", rows="", seeds=3, every=-1, steps=0, batch=0, split="", pool="", debug=False
+)
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(arg, **OPTIONS)
+    every, rows = PRESETS[common.pick("preset", arg.preset, PRESETS)]
+    arg.every = every if arg.every < 0 else arg.every
+    arg.net = arg.net or NETS.get(arg.preset, "")
+    rows = read_rows(arg.rows or rows, arg)
+
+    config = ConfigDict(dict(seed=0, stages=()))
+    config.dataset = recipe(arg).dataset
+    config.dataset.train = config.dataset.train.partition("::")[0]
+    for seed in range(max(seeds for _, seeds in rows.values())):  # all of a seed first
+        for name, (row, seeds) in rows.items():
+            if seed < seeds:
+                add_row(config, arg, name, row, seed)
+    cells = [
+        dict(series=name, at=arg.preset, stages=tuple(f"evaluate_{name}_seed{seed}" for seed in range(seeds)))
+        for name, (_, seeds) in rows.items()
+    ]
+    config.compare = dict(kind="compare", axis="labels of", baseline="teacher", rule=RULE, cells=tuple(cells))
+    labels = f"1 of {arg.every} labels" if arg.every > 1 else "all labels"
+    config.compare.title = f"{config.dataset.name}, {labels}, scores on {config[config.stages[-1]].split}"
+    config.stages = (*config.stages, "compare")
+    return common.shrink(config) if arg.debug else config
+
+
+def read_rows(text, arg):
+    """Returns name -> (kind, ratio and variant; number of seeds) of a text such as "teacher*5+student7_uniform"."""
+    if arg.seeds < 1:
+        raise ValueError(f"recipe option seeds={arg.seeds} must be 1 or more.")
+    rows = {}
+    for word in filter(None, text.split("+")):
+        found = ROW.match(word)
+        if not found or found[6] == "0":
+            raise ValueError(
+                f"recipe option rows names {word!r}; write for example teacher, student7 or student7_uniform*3."
+            )
+        kind, ratio, variant = found[2] or found[1], int(found[3] or 0), (found[4] or "").removeprefix("_")
+        if variant:
+            common.pick("variant of a row", variant, ("uniform", *csst.METHODS))
+        if kind == "pool" and not arg.pool:
+            raise ValueError(f"the row {word} needs pool=FOLDER_OR_VIDEO, several joined by +.")
+        if kind == "bound" and arg.every < 2:
+            raise ValueError("the row bound needs every=N: it is trained on the labels that the teacher does not see.")
+        rows[word.partition("*")[0]] = ((kind, ratio, variant), int(found[6] or arg.seeds))
+    if "teacher" not in rows:  # the baseline of every other row
+        rows = {"teacher": (("teacher", 0, ""), max(seeds for _, seeds in rows.values())), **rows}
+    return rows
+
+
+def recipe(arg, **more):
+    """Returns the recipe of configs/csst.py with these options."""
+    own = dict(preset=arg.preset, net=arg.net, data=arg.data, steps=arg.steps, batch=arg.batch, every=arg.every)
+    words = {name: value for name, value in {**own, **more}.items() if value}
+    return csst.get_config(",".join(f"{name}={value}" for name, value in words.items()))
+
+
+def add_row(config, arg, name, row, seed):
+    """Adds the stages of one row and seed that are not there yet, and the evaluation of the last one."""
+    kind, ratio, variant = row
+    method = variant if variant in csst.METHODS else "student"
+    found = recipe(arg, method=method, ratio=ratio, sampling="uniform" if variant == "uniform" else "")
+    if kind in ("teacher", "teacher_x2", "bound"):
+        stage = found.teacher
+        if kind == "teacher_x2":
+            for key in ("total_steps", "total_epochs"):
+                stage.update({key: 2 * stage[key]} if key in stage else {})
+        last = add(config, arg, stage, name, seed, every=0 if kind == "bound" else arg.every)
+    else:
+        last = add_student(config, arg, found, name, row, seed)
+    evaluate = found.evaluate
+    evaluate.update(checkpoint=last, split=arg.split or evaluate.split)
+    config[f"evaluate_{name}_seed{seed}"] = evaluate
+    config.stages = (*config.stages, f"evaluate_{name}_seed{seed}")
+
+
+def add_student(config, arg, found, name, row, seed):
+    """Adds a student and, unless they are there, its pseudo labels and their teacher; returns the student's name."""
+    kind, _, variant = row
+    if "pseudo_label" in found:
+        soft = "_soft" if variant == "soft" else ""
+        labels = f"{'pool' if kind == 'pool' else 'labels'}{soft}_seed{seed}"
+        if labels not in config:
+            found.pseudo_label.checkpoint = f"teacher_seed{seed}"
+            if kind == "pool":
+                frames = {f"pool{i}": dict(frames=path, every=5) for i, path in enumerate(arg.pool.split("+"), start=1)}
+                found.pseudo_label.unlabelled = frames
+            add(config, arg, found.pseudo_label, labels, seed, every=arg.every, full_name=labels)
+    for stage in ("pretrain", "student"):
+        if stage not in found:
+            continue
+        if "pseudo" in found[stage].get("extra", {}):
+            found[stage].extra.pseudo.stage = labels
+        start = found[stage].init.checkpoint
+        if start:
+            found[stage].init.checkpoint = (
+                f"{name}_{start}_seed{seed}" if start == "pretrain" else f"{start}_seed{seed}"
+            )
+        last = add(
+            config, arg, found[stage], f"{name}_pretrain" if stage == "pretrain" else name, seed, every=arg.every
+        )
+    return last
+
+
+def add(config, arg, stage, name, seed, *, every, full_name=""):
+    """Adds a stage on the labels of a seed; returns its name."""
+    name = full_name or f"{name}_seed{seed}"
+    if name not in config:
+        if stage.kind == "train":
+            stage.update(seed=seed, keep=1)
+        if every > 1:
+            section = {**config.dataset.to_dict(), "train": f"{config.dataset.train}::{every},first={seed % every}"}
+            stage.dataset = ConfigDict(section)
+        config[name] = stage
+        config.stages = (*config.stages, name)
+    return name
+
+
+def sweep(add):
+    """Adds the study of docs/self_training.md, and the alternatives of Table 2."""
+    add("camvid")
+    add("camvid,rows=student7_finetune+student7_pretrain+student7_soft+student7_regulariser+student7_consistency")
