@@ -1,7 +1,7 @@
-"""Does the student beat the teacher? CSST's ablations (v2, Tables 1 and 2; v1, Table 2), for presets of configs/csst.py.
+"""Does the student beat the teacher? CSST's ablations (v2, Tables 1 and 2; v1, Table 2) for presets of csst.py.
 
-    python main.py --cpu_devices=2 --config=configs/csst_ablation.py:camvid     one of 8 labels of CamVid, hours on 2 cores
-    python main.py --config=configs/csst_ablation.py                            the embedded street, one of 4 labels
+    python main.py --config=configs/csst_ablation.py                               the street with 1 of 4 labels
+    python main.py --cpu_devices=2 --config=configs/csst_ablation.py:camvid        CamVid with 1 of 8; hours on 2 cores
     python main.py --config=configs/csst_ablation.py:cityscapes,data=DIR,seeds=5   the paper's; accelerators
     python main.py --config=configs/csst_ablation.py:camvid,rows=teacher+bound,seeds=1,steps=150,split=validation
 
@@ -76,9 +76,7 @@ def read_rows(text, arg):
     for word in filter(None, text.split("+")):
         found = ROW.match(word)
         if not found or found[6] == "0":
-            raise ValueError(
-                f"recipe option rows names {word!r}; write for example teacher, student7 or student7_uniform*3."
-            )
+            raise ValueError(f"recipe option rows names {word!r}; write for example teacher+student7_uniform*3.")
         kind, ratio, variant = found[2] or found[1], int(found[3] or 0), (found[4] or "").removeprefix("_")
         if variant:
             common.pick("variant of a row", variant, ("uniform", *csst.METHODS))
@@ -135,14 +133,10 @@ def add_student(config, arg, found, name, row, seed):
             continue
         if "pseudo" in found[stage].get("extra", {}):
             found[stage].extra.pseudo.stage = labels
-        start = found[stage].init.checkpoint
-        if start:
-            found[stage].init.checkpoint = (
-                f"{name}_{start}_seed{seed}" if start == "pretrain" else f"{start}_seed{seed}"
-            )
-        last = add(
-            config, arg, found[stage], f"{name}_pretrain" if stage == "pretrain" else name, seed, every=arg.every
-        )
+        if found[stage].init.checkpoint:  # finetune: the teacher; pretrain: the stage before
+            found[stage].init.checkpoint = f"teacher_seed{seed}" if variant == "finetune" else last
+        own_name = f"{name}_before" if stage == "pretrain" else name
+        last = add(config, arg, found[stage], own_name, seed, every=arg.every)
     return last
 
 
