@@ -128,13 +128,14 @@ def add_student(config, arg, found, name, row, seed):
                 frames = {f"pool{i}": dict(frames=path, every=5) for i, path in enumerate(arg.pool.split("+"), start=1)}
                 found.pseudo_label.unlabelled = frames
             add(config, arg, found.pseudo_label, labels, seed, every=arg.every, full_name=labels)
+    last = f"teacher_seed{seed}"
     for stage in ("pretrain", "student"):
         if stage not in found:
             continue
         if "pseudo" in found[stage].get("extra", {}):
             found[stage].extra.pseudo.stage = labels
         if found[stage].init.checkpoint:  # finetune: the teacher; pretrain: the stage before
-            found[stage].init.checkpoint = f"teacher_seed{seed}" if variant == "finetune" else last
+            found[stage].init.checkpoint = last
         own_name = f"{name}_before" if stage == "pretrain" else name
         last = add(config, arg, found[stage], own_name, seed, every=arg.every)
     return last
