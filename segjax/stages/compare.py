@@ -92,10 +92,7 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     if not cells:
         raise UserError(f"config key {where}.cells is empty; name the stages to compare.")
     _check_cells(cells, baseline, where)
-    columns = [_read_column(one, f"{where}.columns") for one in plain(settings.get("columns", ["miou"]))]
-    keys = [one.key for one in columns]
-    if not keys or len(set(keys)) < len(keys):
-        raise UserError(f"config key {where}.columns={keys} must name one number or more, each once, such as 'miou'.")
+    columns = _read_columns(plain(settings.get("columns", ["miou"])), f"{where}.columns")
     for key in ("band", "partial"):
         if not isinstance(settings.get(key, False), bool):
             raise UserError(f"config key {where}.{key}={settings[key]!r} must be True or False.")
@@ -138,11 +135,18 @@ def _check_cells(cells: list[CellOptions], baseline: str, where: str) -> None:
             raise UserError(f"config key {key}={cell.baseline!r} is no series.{did_you_mean(cell.baseline, first)}")
 
 
-def _read_column(one: Any, where: str) -> Column:
-    if isinstance(one, str):
-        return column(one)
-    check_keys(one, ("key", "label", "percent"), where=where, required=("key",))
-    return column(one["key"], one.get("label", ""), one.get("percent"))
+def _read_columns(found: Any, where: str) -> list[Column]:
+    columns = []
+    for number, one in enumerate(found if isinstance(found, list) else ()):
+        if isinstance(one, str):
+            one = {"key": one}
+        check_keys(one, ("key", "label", "percent"), where=f"{where}[{number}]", required=("key",))
+        columns.append(column(one["key"], one.get("label", ""), one.get("percent")))
+    if not columns or len({one.key for one in columns}) < len(columns):
+        raise UserError(
+            f"config key {where}={found!r} must list one number of the reports or more, each once, such as ('miou',)."
+        )
+    return columns
 
 
 def inputs(options: Options, begun: bool) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import statistics
 
 import cv2
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import vplr_ablation
 from segjax.errors import UserError
-from segjax.stages import recipe, run_recipe
+from segjax.stages import compare, recipe, run_recipe
 
 SCORES = {"a0": 0.25, "a1": 0.75, "b0": 0.5, "b1": 0.625}
 
@@ -186,9 +187,10 @@ def test_a_wrong_table_is_found_before_any_stage_runs(ran, tmp_path, cells, sent
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        (dict(columns=()), r"columns=\[\] must name one number or more, each once"),
-        (dict(columns=("miou", "miou")), "must name one number or more, each once"),
-        (dict(columns=(dict(kee="miou"),)), "columns.kee is not known. Did you mean 'key'"),
+        (dict(columns=()), r"columns=\[\] must list one number of the reports or more"),
+        (dict(columns="miou"), "columns='miou' must list one number of the reports or more"),
+        (dict(columns=("miou", "miou")), "more, each once, such as"),
+        (dict(columns=(dict(kee="miou"),)), r"columns\[0\].kee is not known. Did you mean 'key'"),
         (dict(partial="yes"), "compare.partial='yes' must be True or False"),
     ],
 )
@@ -198,6 +200,14 @@ def test_a_wrong_column_is_found_before_any_stage_runs(ran, tmp_path, changes, s
         wrong.compare.update(changes)
         run_recipe(wrong, workdir=tmp_path)
     assert not ran
+
+
+def test_the_example_of_the_documentation_is_read(root):
+    code = re.findall(r"```python\n(compare = .*?)```", (root / "docs/training.md").read_text(), re.DOTALL)
+    scope = {}
+    exec(code[0], scope)
+    options = compare.read(ConfigDict(scope["compare"]), "compare")
+    assert [cell.at for cell in options.cells] == ["labels only", "1:1", "7:1"] and len(options.columns) == 4
 
 
 def test_grid_of_the_ablation():
