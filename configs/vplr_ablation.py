@@ -8,7 +8,8 @@
 Every training run is a stage, followed by its evaluation; all share the video networks and the propagated labels. The
 same command resumes after a kill. With more seeds, other methods or further k below the largest one it trains only what
 is new. A larger k, or the other mode of a method, propagates the labels again and needs a new --workdir. The last stage
-writes compare/table.md, table.csv, classes.csv and curves.png: mean and sample standard deviation of the mIoU.
+writes compare/table.md, table.csv, curves.png and more: mean and sample standard deviation of the mIoU, and differences
+to the baseline with the same loss, paired by seed, with their 95 % interval.
 
 k: how far labels are propagated, +-k. rows: METHOD_MODE; METHOD is reconstruction, prediction or flow; MODE is jp (the
 propagated image) or lp (the real frame). relaxed: rows that are also trained with label relaxation, as the baseline is
@@ -77,19 +78,26 @@ def get_config(arg=None):
         found = recipe(base, propagate=method, k=max(places), frames=arg.frames)
         add_propagation(config, found, method, [mode for m, mode in rows if m == method])
     cells = []
+
+    def add_cell(series, loss, at, stages, baseline):
+        """Adds a cell: a dashed line, and with label relaxation a solid one of the same colour, as in figure 4."""
+        suffix, style = (", relaxed", "solid") if loss == "relaxed" else ("", "dashed")
+        look = dict(group=series, style=style, baseline=baseline)
+        cells.append(dict(series=f"{series}{suffix}", at=at, stages=stages, **look))
+
     for loss in ("plain", "relaxed") if relaxed else ("plain",):
-        suffix = ", relaxed" if loss == "relaxed" else ""
         found = add_runs(config, first, f"baseline_{loss}", loss, {}, steps, arg.seeds)
-        cells.append(dict(series=f"baseline{suffix}", at=0, stages=found))
+        add_cell("baseline", loss, 0, found, "baseline")
+        own = "baseline, relaxed" if loss == "relaxed" else "baseline"  # propagated labels are what differs
         for method, mode in rows if loss == "plain" else relaxed:
-            name = f"{method} + {mode.upper()}{suffix}"
-            cells.append(dict(series=name, at=0, stages=found))
+            name = f"{method} + {mode.upper()}"
+            add_cell(name, loss, 0, found, own)
             for at in places:
                 shown = tuple(range(1, at + 1)) if arg.accumulated else (at,)
                 extra = dict(stage=f"propagate_{method}", mode=mode, steps=shown)
                 word = "all" if arg.accumulated else "k"
                 runs = add_runs(config, first, f"{method}_{mode}_{word}{at}_{loss}", loss, extra, steps, arg.seeds)
-                cells.append(dict(series=name, at=at, stages=runs))
+                add_cell(name, loss, at, runs, own)
     config.compare = dict(kind="compare", axis="frames from the label, k", baseline="baseline", cells=tuple(cells))
     config.compare.title = (
         f"{config.dataset.name} {config.dataset.train}, scores on {config.dataset[first.evaluate.split]}"

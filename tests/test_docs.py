@@ -1,6 +1,7 @@
 """Every snippet of the README and of docs/ works: Python is run, command lines are read by the program they start."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -17,7 +18,7 @@ from segjax import cli, data, losses
 from segjax.data.crop_schedule import crop_schedule
 from segjax.errors import UserError
 from segjax.recipes import find_recipe
-from segjax.stages import evaluate, propagate, train, train_video
+from segjax.stages import compare, evaluate, propagate, train, train_video
 from segjax.stages.config.durations import UNITS
 from segjax.stages.config.keys import recipe_options
 from segjax.training import optimizer, schedules
@@ -119,6 +120,8 @@ def test_every_setting_of_a_stage_is_documented(monkeypatch):
         "training.md": {
             *training - durations,
             *recipe_options(evaluate.Options),
+            *_keys(compare, monkeypatch),
+            *(field.name for field in dataclasses.fields(compare.CellOptions)),
             *data.PLANS,
             *losses.LOSSES,
             *(option for loss in losses.LOSSES.values() for option in recipe_options(loss)),

@@ -149,11 +149,15 @@ def line_plot(
     y_label: str = "",
     level: float | None = None,
     level_name: str = "",
+    level_band: float = 0.0,
+    ticks: Sequence[str] = (),
     dpi: int = 120,
 ) -> np.ndarray:
     """Plots lines with points and error bars; lines of one name share an entry of the legend.
 
     level, level_name: y and name of a horizontal dotted line, None = no line.
+    level_band: half the height of a band around that line, 0 = none.
+    ticks: text for x = 0, 1, 2, ..., () = the numbers themselves.
     dpi: dots per inch.
     Returns uint8 (h, w, 3).
     """
@@ -161,6 +165,8 @@ def line_plot(
     axes = figure.add_subplot()
     if level is not None:
         axes.axhline(level, color="#2d3138", linewidth=1, linestyle=":", label=level_name or None)
+        if level_band:
+            axes.axhspan(level - level_band, level + level_band, color="#2d3138", alpha=0.08, linewidth=0)
     named = set()
     for number, line in enumerate(lines):
         axes.errorbar(
@@ -176,7 +182,11 @@ def line_plot(
             label=None if line.name in named else line.name,
         )
         named.add(line.name)
-    axes.set_xticks(sorted({x for line in lines for x in line.x}))
+    if ticks:
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlim(-0.4, len(ticks) - 0.6)
+    else:
+        axes.set_xticks(sorted({x for line in lines for x in line.x}))
     axes.set_xlabel(x_label, fontsize=10)
     axes.set_ylabel(y_label, fontsize=10)
     axes.set_title(title, loc="left", fontsize=11)
@@ -184,6 +194,39 @@ def line_plot(
     axes.spines[["top", "right"]].set_visible(False)
     if len(named) > 1 or level_name:
         axes.legend(frameon=False, fontsize=9)
+    return _pixels(figure)
+
+
+def interval_plot(
+    names: Sequence[str],
+    middles: Sequence[float],
+    half_widths: Sequence[float],
+    *,
+    title: str = "",
+    x_label: str = "",
+    dpi: int = 120,
+) -> np.ndarray:
+    """Plots intervals one below the other, the first at the top, with a line at 0; those that contain 0 are grey.
+
+    names: of the intervals.
+    middles, half_widths: of the intervals.
+    dpi: dots per inch.
+    Returns uint8 (h, w, 3).
+    """
+    figure = _figure(7, 1.3 + 0.32 * len(names), dpi)
+    axes = figure.add_subplot()
+    axes.axvline(0, color="#2d3138", linewidth=1)
+    for row, (middle, half) in enumerate(zip(middles, half_widths)):
+        color = "#9aa0a6" if abs(middle) <= half else "C0" if middle > 0 else "C3"
+        axes.errorbar(middle, row, xerr=half, color=color, marker="o", markersize=5, linewidth=1.8, capsize=3)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(x_label, fontsize=10)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     return _pixels(figure)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from segjax.errors import UserError
 from segjax.stages.recipe import STAGES
-from segjax.stages.stage import Stage, no_inputs
+from segjax.stages.stage import Stage
 
 TRAIN = dict(
     kind="train",
@@ -77,7 +77,7 @@ def test_inputs_are_the_keys_that_name_other_stages():
     }  # fmt: skip
     assert inputs("evaluate", begun=True) == {"checkpoint": "train"}
     assert inputs("propagate", method="prediction", checkpoint="train_video") == {"checkpoint": "train_video"}
-    assert inputs("compare") == {} and STAGES["compare"].inputs is no_inputs
+    assert inputs("compare") == {"cells[0].stages[0]": "evaluate"}
 
 
 def test_defaults_are_in_the_options():

@@ -37,6 +37,24 @@ def test_curves_leaves_out_nan():
     visualize.curves([{"step": 1, "loss": float("nan")}, {"step": 2, "loss": 1.0}])
 
 
+def test_interval_plot_tells_which_contain_zero():
+    first = visualize.interval_plot(["a", "b"], [1.0, -1.0], [0.5, 2.0], title="t", x_label="x")
+    second = visualize.interval_plot(["a", "b"], [1.0, -1.0], [0.5, 0.5], title="t", x_label="x")
+    assert first.dtype == np.uint8 and first.ndim == 3 and (first.shape != second.shape or (first != second).any())
+    red = lambda picture: ((picture[..., 0] > 180) & (picture[..., 1] < 80)).sum()  # noqa: E731
+    assert red(second) > red(first) == 0
+
+
+def test_line_plot_with_text_on_the_axis_and_a_band():
+    lines = [visualize.Line("a", [0, 2], [1.0, 2.0], [0.1, 0.2]), visualize.Line("b", [1], [1.5], dashed=True)]
+    plots = [
+        visualize.line_plot(lines, level=1.2, level_name="base", **options)
+        for options in ({}, {"ticks": ("1:1", "3:1", "7:1")}, {"level_band": 0.2})
+    ]
+    assert all(one.shape == plots[0].shape for one in plots)
+    assert (plots[0] != plots[1]).any() and (plots[0] != plots[2]).mean() > 0.02, "a band is an area"
+
+
 def test_pictures_need_no_pyplot(root):
 
     code = (
