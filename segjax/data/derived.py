@@ -1,10 +1,10 @@
-"""Datasets that a stage has written: their kind, and for propagated labels what is stored of every record."""
+"""Datasets that a stage has written: their kind, and what is stored of every record."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,19 @@ from segjax.data.tfds_source import TfdsSource, open_builder
 from segjax.errors import UserError, did_you_mean
 
 PROPAGATED = "propagated"  # kind of the datasets of the stage propagate
+PSEUDO = "pseudo"  # kind of the datasets of the stage pseudo_label, and their only split
 # lp: the propagated label on the real frame; jp: the propagated label on the propagated image (VPLR, section 3.2)
 MODES = ("jp", "lp")
-# features beside those of every dataset
+# features of pseudo labels beside those of every dataset: pool; dataset and split, or folder or video; record or file
+PSEUDO_PROVENANCE = {
+    "pool": "text",
+    "source": "text",
+    "source_name": "text",
+    "checkpoint": "text",
+    "model": "text",
+    "config": "text",
+}
+# features of propagated labels beside those of every dataset
 PROVENANCE = {
     "source_name": "text",
     "source_frame": "int",
@@ -42,13 +52,13 @@ class Derived:
     kind: str
     splits: tuple[str, ...]
 
-    def open(self, split: str) -> TfdsSource:
-        """Opens the records of a split. Raises UserError as `TfdsSource` does."""
-        return TfdsSource(self.directory, split)
+    def open(self, split: str, *, fields: Collection[str] = ()) -> TfdsSource:
+        """Opens the records of a split; fields: see `TfdsSource`. Raises UserError as that does."""
+        return TfdsSource(self.directory, split, fields=fields)
 
 
 def open_derived(folder: str | os.PathLike, where: str = "") -> Derived:
-    """Opens the folder of a dataset that a stage has written, of any kind.
+    """Opens a dataset that a stage has written, of any kind: its folder, or that of the stage.
 
     where: the config key that names the folder, for the error.
     A dataset whose metadata holds no kind was written by the stage propagate, before there were kinds.
@@ -56,6 +66,8 @@ def open_derived(folder: str | os.PathLike, where: str = "") -> Derived:
     Raises UserError for a folder that holds no dataset.
     """
     directory = Path(folder)
+    if not (directory / "dataset_info.json").is_file() and (directory / "dataset" / "dataset_info.json").is_file():
+        directory = directory / "dataset"  # the folder of the stage itself
     if not (directory / "dataset_info.json").is_file():
         key = f"config key {where}: " if where else ""
         raise UserError(f"{key}{directory} holds no dataset of a stage; run the stage that writes it first.")
