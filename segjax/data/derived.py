@@ -14,6 +14,7 @@ from segjax.data.joined import Subset
 from segjax.data.label_map import LabelMap
 from segjax.data.tfds_source import TfdsSource, open_builder
 from segjax.errors import UserError, did_you_mean
+from segjax.files import config_hash
 
 PROPAGATED = "propagated"  # kind of the datasets of the stage propagate
 PSEUDO = "pseudo"  # kind of the datasets of the stage pseudo_label, and their only split
@@ -45,12 +46,18 @@ PROVENANCE = {
 class Derived:
     """A dataset that a stage has written.
 
-    directory: folder with dataset_info.json. kind: what the stage wrote, for example `PROPAGATED`. splits: their names.
+    directory: folder with dataset_info.json.
+    kind: what the stage wrote, for example `PROPAGATED`.
+    splits: their names.
+    soft: fields of `TfdsSource` with soft labels: ("soft",), or () for none.
+    fingerprint: text that changes with the settings that the records depend on, "" if it is not known.
     """
 
     directory: Path
     kind: str
     splits: tuple[str, ...]
+    soft: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     def open(self, split: str, *, fields: Collection[str] = ()) -> TfdsSource:
         """Opens the records of a split; fields: see `TfdsSource`. Raises UserError as that does."""
@@ -72,7 +79,14 @@ def open_derived(folder: str | os.PathLike, where: str = "") -> Derived:
         key = f"config key {where}: " if where else ""
         raise UserError(f"{key}{directory} holds no dataset of a stage; run the stage that writes it first.")
     info = open_builder(directory).info
-    return Derived(directory, (info.metadata or {}).get("kind", PROPAGATED), tuple(info.splits))
+    settings = dict(info.metadata or {})
+    return Derived(
+        directory,
+        settings.get("kind", PROPAGATED),
+        tuple(info.splits),
+        soft=("soft",) if settings.get("top_k") else (),
+        fingerprint=config_hash({key: value for key, value in settings.items() if key != "label_map"}),
+    )
 
 
 def open_propagated(directory: str | os.PathLike, where: str = "", *, mode: str, steps: Sequence[int]) -> Subset:

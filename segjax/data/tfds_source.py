@@ -62,7 +62,7 @@ class TfdsSource(LabelledClasses):
     frames: whether to open, for each split NAME, the split NAME_sequence with its neighbouring frames if there is one.
     divisions: named splits (`segjax.data.splits.division`) beside those in the dataset's metadata.
 
-    top_k: number of classes in the field "soft"; 0 if the dataset does not store it.
+    top_k: number of classes in the field "soft"; 0 without that field.
 
     Raises UserError for an unknown split or field, a field that the dataset does not store, a label map that lacks ids,
     and a split without records.
@@ -83,7 +83,7 @@ class TfdsSource(LabelledClasses):
         self.fields = frozenset(fields)
         builder = open_builder(self.directory)
         _check_fields(self.fields, builder)
-        self.top_k = int((builder.info.metadata or {}).get("top_k", 0))
+        self.top_k = int(builder.info.metadata["top_k"]) if "soft" in self.fields else 0
         own = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
         self.label_map = own if label_map is None else _same_ids(LabelMap.open(label_map), own, builder.name)
         divisions = {

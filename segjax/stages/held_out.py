@@ -1,7 +1,7 @@
 """A guard of the held-out splits: no label of their images, and no label on their images, is trained on.
 
-Images are the same if their names are, or the frame of their video. Names of a foreign pool of images may be the same by
-chance, so that its pixels are compared too. Held-out images are those of the run's validation and test splits, except
+Images are the same if their names are, or the frame of their video. Names in a foreign pool of images may be the same
+by chance, so that pixels are compared too. Held-out images are those of the run's validation and test splits, except
 those that the run trains on anyway.
 """
 
@@ -56,7 +56,13 @@ def check_propagated(dataset: Dataset, source: Subset, *, where: str) -> None:
 
 
 def check_pool(
-    dataset: Dataset, table: FrameTable, read: Callable[[int], np.ndarray], *, where: str, remedy: str, pool: str = ""
+    dataset: Dataset,
+    table: FrameTable,
+    read: Callable[[int], np.ndarray],
+    *,
+    where: str,
+    remedy: str,
+    pooled: bool = False,
 ) -> None:
     """Checks that a pool of images contains no held-out image.
 
@@ -67,13 +73,13 @@ def check_pool(
     read: number of an image -> uint8 (h, w, 3).
     where: config key of the pool, for the error.
     remedy: end of the error's sentence.
-    pool: name of the pool, which names and videos in the table begin with.
+    pooled: whether names and videos in the table begin with the name of a pool and "/".
 
     Raises UserError with the number of such images and one of them.
     """
     held_out = _held_out(dataset)
     found: dict[int, _HeldOut] = {}
-    for row, keys in enumerate(_keys(table, pool)):
+    for row, keys in enumerate(_keys(table, pooled=pooled)):
         path = PurePosixPath(str(keys[0]))
         match = next((held_out[key] for key in (*keys, path.stem, path.name) if key in held_out), None)
         if match is not None:
@@ -145,9 +151,10 @@ def _images(dataset: Dataset, split: str, *, labelled_only: bool) -> dict[object
     return {key: _HeldOut(split, source, row) for row, keys in enumerate(_keys(source.index)) for key in keys}
 
 
-def _keys(table: FrameTable, pool: str = "") -> list[tuple[object, ...]]:
-    """Returns what identifies each frame: its name, and its place in a video; pool: what both begin with."""
-    start = f"{pool}/" if pool else ""
-    names, sequences = ([str(text).removeprefix(start) for text in texts] for texts in (table.names, table.sequences))
+def _keys(table: FrameTable, *, pooled: bool = False) -> list[tuple[object, ...]]:
+    """Returns what identifies each frame: its name, and its place in a video; pooled: see `check_pool`."""
+    names, sequences = (list(map(str, texts)) for texts in (table.names, table.sequences))
+    if pooled:
+        names, sequences = ([text.partition("/")[2] for text in texts] for texts in (names, sequences))
     rows = zip(names, sequences, map(int, table.frames))
     return [(name, (sequence, frame)) if sequence else (name,) for name, sequence, frame in rows]

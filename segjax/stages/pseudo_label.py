@@ -22,7 +22,7 @@ from segjax.data.referenced import REFERENCE
 from segjax.data.threads import ordered_map
 from segjax.errors import UserError, choose
 from segjax.files import config_hash, plain
-from segjax.inference.network import Network, compute_dtype, find_run, open_network
+from segjax.inference.network import Network, compute_dtype, find_run, images_at_once, open_network
 from segjax.media.writers import write_png
 from segjax.pseudo import report as reports
 from segjax.pseudo.labels import Group, Labelled, Labeller, Place, encode, features
@@ -141,7 +141,8 @@ def _read_pool(name: str, settings: Mapping[str, Any], where: str) -> PoolOption
         raise UserError(f"config key {where}: a pool's name has letters, digits, '_', '-' and '.' only.")
     if not hasattr(settings, "keys") or ("split" in settings) == ("frames" in settings):
         raise UserError(
-            f"config key {where} must have either 'split', for records of a dataset, or 'frames', for a folder or video."
+            f"config key {where} must have either 'split', for records of a dataset, or 'frames', for a folder or "
+            "video."
         )
     check_keys(settings, {"split", "dataset", "only"} if "split" in settings else {"frames", "every"}, where=where)
     check_numbers(settings, ("every",), where=where, low=1)
@@ -330,7 +331,7 @@ def label_pools(
     label = Labeller(
         network.labeller(confidence=True, top_k=options.planes, **options.views),
         pools,
-        options.batch_size,
+        images_at_once(options.batch_size),
         class_thresholds(options.threshold, names, where=f"{where}.threshold"),
     )
     tag = dict(checkpoint=options.checkpoint, model=model, config=config_hash(identity))
