@@ -18,8 +18,9 @@ inference                   images and videos through a trained network
 training                    step, loop, optimizers, schedules, checkpoints
 evaluation                  scores of a trained network on a dataset
 propagation                 labels propagated to neighbouring frames
+pseudo                      labels of unlabelled images by a trained network
 submission                  archives for evaluation servers
-stages                      what a recipe is made of: train, train_video, propagate, evaluate, compare
+stages                      what a recipe is made of: train, train_video, propagate, pseudo_label, evaluate, compare
 commands cli                the console command `segjax`; `segjax train` and main.py run recipes
 """
 

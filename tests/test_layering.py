@@ -14,7 +14,7 @@ LAYERS = (
     "{losses metrics augment models data}",
     "{weights media costs}",
     "{inference training}",
-    "{evaluation propagation submission}",
+    "{evaluation propagation pseudo submission}",
     "stages",
     "commands",
     "cli",
@@ -152,7 +152,7 @@ def test_the_layers_are_those_of_the_plan():
         "losses", "metrics", "augment", "data", "weights", "media", "costs", "training",
     }  # fmt: skip
     assert ALLOWED["evaluation"] - ALLOWED["training"] == {"inference", "evaluation"}
-    assert ALLOWED["stages"] - ALLOWED["evaluation"] == {"propagation", "submission", "stages"}
+    assert ALLOWED["stages"] - ALLOWED["evaluation"] == {"propagation", "pseudo", "submission", "stages"}
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

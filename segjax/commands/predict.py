@@ -25,7 +25,13 @@ def describe(parser: argparse.ArgumentParser) -> None:
     )
     add("--input", required=True, metavar="PATH", help="an image, a video, or a folder of images and videos")
     add("--output", required=True, metavar="DIR", help="folder for the results")
-    add("--write", nargs="+", default=["overlay", "ids"], metavar="KIND", help="overlay, ids, color (overlay ids)")
+    add(
+        "--write",
+        nargs="+",
+        default=["overlay", "ids"],
+        metavar="KIND",
+        help="overlay, ids, color, confidence (overlay ids)",
+    )
     add_views(parser)
 
 

@@ -35,7 +35,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--scales", nargs="+", type=values.numbers, default=[], metavar="S", help="override the protocol's scales")
     add("--flip", action="store_true", help="also average with the mirror image")
     add("--window", type=values.size, metavar="HxW", help="override the protocol's sliding window, pixels")
-    add("--batch", type=values.positive_int, metavar="N", help="images at once (1 on CPU, 4 on accelerators)")
+    add("--batch", type=values.positive_int, metavar="N", help="images at once (1 per CPU device, 4 per accelerator)")
     add("--competition", default="", metavar="NAME", help="voc2012: comp6 (default), comp5 for VOC's images alone")
     add("--data-dir", metavar="DIR", help="folder of built datasets ($SEGJAX_DATA_DIR)")
     add("--option", nargs="+", action="extend", type=values.option, default=[], metavar="K=V", help="dataset options")

@@ -16,7 +16,7 @@ def add_views(parser: argparse.ArgumentParser) -> None:
     add("--flip", action="store_true", help="average with the mirror image")
     add("--window", type=values.size, metavar="HxW", help="sliding window in pixels; default: the whole image at once")
     add("--overlap", type=values.share, default=1 / 3, metavar="SHARE", help="overlap of neighbouring windows (1/3)")
-    add("--batch", type=values.positive_int, metavar="N", help="images at once (1 on CPU, 4 on accelerators)")
+    add("--batch", type=values.positive_int, metavar="N", help="images at once (1 per CPU device, 4 per accelerator)")
     add("--alpha", type=values.share, default=0.5, metavar="SHARE", help="share of the class colour in overlays (0.5)")
 
 

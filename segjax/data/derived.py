@@ -1,10 +1,10 @@
-"""Datasets that a stage has written: their kind, and for propagated labels what is stored of every record."""
+"""Datasets that a stage has written: their kind, and what is stored of every record."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,22 @@ from segjax.data.joined import Subset
 from segjax.data.label_map import LabelMap
 from segjax.data.tfds_source import TfdsSource, open_builder
 from segjax.errors import UserError, did_you_mean
+from segjax.files import config_hash
 
 PROPAGATED = "propagated"  # kind of the datasets of the stage propagate
+PSEUDO = "pseudo"  # kind of the datasets of the stage pseudo_label, and their only split
 # lp: the propagated label on the real frame; jp: the propagated label on the propagated image (VPLR, section 3.2)
 MODES = ("jp", "lp")
-# features beside those of every dataset
+# features of pseudo labels beside those of every dataset: pool; dataset and split, or folder or video; record or file
+PSEUDO_PROVENANCE = {
+    "pool": "text",
+    "source": "text",
+    "source_name": "text",
+    "checkpoint": "text",
+    "model": "text",
+    "config": "text",
+}
+# features of propagated labels beside those of every dataset
 PROVENANCE = {
     "source_name": "text",
     "source_frame": "int",
@@ -35,20 +46,26 @@ PROVENANCE = {
 class Derived:
     """A dataset that a stage has written.
 
-    directory: folder with dataset_info.json. kind: what the stage wrote, for example `PROPAGATED`. splits: their names.
+    directory: folder with dataset_info.json.
+    kind: what the stage wrote, for example `PROPAGATED`.
+    splits: their names.
+    soft: fields of `TfdsSource` with soft labels: ("soft",), or () for none.
+    fingerprint: text that changes with the settings that the records depend on, "" if it is not known.
     """
 
     directory: Path
     kind: str
     splits: tuple[str, ...]
+    soft: tuple[str, ...] = ()
+    fingerprint: str = ""
 
-    def open(self, split: str) -> TfdsSource:
-        """Opens the records of a split. Raises UserError as `TfdsSource` does."""
-        return TfdsSource(self.directory, split)
+    def open(self, split: str, *, fields: Collection[str] = ()) -> TfdsSource:
+        """Opens the records of a split; fields: see `TfdsSource`. Raises UserError as that does."""
+        return TfdsSource(self.directory, split, fields=fields)
 
 
 def open_derived(folder: str | os.PathLike, where: str = "") -> Derived:
-    """Opens the folder of a dataset that a stage has written, of any kind.
+    """Opens a dataset that a stage has written, of any kind: its folder, or that of the stage.
 
     where: the config key that names the folder, for the error.
     A dataset whose metadata holds no kind was written by the stage propagate, before there were kinds.
@@ -56,11 +73,20 @@ def open_derived(folder: str | os.PathLike, where: str = "") -> Derived:
     Raises UserError for a folder that holds no dataset.
     """
     directory = Path(folder)
+    if not (directory / "dataset_info.json").is_file() and (directory / "dataset" / "dataset_info.json").is_file():
+        directory = directory / "dataset"  # the folder of the stage itself
     if not (directory / "dataset_info.json").is_file():
         key = f"config key {where}: " if where else ""
         raise UserError(f"{key}{directory} holds no dataset of a stage; run the stage that writes it first.")
     info = open_builder(directory).info
-    return Derived(directory, (info.metadata or {}).get("kind", PROPAGATED), tuple(info.splits))
+    settings = dict(info.metadata or {})
+    return Derived(
+        directory,
+        settings.get("kind", PROPAGATED),
+        tuple(info.splits),
+        soft=("soft",) if settings.get("top_k") else (),
+        fingerprint=config_hash({key: value for key, value in settings.items() if key != "label_map"}),
+    )
 
 
 def open_propagated(directory: str | os.PathLike, where: str = "", *, mode: str, steps: Sequence[int]) -> Subset:

@@ -29,10 +29,11 @@ class RecordShards:
     name: name of the dataset.
     splits: their names.
     label_map: of the raw ids in `label`.
-    extra: feature name -> "text" or "int", beside the features of every record.
+    extra: feature name -> "text", "int" or "map" (uint8 (h, w, 1) as PNG), beside the features of every record.
     identity: plain data that identifies the contents; stored as metadata. A folder begun with other data is refused.
     description: one sentence, stored with the dataset.
     kind: what wrote the dataset, see `segjax.data.derived`; stored as metadata, but no part of the identity.
+    option: name of what chooses the folder, for errors.
 
     The files of a shard appear by renaming; its summary appears last and marks it as done. Shards may be written in any
     order and by several processes, each shard by one of them.
@@ -46,6 +47,7 @@ class RecordShards:
     identity: Mapping[str, Any]
     description: str = ""
     kind: str = ""
+    option: str = "--workdir"
 
     @property
     def directory(self) -> Path:
@@ -55,8 +57,8 @@ class RecordShards:
     def open(self) -> None:
         """Creates the folder. Raises UserError if it holds shards of another identity, or cannot be written."""
         note = self.folder / "shards" / "identity.json"
-        remedy = "delete the folder to start again, or give another --workdir."
-        with creating(self.folder, option="--workdir"):
+        remedy = f"delete the folder to start again, or give another {self.option}."
+        with creating(self.folder, option=self.option):
             begin(note, self.identity, work=self.folder, remedy=remedy)
 
     def summary(self, shard: int) -> dict[str, Any] | None:
@@ -74,7 +76,7 @@ class RecordShards:
         """
         serialize = make_serializer(self._features())
         sizes = {}
-        with creating(self.folder, option="--workdir"):
+        with creating(self.folder, option=self.option):
             for split in self.splits:
                 sizes[split] = write_shard(self._file(shard, split), map(serialize, examples[split]))
             lengths = {split: len(examples[split]) for split in self.splits}
@@ -92,7 +94,7 @@ class RecordShards:
         notes = [self.summary(shard) for shard in range(shards)]
         building = self.folder / ".building"
         shutil.rmtree(building, ignore_errors=True)
-        with creating(self.folder, option="--workdir"):
+        with creating(self.folder, option=self.option):
             building.mkdir()
             for split in self.splits:
                 full = [shard for shard, note in enumerate(notes) if note["lengths"][split]]
@@ -137,7 +139,8 @@ class RecordShards:
     def _features(self) -> Any:
         import tensorflow_datasets as tfds
 
-        types = {"text": tfds.features.Text(), "int": np.int32}
+        plane = tfds.features.Image(shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
+        types = {"text": tfds.features.Text(), "int": np.int32, "map": plane}
         extra = {name: types[kind] for name, kind in self.extra.items()}
         return tfds.features.FeaturesDict({**record_features(self.label_map), **extra})
 

@@ -17,6 +17,7 @@ import numpy as np
 from segjax.data.class_table import ClassTable
 from segjax.data.image_files import decode_image, decode_mask
 from segjax.data.label_map import LabelMap
+from segjax.data.referenced import image_bytes
 from segjax.data.sources import LabelledClasses, Record, check_size
 from segjax.data.splits import Parts, available, resolve, with_frames
 from segjax.errors import UserError, did_you_mean
@@ -44,7 +45,7 @@ class Index:
 
 
 # what can be read of a record beside image and label
-FIELDS = ("flow", "instances", "all_labels")
+FIELDS = ("flow", "instances", "all_labels", "soft")
 
 
 class TfdsSource(LabelledClasses):
@@ -56,9 +57,12 @@ class TfdsSource(LabelledClasses):
     labelled_only: skips the records that have no label.
     fields: what to read beside image and label, of `FIELDS`. "flow": the optical flow. "instances": the instance map.
         "all_labels": what is stored as the label of unlabelled records, for evaluation; a training run must not see it.
+        "soft": the most probable classes of pseudo labels, and their probabilities.
     label_map: another map of the same raw ids, for example "mapillary_to_cityscapes"; None = the dataset's own.
     frames: whether to open, for each split NAME, the split NAME_sequence with its neighbouring frames if there is one.
     divisions: named splits (`segjax.data.splits.division`) beside those in the dataset's metadata.
+
+    top_k: number of classes in the field "soft"; 0 without that field.
 
     Raises UserError for an unknown split or field, a field that the dataset does not store, a label map that lacks ids,
     and a split without records.
@@ -79,6 +83,7 @@ class TfdsSource(LabelledClasses):
         self.fields = frozenset(fields)
         builder = open_builder(self.directory)
         _check_fields(self.fields, builder)
+        self.top_k = int(builder.info.metadata["top_k"]) if "soft" in self.fields else 0
         own = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
         self.label_map = own if label_map is None else _same_ids(LabelMap.open(label_map), own, builder.name)
         divisions = {
@@ -105,16 +110,10 @@ class TfdsSource(LabelledClasses):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
-        row = int(self._rows[index])
-        try:
-            example = self._reader(self._parts[self._part[index]])[row]
-        except Exception as error:  # array_record raises errors of its C++ library
-            raise UserError(
-                f"record {row} of {self.directory} cannot be read ({error}); delete the folder, it is built again"
-            ) from error
+        example = self._example(index)
         name = example["name"].decode()
         file = f"{name} ({self.split}, {self.directory})"
-        image, label = decode_image(example["image"], file), None
+        image, label = decode_image(image_bytes(example), file), None
         if self.index.labelled[index] or "all_labels" in self.fields:
             mask = decode_mask(example["label"], f"the mask of {file}")
             check_size(mask.shape, f"the mask of {file}", image.shape[:2], file)
@@ -126,7 +125,31 @@ class TfdsSource(LabelledClasses):
                 record.flow_valid = decode_mask(example["flow_valid"], f"the visibility of {file}") > 0
         if "instances" in self.fields and self.index.labelled[index]:
             record.instances = decode_mask(example["instances"], f"the instances of {file}")
+        if "soft" in self.fields:
+            record.soft_ids, record.soft_shares = (
+                self._planes(example[name], image.shape[:2], f"{name} of {file}")
+                for name in ("soft_ids", "soft_shares")
+            )
         return record
+
+    def encoded_image(self, index: int) -> bytes:
+        """Returns the image of a record as it is stored, the content of a PNG or JPEG file."""
+        return image_bytes(self._example(index))
+
+    def _example(self, index: int) -> Mapping[str, Any]:
+        row = int(self._rows[index])
+        try:
+            return self._reader(self._parts[self._part[index]])[row]
+        except Exception as error:  # array_record raises errors of its C++ library
+            raise UserError(
+                f"record {row} of {self.directory} cannot be read ({error}); delete the folder, it is built again"
+            ) from error
+
+    def _planes(self, data: bytes, size: tuple[int, int], what: str) -> np.ndarray:
+        """Returns planes that are stored one below the other, uint8 (h, w, top_k)."""
+        planes = decode_mask(data, what)
+        check_size(planes.shape, what, (self.top_k * size[0], size[1]), "its image")
+        return np.ascontiguousarray(np.moveaxis(planes.reshape(self.top_k, *size), 0, -1))
 
     def find(self, sequence: str, frame: int) -> int | None:
         """Returns the number of the record of a video frame, None if there is none; needs labelled_only=False."""
@@ -204,6 +227,10 @@ def _check_fields(fields: Collection[str], builder: Any) -> None:
         raise UserError(f"dataset {builder.name} holds no optical flow; open it without the field 'flow'")
     if "instances" in fields and "instances" not in builder.info.features:
         raise UserError(f"dataset {builder.name} holds no instances; build it with the option instances=True")
+    if "soft" in fields and "soft_ids" not in builder.info.features:
+        raise UserError(
+            f"dataset {builder.name} holds no soft labels; write it with labels='soft' (stage pseudo_label)"
+        )
 
 
 def _label_map_data(builder: Any) -> dict[str, Any]:

@@ -311,7 +311,7 @@ def _write(
 
     count: number of frames, for the bar.
     truth, fps, alpha, width: see `write_demo`.
-    batch: images at once, None = 1 on CPU and 4 on accelerators.
+    batch: images at once, see `images_at_once`.
     views: keyword arguments of `views.predict`.
     """
     classes = network.label_map

@@ -15,6 +15,7 @@ import numpy as np
 
 from segjax import visualize
 from segjax.errors import UserError, did_you_mean
+from segjax.inference.labels import Labels
 from segjax.inference.network import images_at_once, open_network
 from segjax.media.clips import Clip, Frame
 from segjax.media.frame_batches import FilledBatches, ahead, predictions, same_size
@@ -23,7 +24,7 @@ from segjax.media.writers import PngWriter, VideoWriter, write_png
 from segjax.outputs import writing_outputs
 from segjax.typing import Array
 
-KINDS = ("overlay", "ids", "color")
+KINDS = ("overlay", "ids", "color", "confidence")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class FilesReport:
 
 
 def predict_files(
-    predict_fn: Callable[[Array], Array],
+    label: Callable[[Array], Labels],
     clips: Sequence[Clip],
     output: str | os.PathLike,
     *,
@@ -62,15 +63,15 @@ def predict_files(
     Reading, device work and writing overlap. Inputs that cannot be read, and frames that the network does not accept,
     are listed in the report; all others are written. A legend.png names the colours.
 
-    predict_fn: images uint8 (b, h, w, 3) -> class ids (b, h, w).
+    label: images uint8 (b, h, w, 3) -> Labels, see `Network.labeller`.
     clips: see `open_clips`.
     output: folder for the results.
     palette: uint8 (k, 3).
     class_names: of the legend; () writes none.
     decode: class ids -> ids to write, for example the dataset's raw ids.
     write: kinds of output. "overlay" -> overlay/NAME.png, or NAME.mp4 for a video; "ids" -> ids/NAME.png;
-        "color" -> color/NAME.png.
-    batch: frames of one size per call of predict_fn. Each size compiles once: an incomplete last batch is filled up.
+        "color" -> color/NAME.png; "confidence" -> confidence/NAME.png, grey, 255 = certain, if the labels contain it.
+    batch: frames of one size per call of `label`. Each size compiles once: an incomplete last batch is filled up.
     alpha: share of the class colour in overlays.
     progress: called with the number of predicted frames so far.
 
@@ -85,7 +86,7 @@ def predict_files(
     problems: list[str] = []
     outputs: dict[Path, None] = {}
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
-    run = FilledBatches(predict_fn, batch)
+    run = FilledBatches(label, batch)
 
     begin = time.perf_counter()
 
@@ -96,10 +97,10 @@ def predict_files(
                 if clip.is_video and "overlay" in write:
                     video = stack.enter_context(VideoWriter(output / f"{clip.name}.mp4", fps=clip.fps))
 
-                def save(frames: Sequence[Frame], ids: np.ndarray, video=video):
-                    for frame, labels in zip(frames, ids):
+                def save(frames: Sequence[Frame], labels: Labels, video=video):
+                    for row, frame in enumerate(frames):
                         for kind in write:
-                            picture = _picture(kind, frame.image, labels, palette, decode, alpha)
+                            picture = _picture(kind, frame.image, labels, row, palette, decode, alpha)
                             if kind == "overlay" and video is not None:
                                 video.write(picture)
                                 outputs[video.path] = None
@@ -120,8 +121,8 @@ def predict_files(
 
                 frames = clip.frames(on_error=lambda error: problems.append(str(error)))
                 with contextlib.closing(ahead(frames, depth=2 * batch)) as read:
-                    for group, ids in predictions(run, same_size(read, batch), on_error=refused):
-                        save(group, ids)
+                    for group, labels in predictions(run, same_size(read, batch), on_error=refused):
+                        save(group, labels)
     if class_names and outputs:
         width = 120 * min(len(class_names), 8)
         border = ((visualize.GAP, visualize.GAP), (visualize.GAP, 0), (0, 0))
@@ -157,7 +158,7 @@ def predict_clips(
 
     checkpoint: training run, stage, checkpoint or exported weights.
     clips, output, write, alpha: see `predict_files`.
-    batch: images at once, None = 1 on CPU and 4 on accelerators.
+    batch: images at once, see `images_at_once`.
     views: keyword arguments of `views.predict`: scales, flip, window and overlap.
 
     Raises UserError as `open_network` and `predict_files` do, and for outputs that would replace what is read or what
@@ -170,7 +171,7 @@ def predict_clips(
         classes = network.label_map
         progress = stack.enter_context(progress_bar("predict", sum(len(clip) for clip in clips)))
         return predict_files(
-            network.predictor(**views),
+            network.labeller(confidence="confidence" in write, **views),
             clips,
             output,
             palette=classes.palette,
@@ -186,13 +187,18 @@ def predict_clips(
 def _picture(
     kind: str,
     image: np.ndarray,
-    labels: np.ndarray,
+    labels: Labels,
+    row: int,
     palette: np.ndarray,
     decode: Callable[[np.ndarray], np.ndarray] | None,
     alpha: float,
 ) -> np.ndarray:
+    """Returns one picture of a frame; row: of the frame in the labels of its batch."""
+    ids = labels.ids[row]
     if kind == "overlay":
-        return visualize.overlay(image, labels, palette, alpha=alpha)
+        return visualize.overlay(image, ids, palette, alpha=alpha)
     if kind == "color":
-        return visualize.colorize(labels, palette)
-    return labels if decode is None else decode(labels)
+        return visualize.colorize(ids, palette)
+    if kind == "confidence":
+        return np.round(255 * labels.confidence[row]).astype(np.uint8)
+    return ids if decode is None else decode(ids)

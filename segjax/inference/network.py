@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from segjax import augment, models
+from segjax import augment, models, parallel
 from segjax.data import LabelMap
 from segjax.errors import UserError, choose
-from segjax.inference.views import predictor
+from segjax.inference.labels import Labels, labeller, predictor
+from segjax.inference.views import check_finite
 from segjax.typing import Array, Variables
 from segjax.weights.runs import load_for_inference
+
+log = logging.getLogger("segjax")
 
 # family -> end of the error for a network of another family
 _USES = {
@@ -45,12 +49,38 @@ class Network:
     step: int
     info: Mapping[str, Any]
 
+    def labeller(self, *, confidence: bool = False, top_k: int = 0, **views: Any) -> Callable[[Array], Labels]:
+        """Returns a function images uint8 (b, h, w, 3) -> Labels.
+
+        The batch is split over the devices of this process, see `parallel.over_local_devices`.
+
+        confidence: whether the labels contain the probability of the ids.
+        top_k: number of most probable classes in the labels, 0 for none.
+        views: keyword arguments of `views.predict`.
+
+        Raises UserError for a top_k above the number of classes; for impossible views when the function is called.
+        """
+        classes = self.spec["num_classes"]
+        if not 0 <= top_k <= classes:
+            raise UserError(f"top_k={top_k} must be from 0 to {classes}, the number of classes of the network.")
+        options = dict(confidence=confidence, top_k=top_k, **views)
+        label = parallel.over_local_devices(
+            _of_module(labeller, self.module, self.normalisation, options), self.variables
+        )
+
+        def checked(images: Array) -> Labels:
+            check_finite(images)  # the parts of a batch have no values when they are traced
+            return label(images)
+
+        return checked
+
     def predictor(self, **views: Any) -> Callable[[Array], jax.Array]:
-        """Returns a function images uint8 (b, h, w, 3) -> class ids (b, h, w).
+        """Returns a function images uint8 (b, h, w, 3) -> class ids (b, h, w); see `labeller`.
 
         views: keyword arguments of `views.predict`. Raises UserError for impossible ones when it is called.
         """
-        return functools.partial(class_ids(self.module, self.normalisation, **views), self.variables)
+        label = self.labeller(**views)
+        return lambda images: label(images).ids
 
     def logits(self, images: Array) -> jax.Array:
         """Returns the logits (b, h, w, k) of images uint8 (b, h, w, 3), from one view of the whole image."""
@@ -101,11 +131,16 @@ def class_ids(module: Any, normalisation: str, **views: Any) -> Callable[[Variab
 
     Raises UserError for an unknown normalisation.
     """
+    return _of_module(predictor, module, normalisation, views)
+
+
+def _of_module(make: Callable[..., Any], module: Any, normalisation: str, options: Mapping[str, Any]) -> Any:
+    """Returns make(apply, normalise=..., **options) for a module; make: `labeller` or `predictor`."""
     mean, std = augment.normalisation(normalisation)
-    return predictor(
+    return make(
         lambda variables, images: module.apply(variables, images, train=False).logits,
         normalise=functools.partial(augment.normalise, mean=mean, std=std),
-        **views,
+        **options,
     )
 
 
@@ -137,5 +172,13 @@ def compute_dtype(name: str) -> str:
 
 
 def images_at_once(batch: int | None) -> int:
-    """Returns the batch of a command: None becomes 1 on a CPU and 4 on accelerators."""
-    return batch or (1 if jax.default_backend() == "cpu" else 4)
+    """Returns the batch of a command: None becomes 1 per CPU device and 4 per accelerator of this process.
+
+    A batch that leaves devices idle is logged.
+    """
+    devices = jax.local_device_count()
+    if batch is None:
+        return devices * (1 if jax.default_backend() == "cpu" else 4)
+    if (used := parallel.devices_of(batch, devices)) < devices:
+        log.warning("a batch of %d uses %d of %d devices; a multiple of %d uses all", batch, used, devices, devices)
+    return batch

@@ -19,7 +19,7 @@ from jax import lax
 
 from segjax import ops
 from segjax.errors import UserError
-from segjax.typing import Array, Variables
+from segjax.typing import Array
 
 Average = Literal["logits", "probabilities"]
 EPSILON = 1e-9  # 900 * (1 - 1/3) is 600.0000000000001 in floating point; the stride is 600
@@ -185,32 +185,6 @@ def _share(starts: Sequence[int], window: int, length: int) -> np.ndarray:
     for start in starts:
         count[start : start + window] += 1
     return 1 / count
-
-
-def predictor(
-    apply_fn: Callable[[Variables, Array], Array], *, normalise: Callable[[Array], Array], **protocol: Any
-) -> Callable[[Variables, Array], jax.Array]:
-    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w).
-
-    The ids are uint8 for up to 255 classes, else int32. Each image shape compiles once.
-
-    apply_fn: (variables, images float32) -> logits.
-    normalise: images uint8 -> float32, on the device.
-    protocol: keyword arguments of `predict`; see protocols.py.
-
-    The returned function raises UserError as `predict` does.
-    """
-
-    @jax.jit
-    def class_ids(variables, images):
-        logits = predict(lambda x: apply_fn(variables, x), normalise(images), **protocol)
-        return jnp.argmax(logits, axis=-1).astype(jnp.uint8 if logits.shape[-1] < 256 else jnp.int32)
-
-    def checked(variables, images):
-        check_finite(images)
-        return class_ids(variables, images)
-
-    return checked
 
 
 def check_finite(images: Array) -> None:

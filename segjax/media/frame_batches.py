@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from segjax.errors import UserError
@@ -40,33 +41,35 @@ def in_order(frames: Iterable[Any], batch: int) -> Iterator[list[Any]]:
 
 
 class FilledBatches:
-    """A predict_fn whose incomplete batches are filled up by repeating the last frame.
+    """A function of images whose incomplete batches are filled up by repeating the last frame.
 
-    A batch is filled only if predict_fn was compiled for a full batch of that image size before.
+    A batch is filled only if the function was compiled for a full batch of that image size before.
 
-    predict_fn: images uint8 (b, h, w, 3) -> class ids (b, h, w).
+    function: images uint8 (b, h, w, 3) -> array (b, ...) or tree of such arrays, for example `inference.Labels`.
     batch: number of images in a full batch.
     """
 
-    def __init__(self, predict_fn: Callable[[Array], Array], batch: int):
-        self._predict_fn, self._batch = predict_fn, batch
+    def __init__(self, function: Callable[[Array], Any], batch: int):
+        self._function, self._batch = function, batch
         self._full: set[tuple[int, int]] = set()
 
-    def __call__(self, frames: Sequence[Any]) -> Array:
-        """Returns class ids (b, h, w) of frames of one size; rows beyond the given frames belong to repeated ones."""
+    def __call__(self, frames: Sequence[Any]) -> Any:
+        """Returns the result for frames of one size; rows beyond the given frames belong to repeated ones."""
         size = frames[0].image.shape[:2]
         images = [frame.image for frame in frames]
         if len(frames) == self._batch:
             self._full.add(size)
         elif size in self._full:
             images += images[-1:] * (self._batch - len(frames))
-        return self._predict_fn(np.stack(images))
+        return self._function(np.stack(images))
 
 
 def predictions(
     run: FilledBatches, groups: Iterable[list[Any]], *, on_error: Callable[[list[Any], UserError], None] | None = None
-) -> Iterator[tuple[list[Any], np.ndarray]]:
-    """Yields (frames, class ids (n, h, w)) of every group; the next group is started before a result is waited for.
+) -> Iterator[tuple[list[Any], Any]]:
+    """Yields (n frames, result) of every group; the next group is started before a result is waited for.
+
+    The result is that of `run` as numpy arrays (n, ...): class ids, or a tree of arrays such as `inference.Labels`.
 
     run: the network.
     groups: lists of frames of one size.
@@ -86,10 +89,15 @@ def predictions(
             on_error(group, error)
             continue
         if running:
-            yield running[0], np.asarray(running[1])[: len(running[0])]
+            yield _finished(*running)
         running = started
     if running:
-        yield running[0], np.asarray(running[1])[: len(running[0])]
+        yield _finished(*running)
+
+
+def _finished(frames: list[Any], result: Any) -> tuple[list[Any], Any]:
+    """Waits for a result and returns it, without the rows of repeated frames, with the frames."""
+    return frames, jax.tree.map(lambda rows: rows[: len(frames)], jax.device_get(result))
 
 
 def ahead(items: Iterable, *, depth: int) -> Iterator:

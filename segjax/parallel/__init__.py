@@ -1,6 +1,7 @@
 """Devices: start-up of one or several processes, the mesh, shardings, and rules over trees."""
 
 from segjax.parallel.distributed import setup
+from segjax.parallel.local import devices_of, over_local_devices
 from segjax.parallel.mesh import (
     axis_size,
     batch_part,
@@ -23,11 +24,13 @@ __all__ = [
     "batch_part",
     "batch_sharding",
     "constrain_images",
+    "devices_of",
     "fetch",
     "fetch_replicated",
     "lay_out",
     "make_mesh",
     "match_rules",
+    "over_local_devices",
     "replicate",
     "replicated",
     "setup",

@@ -34,7 +34,7 @@ def label_frames(
     missing = [r for r in map(int, video.order[::every]) if not (Path(folder) / f"{names[r]}.png").is_file()]
     chosen = (video.source[record] for record in missing)
     with PngWriter() as pngs:
-        for records, ids in predictions(FilledBatches(network.predictor(), batch), same_size(chosen, batch)):
-            for record, label in zip(records, ids):
+        for records, labels in predictions(FilledBatches(network.labeller(), batch), same_size(chosen, batch)):
+            for record, label in zip(records, labels.ids):
                 pngs.write(Path(folder) / f"{record.name}.png", raw.decode(label, record.name))
     return raw

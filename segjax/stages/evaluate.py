@@ -14,24 +14,22 @@ from segjax.data import Source
 from segjax.errors import UserError
 from segjax.inference.network import class_ids, compute_dtype, find_run, open_network
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
+from segjax.stages.config.views import ViewOptions
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.stage import Context, Stage
 from segjax.training.start import other_classes
 
 log = logging.getLogger("segjax")
 
-VIEWS = ("scales", "flip", "window", "overlap", "average", "multiple", "base_size")  # options of inference.predict
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """The section of a stage "evaluate".
+class Options(ViewOptions):
+    """The section of a stage "evaluate", beside the views.
 
     dataset: None = `config.dataset`.
     checkpoint: name of a stage of this run, or a folder.
     split: to score.
     batch_size: images of a batch.
-    protocol, scales .. base_size: options of `inference.predict`: those of the protocol, overridden by the section's.
     limit: number of images, spread evenly; 0 = all.
     worst: number of images in the picture of the worst.
     mesh: axis -> number of devices.
@@ -43,14 +41,6 @@ class Options:
     checkpoint: str
     split: str
     batch_size: int = 1
-    protocol: str = "single"
-    scales: tuple[float, ...] = ()
-    flip: bool = False
-    window: tuple[int, ...] = ()
-    overlap: Any = ()
-    average: Any = ()
-    multiple: Any = ()
-    base_size: tuple[int, ...] = ()
     limit: int = 0
     worst: int = 0
     mesh: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})
@@ -58,12 +48,6 @@ class Options:
     benchmark: str = ""
     boundary: bool = False
     dataset: Dataset | None = None
-
-    @property
-    def views(self) -> dict[str, Any]:
-        """Options of `inference.predict`; () and False add nothing to the protocol."""
-        added = {name: value for name in VIEWS if (value := getattr(self, name)) not in ((), False)}
-        return {**inference.find_protocol(self.protocol or "single"), **added}
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:

@@ -1,9 +1,11 @@
-"""Training data beside the labelled images of a split: propagated frames, or coarsely labelled images.
+"""Training data beside the labelled images of a split: what a stage has written, or images of another split.
 
 train.extra = dict(stage="propagate", mode="jp", steps=(1,))
 train.extra = dict(
     propagated=dict(stage="propagate", mode="jp", steps=(1, 2, 3)),
+    pseudo=dict(stage="pseudo_label"),
     coarse=dict(split="train_extra", classes=("truck", "bus", "train"), in_epoch=False),
+    rest=dict(split="train::8", only="unlabelled", labels="online", threshold=0.9),
 )
 """
 
@@ -13,30 +15,38 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from segjax import data
-from segjax.data.derived import open_propagated
-from segjax.data.joined import Joined
+from segjax.data.derived import MODES, PROPAGATED, PSEUDO, open_derived, open_propagated
+from segjax.data.joined import Joined, Subset
 from segjax.data.plans import Extra
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
+from segjax.stages.config.thresholds import Threshold, check_threshold, class_thresholds
 from segjax.stages.dataset import Dataset, read_own_dataset
-from segjax.stages.held_out import check_propagated
+from segjax.stages.held_out import check_pool, check_propagated
 from segjax.stages.stage import Context
 
-_KINDS = ({"stage", "mode", "steps"}, {"split", "dataset"})
+_KINDS = ({"stage", "mode", "steps"}, {"split", "dataset", "only", "labels", "threshold"})
+ONLY = ("labelled", "unlabelled", "all")
+LABELS = ("stored", "online")
 
 
 @dataclasses.dataclass(frozen=True)
 class ExtraOptions:
-    """One part of `train.extra`: propagated frames (stage, mode, steps), or labelled images (split, dataset).
+    """One part of `train.extra`: what a stage has written (stage), or images of a split (split, dataset, only, labels).
 
     name: of the part.
     where: its config key.
     stage: name of a stage of this run, or a folder.
-    mode, steps: see `open_propagated`.
+    mode, steps: of propagated labels, see `open_propagated`; "" and () for other kinds.
     split: of the dataset.
     dataset: None = `config.dataset`.
+    only: records of the split: "labelled", "unlabelled" or "all".
+    labels: "stored", or "online": the labels are what the network itself predicts while it trains.
+    threshold: of labels="online": probability below which a pixel is ignored, or class name -> probability.
     in_epoch: whether these records count for the length N of an epoch and its random part (in VPLR's Cityscapes
         training), or only add places of classes (in its CamVid training, and for its coarse labels).
     classes: classes whose places are used, () = all. VPLR uses all of propagated frames, 7 rare ones of coarse labels.
@@ -51,6 +61,9 @@ class ExtraOptions:
     dataset: Dataset | None
     in_epoch: bool
     classes: tuple[str | int, ...]
+    only: str = "labelled"
+    labels: str = "stored"
+    threshold: Threshold = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +85,10 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
     found = []
     for name, one in ({settings.get("stage", "extra"): settings} if single else settings).items():
         here, known, required = (where if single else f"{where}.{name}"), _KINDS[1], ["split"]
-        if "stage" in one:
-            known, required = _KINDS[0], ["mode", "steps"]
+        if "stage" in one:  # a stage that propagates needs both keys, any other stage neither
+            known, required = _KINDS[0], (["mode", "steps"] if {"mode", "steps"} & {*one} else [])
         check_keys(one, known | {"in_epoch", "classes"}, where=here, required=required)
+        _check_records(one, here)
         found.append(
             ExtraOptions(
                 name=name,
@@ -86,9 +100,28 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
                 dataset=read_own_dataset(one, here),
                 in_epoch=one.get("in_epoch", "stage" in one),
                 classes=tuple(one.get("classes", ())),
+                **{key: one[key] for key in ("only", "labels", "threshold") if key in one},
             )
         )
     return tuple(found)
+
+
+def _check_records(settings: Mapping[str, Any], where: str) -> None:
+    """Raises UserError unless the part's records have labels to train on: stored ones, or those of the network."""
+    only, labels = settings.get("only", "labelled"), settings.get("labels", "stored")
+    choose(dict.fromkeys(ONLY), only, where=f"{where}.only")
+    choose(dict.fromkeys(LABELS), labels, where=f"{where}.labels")
+    check_threshold(settings.get("threshold", 0.0), where=f"{where}.threshold")
+    if labels == "stored" and only != "labelled":
+        raise UserError(
+            f"config key {where}.only={only!r} takes records without label; give labels='online', or label them "
+            "first with a stage of kind pseudo_label."
+        )
+    if labels == "stored" and "threshold" in settings:
+        raise UserError(
+            f"config key {where}.threshold belongs to labels='online'; stored pseudo labels have the threshold of "
+            "their stage pseudo_label."
+        )
 
 
 def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
@@ -112,23 +145,74 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
     context: of the stage.
 
     Raises UserError for a dataset that does not exist, lacks the steps, has other classes, or contains labels that were
-    propagated from or to held-out images.
+    propagated from or to held-out images, or held-out images themselves.
     """
     if not extras:
         return real, []
     found, first = [], len(real)
     for one in extras:
-        if one.stage:
-            inside = context.workdir / one.stage / "dataset"
-            folder = inside if inside.is_dir() else one.stage
-            source = open_propagated(folder, f"{one.where}.stage", mode=one.mode, steps=one.steps)
-            check_propagated(context.dataset, source, where=f"{one.where}.stage")
-        else:
-            source = (one.dataset or context.dataset).open(one.split)
+        source = _open_written(one, context) if one.stage else _open_split(one, real, context)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
         found.append(Extra(one.name, source, first, one.in_epoch, classes))
         first += len(source)
     return Joined([real, *(extra.source for extra in found)]), found
+
+
+def _open_written(one: ExtraOptions, context: Context) -> data.Source:
+    """Opens what a stage has written, of any kind; errors as in `open_extras`."""
+    inside, where = context.workdir / one.stage / "dataset", f"{one.where}.stage"
+    derived = open_derived(inside if inside.is_dir() else one.stage, where)
+    if derived.kind == PROPAGATED:
+        if not one.mode:
+            raise UserError(
+                f"config key {where}: {one.stage} has propagated labels; add {one.where}.mode ({' or '.join(MODES)}) "
+                f"and {one.where}.steps, such as (1,)."
+            )
+        source = open_propagated(derived.directory, where, mode=one.mode, steps=one.steps)
+        check_propagated(context.dataset, source, where=where)
+        return source
+    if one.mode:
+        raise UserError(
+            f"config keys {one.where}.mode and {one.where}.steps belong to propagated labels, but {one.stage} has "
+            f"labels of kind {derived.kind!r}; leave them out."
+        )
+    source = derived.open(PSEUDO if PSEUDO in derived.splits else derived.splits[0], fields=derived.soft)
+    check_pool(
+        context.dataset,
+        source.index,
+        lambda row: source[row].image,
+        where=where,
+        remedy="label a pool without them",
+        pooled=derived.kind == PSEUDO,
+    )
+    return Subset(source, np.arange(len(source)), fingerprint=derived.fingerprint)
+
+
+def _open_split(one: ExtraOptions, real: data.Source, context: Context) -> data.Source:
+    """Opens the records of a split; those without label stay without. Errors as in `open_extras`."""
+    dataset = one.dataset or context.dataset
+    if one.labels == "stored":
+        return dataset.open(one.split)
+    class_thresholds(one.threshold, real.class_names, where=f"{one.where}.threshold")
+    source = dataset.open(one.split, labelled_only=one.only == "labelled")
+    if one.only == "unlabelled":
+        rows = np.flatnonzero(~source.index.labelled)
+        if not len(rows):
+            raise UserError(
+                f"config key {one.where}: all {len(source)} records of {one.split!r} are labelled; name a split such "
+                "as train::8, or give only='all'."
+            )
+        source = Subset(source, rows)
+    else:
+        source = Subset(source, np.arange(len(source)))
+    check_pool(
+        context.dataset,
+        source.source.index.take(source.rows),
+        lambda row: source[row].image,
+        where=f"{one.where}.split",
+        remedy="name a split without them",
+    )
+    return source
 
 
 def class_id(name: str | int, names: Sequence[str], *, where: str) -> int:

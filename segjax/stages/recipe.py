@@ -18,7 +18,7 @@ from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain, write_json
 from segjax.host import usable_cores
 from segjax.outputs import check_local
-from segjax.stages import compare, evaluate, propagate, train, train_video
+from segjax.stages import compare, evaluate, propagate, pseudo_label, train, train_video
 from segjax.stages.config.choices import apply_overrides, check_choices
 from segjax.stages.config.keys import check_keys
 from segjax.stages.dataset import read_dataset
@@ -32,6 +32,7 @@ STAGES: dict[str, Stage] = {
     "train": train.STAGE,
     "train_video": train_video.STAGE,
     "propagate": propagate.STAGE,
+    "pseudo_label": pseudo_label.STAGE,
     "evaluate": evaluate.STAGE,
     "compare": compare.STAGE,
 }

@@ -118,7 +118,7 @@ def predict_submission(
     if len(missing):
         with progress_bar("predict", len(missing)) as progress:
             predict_files(
-                network.predictor(**views),
+                network.labeller(**views),
                 [missing],
                 parts,
                 palette=source.palette,

@@ -9,6 +9,7 @@ from segjax.data.classes import class_table
 from segjax.data.label_map import LabelMap
 from segjax.errors import UserError
 from segjax.inference.files import predict_files
+from segjax.inference.labels import Labels
 from segjax.media.clips import Images, Video, open_clips
 from segjax.media.writers import VideoWriter, write_png
 
@@ -17,7 +18,7 @@ CITY = LabelMap(class_table("cityscapes"))
 
 def by_brightness(images):
     """A network of two classes: bright is sky (10), dark is road (0)."""
-    return np.where(np.asarray(images).mean(-1) > 127, 10, 0).astype(np.uint8)
+    return Labels(np.where(np.asarray(images).mean(-1) > 127, 10, 0).astype(np.uint8))
 
 
 def save(path, value=200, size=(12, 16)):
@@ -53,7 +54,7 @@ def video(tmp_path):
 def test_one_image(tmp_path):
     image = save(tmp_path / "a.png")
     report = run(open_clips(tmp_path / "a.png"), tmp_path / "out", write=("overlay", "ids", "color"))
-    ids = by_brightness(image)
+    ids = by_brightness(image).ids
     assert report.images == 1 and report.sizes == {(12, 16): 1} and not report.problems
     raw = read(tmp_path / "out/ids/a.png")
     assert set(np.unique(raw)) == {7, 23}  # Cityscapes' own ids of road and sky

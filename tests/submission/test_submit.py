@@ -12,7 +12,7 @@ import pytest
 from segjax import cli, data, evaluation, metrics
 from segjax.data import LabelMap, build_dataset
 from segjax.errors import UserError
-from segjax.inference.views import predictor
+from segjax.inference.labels import labeller
 from segjax.media.writers import PngWriter
 from segjax.stages import evaluate as stage
 from segjax.stages.dataset import read_dataset
@@ -46,11 +46,11 @@ def network(monkeypatch):
             raise UserError(f"there is no checkpoint in {checkpoint}")
         variables = {"one": jnp.ones(()) * (1.5 if seen == ["trained on"] else 1)}
 
-        def predict(**views):
-            return functools.partial(predictor(logits, normalise=lambda x: x.astype(jnp.float32), **views), variables)
+        def label(**views):
+            return functools.partial(labeller(logits, normalise=lambda x: x.astype(jnp.float32), **views), variables)
 
         label_map = LabelMap.open("camvid" if seen == ["camvid"] else "cityscapes")
-        return SimpleNamespace(variables=variables, label_map=label_map, predictor=predict)
+        return SimpleNamespace(variables=variables, label_map=label_map, labeller=label)
 
     monkeypatch.setattr(submit, "open_network", load)
     monkeypatch.setenv("SEGJAX_CACHE_DIR", "")

@@ -1,0 +1,133 @@
+"""Labels of images: class ids, confidence and the most probable classes, all from one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from segjax.inference.views import check_finite, predict
+from segjax.typing import Array, Variables
+
+LAST = 2**30  # above the index of every class
+
+
+class Labels(NamedTuple):
+    """Labels of a batch of images; None for what was not requested.
+
+    ids: most probable class of each pixel, (b, h, w) uint8, int32 for more than 255 classes. Of equals, the first.
+    confidence: probability of that class, (b, h, w) float32, 0 to 1.
+    top_ids: the k most probable classes, the most probable first, (b, h, w, k), dtype of ids. top_ids[..., 0] is ids.
+    top_shares: their probabilities in 255ths, rounded, (b, h, w, k) uint8.
+    """
+
+    ids: Array
+    confidence: Array | None = None
+    top_ids: Array | None = None
+    top_shares: Array | None = None
+
+
+def labels_of(scores: Array, *, probabilities: bool = False, confidence: bool = False, top_k: int = 0) -> Labels:
+    """Returns the labels of logits, or of probabilities.
+
+    Each result is a reduction over the classes, computed in float32. No array but the scores has their size.
+
+    scores: (b, h, w, c), logits or probabilities.
+    probabilities: whether the scores are probabilities.
+    confidence: whether to compute the confidence.
+    top_k: number of most probable classes, 0 for none.
+    """
+    scores = scores.astype(jnp.float32)
+    classes = scores.shape[-1]
+    if not 0 <= top_k <= classes:
+        raise ValueError(f"top_k={top_k} must be from 0 to the number of classes, {classes}")
+    dtype = jnp.uint8 if classes < 256 else jnp.int32
+    first = jnp.argmax(scores, axis=-1)
+    ids = first.astype(dtype)
+    if not confidence and not top_k:
+        return Labels(ids)
+
+    highest = jnp.max(scores, axis=-1)
+    total = None if probabilities else jnp.sum(jnp.exp(scores - highest[..., None]), axis=-1)
+
+    def share(values: Array) -> Array:  # the softmax of logits, without the array of all classes
+        return values if probabilities else jnp.exp(values - highest) / total
+
+    labels = Labels(ids, share(highest) if confidence else None)
+    if not top_k:
+        return labels
+    ranked = _ranked(scores, highest, first, top_k)
+    shares = jnp.stack([share(values) for values, _ in ranked], axis=-1)
+    return labels._replace(
+        top_ids=jnp.stack([index.astype(dtype) for _, index in ranked], axis=-1),
+        top_shares=jnp.round(255 * shares).astype(jnp.uint8),
+    )
+
+
+def _ranked(scores: Array, highest: Array, first: Array, count: int) -> list[tuple[Array, Array]]:
+    """Returns the `count` highest scores (b, h, w) and their classes, the highest first; of equals, the lower class.
+
+    `lax.top_k` sorts copies of the scores, which takes several times as long for a few of some 20 classes. It also
+    ranks 0.0 above -0.0, which are equal for argmax.
+
+    highest, first: the highest scores and their classes.
+    """
+    classes = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+    ranked = [(highest, first.astype(jnp.int32))]
+    for _ in range(count - 1):
+        value, index = (x[..., None] for x in ranked[-1])
+        left = (scores < value) | ((scores == value) & (classes > index))
+        pair = jnp.where(left, scores, -jnp.inf), jnp.where(left, classes, LAST)
+        ranked.append(tuple(lax.reduce(pair, (jnp.float32(-jnp.inf), jnp.int32(LAST)), _higher, (scores.ndim - 1,))))
+    return ranked
+
+
+def _higher(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Returns the (score, class) of the higher score; of equals, that of the lower class."""
+    mine = (one[0] > other[0]) | ((one[0] == other[0]) & (one[1] < other[1]))
+    return jnp.where(mine, one[0], other[0]), jnp.where(mine, one[1], other[1])
+
+
+def labeller(
+    apply_fn: Callable[[Variables, Array], Array],
+    *,
+    normalise: Callable[[Array], Array],
+    confidence: bool = False,
+    top_k: int = 0,
+    **protocol: Any,
+) -> Callable[[Variables, Array], Labels]:
+    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> Labels. Each image shape compiles once.
+
+    The probabilities are the softmax of the mean logits over the views, or the mean probabilities if
+    average="probabilities".
+
+    apply_fn: (variables, images float32) -> logits.
+    normalise: images uint8 -> float32, on the device.
+    confidence, top_k: see `labels_of`.
+    protocol: keyword arguments of `views.predict`; see protocols.py.
+
+    The returned function raises UserError as `views.predict` does.
+    """
+    probabilities = protocol.get("average") == "probabilities"
+
+    @jax.jit
+    def label(variables, images):
+        scores = predict(lambda x: apply_fn(variables, x), normalise(images), **protocol)
+        return labels_of(scores, probabilities=probabilities, confidence=confidence, top_k=top_k)
+
+    def checked(variables, images):
+        check_finite(images)
+        return label(variables, images)
+
+    return checked
+
+
+def predictor(
+    apply_fn: Callable[[Variables, Array], Array], *, normalise: Callable[[Array], Array], **protocol: Any
+) -> Callable[[Variables, Array], jax.Array]:
+    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w); see `labeller`."""
+    label = labeller(apply_fn, normalise=normalise, **protocol)
+    return lambda variables, images: label(variables, images).ids
