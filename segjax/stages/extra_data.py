@@ -17,9 +17,9 @@ from segjax import data
 from segjax.data.derived import open_propagated
 from segjax.data.joined import Joined
 from segjax.data.plans import Extra
-from segjax.errors import UserError, choose, did_you_mean
+from segjax.errors import UserError, did_you_mean
 from segjax.files import plain
-from segjax.stages.config.keys import check_keys, check_numbers, options_of
+from segjax.stages.config.keys import check_keys
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.held_out import check_propagated
 from segjax.stages.stage import Context
@@ -53,16 +53,6 @@ class ExtraOptions:
     classes: tuple[str | int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class SamplerOptions:
-    """The section `sampler`. kind: a key of `data.PLANS`. options: of that plan. The others: see `make_plan`."""
-
-    kind: str
-    options: Mapping[str, Any]
-    cut_epoch: int | None
-    cut_places: str
-
-
 def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, ...]:
     """Reads the section `extra`: one part, or several by name. Raises UserError for unknown and missing keys."""
     settings = plain(settings)
@@ -89,19 +79,6 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
             )
         )
     return tuple(found)
-
-
-def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
-    """Reads the section `sampler` of a stage. Raises UserError for unknown keys and names, and wrong numbers."""
-    here, settings = f"{where}.sampler", plain(settings)
-    check_numbers(settings, ("tile", "cut_epoch"), where=here, low=0)
-    check_numbers(settings, ("min_area",), where=here, low=1)
-    check_numbers(settings, ("share",), where=here, low=0, whole=False)
-    kind = settings.pop("kind", "uniform")
-    cut_epoch, cut_places = settings.pop("cut_epoch", None), settings.pop("cut_places", "all")
-    choose({"all": 0, "real": 0}, cut_places, where=f"{here}.cut_places")
-    options = options_of(settings, choose(data.PLANS, kind, where=f"{here}.kind"), where=here)
-    return SamplerOptions(kind, options, cut_epoch, cut_places)
 
 
 def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Context) -> tuple[data.Source, list[Extra]]:

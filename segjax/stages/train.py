@@ -18,8 +18,9 @@ from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
-from segjax.stages.extra_data import ExtraOptions, SamplerOptions, open_extras, read_extras, read_sampler
+from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
 from segjax.stages.run_plan import make_run_plan
+from segjax.stages.sampler import SamplerOptions, read_sampler
 from segjax.stages.stage import Context, Stage
 from segjax.stages.training_options import (
     KEYS,

@@ -9,7 +9,8 @@ import pytest
 from segjax.data.plans import Extra, make_plan
 from segjax.errors import UserError
 from segjax.stages import train
-from segjax.stages.extra_data import class_id, open_extras, read_extras, read_sampler
+from segjax.stages.extra_data import class_id, open_extras, read_extras
+from segjax.stages.sampler import read_sampler
 from tests.config_tools import read_config
 from tests.data.fake_source import FakeSource
 
