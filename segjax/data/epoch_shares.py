@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.plans import Epoch
+from segjax.data.epoch_plans import Epoch
 
 
 def epoch_shares(epoch: Epoch, parts: Mapping[str, tuple[int, int]], class_names: Sequence[str]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 from jax.sharding import Mesh
 
 from segjax import augment, data, evaluation, losses, models, parallel
+from segjax.data.epoch_plans import CutPlan
 from segjax.data.epoch_shares import describe_shares, epoch_shares
-from segjax.data.plans import CutPlan, Extra, make_plan, parts_of
+from segjax.data.plans import Extra, make_plan, parts_of
 from segjax.errors import UserError, choose
 from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from segjax.data.centroids import component_centroids, concatenate, find_centroids, tile_centroids
+from segjax.data.centroid_search import find_centroids
+from segjax.data.centroids import component_centroids, concatenate, tile_centroids
 from segjax.errors import UserError
 from tests.data.fake_source import FakeSource
 
