@@ -99,7 +99,8 @@ def _label(source: Source, index: int) -> np.ndarray:
     label = source.label(index)
     if label is None:
         raise UserError(
-            f"{source.names[index]} has no label to find classes in; open the split with labelled_only=True."
+            f"{source.names[index]} has no label to find classes in; open the split with labelled_only=True, or "
+            "draw its records with the sampler's kind 'uniform'."
         )
     return label
 

@@ -41,6 +41,29 @@ class Centroids:
         return dataclasses.replace(self, records=self.records + np.int32(offset))
 
 
+class Pools:
+    """The places of each class, by row: sorted once, so that an epoch is drawn without looking at all of them.
+
+    order: int32 (m,), rows of the places, ascending within each class, class after class.
+    starts: int (k + 1,), where each class begins in `order`.
+    """
+
+    def __init__(self, classes: np.ndarray, num_classes: int):
+        # sorting small integers takes one pass
+        small = classes.astype(np.uint8 if num_classes <= 256 else np.uint16)
+        self.order = np.argsort(small, kind="stable").astype(np.int32)
+        self.starts = np.concatenate([[0], np.cumsum(np.bincount(small, minlength=num_classes)[:num_classes])])
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of places of each class, int (k,)."""
+        return np.diff(self.starts)
+
+    def of(self, number: int) -> np.ndarray:
+        """Returns the rows of the places of a class."""
+        return self.order[self.starts[number] : self.starts[number + 1]]
+
+
 def concatenate(parts: Sequence[Centroids]) -> Centroids:
     """Returns the places of all parts, in order."""
     names = [field.name for field in dataclasses.fields(Centroids)]

@@ -7,11 +7,12 @@ host builds the same epoch. `plans` makes them by name, `mixed_plan` out of part
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from segjax.data.centroids import Centroids
+from segjax.data.centroids import Centroids, Pools
 from segjax.data.random import PLAN, generator
 from segjax.errors import UserError
 
@@ -104,10 +105,14 @@ class ClassPlan:
         """Number q of places of each class per epoch."""
         return int(self.length * self.share / self.num_classes)
 
+    @functools.cached_property
+    def _pools(self) -> Pools:
+        return Pools(self.centroids.classes, self.num_classes)
+
     def build(self, epoch: int) -> Epoch:
         """Draws from every class and from the records, and shuffles them together."""
         rng = generator(self.seed, PLAN, epoch)
-        rows = [_draw(rng, np.flatnonzero(self.centroids.classes == c), self.quota) for c in range(self.num_classes)]
+        rows = [_draw(rng, self._pools.of(c), self.quota) for c in range(self.num_classes)]
         chosen = np.concatenate(rows)
         anywhere = _draw(rng, _numbers(self.records), self.length - len(chosen))
         records = np.concatenate([self.centroids.records[chosen], anywhere]).astype(np.int32)

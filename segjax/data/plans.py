@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from segjax.data.centroid_search import find_centroids
 from segjax.data.centroids import Centroids, concatenate
 from segjax.data.epoch_plans import ClassPlan, CutPlan, EpochPlan, UniformPlan
+from segjax.data.extra import Extra, find_places
+from segjax.data.mixed_plan import mixed
 from segjax.data.sources import Source
 from segjax.errors import choose
 
@@ -19,18 +19,6 @@ from segjax.errors import choose
 def uniform(source: Source, seed: int = 0, records: np.ndarray | None = None) -> UniformPlan:
     """Returns the plan of every record once per epoch; records: their numbers, by default all of the source."""
     return UniformPlan(len(source) if records is None else records, seed=seed)
-
-
-def find_places(kind: str, source: Source, *, cache: str | None = None, tile: int = 1024, min_area: int = 1, **_):
-    """Returns the places in a source from which the plan of a name draws; None for a plan without places.
-
-    cache: folder, see `find_centroids`. tile, min_area: options of that plan; its other options are ignored.
-    """
-    if kind == "class_uniform":
-        return find_centroids(source, "tiles", cache=cache, tile=tile, min_area=min_area)
-    if kind == "centroid":
-        return find_centroids(source, "components", cache=cache, min_area=min_area)
-    return None
 
 
 def class_uniform(
@@ -80,31 +68,12 @@ def centroid(
     return ClassPlan(records, concatenate([found, *extra]), source.num_classes, share=share, seed=seed)
 
 
-PLANS: dict[str, Callable[..., EpochPlan]] = {"uniform": uniform, "class_uniform": class_uniform, "centroid": centroid}
-
-
-@dataclasses.dataclass(frozen=True)
-class Extra:
-    """Records beside the real ones.
-
-    name: for reports.
-    source: the records, numbered from `first` in the joined source.
-    in_epoch: whether they count for the length N of an epoch and its random part, or add places of classes only.
-    classes: train ids whose places are taken, () = all.
-    """
-
-    name: str
-    source: Source
-    first: int
-    in_epoch: bool = True
-    classes: tuple[int, ...] = ()
-
-    def places(self, kind: str, options: Mapping[str, Any], cache: Any) -> Centroids | None:
-        """Returns the places from which the plan `kind` draws, numbered as in the joined source."""
-        found = find_places(kind, self.source, cache=cache, **options)
-        if found is None:
-            return None
-        return (found.of_classes(self.classes) if self.classes else found).moved(self.first)
+PLANS: dict[str, Callable[..., EpochPlan]] = {
+    "uniform": uniform,
+    "class_uniform": class_uniform,
+    "centroid": centroid,
+    "mixed": mixed,
+}
 
 
 def parts_of(source: Source, extras: Sequence[Extra]) -> dict[str, tuple[int, int]]:
@@ -122,18 +91,24 @@ def make_plan(
     cache: Any = None,
     cut_epoch: int | None = None,
     cut_places: str = "all",
+    where: str = "sampler",
 ) -> EpochPlan:
     """Builds the epoch plan of a training on real and extra records.
 
-    kind, options: a key of PLANS, and what it accepts. source: the real records. cache: folder for places, or None.
+    kind, options: a key of PLANS, and what it accepts. "mixed" has a plan for each part, the others one for all; it
+        ignores `in_epoch` of the extras, and takes no cut. source: the real records. cache: folder for places, or None.
     cut_epoch: epochs after this one (counted from 0) are as long as the real records are many, and their random part
         has only these (VPLR's max_cu_epoch, 150); None = no cut.
     cut_places: places in the later epochs: "all" as before (what the released code does), "real" of real records only
         (what it means to do).
+    where: config key of the sampler, for errors.
 
     Raises UserError for an unknown kind, and as the plan does.
     """
-    plan = functools.partial(choose(PLANS, kind, where="sampler.kind"), source, seed=seed, **options)
+    make = choose(PLANS, kind, where=f"{where}.kind")
+    if kind == "mixed":
+        return make(source, extras, seed, cache, where, **options)
+    plan = functools.partial(make, source, seed=seed, **options)
     counted = [np.arange(e.first, e.first + len(e.source)) for e in extras if e.in_epoch]
     rest = plan
     if kind != "uniform":

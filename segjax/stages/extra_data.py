@@ -38,7 +38,8 @@ class ExtraOptions:
     split: of the dataset.
     dataset: None = `config.dataset`.
     in_epoch: whether these records count for the length N of an epoch and its random part (in VPLR's Cityscapes
-        training), or only add places of classes (in its CamVid training, and for its coarse labels).
+        training), or only add places of classes (in its CamVid training, and for its coarse labels). None = as a
+        stage's records do, and those of a split do not.
     classes: classes whose places are used, () = all. VPLR uses all of propagated frames, 7 rare ones of coarse labels.
     """
 
@@ -49,7 +50,7 @@ class ExtraOptions:
     steps: tuple[int, ...]
     split: str
     dataset: Dataset | None
-    in_epoch: bool
+    in_epoch: bool | None
     classes: tuple[str | int, ...]
 
 
@@ -74,7 +75,7 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
                 steps=tuple(one.get("steps", ())),
                 split=one.get("split", ""),
                 dataset=read_own_dataset(one, here),
-                in_epoch=one.get("in_epoch", "stage" in one),
+                in_epoch=one.get("in_epoch"),
                 classes=tuple(one.get("classes", ())),
             )
         )
@@ -103,7 +104,8 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
         else:
             source = (one.dataset or context.dataset).open(one.split)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
-        found.append(Extra(one.name, source, first, one.in_epoch, classes))
+        in_epoch = bool(one.stage) if one.in_epoch is None else one.in_epoch
+        found.append(Extra(one.name, source, first, in_epoch, classes))
         first += len(source)
     return Joined([real, *(extra.source for extra in found)]), found
 

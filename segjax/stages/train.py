@@ -21,7 +21,7 @@ from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
 from segjax.stages.run_plan import make_run_plan
-from segjax.stages.sampler import SamplerOptions, read_sampler
+from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
 from segjax.stages.stage import Context, Stage
 from segjax.stages.training_options import (
     KEYS,
@@ -68,10 +68,7 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     choose(augment.NORMALISATION, normalisation, where=f"{where}.normalisation")
     extra = read_extras(settings.get("extra", {}), f"{where}.extra")
     sampler = read_sampler(settings.get("sampler", {}), where)
-    if sampler.cut_epoch is not None and not extra:
-        raise UserError(
-            f"config key {where}.sampler.cut_epoch says when {where}.extra ends, but there is no extra data."
-        )
+    check_sampler(sampler, extra)
     return Options(
         **read_training(settings, where, family="image"),
         extra=extra,
@@ -172,6 +169,7 @@ def open_training(
         cache=context.workdir / "centroids",
         cut_epoch=sampler.cut_epoch,
         cut_places=sampler.cut_places,
+        where=sampler.where,
     )
     samples = data.ImageCrops(options.reading.cached(source), options.plan.crop.scale_range)
     return real, samples, extras, make_run_plan(options.plan, epochs, mesh)
