@@ -1,15 +1,16 @@
 import pytest
 
-from segjax.data import plans
+from segjax.data.centroids import concatenate
+from segjax.data.epoch_plans import ClassPlan, UniformPlan
 from segjax.data.epoch_shares import describe_shares, epoch_shares
-from segjax.data.plans import ClassPlan, UniformPlan
+from segjax.data.extra import find_places
 from tests.data.fake_source import FakeSource
 
 
 def test_shares_add_up():
     source = FakeSource(8)
-    found = plans.find_places("class_uniform", source, tile=16)
-    plan = ClassPlan(24, plans.concatenate([found, found.moved(8), found.moved(16)]), 4, share=0.5)
+    found = find_places("class_uniform", source, tile=16)
+    plan = ClassPlan(24, concatenate([found, found.moved(8), found.moved(16)]), 4, share=0.5)
     shares = epoch_shares(plan.build(0), {"real": (0, 8), "propagated": (8, 24)}, source.class_names)
     assert shares["samples"] == 24 and sum(shares["parts"].values()) == pytest.approx(1)
     assert sum(shares["anywhere"].values()) == pytest.approx(0.5)
