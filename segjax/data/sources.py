@@ -36,6 +36,8 @@ class Record:
     flow: float32 (h, w, 2) in pixels; pixel (x, y) lies at (x + u, y + v) in the previous frame.
     flow_valid: bool (h, w), whether that place is visible; None if the dataset does not store it.
     instances: uint16 (h, w), raw id * 1000 + number; the raw id alone for classes without instances.
+    soft_ids: uint8 (h, w, k), train ids of the k most probable classes of a pseudo label, 255 = none.
+    soft_shares: uint8 (h, w, k), their probabilities times 255.
     """
 
     image: np.ndarray
@@ -46,6 +48,8 @@ class Record:
     flow: np.ndarray | None = None
     flow_valid: np.ndarray | None = None
     instances: np.ndarray | None = None
+    soft_ids: np.ndarray | None = None
+    soft_shares: np.ndarray | None = None
 
 
 @runtime_checkable
@@ -53,6 +57,7 @@ class Source(Protocol):
     """Random access to the records of one split; picklable, safe to read from several threads and processes."""
 
     label_map: LabelMap | None
+    top_k: int  # classes that soft labels keep per pixel; 0 without soft labels
 
     def __len__(self) -> int:
         """Number of records n."""
@@ -82,9 +87,10 @@ class Source(Protocol):
 
 
 class LabelledClasses:
-    """Base of sources: the facts about classes that follow from the label map."""
+    """Base of sources: the facts about classes that follow from the label map; no soft labels."""
 
     label_map: LabelMap | None
+    top_k: int = 0
 
     @property
     def num_classes(self) -> int:

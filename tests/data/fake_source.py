@@ -10,6 +10,7 @@ class FakeSource:
     """Images whose red channel is the row, green the column and blue the record; labels are 0..k-1 by place."""
 
     label_map = None
+    top_k = 0
 
     def __init__(self, count=10, sizes=((24, 32),), num_classes=4, damaged=None, unlabelled=None, shift=0):
         self.count, self.num_classes, self.damaged, self.unlabelled = count, num_classes, damaged, unlabelled
