@@ -40,6 +40,8 @@ class ExtraOptions:
     in_epoch: whether these records count for the length N of an epoch and its random part (in VPLR's Cityscapes
         training), or only add places of classes (in its CamVid training, and for its coarse labels).
     classes: classes whose places are used, () = all. VPLR uses all of propagated frames, 7 rare ones of coarse labels.
+    labels: "stored", or "online": those of the network in training, see `training.online`.
+    threshold: of labels="online", the least probability of a label: a number, or class name -> number.
     """
 
     name: str
@@ -51,6 +53,8 @@ class ExtraOptions:
     dataset: Dataset | None
     in_epoch: bool
     classes: tuple[str | int, ...]
+    labels: str = "stored"
+    threshold: float | Mapping[str, float] = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +78,7 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
         here, known, required = (where if single else f"{where}.{name}"), _KINDS[1], ["split"]
         if "stage" in one:
             known, required = _KINDS[0], ["mode", "steps"]
-        check_keys(one, known | {"in_epoch", "classes"}, where=here, required=required)
+        check_keys(one, known | {"in_epoch", "classes", "labels", "threshold"}, where=here, required=required)
         found.append(
             ExtraOptions(
                 name=name,
@@ -86,6 +90,8 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
                 dataset=read_own_dataset(one, here),
                 in_epoch=one.get("in_epoch", "stage" in one),
                 classes=tuple(one.get("classes", ())),
+                labels=one.get("labels", "stored"),
+                threshold=one.get("threshold", 0.0),
             )
         )
     return tuple(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import math
 import resource
 import sys
 import time
@@ -154,6 +155,7 @@ class TrainingLog:
         self.total_steps, self.log_steps, self.writers = total_steps, max(log_steps, 1), list(writers)
         self._start_step, self._epoch_of, self._clock = start_step, epoch_of, clock
         self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}  # of the steps in which the metric was defined
         self._count = 0
         self._timer = StepTimer(clock)
         self._first: float | None = None  # time at which the first step was done
@@ -193,18 +195,21 @@ class TrainingLog:
         """Records that a step is done, and writes a line if one is due.
 
         step: counted from 0.
-        metrics: of that step, by name.
+        metrics: of that step, by name. A mean leaves out steps in which its metric is nan, which means undefined; the
+            loop has refused a loss that is not finite.
         images: in its batch, over all processes.
         """
         done = step + 1
         self._timer.step(images)
         self._first = self._clock() if self._first is None else self._first
         for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            if not math.isnan(value):
+                self._sums[name] = self._sums.get(name, 0.0) + float(value)
+                self._counts[name] = self._counts.get(name, 0) + 1
         self._count += 1
         if done % self.log_steps and done not in (self._start_step + 1, self.total_steps):
             return
-        means = {name: total / self._count for name, total in self._sums.items()}
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
         if "lr" in metrics:
             means["lr"] = float(metrics["lr"])
         rates = self._timer.report()
@@ -222,7 +227,7 @@ class TrainingLog:
             )
         self._write(done, "train", {**epoch, **means, **rates, "host_peak_gib": host_peak_gib()})
         self._show(done, epoch, means, rates)
-        self._sums, self._count = {}, 0
+        self._sums, self._counts, self._count = {}, {}, 0
 
     def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
         """Records the scores of an evaluation after `step` updates; its time does not count as training."""
