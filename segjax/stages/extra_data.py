@@ -45,7 +45,7 @@ class ExtraOptions:
     split: of the dataset.
     dataset: None = `config.dataset`.
     only: records of the split: "labelled", "unlabelled" or "all".
-    labels: "stored", or "online": the labels are what the network itself predicts while it trains.
+    labels: "stored", or "online": those of the network in training, see `training.online`.
     threshold: of labels="online": probability below which a pixel is ignored, or class name -> probability.
     in_epoch: whether these records count for the length N of an epoch and its random part (in VPLR's Cityscapes
         training), or only add places of classes (in its CamVid training, and for its coarse labels). None = as a

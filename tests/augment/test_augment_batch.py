@@ -38,7 +38,13 @@ def plain_batch():
 def augment(**options):
     for name in ("color_jitter", "blur"):
         options[name] = dict(options[name]) if name in options else None
-    return jax.jit(functools.partial(augment_batch, **{**dict(seed=1, crop=CROP, mean=MEAN, std=STD), **options}))
+    options = {**dict(seed=1, crop=CROP, mean=MEAN, std=STD), **options}
+
+    def images_and_labels(batch):
+        images, targets = augment_batch(batch, **options)
+        return images, targets["labels"]
+
+    return jax.jit(images_and_labels)
 
 
 ALL = dict(color_jitter=tuple(JITTER.items()), blur=tuple(BLUR.items()))

@@ -13,6 +13,7 @@ class FakeSource:
     """
 
     label_map = None
+    top_k = 0
 
     def __init__(self, count=10, sizes=((24, 32),), num_classes=4, damaged=None, unlabelled=None, shift=0):
         self.count, self.num_classes, self.damaged, self.unlabelled = count, num_classes, damaged, unlabelled
