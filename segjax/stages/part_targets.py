@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from segjax import losses
-from segjax.errors import UserError, choose, did_you_mean
+from segjax.errors import UserError, choose
 from segjax.stages.extra_data import ExtraOptions
 from segjax.training.terms import TermOptions
 
@@ -41,28 +41,10 @@ def check_soft(terms: Mapping[str, TermOptions], top_k: int, where: str) -> None
         if "soft_ids" in losses.targets_of(losses.LOSSES[term.name]) and not top_k:
             raise UserError(
                 f"config key {where}.{key}.name={term.name!r} compares with soft labels, and all labels of this "
-                "training are hard; let the stage that writes the pseudo labels have labels='soft', or take cross_entropy."
+                "training are hard; give the stage that writes the pseudo labels labels='soft', or take cross_entropy."
             )
 
 
 def online_parts(extras: Iterable[ExtraOptions]) -> dict[int, ExtraOptions]:
     """Returns number of the part -> its options, for those that the network labels during training."""
     return {number: one for number, one in enumerate(extras, start=1) if one.labels == "online"}
-
-
-def class_thresholds(extra: ExtraOptions, names: Sequence[str]) -> tuple[float, ...]:
-    """Returns the least probability of a label of each class (k,); 0 for classes that are not named.
-
-    extra: its threshold is a number for all classes, or class name -> number.
-    names: of the k classes.
-
-    Raises UserError with the nearest name for an unknown class.
-    """
-    if not isinstance(extra.threshold, Mapping):
-        return (float(extra.threshold),) * len(names)
-    for name in extra.threshold:
-        if name not in names:
-            raise UserError(
-                f"config key {extra.where}.threshold names {name!r}, which is no class.{did_you_mean(name, names)}"
-            )
-    return tuple(float(extra.threshold.get(name, 0.0)) for name in names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -17,10 +17,11 @@ from segjax.data.plans import Extra, make_plan, parts_of
 from segjax.errors import UserError, choose
 from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of
+from segjax.stages.config.thresholds import class_thresholds
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
-from segjax.stages.part_targets import check_parts, check_soft, class_thresholds, online_parts, part_names
+from segjax.stages.part_targets import check_parts, check_soft, online_parts, part_names
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
 from segjax.stages.stage import Context, Stage
@@ -111,7 +112,10 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     mesh = parallel.make_mesh(options.mesh)
     real, samples, extras, plan = open_training(options, context, mesh)
     check_soft(options.loss, samples.source.top_k, f"{context.name}.loss")
-    online = {n: class_thresholds(extra, real.class_names) for n, extra in online_parts(options.extra).items()}
+    online = {
+        number: class_thresholds(one.threshold, real.class_names, where=f"{one.where}.threshold")
+        for number, one in online_parts(options.extra).items()
+    }
     held_out = open_held_out(options, dataset)
     shares = EpochShares(plan.epochs, parts_of(real, extras), real.class_names)
     for epoch in special_epochs(plan):
