@@ -33,7 +33,8 @@ PRESETS = {
 }
 NETS = {"camvid": "efficientnet"}
 ROW = re.compile(r"^(teacher|teacher_x2|bound|(student|pool)(\d+)(_\w+)?)(\*(\d+))?$")
-RULE = "A row beats the teacher if the 95 % interval of its paired difference is above 0."
+RULE = "A row beats the teacher if the 95 % interval of its differences, paired by seed, is above 0."
+LABELS_ONLY = "no pseudo labels"
 
 SHIPPED = ("", "camvid", "camvid,rows=student1_uniform+student1_soft+bound,seeds=2", "cityscapes")
 SLOW = ("cityscapes",)
@@ -57,11 +58,13 @@ def get_config(arg=None):
         for name, (row, seeds) in rows.items():
             if seed < seeds:
                 add_row(config, arg, name, row, seed)
-    cells = [
-        dict(series=name, at=arg.preset, stages=tuple(f"evaluate_{name}_seed{seed}" for seed in range(seeds)))
-        for name, (_, seeds) in rows.items()
-    ]
-    config.compare = dict(kind="compare", axis="labels of", baseline="teacher", rule=RULE, cells=tuple(cells))
+    cells = []
+    for name, ((kind, ratio, variant), seeds) in rows.items():
+        stages = tuple(f"evaluate_{name}_seed{seed}" for seed in range(seeds))
+        series = " ".join(filter(None, ("student" if ratio else kind, "of a foreign pool" * (kind == "pool"), variant)))
+        cells.append(dict(series=series, at=f"{ratio}:1" if ratio else LABELS_ONLY, stages=stages))
+    config.compare = dict(kind="compare", axis="pseudo : real", baseline="teacher", rule=RULE, cells=tuple(cells))
+    config.compare.update(band=True, partial=False, columns=("miou", "checkpoint.seconds"))
     labels = f"1 of {arg.every} labels" if arg.every > 1 else "all labels"
     config.compare.title = f"{config.dataset.name}, {labels}, scores on {config[config.stages[-1]].split}"
     config.stages = (*config.stages, "compare")

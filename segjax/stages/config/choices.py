@@ -18,6 +18,7 @@ from segjax.errors import UserError, choose
 from segjax.stages.config import durations
 from segjax.stages.config.keys import check_keys, recipe_options
 from segjax.training import optimizer, schedules
+from segjax.training.terms import TermOptions
 
 log = logging.getLogger("segjax")
 
@@ -59,7 +60,7 @@ _WARMUP = ("warmup_start", *(f"warmup_{unit}" for unit in durations.UNITS))
 CHOICES = {
     "sampler": Choice("kind", "", "uniform", _PLANS),
     "sampler.parts.*": Choice("kind", "", "uniform", _PARTS, ("ratio",)),
-    "loss.*": Choice("name", "options", "", _LOSSES, ("on", "weight", "align_corners")),
+    "loss.*": Choice("name", "options", "", _LOSSES, recipe_options(TermOptions) - {"name", "options"}),
     "model": Choice("name", "options", "", _MODELS),
     "features.model": Choice("name", "options", "", _MODELS),
     "optimizer": Choice("name", "options", "", optimizer.OPTIONS, ("lr", "schedule", "lr_rules", "decay_rules")),
