@@ -110,7 +110,7 @@ class TfdsSource(LabelledClasses):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
-        example = self._example(index)
+        example = self.example(index)
         name = example["name"].decode()
         file = f"{name} ({self.split}, {self.directory})"
         image, label = decode_image(image_bytes(example), file), None
@@ -134,9 +134,10 @@ class TfdsSource(LabelledClasses):
 
     def encoded_image(self, index: int) -> bytes:
         """Returns the image of a record as it is stored, the content of a PNG or JPEG file."""
-        return image_bytes(self._example(index))
+        return image_bytes(self.example(index))
 
-    def _example(self, index: int) -> Mapping[str, Any]:
+    def example(self, index: int) -> Mapping[str, Any]:
+        """Returns all that is stored of a record; images are encoded. Raises UserError if it cannot be read."""
         row = int(self._rows[index])
         try:
             return self._reader(self._parts[self._part[index]])[row]
