@@ -5,6 +5,7 @@ segjax browse --config=vplr:camvid --output=browse.png
 segjax predict --checkpoint=runs/camvid --input=drive.mp4 --output=out --scales 0.75 1 1.25 --flip
 segjax demo --checkpoint=runs/camvid --input=drive.mp4 --output=demo.mp4
 segjax propagate --video=drive.mp4 --labels=masks --label_map=camvid --steps=5 --output=more
+segjax pseudo_label --checkpoint=runs/camvid --images=drive.mp4 --every=5 --output=pseudo
 segjax submit --checkpoint=runs/cityscapes --dataset=cityscapes --split=validation --output=cityscapes.zip
 segjax check_data --images=data/images --masks=data/masks --output=check
 segjax summary --model=fastscnn --size=1024x2048
@@ -30,6 +31,7 @@ from segjax.commands import (
     export_weights,
     predict,
     propagate,
+    pseudo_label,
     recipes,
     submit,
     summary,
@@ -136,6 +138,7 @@ COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "predict": (predict.run, predict.describe, "Segment images, folders and videos with a trained network."),
     "demo": (demo.run, demo.describe, "Make a video of predictions, beside the truth if it is known."),
     "propagate": (propagate.run, propagate.describe, "Propagate labels of a video to neighbouring frames."),
+    "pseudo_label": (pseudo_label.run, pseudo_label.describe, "Label unlabelled images or videos to train on them."),
     "submit": (submit.run, submit.describe, "Make, check and score an archive for an evaluation server."),
     "browse": (browse.run, browse.describe, "Draw a sheet of training samples after augmentation."),
     "check_data": (check_data.run, check_data.describe, "Check a folder of images and masks before training."),

@@ -45,6 +45,12 @@ def share(text: str) -> float:
     return _within(text, 0 <= _float(text) <= 1, "share; write a number from 0 to 1")
 
 
+def share_of_class(text: str) -> tuple[str, float]:
+    """Returns (class, number from 0 to 1): car=0.9 -> ("car", 0.9); a number alone is for all: 0.9 -> ("", 0.9)."""
+    name, _, number = text.rpartition("=")
+    return name, _within(number, 0 <= _float(number) <= 1, "share; write a number from 0 to 1, or CLASS=NUMBER")
+
+
 def not_negative(text: str) -> float:
     """Returns a number of at least 0."""
     return _within(text, 0 <= _float(text) < float("inf"), "number of at least 0")

@@ -9,15 +9,22 @@ from segjax.commands import values
 from segjax.errors import UserError
 
 
-def add_views(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags."""
+def add_views(parser: argparse.ArgumentParser, *, overlays: bool = True) -> None:
+    """Adds the flags; overlays: whether the command draws some."""
     add = parser.add_argument
     add("--scales", nargs="+", type=values.numbers, default=[[1.0]], metavar="S", help="average over these scales (1)")
     add("--flip", action="store_true", help="average with the mirror image")
     add("--window", type=values.size, metavar="HxW", help="sliding window in pixels; default: the whole image at once")
     add("--overlap", type=values.share, default=1 / 3, metavar="SHARE", help="overlap of neighbouring windows (1/3)")
     add("--batch", type=values.positive_int, metavar="N", help="images at once (1 per CPU device, 4 per accelerator)")
-    add("--alpha", type=values.share, default=0.5, metavar="SHARE", help="share of the class colour in overlays (0.5)")
+    if overlays:
+        add(
+            "--alpha",
+            type=values.share,
+            default=0.5,
+            metavar="SHARE",
+            help="share of the class colour in overlays (0.5)",
+        )
 
 
 def views(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -30,5 +37,5 @@ def views(arguments: argparse.Namespace) -> dict[str, Any]:
         window=arguments.window,
         overlap=arguments.overlap,
         batch=arguments.batch,
-        alpha=arguments.alpha,
+        **({"alpha": arguments.alpha} if hasattr(arguments, "alpha") else {}),
     )

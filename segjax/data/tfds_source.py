@@ -130,7 +130,7 @@ class TfdsSource(LabelledClasses):
 
     def encoded_image(self, index: int) -> bytes:
         """Returns the image of a record as it is stored, the content of a PNG or JPEG file."""
-        return image_bytes(self._read(index)[0])
+        return image_bytes(self.example(index))
 
     def label(self, index: int) -> np.ndarray | None:
         """Returns the label of a record, without decoding its image; None if the record has none."""
@@ -139,18 +139,22 @@ class TfdsSource(LabelledClasses):
         example, _, file = self._read(index)
         return self._label(example["label"], tuple(map(int, self.index.sizes[index])), file)
 
+    def example(self, index: int) -> Mapping[str, Any]:
+        """Returns all that is stored of a record; images are encoded. Raises UserError if it cannot be read."""
+        row = int(self._rows[index])
+        try:
+            return self._reader(self._parts[self._part[index]])[row]
+        except Exception as error:  # array_record raises errors of its C++ library
+            raise UserError(
+                f"record {row} of {self.directory} cannot be read ({error}); delete the folder, it is built again"
+            ) from error
+
     def _shows_label(self, index: int) -> bool:
         return bool(self.index.labelled[index]) or "all_labels" in self.fields
 
     def _read(self, index: int) -> tuple[Mapping[str, Any], str, str]:
         """Returns a record with its images encoded, its name, and what errors call it."""
-        row = int(self._rows[index])
-        try:
-            example = self._reader(self._parts[self._part[index]])[row]
-        except Exception as error:  # array_record raises errors of its C++ library
-            raise UserError(
-                f"record {row} of {self.directory} cannot be read ({error}); delete the folder, it is built again"
-            ) from error
+        example = self.example(index)
         name = example["name"].decode()
         return example, name, f"{name} ({self.split}, {self.directory})"
 

@@ -102,7 +102,7 @@ def _check_records(settings: Mapping[str, Any], where: str) -> None:
     only, labels = settings.get("only", "labelled"), settings.get("labels", "stored")
     choose(dict.fromkeys(ONLY), only, where=f"{where}.only")
     choose(dict.fromkeys(LABELS), labels, where=f"{where}.labels")
-    check_threshold(settings.get("threshold", 0.0), where=f"{where}.threshold")
+    check_threshold(settings.get("threshold", 0.0), where=f"config key {where}.threshold")
     if labels == "stored" and only != "labelled":
         raise UserError(
             f"config key {where}.only={only!r} takes records without label; give labels='online', or label them "
@@ -172,7 +172,7 @@ def _open_split(one: ExtraOptions, real: data.Source, context: Context) -> data.
     dataset = one.dataset or context.dataset
     if one.labels == "stored":
         return dataset.open(one.split)
-    class_thresholds(one.threshold, real.class_names, where=f"{one.where}.threshold")
+    class_thresholds(one.threshold, real.class_names, where=f"config key {one.where}.threshold")
     source = dataset.open(one.split, labelled_only=one.only == "labelled")
     if one.only == "unlabelled":
         rows = np.flatnonzero(~source.index.labelled)

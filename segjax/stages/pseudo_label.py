@@ -69,7 +69,7 @@ class Options(ViewOptions):
     checkpoint: of the teacher: name of a stage of this run, or a folder.
     unlabelled: name -> pool of images.
     size: short side in pixels that larger images are reduced to, with their labels; 0 = the size that they have.
-    batch_size: images at once.
+    batch_size: images at once; 0 = 1 per CPU device and 4 per accelerator of a process.
     dtype: of the computation.
     labels: "hard", the most probable class; "soft" also stores the `top_k` most probable ones with probabilities.
     top_k: classes of a soft label, 0 = 3.
@@ -115,11 +115,11 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     }
     options = Options(**section)
     values = vars(options)
-    check_numbers(values, ("batch_size", "shard_images"), where=where, low=1)
-    check_numbers(values, ("size", "top_k", "limit", "sheet_rows"), where=where, low=0)
+    check_numbers(values, ("shard_images",), where=where, low=1)
+    check_numbers(values, ("batch_size", "size", "top_k", "limit", "sheet_rows"), where=where, low=0)
     choose(dict.fromkeys(KINDS), options.labels, where=f"{where}.labels")
     choose(dict.fromkeys(IMAGES), options.images, where=f"{where}.images")
-    check_threshold(options.threshold, where=f"{where}.threshold")
+    check_threshold(options.threshold, where=f"config key {where}.threshold")
     compute_dtype(options.dtype)
     inference.check_views(**options.views)
     if options.top_k and options.labels == "hard":
@@ -184,7 +184,14 @@ def run(options: Options, context: Context) -> dict[str, Any]:
 
 
 def open_teacher(options: Options, workdir: Path | None, *, where: str) -> Network:
-    """Opens the teacher. Raises UserError for one without class names, and options that do not fit its classes."""
+    """Opens the teacher.
+
+    options: of the stage.
+    workdir: folder of the run; None for a path only.
+    where: config key of the stage, "" for a command.
+
+    Raises UserError for a network without class names, and options that do not fit its classes.
+    """
     network = open_network(find_run(options.checkpoint, workdir), dtype=options.dtype)
     if network.label_map is None:
         raise UserError(
@@ -193,11 +200,16 @@ def open_teacher(options: Options, workdir: Path | None, *, where: str) -> Netwo
     names = network.label_map.class_names
     if options.planes > len(names):
         raise UserError(
-            f"config key {where}.top_k={options.planes} is more than the {len(names)} classes of the network in "
+            f"{_key(where, 'top_k')}={options.planes} is more than the {len(names)} classes of the network in "
             f"{options.checkpoint}; lower it."
         )
-    class_thresholds(options.threshold, names, where=f"{where}.threshold")
+    class_thresholds(options.threshold, names, where=_key(where, "threshold"))
     return network
+
+
+def _key(where: str, name: str) -> str:
+    """Returns what a user calls an option: its config key, or the flag of a command."""
+    return f"config key {where}.{name}" if where else f"--{name.replace('_', '-')}"
 
 
 def check_classes(network: Network, dataset: Dataset, checkpoint: str, *, where: str) -> None:
@@ -221,7 +233,7 @@ def open_pools(
 
     dataset: of the run, for pools that name none.
     class_names: of the teacher.
-    where: config key of the stage.
+    where: config key of the stage, "" for a command.
     exclude: folder that is not read.
 
     Raises UserError for a pool without images, and one of which no image can be read.
@@ -232,8 +244,8 @@ def open_pools(
             pool = FilePool(name, one.frames, every=one.every, size=options.size, exclude=exclude)
             if options.images == "referenced" and any(map(pool.in_order, range(len(pool)))):
                 raise UserError(
-                    f"config key {where}.images='referenced' names files, but {one.frames} has frames of videos; take "
-                    "images='copied'."
+                    f"{_key(where, 'images')}='referenced' names files, but {one.frames} has frames of videos; take "
+                    "'copied'."
                 )
         else:
             used = one.dataset or dataset
@@ -292,12 +304,12 @@ def label_pools(
     network: the teacher.
     pools: of images.
     folder: of the stage.
-    where: config key of the stage.
+    where: config key of the stage, "" for a command.
     option: name of what chooses the folder, for errors.
 
     Raises UserError for a folder with the shards of other settings, a full disk, and a damaged record.
     """
-    names = network.label_map.class_names
+    names, batch = network.label_map.class_names, images_at_once(options.batch_size or None)
     model = f"{network.spec['name']}, step {network.step}"
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     # what changes the records: shards of a killed run with other settings must not be mixed with new ones
@@ -305,6 +317,7 @@ def label_pools(
     identity = plain(
         {
             **changes,
+            "batch_size": batch,
             "top_k": options.planes,
             "model": model,
             "weights": int(fingerprint(network.variables)),
@@ -331,8 +344,8 @@ def label_pools(
     label = Labeller(
         network.labeller(confidence=True, top_k=options.planes, **options.views),
         pools,
-        images_at_once(options.batch_size),
-        class_thresholds(options.threshold, names, where=f"{where}.threshold"),
+        batch,
+        class_thresholds(options.threshold, names, where=_key(where, "threshold")),
     )
     tag = dict(checkpoint=options.checkpoint, model=model, config=config_hash(identity))
     work = Work(label, shards, tag, options)

@@ -66,7 +66,7 @@ def done(tmp_path_factory, street_dir, folder):
 def records(report):
     """Name -> (record, what is stored)."""
     source = TfdsSource(report["dataset"], PSEUDO)
-    return {source.names[i]: (source[i], source._example(i)) for i in range(len(source))}
+    return {source.names[i]: (source[i], source.example(i)) for i in range(len(source))}
 
 
 def test_records_of_a_split_and_of_a_folder(done, street_dir, folder):
@@ -325,7 +325,7 @@ SPLIT = dict(rest=dict(split="train::3"))
         (dict(top_k=3), "top_k=3 belongs to labels='soft'"),
         (dict(threshold=1.5), "threshold=1.5 must be a probability"),
         (dict(threshold=dict(road=-1)), "threshold.road=-1 must be a probability"),
-        (dict(batch_size=0), "batch_size=0"),
+        (dict(batch_size=-1), "batch_size=-1"),
         (dict(shard_images=0), "shard_images=0"),
         (dict(size=-1), "size=-1"),
         (dict(scales=(0,)), "scales="),

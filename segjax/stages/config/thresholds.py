@@ -14,11 +14,14 @@ Threshold = float | Mapping[str, float]
 
 
 def check_threshold(value: Any, *, where: str) -> None:
-    """Raises UserError unless a threshold is a number from 0 to 1, or a mapping of class names to such numbers."""
+    """Raises UserError unless a threshold is a number from 0 to 1, or a mapping of class names to such numbers.
+
+    where: what the user calls it, for the error: "config key a.threshold".
+    """
     for name, number in value.items() if isinstance(value, Mapping) else [("", value)]:
         if isinstance(number, bool) or not isinstance(number, numbers.Real) or not 0 <= number <= 1:
             key = f"{where}.{name}" if name else where
-            raise UserError(f"config key {key}={number!r} must be a probability from 0 to 1, below which is ignored.")
+            raise UserError(f"{key}={number!r} must be a probability from 0 to 1, below which is ignored.")
 
 
 def class_thresholds(value: Threshold, names: Sequence[str], *, where: str) -> np.ndarray:
@@ -26,7 +29,7 @@ def class_thresholds(value: Threshold, names: Sequence[str], *, where: str) -> n
 
     value: see `check_threshold`.
     names: of the k classes.
-    where: config key, for the error.
+    where: see `check_threshold`.
 
     Raises UserError with the nearest name for an unknown class.
     """
@@ -34,5 +37,5 @@ def class_thresholds(value: Threshold, names: Sequence[str], *, where: str) -> n
         return np.full(len(names), value, np.float32)
     for name in value:
         if name not in names:
-            raise UserError(f"config key {where} names {name!r}, which is no class.{did_you_mean(name, names)}")
+            raise UserError(f"{where} names {name!r}, which is no class.{did_you_mean(name, names)}")
     return np.array([value.get(name, 0.0) for name in names], np.float32)

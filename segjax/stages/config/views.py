@@ -29,5 +29,6 @@ class ViewOptions:
     @property
     def views(self) -> dict[str, Any]:
         """Options of `inference.predict`; () and False add nothing to the protocol."""
-        added = {name: value for name in VIEWS if (value := getattr(self, name)) not in ((), False)}
+        chosen = {name: getattr(self, name) for name in VIEWS}
+        added = {name: value for name, value in chosen.items() if value is not False and value != ()}  # 0 is a value
         return {**inference.find_protocol(self.protocol or "single"), **added}
