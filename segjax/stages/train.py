@@ -19,6 +19,7 @@ from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, SamplerOptions, open_extras, read_extras, read_sampler
+from segjax.stages.record_lists import write_record_lists
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.stage import Context, Stage
 from segjax.stages.training_options import (
@@ -108,6 +109,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     real, samples, extras, plan = open_training(options, context, mesh)
     held_out = open_held_out(options, dataset)
     shares = log_shares(plan, real, extras)
+    write_record_lists(context.folder, real, extras)
 
     spec = model_spec(
         options.model, options.model_options, num_classes=real.num_classes, dtype=options.dtype, remat=options.remat
