@@ -108,6 +108,7 @@ def test_a_training_on_mixed_epochs_resumes_and_reports_them(street_dir, tmp_pat
     shown = f"{real * 3 // 2} samples per epoch: real 66.7 %, more 33.3 %"
     epochs = report["epoch_shares"]["all"]["epochs"]
     assert lines == [f"epoch {epoch + 1}: {shown}" for epoch in range(epochs)] and epochs > 1
+    assert "epoch 2:   % around anywhere 33.3, " in caplog.text
     limits = report["epoch_shares"]["all"]
     assert limits["parts"] == {"real": [0.666667, 0.666667], "more": [0.333333, 0.333333]}
     again = run_recipe(recipe(street_dir, total_steps=9, **settings), workdir=halved, only="train")["train"]
