@@ -41,7 +41,7 @@ def check_soft(terms: Mapping[str, TermOptions], top_k: int, where: str) -> None
         if "soft_ids" in losses.targets_of(losses.LOSSES[term.name]) and not top_k:
             raise UserError(
                 f"config key {where}.{key}.name={term.name!r} compares with soft labels, and all labels of this "
-                "training are hard; give the stage that writes the pseudo labels labels='soft', or take cross_entropy."
+                "training are hard; set labels='soft' in the stage that writes pseudo labels, or take cross_entropy."
             )
 
 

@@ -49,7 +49,7 @@ TOP_K = 3  # classes of a soft label if nothing else is said; the paper does not
 class PoolOptions:
     """One pool of `unlabelled`: records of a split (split, dataset, only), or files (frames, every).
 
-    dataset: None = `config.dataset`.
+    dataset: None = that of the stage.
     only: "unlabelled" takes the records without label, "all" takes all.
     frames: folder, video, image, or a pattern such as drive/*.jpg.
     every: N takes every Nth image, and every Nth frame of each video.
@@ -66,6 +66,7 @@ class PoolOptions:
 class Options(ViewOptions):
     """The section of a stage "pseudo_label", beside the views.
 
+    dataset: that the teacher knows, and of pools that name none; None = `config.dataset`.
     checkpoint: of the teacher: name of a stage of this run, or a folder.
     unlabelled: name -> pool of images.
     size: short side in pixels that larger images are reduced to, with their labels; 0 = the size that they have.
@@ -94,6 +95,7 @@ class Options(ViewOptions):
     shard_images: int = 32
     limit: int = 0
     sheet_rows: int = 4
+    dataset: Dataset | None = None
 
     @property
     def planes(self) -> int:
@@ -103,7 +105,8 @@ class Options(ViewOptions):
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
     """Reads the section; reads no data. Raises UserError for unknown keys and names, and wrong numbers or views."""
-    section = options_of({key: value for key, value in settings.items() if key != "kind"}, Options, where=where)
+    rest = {key: value for key, value in settings.items() if key not in ("kind", "dataset")}
+    section = options_of(rest, Options, where=where)
     pools = section["unlabelled"]
     if not isinstance(pools, Mapping) or not pools:
         raise UserError(
@@ -165,13 +168,14 @@ def inputs(options: Options, begun: bool) -> dict[str, str]:
 def run(options: Options, context: Context) -> dict[str, Any]:
     """Writes <stage>/dataset, with the split "pseudo", and sheets of pictures; returns the report.
 
-    Raises UserError for a teacher that cannot be opened, is no image network or has other classes than the run's
+    Raises UserError for a teacher that cannot be opened, is no image network or has other classes than the stage's
     dataset, for pools without images or with held-out images, for an unknown class, more `top_k` than classes, and a
     folder with the shards of other settings.
     """
     network = open_teacher(options, context.workdir, where=context.name)
-    check_classes(network, context.dataset, options.checkpoint, where=context.name)
-    pools = open_pools(options, context.dataset, network.label_map.class_names, where=context.name)
+    dataset = options.dataset or context.dataset
+    check_classes(network, dataset, options.checkpoint, where=context.name)
+    pools = open_pools(options, dataset, network.label_map.class_names, where=context.name)
     for pool in pools:
         check_pool(
             context.dataset,
