@@ -20,6 +20,7 @@ from segjax.data.plans import Extra
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
+from segjax.stages.config.thresholds import Threshold
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.held_out import check_propagated
 from segjax.stages.stage import Context
@@ -54,7 +55,7 @@ class ExtraOptions:
     in_epoch: bool
     classes: tuple[str | int, ...]
     labels: str = "stored"
-    threshold: float | Mapping[str, float] = 0.0
+    threshold: Threshold = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from segjax import losses
-from segjax.errors import UserError, choose, did_you_mean
+from segjax.errors import UserError, choose
+from segjax.stages.config.thresholds import class_thresholds
 from segjax.stages.extra_data import ExtraOptions
 from segjax.training.terms import TermOptions
 
@@ -50,19 +53,14 @@ def online_parts(extras: Iterable[ExtraOptions]) -> dict[int, ExtraOptions]:
     return {number: one for number, one in enumerate(extras, start=1) if one.labels == "online"}
 
 
-def class_thresholds(extra: ExtraOptions, names: Sequence[str]) -> tuple[float, ...]:
-    """Returns the least probability of a label of each class (k,); 0 for classes that are not named.
+def online_thresholds(extras: Iterable[ExtraOptions], names: Sequence[str]) -> dict[int, np.ndarray]:
+    """Returns number of the part -> least probability of a label by class, float32 (k,), see `label_online`.
 
-    extra: its threshold is a number for all classes, or class name -> number.
     names: of the k classes.
 
     Raises UserError with the nearest name for an unknown class.
     """
-    if not isinstance(extra.threshold, Mapping):
-        return (float(extra.threshold),) * len(names)
-    for name in extra.threshold:
-        if name not in names:
-            raise UserError(
-                f"config key {extra.where}.threshold names {name!r}, which is no class.{did_you_mean(name, names)}"
-            )
-    return tuple(float(extra.threshold.get(name, 0.0)) for name in names)
+    return {
+        number: class_thresholds(one.threshold, names, where=f"{one.where}.threshold")
+        for number, one in online_parts(extras).items()
+    }

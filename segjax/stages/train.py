@@ -19,7 +19,7 @@ from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, SamplerOptions, open_extras, read_extras, read_sampler
-from segjax.stages.part_targets import check_parts, check_soft, class_thresholds, online_parts, part_names
+from segjax.stages.part_targets import check_parts, check_soft, online_parts, online_thresholds, part_names
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.stage import Context, Stage
 from segjax.stages.training_options import (
@@ -111,8 +111,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     dataset = options.dataset or context.dataset
     mesh = parallel.make_mesh(options.mesh)
     real, samples, extras, plan = open_training(options, context, mesh)
-    check_soft(options.loss, samples.source.top_k, f"{context.name}.loss")
-    online = {n: class_thresholds(extra, real.class_names) for n, extra in online_parts(options.extra).items()}
+    online = online_thresholds(options.extra, real.class_names)
     held_out = open_held_out(options, dataset)
     shares = log_shares(plan, real, extras)
 
@@ -164,11 +163,13 @@ def open_training(
     context: of the stage.
     mesh: of devices.
 
-    Raises UserError for data that cannot be read, and for crops or batches that do not fit.
+    Raises UserError for data that cannot be read, for crops or batches that do not fit, and for a loss of soft labels
+    if there are none.
     """
     real = (options.dataset or context.dataset).open("train")
     real.label_map.require_classes()
     source, extras = open_extras(options.extra, real, context)
+    check_soft(options.loss, source.top_k, f"{context.name}.loss")
     sampler = options.sampler
     epochs = make_plan(
         sampler.kind,
