@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from segjax import losses
 from segjax.errors import UserError, choose
+from segjax.stages.config.thresholds import class_thresholds
 from segjax.stages.extra_data import ExtraOptions
 from segjax.training.terms import TermOptions
 
@@ -48,3 +51,16 @@ def check_soft(terms: Mapping[str, TermOptions], top_k: int, where: str) -> None
 def online_parts(extras: Iterable[ExtraOptions]) -> dict[int, ExtraOptions]:
     """Returns number of the part -> its options, for those that the network labels during training."""
     return {number: one for number, one in enumerate(extras, start=1) if one.labels == "online"}
+
+
+def online_thresholds(extras: Iterable[ExtraOptions], names: Sequence[str]) -> dict[int, np.ndarray]:
+    """Returns number of the part -> least probability of a label by class, float32 (k,), see `label_online`.
+
+    names: of the k classes.
+
+    Raises UserError with the nearest name for an unknown class.
+    """
+    return {
+        number: class_thresholds(one.threshold, names, where=f"config key {one.where}.threshold")
+        for number, one in online_parts(extras).items()
+    }

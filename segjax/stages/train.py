@@ -17,11 +17,10 @@ from segjax.data.plans import Extra, make_plan, parts_of
 from segjax.errors import UserError, choose
 from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of
-from segjax.stages.config.thresholds import class_thresholds
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
-from segjax.stages.part_targets import check_parts, check_soft, online_parts, part_names
+from segjax.stages.part_targets import check_parts, check_soft, online_parts, online_thresholds, part_names
 from segjax.stages.record_lists import write_record_lists
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
@@ -112,11 +111,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     dataset = options.dataset or context.dataset
     mesh = parallel.make_mesh(options.mesh)
     real, samples, extras, plan = open_training(options, context, mesh)
-    check_soft(options.loss, samples.source.top_k, f"{context.name}.loss")
-    online = {
-        number: class_thresholds(one.threshold, real.class_names, where=f"{one.where}.threshold")
-        for number, one in online_parts(options.extra).items()
-    }
+    online = online_thresholds(options.extra, real.class_names)
     held_out = open_held_out(options, dataset)
     shares = EpochShares(plan.epochs, parts_of(real, extras), real.class_names)
     for epoch in special_epochs(plan):
@@ -173,11 +168,13 @@ def open_training(
     context: of the stage.
     mesh: of devices.
 
-    Raises UserError for data that cannot be read, and for crops or batches that do not fit.
+    Raises UserError for data that cannot be read, for crops or batches that do not fit, and for a loss of soft labels
+    if there are none.
     """
     real = (options.dataset or context.dataset).open("train")
     real.label_map.require_classes()
     source, extras = open_extras(options.extra, real, context)
+    check_soft(options.loss, source.top_k, f"{context.name}.loss")
     sampler = options.sampler
     epochs = make_plan(
         sampler.kind,

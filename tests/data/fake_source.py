@@ -54,3 +54,18 @@ class FakeSource:
     @property
     def palette(self):
         return np.arange(3 * self.num_classes, dtype=np.uint8).reshape(-1, 3)
+
+
+class SoftSource(FakeSource):
+    """With soft labels of two classes: the label, and the next class with a probability that grows to the right."""
+
+    top_k = 2
+
+    def __getitem__(self, index):
+        record = super().__getitem__(index)
+        label = record.label
+        record.soft_ids = np.stack([label, np.where(label == 255, 255, (label + 1) % self.num_classes)], -1)
+        unsure = np.broadcast_to(np.arange(label.shape[1], dtype=np.uint8), label.shape)
+        shares = np.stack([255 - unsure, unsure], -1)
+        record.soft_shares = np.where(record.soft_ids == 255, 0, shares).astype(np.uint8)
+        return record

@@ -17,7 +17,7 @@ from segjax.typing import SegOutput, Sum
 from tests import loss_oracles as oracle
 from tests.training import fake_network
 
-PARTS = {"real": (0, 3), "pseudo": (3, 8)}
+PARTS = (("real", (0, 3)), ("pseudo", (3, 8)))
 TERMS = {
     "mixed": {
         "main": TermOptions(name="cross_entropy"),
@@ -46,7 +46,7 @@ def prepare(parts, batch, frozen):
 
 
 @functools.cache
-def run(parts=tuple(PARTS.items()), terms="mixed", accumulate_steps=1, devices=1, empty=False):
+def run(parts=PARTS, terms="mixed", accumulate_steps=1, devices=1, empty=False):
     """Metrics and parameters after a step."""
     mesh = parallel.make_mesh({"data": devices}, jax.devices()[:devices])
     parts = dict(parts)
