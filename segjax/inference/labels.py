@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,23 +42,23 @@ def labels_of(scores: Array, *, probabilities: bool = False, confidence: bool = 
     confidence: whether to compute the confidence.
     top_k: number of most probable classes, 0 for none.
     """
-    scores = scores.astype(jnp.float32)
     classes = scores.shape[-1]
     if not 0 <= top_k <= classes:
         raise ValueError(f"top_k={top_k} must be from 0 to the number of classes, {classes}")
     dtype = jnp.uint8 if classes < 256 else jnp.int32
-    first = jnp.argmax(scores, axis=-1)
-    ids = first.astype(dtype)
     if not confidence and not top_k:
-        return Labels(ids)
+        return Labels(jnp.argmax(scores, axis=-1).astype(dtype))
 
-    highest = jnp.max(scores, axis=-1)
+    # XLA may compute the scores anew for each reduction, rounded differently. So no class is found by comparing scores
+    # of two reductions, and probabilities are limited to 1.
+    scores = scores.astype(jnp.float32)
+    highest, first = jnp.max(scores, axis=-1), jnp.argmax(scores, axis=-1)
     total = None if probabilities else jnp.sum(jnp.exp(scores - highest[..., None]), axis=-1)
 
     def share(values: Array) -> Array:  # the softmax of logits, without the array of all classes
-        return values if probabilities else jnp.exp(values - highest) / total
+        return jnp.minimum(values if probabilities else jnp.exp(values - highest) / total, 1)
 
-    labels = Labels(ids, share(highest) if confidence else None)
+    labels = Labels(first.astype(dtype), share(highest) if confidence else None)
     if not top_k:
         return labels
     ranked = _ranked(scores, highest, first, top_k)
@@ -78,8 +80,7 @@ def _ranked(scores: Array, highest: Array, first: Array, count: int) -> list[tup
     classes = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
     ranked = [(highest, first.astype(jnp.int32))]
     for _ in range(count - 1):
-        value, index = (x[..., None] for x in ranked[-1])
-        left = (scores < value) | ((scores == value) & (classes > index))
+        left = functools.reduce(operator.and_, (classes != index[..., None] for _, index in ranked))
         pair = jnp.where(left, scores, -jnp.inf), jnp.where(left, classes, LAST)
         ranked.append(tuple(lax.reduce(pair, (jnp.float32(-jnp.inf), jnp.int32(LAST)), _higher, (scores.ndim - 1,))))
     return ranked
