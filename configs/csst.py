@@ -228,7 +228,10 @@ def labelling(arg, teacher):
     stage.update(labels="hard", top_k=0, threshold=0.0, confidence=False, images="copied", sheet_rows=8)
     if arg.method == "soft":
         stage.update(labels="soft", top_k=TOP_K)
-    return ConfigDict(stage)
+    stage = ConfigDict(stage)
+    if source := source_dataset(arg):
+        stage.dataset = source
+    return stage
 
 
 def add(config, name, section):

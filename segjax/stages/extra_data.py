@@ -43,7 +43,7 @@ class ExtraOptions:
     stage: name of a stage of this run, or a folder.
     mode, steps: of propagated labels, see `open_propagated`; "" and () for other kinds.
     split: of the dataset.
-    dataset: None = `config.dataset`.
+    dataset: None = that of the training.
     only: records of the split: "labelled", "unlabelled" or "all".
     labels: "stored", or "online": those of the network in training, see `training.online`.
     threshold: of labels="online": probability below which a pixel is ignored, or class name -> probability.
@@ -115,12 +115,15 @@ def _check_records(settings: Mapping[str, Any], where: str) -> None:
         )
 
 
-def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Context) -> tuple[data.Source, list[Extra]]:
+def open_extras(
+    extras: Sequence[ExtraOptions], real: data.Source, context: Context, dataset: Dataset | None = None
+) -> tuple[data.Source, list[Extra]]:
     """Returns (joined source of the real and the extra records, in this order; the extras).
 
     extras: see `read_extras`.
     real: records of the training's split.
     context: of the stage.
+    dataset: of the training, for parts that name none; None = `config.dataset`.
 
     Raises UserError for a dataset that does not exist, lacks the steps, has other classes, or contains labels that were
     propagated from or to held-out images, or held-out images themselves.
@@ -129,7 +132,7 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
         return real, []
     found, first = [], len(real)
     for one in extras:
-        source = _open_written(one, context) if one.stage else _open_split(one, real, context)
+        source = _open_written(one, context) if one.stage else _open_split(one, real, context, one.dataset or dataset or context.dataset)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
         in_epoch = bool(one.stage) if one.in_epoch is None else one.in_epoch
         found.append(Extra(one.name, source, first, in_epoch, classes))
@@ -167,9 +170,8 @@ def _open_written(one: ExtraOptions, context: Context) -> data.Source:
     return Subset(source, np.arange(len(source)), fingerprint=derived.fingerprint)
 
 
-def _open_split(one: ExtraOptions, real: data.Source, context: Context) -> data.Source:
+def _open_split(one: ExtraOptions, real: data.Source, context: Context, dataset: Dataset) -> data.Source:
     """Opens the records of a split; those without label stay without. Errors as in `open_extras`."""
-    dataset = one.dataset or context.dataset
     if one.labels == "stored":
         return dataset.open(one.split)
     class_thresholds(one.threshold, real.class_names, where=f"config key {one.where}.threshold")

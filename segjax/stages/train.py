@@ -171,9 +171,10 @@ def open_training(
     Raises UserError for data that cannot be read, for crops or batches that do not fit, and for a loss of soft labels
     if there are none.
     """
-    real = (options.dataset or context.dataset).open("train")
+    dataset = options.dataset or context.dataset
+    real = dataset.open("train")
     real.label_map.require_classes()
-    source, extras = open_extras(options.extra, real, context)
+    source, extras = open_extras(options.extra, real, context, dataset)
     check_soft(options.loss, source.top_k, f"{context.name}.loss")
     sampler = options.sampler
     epochs = make_plan(
