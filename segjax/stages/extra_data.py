@@ -132,7 +132,8 @@ def open_extras(
         return real, []
     found, first = [], len(real)
     for one in extras:
-        source = _open_written(one, context) if one.stage else _open_split(one, real, context, one.dataset or dataset or context.dataset)
+        own = one.dataset or dataset or context.dataset
+        source = _open_written(one, context) if one.stage else _open_split(one, real, context, own)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
         in_epoch = bool(one.stage) if one.in_epoch is None else one.in_epoch
         found.append(Extra(one.name, source, first, in_epoch, classes))
