@@ -19,9 +19,9 @@ from segjax.data.crop_schedule import crop_schedule
 from segjax.errors import UserError
 from segjax.recipes import find_recipe
 from segjax.stages import evaluate, propagate, pseudo_label, train, train_video
-from segjax.stages.extra_data import ExtraOptions
 from segjax.stages.config.durations import UNITS
 from segjax.stages.config.keys import recipe_options
+from segjax.stages.extra_data import ExtraOptions
 from segjax.training import optimizer, schedules
 from tests.config_tools import read_config
 

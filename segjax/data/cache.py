@@ -41,6 +41,11 @@ class CachedSource:
                     self.bytes += size
         return record
 
+    def label(self, index: int) -> np.ndarray | None:
+        """Returns the label of a record, without decoding its image; keeps nothing."""
+        record = self._records.get(index)
+        return self.source.label(index) if record is None else record.label
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "source":  # not set yet while it is unpickled
             raise AttributeError(name)

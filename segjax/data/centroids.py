@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
-import json
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 import scipy.ndimage
-
-from segjax.data.sources import Source
-from segjax.data.threads import ordered_map
-from segjax.errors import UserError, did_you_mean
-from segjax.files import replacing
-
-_FORMAT = 1  # part of the cache's key; raise it when the computation of centroids changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +39,29 @@ class Centroids:
     def moved(self, offset: int) -> Centroids:
         """Returns the places with `offset` added to the records, for a source that follows others in a longer one."""
         return dataclasses.replace(self, records=self.records + np.int32(offset))
+
+
+class Pools:
+    """The places of each class, by row: sorted once, so that an epoch is drawn without looking at all of them.
+
+    order: int32 (m,), rows of the places, ascending within each class, class after class.
+    starts: int (k + 1,), where each class begins in `order`.
+    """
+
+    def __init__(self, classes: np.ndarray, num_classes: int):
+        # sorting small integers takes one pass
+        small = classes.astype(np.uint8 if num_classes <= 256 else np.uint16)
+        self.order = np.argsort(small, kind="stable").astype(np.int32)
+        self.starts = np.concatenate([[0], np.cumsum(np.bincount(small, minlength=num_classes)[:num_classes])])
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of places of each class, int (k,)."""
+        return np.diff(self.starts)
+
+    def of(self, number: int) -> np.ndarray:
+        """Returns the rows of the places of a class."""
+        return self.order[self.starts[number] : self.starts[number + 1]]
 
 
 def concatenate(parts: Sequence[Centroids]) -> Centroids:
@@ -143,70 +154,3 @@ def _nearest(mask: np.ndarray, y: int, x: int) -> tuple[int, int]:
 def _columns(found: list[tuple[int, int, int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     table = np.array(found, np.int32).reshape(-1, 4)
     return table[:, 0], table[:, 1:3], table[:, 3]
-
-
-def find_centroids(
-    source: Source,
-    kind: str = "tiles",
-    *,
-    cache: str | os.PathLike | None = None,
-    workers: int | None = None,
-    **options,
-) -> Centroids:
-    """Returns the places of every record of a source, which are computed once and kept in a file.
-
-    kind: "tiles" or "components".
-    cache: folder of the file; None keeps none. The file's name is a digest of the records' names and sizes, the
-        classes, the settings, and the labels of a few records: other records or settings never find an old file.
-    workers: threads, by default one per core.
-    options: those of `tile_centroids` or `component_centroids`.
-
-    Raises UserError for an unknown kind, a source without records, and a record without label.
-    """
-    functions = {"tiles": tile_centroids, "components": component_centroids}
-    if kind not in functions:
-        raise UserError(f"centroids={kind!r} is not known.{did_you_mean(kind, functions)}")
-    function = functools.partial(functions[kind], num_classes=source.num_classes, **options)
-    path = None
-    if cache is not None:
-        path = Path(cache) / f"centroids-{kind}-{_digest(source, kind, options)}.npz"
-        if path.is_file():
-            with np.load(path) as arrays:
-                return Centroids(**arrays)
-    found = ordered_map(lambda i: function(_label(source, i)), range(len(source)), workers=workers)
-    parts = [Centroids(np.full(len(classes), i, np.int32), classes, *rest) for i, (classes, *rest) in enumerate(found)]
-    if not parts:
-        raise UserError("there are no records to look for centroids in; give a split that has labelled images.")
-    result = concatenate(parts)
-    if path is not None:
-        _save(result, path)
-    return result
-
-
-def _label(source: Source, index: int) -> np.ndarray:
-    record = source[index]
-    if record.label is None:
-        raise UserError(f"{record.name} has no label to find classes in; open the split with labelled_only=True.")
-    return record.label
-
-
-def _digest(source: Source, kind: str, options: dict) -> str:
-    digest = hashlib.sha256()
-    settings = dict(
-        format=_FORMAT, kind=kind, options=options, num_classes=source.num_classes, names=list(source.names)
-    )
-    if getattr(source, "fingerprint", ""):
-        settings["fingerprint"] = source.fingerprint
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(source.sizes, np.int64).tobytes())
-    # finds files that were labelled again under the old names
-    for index in np.unique(np.linspace(0, len(source) - 1, num=min(8, len(source))).astype(int)):
-        digest.update(np.ascontiguousarray(_label(source, int(index))).tobytes())
-    return digest.hexdigest()[:20]
-
-
-def _save(centroids: Centroids, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # several processes may write the same file
-    with replacing(path) as part, open(part, "wb") as file:
-        np.savez(file, **dataclasses.asdict(centroids))

@@ -27,6 +27,10 @@ class Subset(LabelledClasses):
     def __getitem__(self, index: int) -> Record:
         return self.source[int(self.rows[index])]
 
+    def label(self, index: int) -> np.ndarray | None:
+        """Returns the label of a record, without decoding its image."""
+        return self.source.label(int(self.rows[index]))
+
     @functools.cached_property
     def names(self) -> list[str]:
         """Names of the records."""
@@ -61,10 +65,19 @@ class Joined(LabelledClasses):
         return int(self.offsets[-1])
 
     def __getitem__(self, index: int) -> Record:
+        source, row = self._find(index)
+        return source[row]
+
+    def label(self, index: int) -> np.ndarray | None:
+        """Returns the label of a record, without decoding its image."""
+        source, row = self._find(index)
+        return source.label(row)
+
+    def _find(self, index: int) -> tuple[Source, int]:
         if not 0 <= index < len(self):
             raise IndexError(index)
         which = int(np.searchsorted(self.offsets, index, side="right")) - 1
-        return self.sources[which][index - int(self.offsets[which])]
+        return self.sources[which], index - int(self.offsets[which])
 
     @functools.cached_property
     def names(self) -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from segjax.data.classes import IGNORE_LABEL
-from segjax.data.plans import Epoch, EpochPlan
+from segjax.data.epoch_plans import Epoch, EpochPlan
 from segjax.data.random import CROP, generator
 from segjax.data.samples import Samples
 from segjax.data.sources import Source

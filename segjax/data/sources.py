@@ -64,6 +64,9 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record:
         """Decodes one record. Raises UserError that names the file if it is damaged or does not fit."""
 
+    def label(self, index: int) -> np.ndarray | None:
+        """Decodes the label of one record and not its image, see `Record`. Raises UserError as for the record."""
+
     @property
     def names(self) -> list[str]:
         """Names of the records, without decoding images."""
@@ -164,13 +167,18 @@ class FolderSource(LabelledClasses):
 
     def __getitem__(self, index: int) -> Record:
         image = read_image(self._images[index])
-        label = None
-        if self._masks is not None:
-            label = read_label(self._masks[index], self.label_map, image.shape[:2], str(self._images[index]))
+        label = None if self._masks is None else self._read_label(index, image.shape[:2])
         sequence, frame = split_frame(self._names[index])
         if frame is None:
             frame = range(len(self))[index]
         return Record(image, label, self._names[index], sequence, frame)
+
+    def label(self, index: int) -> np.ndarray | None:
+        """Returns the label of a record, without decoding its image; None without masks."""
+        return None if self._masks is None else self._read_label(index, image_size(self._images[index]))
+
+    def _read_label(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        return read_label(self._masks[index], self.label_map, size, str(self._images[index]))
 
     @property
     def names(self) -> list[str]:

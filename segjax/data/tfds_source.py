@@ -110,14 +110,9 @@ class TfdsSource(LabelledClasses):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
-        example = self.example(index)
-        name = example["name"].decode()
-        file = f"{name} ({self.split}, {self.directory})"
-        image, label = decode_image(image_bytes(example), file), None
-        if self.index.labelled[index] or "all_labels" in self.fields:
-            mask = decode_mask(example["label"], f"the mask of {file}")
-            check_size(mask.shape, f"the mask of {file}", image.shape[:2], file)
-            label = self.label_map.encode(mask, f"the mask of {file}")
+        example, name, file = self._read(index)
+        image = decode_image(image_bytes(example), file)
+        label = self._label(example["label"], image.shape[:2], file) if self._shows_label(index) else None
         record = Record(image, label, name, example["sequence"].decode(), int(example["frame"]))
         if "flow" in self.fields:
             record.flow = np.asarray(example["flow"], np.float32)
@@ -132,6 +127,13 @@ class TfdsSource(LabelledClasses):
             )
         return record
 
+    def label(self, index: int) -> np.ndarray | None:
+        """Returns the label of a record, without decoding its image; None if the record has none."""
+        if not self._shows_label(index):
+            return None
+        example, _, file = self._read(index)
+        return self._label(example["label"], tuple(map(int, self.index.sizes[index])), file)
+
     def encoded_image(self, index: int) -> bytes:
         """Returns the image of a record as it is stored, the content of a PNG or JPEG file."""
         return image_bytes(self.example(index))
@@ -145,6 +147,20 @@ class TfdsSource(LabelledClasses):
             raise UserError(
                 f"record {row} of {self.directory} cannot be read ({error}); delete the folder, it is built again"
             ) from error
+
+    def _shows_label(self, index: int) -> bool:
+        return bool(self.index.labelled[index]) or "all_labels" in self.fields
+
+    def _read(self, index: int) -> tuple[Mapping[str, Any], str, str]:
+        """Returns a record with its images encoded, its name, and what errors call it."""
+        example = self.example(index)
+        name = example["name"].decode()
+        return example, name, f"{name} ({self.split}, {self.directory})"
+
+    def _label(self, data: bytes, size: tuple[int, int], file: str) -> np.ndarray:
+        mask = decode_mask(data, f"the mask of {file}")
+        check_size(mask.shape, f"the mask of {file}", size, file)
+        return self.label_map.encode(mask, f"the mask of {file}")
 
     def _planes(self, data: bytes, size: tuple[int, int], what: str) -> np.ndarray:
         """Returns planes that are stored one below the other, uint8 (h, w, top_k)."""

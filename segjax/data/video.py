@@ -129,6 +129,9 @@ class VideoSource(LabelledClasses):
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         return Record(image, None, str(self.index.names[index]), str(self.index.sequences[index]), frame)
 
+    def label(self, index: int) -> None:
+        """Returns None: frames of a video file have no labels."""
+
     def _read(self, file: Path, frame: int) -> np.ndarray | None:
         capture, position = self._open.get(file, (None, 0))
         if capture is None:

@@ -23,7 +23,7 @@ from segjax.data.joined import Joined, Subset
 from segjax.data.plans import Extra
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
-from segjax.stages.config.keys import check_keys, check_numbers, options_of
+from segjax.stages.config.keys import check_keys
 from segjax.stages.config.thresholds import Threshold, check_threshold, class_thresholds
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.held_out import check_pool, check_propagated
@@ -48,7 +48,8 @@ class ExtraOptions:
     labels: "stored", or "online": the labels are what the network itself predicts while it trains.
     threshold: of labels="online": probability below which a pixel is ignored, or class name -> probability.
     in_epoch: whether these records count for the length N of an epoch and its random part (in VPLR's Cityscapes
-        training), or only add places of classes (in its CamVid training, and for its coarse labels).
+        training), or only add places of classes (in its CamVid training, and for its coarse labels). None = as a
+        stage's records do, and those of a split do not.
     classes: classes whose places are used, () = all. VPLR uses all of propagated frames, 7 rare ones of coarse labels.
     """
 
@@ -59,21 +60,11 @@ class ExtraOptions:
     steps: tuple[int, ...]
     split: str
     dataset: Dataset | None
-    in_epoch: bool
+    in_epoch: bool | None
     classes: tuple[str | int, ...]
     only: str = "labelled"
     labels: str = "stored"
     threshold: Threshold = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplerOptions:
-    """The section `sampler`. kind: a key of `data.PLANS`. options: of that plan. The others: see `make_plan`."""
-
-    kind: str
-    options: Mapping[str, Any]
-    cut_epoch: int | None
-    cut_places: str
 
 
 def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, ...]:
@@ -98,7 +89,7 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
                 steps=tuple(one.get("steps", ())),
                 split=one.get("split", ""),
                 dataset=read_own_dataset(one, here),
-                in_epoch=one.get("in_epoch", "stage" in one),
+                in_epoch=one.get("in_epoch"),
                 classes=tuple(one.get("classes", ())),
                 **{key: one[key] for key in ("only", "labels", "threshold") if key in one},
             )
@@ -124,19 +115,6 @@ def _check_records(settings: Mapping[str, Any], where: str) -> None:
         )
 
 
-def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
-    """Reads the section `sampler` of a stage. Raises UserError for unknown keys and names, and wrong numbers."""
-    here, settings = f"{where}.sampler", plain(settings)
-    check_numbers(settings, ("tile", "cut_epoch"), where=here, low=0)
-    check_numbers(settings, ("min_area",), where=here, low=1)
-    check_numbers(settings, ("share",), where=here, low=0, whole=False)
-    kind = settings.pop("kind", "uniform")
-    cut_epoch, cut_places = settings.pop("cut_epoch", None), settings.pop("cut_places", "all")
-    choose({"all": 0, "real": 0}, cut_places, where=f"{here}.cut_places")
-    options = options_of(settings, choose(data.PLANS, kind, where=f"{here}.kind"), where=here)
-    return SamplerOptions(kind, options, cut_epoch, cut_places)
-
-
 def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Context) -> tuple[data.Source, list[Extra]]:
     """Returns (joined source of the real and the extra records, in this order; the extras).
 
@@ -153,7 +131,8 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
     for one in extras:
         source = _open_written(one, context) if one.stage else _open_split(one, real, context)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
-        found.append(Extra(one.name, source, first, one.in_epoch, classes))
+        in_epoch = bool(one.stage) if one.in_epoch is None else one.in_epoch
+        found.append(Extra(one.name, source, first, in_epoch, classes))
         first += len(source)
     return Joined([real, *(extra.source for extra in found)]), found
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jax.sharding import Mesh
 
 from segjax import augment, data, evaluation, losses, models, parallel
-from segjax.data.epoch_shares import describe_shares, epoch_shares
-from segjax.data.plans import CutPlan, Extra, make_plan, parts_of
+from segjax.data.epoch_plans import CutPlan
+from segjax.data.epoch_shares import EpochShares
+from segjax.data.plans import Extra, make_plan, parts_of
 from segjax.errors import UserError, choose
 from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
-from segjax.stages.extra_data import ExtraOptions, SamplerOptions, open_extras, read_extras, read_sampler
+from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
 from segjax.stages.run_plan import make_run_plan
+from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
 from segjax.stages.stage import Context, Stage
 from segjax.stages.training_options import (
     KEYS,
@@ -66,10 +68,7 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     choose(augment.NORMALISATION, normalisation, where=f"{where}.normalisation")
     extra = read_extras(settings.get("extra", {}), f"{where}.extra")
     sampler = read_sampler(settings.get("sampler", {}), where)
-    if sampler.cut_epoch is not None and not extra:
-        raise UserError(
-            f"config key {where}.sampler.cut_epoch says when {where}.extra ends, but there is no extra data."
-        )
+    check_sampler(sampler, extra)
     return Options(
         **read_training(settings, where, family="image"),
         extra=extra,
@@ -107,7 +106,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     mesh = parallel.make_mesh(options.mesh)
     real, samples, extras, plan = open_training(options, context, mesh)
     held_out = open_held_out(options, dataset)
-    shares = log_shares(plan, real, extras)
+    shares = EpochShares(plan.epochs, parts_of(real, extras), real.class_names)
+    for epoch in special_epochs(plan):
+        shares.log_table(epoch)
 
     spec = model_spec(
         options.model, options.model_options, num_classes=real.num_classes, dtype=options.dtype, remat=options.remat
@@ -139,11 +140,13 @@ def run(options: Options, context: Context) -> dict[str, Any]:
             "config": context.settings,
         },
         score=make_score(options, held_out, model, mesh),
+        epoch_begins=shares.log_line,
     )
     begin_extension(context, plan, schedule)
     state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)
     validation = {"validation": report["history"][-1]} if report["history"] else {}
-    return {**report, "last_learning_rate": last_rate(schedule, plan), "epoch_shares": shares, **validation}
+    composition = shares.report(special_epochs(plan), len(plan.epoch_starts))
+    return {**report, "last_learning_rate": last_rate(schedule, plan), "epoch_shares": composition, **validation}
 
 
 def open_training(
@@ -170,22 +173,18 @@ def open_training(
         cache=context.workdir / "centroids",
         cut_epoch=sampler.cut_epoch,
         cut_places=sampler.cut_places,
+        where=sampler.where,
     )
     samples = data.ImageCrops(options.reading.cached(source), options.plan.crop.scale_range)
     return real, samples, extras, make_run_plan(options.plan, epochs, mesh)
 
 
-def log_shares(plan: RunPlan, real: data.Source, extras: Sequence[Extra]) -> dict[str, Any]:
-    """Logs the composition of the first epoch, and of the first one after a cut; returns both, by epoch from 0."""
+def special_epochs(plan: RunPlan) -> list[int]:
+    """Returns the first epoch, and the first one after a cut: those whose composition is logged as a table."""
     epochs = [0]
     if isinstance(plan.epochs, CutPlan) and plan.epochs.epoch + 1 < plan.timeline.epochs:
         epochs.append(plan.epochs.epoch + 1)
-    parts, found = parts_of(real, extras), {}
-    for epoch in epochs:
-        found[str(epoch)] = epoch_shares(plan.epochs.build(epoch), parts, real.class_names)
-        for line in describe_shares(found[str(epoch)]):
-            log.info("epoch %d: %s", epoch + 1, line)
-    return found
+    return epochs
 
 
 def open_held_out(options: Options, dataset: Dataset) -> data.Source | None:

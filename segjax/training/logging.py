@@ -134,6 +134,7 @@ class TrainingLog:
     log_steps: steps per line.
     writers: files that receive the numbers; closed at the end.
     epoch_of: step (from 0) -> epoch (from 0), for the lines.
+    epoch_begins: called with the number of each epoch after its first step, and of the one in which a run is resumed.
     console: on a terminal it shows one progress bar, elsewhere lines.
     clock: () -> seconds.
 
@@ -148,11 +149,13 @@ class TrainingLog:
         log_steps: int = 10,
         writers: Sequence[Writer] = (),
         epoch_of: Callable[[int], int] | None = None,
+        epoch_begins: Callable[[int], None] | None = None,
         console: rich.console.Console = CONSOLE,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self.total_steps, self.log_steps, self.writers = total_steps, max(log_steps, 1), list(writers)
         self._start_step, self._epoch_of, self._clock = start_step, epoch_of, clock
+        self._epoch_begins, self._epoch = epoch_begins, -1
         self._sums: dict[str, float] = {}
         self._count = 0
         self._timer = StepTimer(clock)
@@ -202,6 +205,9 @@ class TrainingLog:
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
         self._count += 1
+        if self._epoch_begins is not None and self._epoch_of is not None and self._epoch_of(step) != self._epoch:
+            self._epoch = self._epoch_of(step)
+            self._epoch_begins(self._epoch)  # while the device has its next step to do
         if done % self.log_steps and done not in (self._start_step + 1, self.total_steps):
             return
         means = {name: total / self._count for name, total in self._sums.items()}

@@ -94,6 +94,7 @@ class TrainingTask:
     frozen: variables of fixed networks for the step, on the mesh; {} for none.
     meta: plain data that checkpoints contain beside the state: "model", "normalisation", "config", "dataset", ...
     score: state -> scores on held-out data; None for no evaluation.
+    epoch_begins: see `TrainingLog`.
     """
 
     samples: Samples
@@ -103,6 +104,7 @@ class TrainingTask:
     frozen: Any
     meta: Mapping[str, Any]
     score: Callable[[TrainState], Mapping[str, float]] | None
+    epoch_begins: Callable[[int], None] | None = None
 
 
 def run_training(
@@ -146,6 +148,7 @@ def run_training(
             log_steps=options.log_steps,
             writers=open_writers(folder, start_step=start),
             epoch_of=lambda step: plan.timeline.at(step).epoch,
+            epoch_begins=task.epoch_begins,
         ) as progress:
             state = train(
                 state,

@@ -7,28 +7,40 @@ from segjax.errors import UserError
 
 
 class FakeSource:
-    """Images whose red channel is the row, green the column and blue the record; labels are 0..k-1 by place."""
+    """Images whose red channel is the row, green the column and blue the record; labels are 0..k-1 by place.
+
+    reads, images: number of records and labels read, and of images.
+    """
 
     label_map = None
 
     def __init__(self, count=10, sizes=((24, 32),), num_classes=4, damaged=None, unlabelled=None, shift=0):
         self.count, self.num_classes, self.damaged, self.unlabelled = count, num_classes, damaged, unlabelled
         self.sizes = np.array([sizes[i % len(sizes)] for i in range(count)], np.int32).reshape(-1, 2)
-        self.shift, self.reads = shift, 0
+        self.shift, self.reads, self.images = shift, 0, 0
 
     def __len__(self):
         return self.count
 
     def __getitem__(self, index):
-        self.reads += 1
-        if index == self.damaged:
-            raise UserError(f"fake-{index}.png is damaged; copy it again")
+        label = self.label(index)
+        self.images += 1
         height, width = self.sizes[index]
         y, x = np.mgrid[:height, :width]
         image = np.stack([y % 256, x % 256, np.full_like(y, index)], -1).astype(np.uint8)
+        return Record(image, label, f"fake-{index}", "fake", index)
+
+    def label(self, index):
+        self.reads += 1
+        if index == self.damaged:
+            raise UserError(f"fake-{index}.png is damaged; copy it again")
+        if index == self.unlabelled:
+            return None
+        height, width = self.sizes[index]
+        y, x = np.mgrid[:height, :width]
         label = ((y // 4 + x // 4 + index + self.shift) % self.num_classes).astype(np.uint8)
         label[:2] = 255
-        return Record(image, None if index == self.unlabelled else label, self.names[index], "fake", index)
+        return label
 
     @property
     def names(self):

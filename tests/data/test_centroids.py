@@ -1,12 +1,11 @@
 import numpy as np
-import pytest
 import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from segjax.data.centroids import component_centroids, concatenate, find_centroids, tile_centroids
-from segjax.errors import UserError
+from segjax.data.centroid_search import find_centroids
+from segjax.data.centroids import component_centroids, concatenate, tile_centroids
 from tests.data.fake_source import FakeSource
 
 LABELS = arrays(np.uint8, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.sampled_from([0, 1, 2, 255]))
@@ -84,51 +83,8 @@ def test_min_area_leaves_out_small_parts():
     assert 1 not in tile_centroids(label, 2, min_area=4)[0]
 
 
-def test_find_reads_all_records_once_and_then_the_file(tmp_path):
-    source = FakeSource(5)
-    found = find_centroids(source, "tiles", tile=16, cache=tmp_path)
-    for i in range(5):
-        mine = found.take(found.records == i)
-        assert rows((mine.classes, mine.places, mine.areas)) == rows(tile_centroids(source[i].label, 4, tile=16))
-    source.reads = 0
-    again = find_centroids(source, "tiles", tile=16, cache=tmp_path)
-    assert source.reads <= 8 and len(list(tmp_path.iterdir())) == 1
-    assert all(
-        (getattr(found, name) == getattr(again, name)).all() for name in ("records", "classes", "places", "areas")
-    )
-
-
-@pytest.mark.parametrize("change", ["setting", "names", "labels", "classes", "kind"])
-def test_the_file_is_not_used_for_anything_else(tmp_path, change):
-    options = dict(cache=tmp_path, min_area=1)
-    find_centroids(FakeSource(5), "components", **options)
-    source, kind = FakeSource(5), "components"
-    if change == "setting":
-        options["min_area"] = 2
-    elif change == "names":
-        source = FakeSource(4)
-    elif change == "labels":
-        source = FakeSource(5, shift=1)
-    elif change == "classes":
-        source = FakeSource(5, num_classes=3)
-    else:
-        kind = "tiles"
-    source.reads = 0
-    find_centroids(source, kind, **options)
-    assert source.reads > min(8, len(source)) and len(list(tmp_path.iterdir())) == 2
-
-
 def test_places_of_rare_classes_of_another_source_can_be_added():
     one = find_centroids(FakeSource(3), "tiles", tile=16)
     two = find_centroids(FakeSource(2), "tiles", tile=16).of_classes([1, 3]).moved(3)
     both = concatenate([one, two])
     assert set(two.classes) == {1, 3} and set(two.records) == {3, 4} and len(both) == len(one) + len(two)
-
-
-def test_errors_name_the_remedy():
-    with pytest.raises(UserError, match="Did you mean 'tiles'"):
-        find_centroids(FakeSource(2), "tile")
-    with pytest.raises(UserError, match="fake-1 has no label"):
-        find_centroids(FakeSource(3, unlabelled=1), "tiles")
-    with pytest.raises(UserError, match="no records"):
-        find_centroids(FakeSource(0), "tiles")

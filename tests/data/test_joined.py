@@ -24,7 +24,10 @@ def test_joined_sources_follow_each_other():
     assert joined.names == ["fake-0", "fake-1", "fake-2", "fake-0", "fake-1", "fake-2", "fake-3", "fake-5", "fake-2"]
     assert joined.sizes.tolist() == [[24, 32]] * 3 + [[8, 9]] * 4 + [[24, 32]] * 2
     assert joined[2].image[0, 0, 2] == 2 and joined[3].image.shape == (8, 9, 3) and joined[7].frame == 5
-    with pytest.raises(IndexError):
-        joined[9]
+    for i in range(9):
+        np.testing.assert_array_equal(joined.label(i), joined[i].label)
+    for read in (joined.__getitem__, joined.label):
+        with pytest.raises(IndexError):
+            read(9)
     with pytest.raises(UserError, match="same classes"):
         Joined([Source(2), Source(2, num_classes=3)])

@@ -3,7 +3,7 @@ import pytest
 
 from segjax.data import plans
 from segjax.data.centroids import Centroids
-from segjax.data.plans import ClassPlan, CutPlan, UniformPlan
+from segjax.data.epoch_plans import ClassPlan, CutPlan, UniformPlan
 from segjax.data.timeline import Timeline
 from segjax.errors import UserError
 from tests.data.fake_source import FakeSource

@@ -43,13 +43,15 @@ def test_folder_source_reads_pairs_once_mapped(tmp_path):
         np.testing.assert_array_equal(record.image, images[i])
         np.testing.assert_array_equal(record.label, np.where(masks[i] == 11, 255, masks[i]))
         assert (record.name, record.sequence, record.frame) == (f"s_{i}", "s", i)
+        np.testing.assert_array_equal(source.label(i), record.label)
     again = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(again[2].label, source[2].label)
 
 
 def test_folder_source_without_masks(tmp_path):
     folders(tmp_path)
-    assert FolderSource(tmp_path / "images")[1].label is None
+    lonely = FolderSource(tmp_path / "images")
+    assert lonely[1].label is None and lonely.label(1) is None
     one = FolderSource(tmp_path / "images" / "s_1.png")
     assert len(one) == 1 and one.num_classes == 0 and one.class_names == ()
     several = FolderSource([tmp_path / "images" / "s_1.png", tmp_path / "masks" / "s_1.png"])
@@ -74,6 +76,12 @@ def test_folder_source_names_what_is_wrong(tmp_path):
         source[1]
     with pytest.raises(UserError, match=r"images/s_2\.png is truncated"):
         source[2]
+    # labels alone are checked as well, against the header of their image
+    with pytest.raises(UserError, match=r"s_0\.png is 9x6 but its image .* is 8x6"):
+        source.label(0)
+    with pytest.raises(UserError, match=r"masks/s_1\.png holds ids 77"):
+        source.label(1)
+    assert source.label(2).shape == (8, 8)
     (tmp_path / "masks/s_2.png").unlink()
     with pytest.raises(UserError, match="1 images in .* have no mask"):
         FolderSource(tmp_path / "images", tmp_path / "masks", "camvid")

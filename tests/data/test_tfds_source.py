@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from segjax.data import Source, TfdsSource, build_dataset, open_source
+from segjax.data import Source, TfdsSource, build_dataset, open_source, tfds_source
 from segjax.errors import UserError
 
 
@@ -34,6 +34,23 @@ def test_records_come_back_as_they_were_written(data_dir, capfd):
             raw = image[..., 0] % 12
             np.testing.assert_array_equal(record.label, np.where(raw == 11, 255, raw))
     assert source.class_names[3] == "road" and source.num_classes == 11
+
+
+@pytest.mark.parametrize("fields", [(), ("all_labels",)])
+def test_labels_without_their_images(data_dir, monkeypatch, fields):
+    source = open_source("toy", "train", data_dir=data_dir, labelled_only=False, fields=fields)
+    records = [source[i].label for i in range(6)]
+
+    def decode_image(data, file):
+        raise AssertionError(f"the image of {file} is decoded")
+
+    monkeypatch.setattr(tfds_source, "decode_image", decode_image)
+    for i, label in enumerate(records):
+        assert (label is None) == (i % 2 == 1 and not fields)
+        np.testing.assert_equal(source.label(i), label)
+    source.index.sizes[0] = (9, 8)
+    with pytest.raises(UserError, match="the mask of v_000 .* is 8x8 but its image .* is 8x9"):
+        source.label(0)
 
 
 def test_second_open_builds_nothing_and_filters_labels(data_dir, capfd):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from segjax.data import Bucket, Reading, Timeline, batch_spec, train_batches
+from segjax.data.epoch_plans import UniformPlan
 from segjax.data.flow import dis
-from segjax.data.plans import UniformPlan
 from segjax.data.triplets import TripletCrops, Triplets, TripletSampling, eval_triplets, measure_flow
 from segjax.data.video import FrameIndex
 from segjax.errors import UserError

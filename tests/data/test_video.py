@@ -67,6 +67,7 @@ def test_frames_of_a_video_in_any_order(video):
         record = source[frame]
         assert (record.frame, record.sequence, record.label) == (frame, "drive", None)
         assert abs(record.image[..., 1].mean() - 3 * frame) < 4 and record.image[..., 0].mean() < 8, "RGB"
+    assert source.label(60) is None
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy[33].image, source[33].image)
     assert FrameIndex(source).groups().shape == (78, 3)

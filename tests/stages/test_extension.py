@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from segjax import models, parallel
-from segjax.data.plans import CutPlan, UniformPlan
+from segjax.data.epoch_plans import CutPlan, UniformPlan
 from segjax.errors import UserError
 from segjax.files import as_stored
 from segjax.stages import run_recipe, train

@@ -9,9 +9,11 @@ import pytest
 from segjax.data.plans import Extra, make_plan
 from segjax.errors import UserError
 from segjax.stages import train
-from segjax.stages.extra_data import class_id, open_extras, read_extras, read_sampler
+from segjax.stages.extra_data import class_id, open_extras, read_extras
+from segjax.stages.sampler import read_sampler
 from tests.config_tools import read_config
 from tests.data.fake_source import FakeSource
+from tests.data.test_joined import Source as Labelled
 
 REAL, MORE = FakeSource(20), FakeSource(40, shift=1)
 
@@ -108,12 +110,15 @@ def test_parts_by_name_and_what_counts_by_default():
     """Propagated frames count for the epoch, labelled images only if they are told to."""
     single = read_extras(dict(stage="propagate", mode="jp", steps=[1, 2]), "train.extra")
     assert [(part.name, part.where, part.steps, part.in_epoch) for part in single] == [
-        ("propagate", "train.extra", (1, 2), True)
+        ("propagate", "train.extra", (1, 2), None)
     ]
     several = read_extras(
         dict(near=dict(stage="p", mode="lp", steps=(1,), in_epoch=False), coarse=dict(split="x", classes=("b", 2))),
         "train.extra",
     )
     assert [(part.name, part.where, part.in_epoch, part.classes) for part in several] == [
-        ("near", "train.extra.near", False, ()), ("coarse", "train.extra.coarse", False, ("b", 2))
+        ("near", "train.extra.near", False, ()), ("coarse", "train.extra.coarse", None, ("b", 2))
     ]  # fmt: skip
+    context = SimpleNamespace(dataset=SimpleNamespace(open=lambda split: Labelled(3)))
+    _, extras = open_extras(several[1:], Labelled(2), context)
+    assert [(one.name, one.first, one.in_epoch, one.classes) for one in extras] == [("coarse", 2, False, (1, 2))]

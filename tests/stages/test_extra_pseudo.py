@@ -130,6 +130,6 @@ def test_names_that_are_the_same_by_chance(workdir, street_dir, monkeypatch):
 
 def test_settings_of_a_part(workdir):
     (part,) = read_extras(dict(rest=dict(split="x", only="unlabelled", labels="online", threshold=0.5)), "train.extra")
-    assert (part.only, part.labels, part.threshold, part.in_epoch) == ("unlabelled", "online", 0.5, False)
+    assert (part.only, part.labels, part.threshold) == ("unlabelled", "online", 0.5)
     (part,) = read_extras(dict(pseudo=dict(stage="pseudo_label")), "train.extra")
-    assert (part.only, part.labels, part.threshold, part.mode, part.in_epoch) == ("labelled", "stored", 0.0, "", True)
+    assert (part.only, part.labels, part.threshold, part.mode) == ("labelled", "stored", 0.0, "")

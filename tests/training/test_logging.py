@@ -121,11 +121,11 @@ def test_with_real_arrays_a_slow_loader_is_seen():
     assert timer.report()["data_wait"] > 0.5
 
 
-def follow(steps, *, start=0, total=10, log_steps=4, console=None, evaluate=()):
+def follow(steps, *, start=0, total=10, log_steps=4, console=None, evaluate=(), epoch_begins=None):
     clock, writer = Clock(), Memory()
     training = TrainingLog(
         start_step=start, total_steps=total, log_steps=log_steps, writers=[writer], epoch_of=lambda step: step // 5,
-        console=console or plain(), clock=clock,
+        console=console or plain(), clock=clock, epoch_begins=epoch_begins,
     )  # fmt: skip
     with training:
         for step in steps:
@@ -164,6 +164,14 @@ def test_training_without_a_label_is_told(caplog, gradient):
 def test_a_resumed_run_logs_at_the_same_steps():
     _, writer = follow(range(5, 10), start=5)
     assert [step for step, _, _ in writer.entries] == [6, 8, 10]
+
+
+def test_every_epoch_is_announced_once():
+    begun = []
+    follow(range(12), epoch_begins=begun.append)
+    assert begun == [0, 1, 2]
+    follow(range(7, 12), start=7, epoch_begins=begun.append)
+    assert begun == [0, 1, 2, 1, 2], "a resumed run begins within an epoch"
 
 
 def test_evaluations_are_written_and_do_not_slow_the_rate():

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from segjax import data, losses, models
 from segjax.data.flow import FLOWS
+from segjax.data.part_plan import PART_PLANS
 from segjax.errors import UserError, choose
 from segjax.stages.config import durations
 from segjax.stages.config.keys import check_keys, recipe_options
@@ -38,7 +39,9 @@ class Choice(NamedTuple):
     common: Collection[str] = ()
 
 
-_PLANS = {name: recipe_options(plan) for name, plan in data.PLANS.items()}
+_CUT = {"cut_epoch", "cut_places"}
+_PLANS = {name: recipe_options(plan) | (_CUT if name != "mixed" else set()) for name, plan in data.PLANS.items()}
+_PARTS = {name: recipe_options(plan) for name, plan in PART_PLANS.items()}
 _LOSSES = {name: recipe_options(loss) for name, loss in losses.LOSSES.items()}
 _FROM_STAGE = {"dtype", "remat"}  # options of networks that a stage's section has beside `model`
 _MODELS = {
@@ -54,7 +57,8 @@ _WARMUP = ("warmup_start", *(f"warmup_{unit}" for unit in durations.UNITS))
 
 # path within a stage's section, where * is any key
 CHOICES = {
-    "sampler": Choice("kind", "", "uniform", _PLANS, ("cut_epoch", "cut_places")),
+    "sampler": Choice("kind", "", "uniform", _PLANS),
+    "sampler.parts.*": Choice("kind", "", "uniform", _PARTS, ("ratio",)),
     "loss.*": Choice("name", "options", "", _LOSSES, ("on", "weight", "align_corners")),
     "model": Choice("name", "options", "", _MODELS),
     "features.model": Choice("name", "options", "", _MODELS),
