@@ -18,7 +18,12 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 Batch = Mapping[str, Array]
-Targets = Mapping[str, Array]  # what a loss compares the logits with: {"labels": (b, h, w) int32, ...}
+# what losses compare the logits with:
+#   labels (b, h, w) int32        ignored pixels have the ignore label
+#   part (b,) int32               part of the training data: 0 = real, 1 .. = extra data, in the order of the recipe
+#   soft_ids (b, h, w, n) int32   of soft labels: the n most probable classes, 255 = none
+#   soft_shares (b, h, w, n) float32   and their probabilities, 0..1
+Targets = Mapping[str, Array]
 Variables = Mapping[str, Any]  # {"params": nested dict, "batch_stats": nested dict}
 
 

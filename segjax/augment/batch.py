@@ -1,4 +1,4 @@
-"""Augmentation of a batch: from the windows that the host sends to the images and labels of a training step."""
+"""Augmentation of a batch: from the windows that the host sends to the images and targets of a training step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import jax.numpy as jnp
 from segjax.augment import photometric
 from segjax.augment.geometric import covered, crop_label, crop_resize
 from segjax.errors import UserError, did_you_mean
-from segjax.typing import Array, Batch
+from segjax.typing import Array, Batch, Targets
+
+# arrays of labels in a batch -> their names among the targets
+TARGETS = {"label": "labels", "soft_ids": "soft_ids", "soft_shares": "soft_shares"}
 
 
 def augment_batch(
@@ -21,24 +24,30 @@ def augment_batch(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     ignore_label: int = 255,
+    plain: bool = False,
     *,
     flip: bool = True,
     color_jitter: Mapping[str, float] | None = None,
     blur: Mapping[str, Any] | None = None,
     antialias: bool = True,
     method: str = "bilinear",
-) -> tuple[Array, Array]:
-    """Returns (images (b, h, w, 3) float32, labels (b, h, w) int32): scaled, cropped, mirrored, jittered, normalised.
+) -> tuple[Array, Targets]:
+    """Returns (images (b, h, w, 3) float32, targets): scaled, cropped, mirrored; images also jittered, normalised.
 
     All draws for an example depend on (seed, epoch, index), not on its batch. Padding is 0 after normalisation and
     has the label ignore_label. It does not count for the mean of contrast, and blur does not mix it with pixels.
 
-    batch: image uint8 (b, H, W, 3), label uint8 (b, H, W), extent and box float32 (b, 4), index and epoch int32 (b,);
-        see `segjax.data.train_batches`.
+    targets: labels (b, h, w) int32. With soft labels in the batch also soft_ids (b, h, w, n) int32, and soft_shares
+        (b, h, w, n) float32 in 0..1; both are those of the source pixel that the label is from.
+
+    batch: image uint8 (b, H, W, 3), label uint8 (b, H, W), extent and box float32 (b, 4), index and epoch int32 (b,),
+        and for soft labels soft_ids and soft_shares uint8 (b, H, W, n); see `segjax.data.train_batches`.
     seed: of all draws.
     crop: (h, w) in pixels.
     mean, std: of the normalisation, (3,), for colours in 0..1.
     ignore_label: label of padding.
+    plain: whether targets also contain `plain` (b, h, w, 3) float32, the images without jitter and blur, and `inside`
+        (b, h, w) bool, which of their pixels are no padding.
     flip: whether to mirror, with probability 0.5.
     color_jitter: half ranges of brightness, contrast, saturation (factors around 1) and hue (part of the circle), in
         random order as in torchvision's ColorJitter. None or {}: off.
@@ -51,14 +60,27 @@ def augment_batch(
     ranges = _check_jitter(color_jitter or {})
     sigma, probability = _check_blur(blur or {})
 
-    def one(image: Array, label: Array, extent: Array, box: Array, index: Array, epoch: Array) -> tuple[Array, Array]:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), epoch), index)
+    def one(x: dict[str, Array]) -> tuple[Array, Targets]:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), x["epoch"]), x["index"])
         flip_key, jitter_key, sigma_key, blur_key = jax.random.split(key, 4)
         mirrored = jax.random.bernoulli(flip_key) if flip else False
-        where = dict(extent=extent, box=box, size=tuple(crop), flip=mirrored)
-        labels = crop_label(label, **where, ignore_label=ignore_label)
+        where = dict(extent=x["extent"], box=x["box"], size=tuple(crop), flip=mirrored)
+        targets = {
+            TARGETS[name]: crop_label(x[name], **where, ignore_label=0 if name == "soft_shares" else ignore_label)
+            for name in TARGETS
+            if name in x
+        }
+        if "soft_shares" in targets:
+            targets["soft_shares"] = targets["soft_shares"].astype(jnp.float32) * (1.0 / 255.0)
         inside = covered(**where)
-        planes = crop_resize(image, **where, method=method, antialias=antialias)
+
+        def finish(planes: photometric.Planes) -> Array:
+            images = photometric.normalise(jnp.stack(planes, axis=-1), mean=mean, std=std)
+            return jnp.where(inside[..., None], images, 0.0)
+
+        planes = crop_resize(x["image"], **where, method=method, antialias=antialias)
+        if plain:
+            targets |= {"plain": finish(planes), "inside": inside}
         if ranges or sigma:
             planes = tuple(plane * (1.0 / 255.0) for plane in planes)
         if ranges:
@@ -70,11 +92,10 @@ def augment_batch(
             planes = tuple(photometric.gaussian_blur(plane, width, max_sigma=sigma[1]) for plane in planes)
         if ranges or sigma:
             planes = tuple(plane * 255.0 for plane in planes)
-        images = photometric.normalise(jnp.stack(planes, axis=-1), mean=mean, std=std)
-        return jnp.where(inside[..., None], images, 0.0), labels
+        return finish(planes), targets
 
-    names = ("image", "label", "extent", "box", "index", "epoch")
-    return jax.vmap(one)(*(jnp.asarray(batch[name]) for name in names))
+    names = ("image", "extent", "box", "index", "epoch", *(name for name in TARGETS if name in batch))
+    return jax.vmap(one)({name: jnp.asarray(batch[name]) for name in names})
 
 
 def _check_jitter(ranges: Mapping[str, float]) -> dict[str, float]:

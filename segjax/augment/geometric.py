@@ -127,11 +127,12 @@ def crop_label(
     flip: Array | bool = False,
     ignore_label: int = 255,
 ) -> Array:
-    """Returns a box of a label, (h, w) int32, by the nearest source pixel; ignore_label in padding.
+    """Returns a box of a label, (h, w) or (h, w, n) int32, by the nearest source pixel; ignore_label in padding.
 
-    label: window, (H, W) int. The other arguments are those of `crop_resize`.
+    label: window, (H, W) or (H, W, n) int. The other arguments are those of `crop_resize`.
     """
     rows = jnp.floor(sample_positions(box[0], box[2], size[0])).astype(jnp.int32)
     columns = jnp.floor(sample_positions(box[1], box[3], size[1], flip)).astype(jnp.int32)
     values = jnp.take(jnp.take(label, rows, axis=0, mode="clip"), columns, axis=1, mode="clip").astype(jnp.int32)
-    return jnp.where(covered(extent=extent, box=box, size=size, flip=flip), values, ignore_label)
+    inside = covered(extent=extent, box=box, size=size, flip=flip)
+    return jnp.where(inside.reshape(inside.shape + (1,) * (values.ndim - 2)), values, ignore_label)

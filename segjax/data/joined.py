@@ -19,7 +19,7 @@ class Subset(LabelledClasses):
 
     def __init__(self, source: Source, rows: np.ndarray, *, fingerprint: str = ""):
         self.source, self.rows, self.fingerprint = source, np.asarray(rows, np.int64), fingerprint
-        self.label_map = source.label_map
+        self.label_map, self.top_k = source.label_map, source.top_k
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -47,6 +47,7 @@ class Joined(LabelledClasses):
     """The records of several sources with the same classes, one source after the other.
 
     offsets: number of each source's first record, and the number of all records.
+    top_k: the largest of the sources.
     Raises UserError if the classes differ.
     """
 
@@ -60,6 +61,7 @@ class Joined(LabelledClasses):
                     f"{', '.join(source.class_names)} cannot be trained on together; map them to the same classes."
                 )
         self.offsets = np.cumsum([0, *map(len, self.sources)])
+        self.top_k = max(source.top_k for source in self.sources)
 
     def __len__(self) -> int:
         return int(self.offsets[-1])

@@ -6,14 +6,14 @@ Batches are made in `pipeline`, the same way for any samples.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from segjax.data.classes import IGNORE_LABEL
 from segjax.data.geometry import cut, draw_crop, window_size
-from segjax.data.sources import Source
+from segjax.data.sources import Record, Source
 from segjax.data.stream import Sample
 from segjax.data.timeline import Bucket
 from segjax.errors import UserError
@@ -74,18 +74,24 @@ class ImageCrops:
 
     source: the images; `Reading.cached` keeps decoded ones in memory.
     scale_range: (smallest, largest) factor that images are enlarged by.
+    unlabelled: (first, end) numbers of records that need no label; one without has 255 everywhere.
 
     Arrays of a sample, for the window (H, W) of `window_size`:
         image uint8 (H, W, 3)  part of the source image; 0 beyond the right and lower end of a smaller image
         label uint8 (H, W)     train ids; 255 there
         extent float32 (4,)    y0, x0, y1, x1 of the image's pixels in the window, pixel edges
         box float32 (4,)       y0, x0, y1, x1 of the crop in the window; what lies outside the extent is padding
+    and if the source has soft labels, of top_k classes:
+        soft_ids uint8 (H, W, top_k)     train ids, most probable first, 255 = none
+        soft_shares uint8 (H, W, top_k)  their probabilities, 255 = 1; 0 beyond the image
+    A record without soft labels has its label there, with probability 1.
 
     The enlargement itself happens on the device (`segjax.augment`).
     """
 
     source: Source
     scale_range: tuple[float, float] = (1.0, 1.0)
+    unlabelled: Sequence[tuple[int, int]] = ()
 
     def __post_init__(self):
         self.scale_range = tuple(self.scale_range)
@@ -117,17 +123,21 @@ class ImageCrops:
 
     def spec(self, bucket: Bucket) -> Spec:
         """Returns name -> (shape, dtype) of the arrays of one sample."""
-        window = self.window(bucket)
+        window, k = self.window(bucket), self.source.top_k
+        soft = {name: ((*window, k), np.uint8) for name in ("soft_ids", "soft_shares")} if k else {}
         return {
             "image": ((*window, 3), np.uint8),
             "label": (window, np.uint8),
             "extent": ((4,), np.float32),
             "box": ((4,), np.float32),
+            **soft,
         }
 
     def read(self, record: int, place: np.ndarray, bucket: Bucket, rng: np.random.Generator) -> Sample:
         """Draws a crop of an image and returns its window; arguments and errors as in `Samples.read`."""
         found, window = self.source[record], self.window(bucket)
+        if found.label is None and any(first <= record < end for first, end in self.unlabelled):
+            found = dataclasses.replace(found, label=np.full(found.image.shape[:2], IGNORE_LABEL, np.uint8))
         if found.label is None:
             raise UserError(f"{found.name} has no label to train on; open the split with labelled_only=True.")
         rows, columns = draw_crop(
@@ -143,6 +153,19 @@ class ImageCrops:
         return dict(
             image=cut(found.image, start, window, fill=0),
             label=cut(found.label, start, window, fill=IGNORE_LABEL),
+            **self._soft(found, start, window),
             extent=np.array([0, 0, *extent], np.float32),
             box=np.array([rows.low, columns.low, rows.high, columns.high], np.float32),
         )
+
+    def _soft(self, found: Record, start: tuple[int, int], window: tuple[int, int]) -> dict[str, np.ndarray]:
+        if not self.source.top_k:
+            return {}
+        ids, shares = found.soft_ids, found.soft_shares
+        if ids is None:
+            ids = found.label[..., None]
+            shares = np.where(ids == IGNORE_LABEL, 0, 255).astype(np.uint8)
+        ids, shares = cut(ids, start, window, fill=IGNORE_LABEL), cut(shares, start, window, fill=0)
+        # another part may keep more classes
+        more = [(0, 0), (0, 0), (0, self.source.top_k - ids.shape[-1])]
+        return dict(soft_ids=np.pad(ids, more, constant_values=IGNORE_LABEL), soft_shares=np.pad(shares, more))

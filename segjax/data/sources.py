@@ -57,6 +57,7 @@ class Source(Protocol):
     """Random access to the records of one split; picklable, safe to read from several threads and processes."""
 
     label_map: LabelMap | None
+    top_k: int  # classes that soft labels keep per pixel; 0 without soft labels
 
     def __len__(self) -> int:
         """Number of records n."""
@@ -89,9 +90,10 @@ class Source(Protocol):
 
 
 class LabelledClasses:
-    """Base of sources: the facts about classes that follow from the label map."""
+    """Base of sources: the facts about classes that follow from the label map; no soft labels."""
 
     label_map: LabelMap | None
+    top_k: int = 0
 
     @property
     def num_classes(self) -> int:

@@ -52,6 +52,34 @@ nll.defvjp(_nll, _nll_gradient)
 
 
 @jax.custom_vjp
+def soft_nll(logits: jax.Array, shares: jax.Array) -> jax.Array:
+    """Returns -sum over classes of share * log softmax(logits), (...) float32; 0 with zero gradient if no share is set.
+
+    As exact for large logits as for small ones. There is no gradient for the shares.
+
+    logits: (..., k) float32, finite.
+    shares: (..., k) float32, which sum to 1, or are all 0.
+    """
+    return _soft_nll(logits, shares)[0]
+
+
+def _soft_nll(logits, shares):
+    peak, log_sum = log_sum_exp(logits)
+    pairs = list(zip(_per_class(shares), _per_class(logits), strict=True))
+    away = _total(share * (peak - x) for share, x in pairs)
+    return _total(share for share, _ in pairs) * log_sum + away, (logits, shares, peak, log_sum)
+
+
+def _soft_nll_gradient(saved, g):
+    logits, shares, peak, log_sum = saved
+    softmax = jnp.exp((logits - peak[..., None]) - log_sum[..., None])
+    return g[..., None] * (shares.sum(axis=-1, keepdims=True) * softmax - shares), None
+
+
+soft_nll.defvjp(_soft_nll, _soft_nll_gradient)
+
+
+@jax.custom_vjp
 def set_nll(logits: jax.Array, sets: jax.Array) -> jax.Array:
     """Returns -log of the summed softmax of the classes in a set, (...) float32 >= 0 (VPLR, section 3.4, eq. 5).
 

@@ -144,14 +144,14 @@ def _looker(options: train.Options, crop: tuple[int, int], seed: int):
 
     @jax.jit
     def look(batch):
-        images, labels = augmentation(batch)
+        images, targets = augmentation(batch)
         # labels that count the columns come out in falling order if the sample was mirrored
         width = batch["label"].shape[2]
         columns = jnp.broadcast_to((jnp.arange(width) * 255 // width).astype(jnp.uint8), batch["label"].shape)
-        counted = augmentation({**batch, "label": columns})[1]
+        counted = augmentation({**batch, "label": columns})[1]["labels"]
         inside = counted < 255
         signs = jnp.sign(jnp.diff(counted, axis=2)) * (inside[:, :, 1:] & inside[:, :, :-1])
-        return augment.denormalise(images, mean=mean, std=std), labels, signs.sum(axis=(1, 2)) < 0
+        return augment.denormalise(images, mean=mean, std=std), targets["labels"], signs.sum(axis=(1, 2)) < 0
 
     return look
 

@@ -24,7 +24,7 @@ from segjax.data.plans import Extra
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys
-from segjax.stages.config.thresholds import Threshold, check_threshold, class_thresholds
+from segjax.stages.config.thresholds import Threshold, check_threshold
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.held_out import check_pool, check_propagated
 from segjax.stages.stage import Context
@@ -45,7 +45,7 @@ class ExtraOptions:
     split: of the dataset.
     dataset: None = `config.dataset`.
     only: records of the split: "labelled", "unlabelled" or "all".
-    labels: "stored", or "online": the labels are what the network itself predicts while it trains.
+    labels: "stored", or "online": those of the network in training, see `training.online`.
     threshold: of labels="online": probability below which a pixel is ignored, or class name -> probability.
     in_epoch: whether these records count for the length N of an epoch and its random part (in VPLR's Cityscapes
         training), or only add places of classes (in its CamVid training, and for its coarse labels). None = as a
@@ -129,7 +129,7 @@ def open_extras(extras: Sequence[ExtraOptions], real: data.Source, context: Cont
         return real, []
     found, first = [], len(real)
     for one in extras:
-        source = _open_written(one, context) if one.stage else _open_split(one, real, context)
+        source = _open_written(one, context) if one.stage else _open_split(one, context)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
         in_epoch = bool(one.stage) if one.in_epoch is None else one.in_epoch
         found.append(Extra(one.name, source, first, in_epoch, classes))
@@ -167,12 +167,11 @@ def _open_written(one: ExtraOptions, context: Context) -> data.Source:
     return Subset(source, np.arange(len(source)), fingerprint=derived.fingerprint)
 
 
-def _open_split(one: ExtraOptions, real: data.Source, context: Context) -> data.Source:
+def _open_split(one: ExtraOptions, context: Context) -> data.Source:
     """Opens the records of a split; those without label stay without. Errors as in `open_extras`."""
     dataset = one.dataset or context.dataset
     if one.labels == "stored":
         return dataset.open(one.split)
-    class_thresholds(one.threshold, real.class_names, where=f"config key {one.where}.threshold")
     source = dataset.open(one.split, labelled_only=one.only == "labelled")
     if one.only == "unlabelled":
         rows = np.flatnonzero(~source.index.labelled)

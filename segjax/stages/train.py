@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -20,6 +20,7 @@ from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
+from segjax.stages.part_targets import check_parts, check_soft, online_parts, online_thresholds, part_names
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
 from segjax.stages.stage import Context, Stage
@@ -31,6 +32,8 @@ from segjax.stages.training_options import (
     read_training,
     training_inputs,
 )
+from segjax.training.online import label_online
+from segjax.training.part_losses import number_of_part
 from segjax.training.run import RunPlan, TrainingTask, place_state, run_training
 from segjax.training.start import first_variables, model_spec, with_source_options
 from segjax.training.state import TrainState
@@ -75,18 +78,20 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
         sampler=sampler,
         augmentation=options_of(settings.get("augment", {}), augment.augment_batch, where=f"{where}.augment"),
         normalisation=normalisation,
-        loss=_read_loss(settings["loss"], f"{where}.loss"),
+        loss=_read_loss(settings["loss"], part_names(extra), f"{where}.loss"),
     )
 
 
-def _read_loss(settings: Mapping[str, Any], where: str) -> dict[str, TermOptions]:
+def _read_loss(settings: Mapping[str, Any], parts: Sequence[str], where: str) -> dict[str, TermOptions]:
     terms = {}
     for key in settings:
         here = f"{where}.{key}"
         term = options_of(settings[key], TermOptions, where=here)
         loss = choose(losses.LOSSES, term["name"], where=f"{here}.name")
         options = options_of(term.pop("options", {}), loss, where=f"{here}.options")
+        term["parts"] = (named,) if isinstance(named := term.get("parts", ()), str) else named
         terms[key] = TermOptions(**term, options=options)
+        check_parts(terms[key], parts, here)
     if not terms:
         raise UserError(f"config key {where} has no terms; add for example main={{'name': 'cross_entropy'}}.")
     return terms
@@ -105,6 +110,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     dataset = options.dataset or context.dataset
     mesh = parallel.make_mesh(options.mesh)
     real, samples, extras, plan = open_training(options, context, mesh)
+    online = online_thresholds(options.extra, real.class_names)
     held_out = open_held_out(options, dataset)
     shares = EpochShares(plan.epochs, parts_of(real, extras), real.class_names)
     for epoch in special_epochs(plan):
@@ -129,7 +135,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     task = TrainingTask(
         samples=samples,
         plan=plan,
-        make_step=functools.partial(make_step, options, model, update, mesh, context.seed),
+        make_step=functools.partial(
+            make_step, options, model, update, mesh, context.seed, parts_of(real, extras), online
+        ),
         state=state,
         frozen={},
         meta={
@@ -158,11 +166,13 @@ def open_training(
     context: of the stage.
     mesh: of devices.
 
-    Raises UserError for data that cannot be read, and for crops or batches that do not fit.
+    Raises UserError for data that cannot be read, for crops or batches that do not fit, and for a loss of soft labels
+    if there are none.
     """
     real = (options.dataset or context.dataset).open("train")
     real.label_map.require_classes()
     source, extras = open_extras(options.extra, real, context)
+    check_soft(options.loss, source.top_k, f"{context.name}.loss")
     sampler = options.sampler
     epochs = make_plan(
         sampler.kind,
@@ -175,7 +185,8 @@ def open_training(
         cut_places=sampler.cut_places,
         where=sampler.where,
     )
-    samples = data.ImageCrops(options.reading.cached(source), options.plan.crop.scale_range)
+    unlabelled = [(e.first, e.first + len(e.source)) for e in (extras[n - 1] for n in online_parts(options.extra))]
+    samples = data.ImageCrops(options.reading.cached(source), options.plan.crop.scale_range, unlabelled)
     return real, samples, extras, make_run_plan(options.plan, epochs, mesh)
 
 
@@ -225,7 +236,16 @@ def make_score(
     return lambda state: evaluation.headline(scorer(state.best_variables))
 
 
-def make_step(options: Options, model: Any, update: Any, mesh: Mesh, seed: int, bucket: data.Bucket) -> Step:
+def make_step(
+    options: Options,
+    model: Any,
+    update: Any,
+    mesh: Mesh,
+    seed: int,
+    parts: Mapping[str, tuple[int, int]],
+    online: Mapping[int, Sequence[float]],
+    bucket: data.Bucket,
+) -> Step:
     """Builds the step for one bucket.
 
     options: of the stage.
@@ -233,29 +253,39 @@ def make_step(options: Options, model: Any, update: Any, mesh: Mesh, seed: int, 
     update: see `make_update`.
     mesh: of devices.
     seed: of augmentation and dropout.
+    parts: name -> (first, end) record, see `parts_of`.
+    online: number of a part that the network labels during training -> thresholds by class, see `label_online`.
     bucket: shape of the batches.
     """
-    augmentation = make_augmentation(options, crop=bucket.crop, seed=seed)
+    augmentation = make_augmentation(options, crop=bucket.crop, seed=seed, plain=bool(online))
 
     def prepare(batch: Batch, frozen: Any) -> tuple[Array, Targets]:
-        images, labels = augmentation(batch)
-        return images, {"labels": labels}
+        images, targets = augmentation(batch)
+        return images, {**targets, "part": number_of_part(batch["record"], parts)}
 
+    steps = options.plan.accumulate_steps
+    completing = {"complete": label_online(model.apply, online, micro_batches=steps)} if online else {}
     return make_train_step(
         model.apply,
-        loss_terms(options.loss, model.loss_weights, loss_names=getattr(model, "loss_names", None)),
+        loss_terms(options.loss, model.loss_weights, loss_names=getattr(model, "loss_names", None), parts=tuple(parts)),
         update,
         prepare,
         seed=seed,
-        accumulate_steps=options.plan.accumulate_steps,
+        accumulate_steps=steps,
         constrain=parallel.constrain_images(mesh),
+        parts=tuple(parts),
+        **completing,
     )
 
 
-def make_augmentation(options: Options, *, crop: tuple[int, int], seed: int) -> Callable[[Batch], tuple[Array, Array]]:
-    """Builds uint8 batch -> (images, labels), with the stage's augmentation; see `augment.augment_batch`."""
+def make_augmentation(
+    options: Options, *, crop: tuple[int, int], seed: int, plain: bool = False
+) -> Callable[[Batch], tuple[Array, Targets]]:
+    """Builds uint8 batch -> (images, targets), with the stage's augmentation; see `augment.augment_batch`."""
     mean, std = augment.normalisation(options.normalisation)
-    return functools.partial(augment.augment_batch, seed=seed, crop=crop, mean=mean, std=std, **options.augmentation)
+    return functools.partial(
+        augment.augment_batch, seed=seed, crop=crop, mean=mean, std=std, plain=plain, **options.augmentation
+    )
 
 
 STAGE = Stage(read, run, inputs, extends=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import math
 import resource
 import sys
 import time
@@ -157,6 +158,7 @@ class TrainingLog:
         self._start_step, self._epoch_of, self._clock = start_step, epoch_of, clock
         self._epoch_begins, self._epoch = epoch_begins, -1
         self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}  # of the steps in which the metric was defined
         self._count = 0
         self._timer = StepTimer(clock)
         self._first: float | None = None  # time at which the first step was done
@@ -196,21 +198,24 @@ class TrainingLog:
         """Records that a step is done, and writes a line if one is due.
 
         step: counted from 0.
-        metrics: of that step, by name.
+        metrics: of that step, by name. A mean leaves out steps in which its metric is nan, which means undefined; the
+            loop has refused a loss that is not finite.
         images: in its batch, over all processes.
         """
         done = step + 1
         self._timer.step(images)
         self._first = self._clock() if self._first is None else self._first
         for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            if not math.isnan(value):
+                self._sums[name] = self._sums.get(name, 0.0) + float(value)
+                self._counts[name] = self._counts.get(name, 0) + 1
         self._count += 1
         if self._epoch_begins is not None and self._epoch_of is not None and self._epoch_of(step) != self._epoch:
             self._epoch = self._epoch_of(step)
             self._epoch_begins(self._epoch)  # while the device has its next step to do
         if done % self.log_steps and done not in (self._start_step + 1, self.total_steps):
             return
-        means = {name: total / self._count for name, total in self._sums.items()}
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
         if "lr" in metrics:
             means["lr"] = float(metrics["lr"])
         rates = self._timer.report()
@@ -228,7 +233,7 @@ class TrainingLog:
             )
         self._write(done, "train", {**epoch, **means, **rates, "host_peak_gib": host_peak_gib()})
         self._show(done, epoch, means, rates)
-        self._sums, self._count = {}, 0
+        self._sums, self._counts, self._count = {}, {}, 0
 
     def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
         """Records the scores of an evaluation after `step` updates; its time does not count as training."""

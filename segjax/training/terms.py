@@ -1,11 +1,12 @@
-"""The terms of a loss: each is a function of one output of the network, with a weight."""
+"""The terms of a loss: each is a function of one output of the network, with a weight, over all parts or some."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -28,6 +29,8 @@ class LossTerm:
     align_corners: of the resizing.
     resize: whether logits are enlarged to the size of the labels first.
     count_of_labels: whether the Sum's count depends on the targets only, and so is known before the network runs.
+    parts: numbers of the parts whose pixels count, () = all; targets["part"]: (b,) int32.
+    ignore_label: label of pixels that do not count.
     """
 
     name: str
@@ -37,6 +40,20 @@ class LossTerm:
     align_corners: bool = False
     resize: bool = True
     count_of_labels: bool = True
+    parts: tuple[int, ...] = ()
+    ignore_label: int = 255
+
+    def of(self, targets: Targets) -> Targets:
+        """Returns the targets with the pixels of other parts ignored."""
+        if not self.parts:
+            return targets
+        counts = functools.reduce(jnp.logical_or, [targets["part"] == number for number in self.parts])
+        labels = jnp.where(counts[..., None, None], targets["labels"], self.ignore_label)
+        return {**targets, "labels": labels}
+
+    def labelled(self, targets: Targets) -> Array:
+        """Returns which pixels are not ignored, bool of the labels' shape."""
+        return self.of(targets)["labels"] != self.ignore_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +66,7 @@ class TermOptions:
     weight: factor of the term's mean.
     options: keyword-only options of the loss.
     align_corners: of the resizing of logits to the labels' size.
+    parts: names of the parts of the training data whose pixels count, () = all.
     """
 
     name: str
@@ -56,6 +74,7 @@ class TermOptions:
     weight: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
     align_corners: bool = False
+    parts: Sequence[str] = ()
 
 
 def loss_terms(
@@ -64,6 +83,7 @@ def loss_terms(
     *,
     ignore_label: int = 255,
     loss_names: Mapping[str, str] | None = None,
+    parts: Sequence[str] = (),
 ) -> tuple[LossTerm, ...]:
     """Builds the terms of a loss, in the order of their names.
 
@@ -73,6 +93,7 @@ def loss_terms(
     loss_weights: output -> published weight.
     ignore_label: label of pixels that do not count.
     loss_names: output that is no map (EncNet's "se") -> the loss that "heads" uses there instead, without options.
+    parts: names of the parts of the training data, by number.
     """
     found, loss_names = [], loss_names or {}
     for key in sorted(terms):
@@ -84,23 +105,29 @@ def loss_terms(
             found.append(
                 LossTerm(
                     name=f"{key}.{head}" if term.on == "heads" and head != "logits" else key,
-                    function=_of_labels(function, ignore_label, {} if own else term.options),
+                    function=_of_targets(function, ignore_label, {} if own else term.options),
                     weight=term.weight * share,
                     on=head,
                     align_corners=term.align_corners,
                     resize=loss not in losses.AT_LOGIT_SIZE,
                     count_of_labels=loss not in losses.COUNT_OF_LOGITS,
+                    parts=tuple(list(parts).index(name) for name in term.parts),
+                    ignore_label=ignore_label,
                 )
             )
     return tuple(found)
 
 
-def _of_labels(loss: Callable[..., Sum], ignore_label: int, options: Mapping[str, Any]) -> Callable[..., Sum]:
-    loss = functools.partial(loss, ignore_label=ignore_label, **options)
+def _of_targets(loss: Callable[..., Sum], ignore_label: int, options: Mapping[str, Any]) -> Callable[..., Sum]:
+    names = losses.targets_of(loss)
     # only relaxation depends on the epoch; the others keep the plain signature of a function of arrays
-    if "epoch" in inspect.signature(loss).parameters:
-        return lambda logits, targets, *, epoch: loss(logits, targets["labels"], epoch=epoch)
-    return lambda logits, targets, *, epoch: loss(logits, targets["labels"])
+    of_epoch = "epoch" in inspect.signature(loss).parameters
+    loss = functools.partial(loss, ignore_label=ignore_label, **options)
+
+    def term(logits: Array, targets: Targets, *, epoch: Array) -> Sum:
+        return loss(logits, *(targets[name] for name in names), **({"epoch": epoch} if of_epoch else {}))
+
+    return term
 
 
 def total_loss(
@@ -109,8 +136,8 @@ def total_loss(
     targets: Targets,
     *,
     epoch: Array,
-    counts: Mapping[str, Array] | None = None,
-    share: Array | float = 1.0,
+    counts: Mapping[str, Array] = MappingProxyType({}),
+    shares: Mapping[str, Array] = MappingProxyType({}),
 ) -> tuple[Array, dict[str, Array]]:
     """Returns the weighted sum of the terms' means, () float32, and each term's mean by name.
 
@@ -121,23 +148,37 @@ def total_loss(
     targets: of the same images.
     epoch: () int32, counted from 0.
     counts: for a micro-batch, term -> counts of the whole batch, (heads,), see `batch_counts`.
-    share: for a micro-batch, the factor of its own mean for terms without counts.
+    shares: for a micro-batch, term without counts -> factor of the micro-batch's own mean, see `batch_shares`.
 
     Raises UserError for a term on an output that the network does not have.
     """
     means = {}
     for term in terms:
         sums = _sums(term, output, targets, epoch)
-        if counts is not None and term.name in counts:
-            parts = [Sum(s.value, count).mean() for s, count in zip(sums, counts[term.name], strict=True)]
+        if term.name in counts:
+            heads = [Sum(s.value, count).mean() for s, count in zip(sums, counts[term.name], strict=True)]
         else:
-            parts = [share * s.mean() for s in sums]
-        means[term.name] = sum(parts) / len(parts)
+            heads = [shares.get(term.name, 1.0) * s.mean() for s in sums]
+        means[term.name] = sum(heads) / len(heads)
     return sum(term.weight * means[term.name] for term in terms), means
 
 
+def batch_shares(terms: Sequence[LossTerm], targets: Targets) -> dict[str, jax.Array]:
+    """Returns term -> share of each micro-batch in the valid pixels, (m,) float32, for terms without `batch_counts`.
+
+    terms: see `loss_terms`.
+    targets: of all micro-batches, (m, b, ...).
+    """
+    found = {}
+    for term in terms:
+        if not term.count_of_labels:
+            share = jnp.sum(term.labelled(targets), axis=(1, 2, 3)).astype(jnp.float32)
+            found[term.name] = share / jnp.maximum(share.sum(), 1.0)
+    return found
+
+
 def batch_counts(
-    terms: tuple[LossTerm, ...], output: SegOutput, targets: Targets, *, epoch: Array
+    terms: Sequence[LossTerm], output: SegOutput, targets: Targets, *, epoch: Array
 ) -> dict[str, jax.Array]:
     """Returns term -> counts of the whole batch, (heads,) float32: the divisors of the values of the term's heads.
 
@@ -158,7 +199,7 @@ def batch_counts(
 
 
 def _sums(term: LossTerm, output: SegOutput, targets: Targets, epoch: Array) -> list[Sum]:
-    size = targets["labels"].shape[-2:]
+    size, targets = targets["labels"].shape[-2:], term.of(targets)
     heads = [
         head if head.shape[-3:-1] == size or not term.resize else resize(head, size, align_corners=term.align_corners)
         for head in _heads(term, output)

@@ -38,7 +38,13 @@ def plain_batch():
 def augment(**options):
     for name in ("color_jitter", "blur"):
         options[name] = dict(options[name]) if name in options else None
-    return jax.jit(functools.partial(augment_batch, **{**dict(seed=1, crop=CROP, mean=MEAN, std=STD), **options}))
+    options = {**dict(seed=1, crop=CROP, mean=MEAN, std=STD), **options}
+
+    def images_and_labels(batch):
+        images, targets = augment_batch(batch, **options)
+        return images, targets["labels"]
+
+    return jax.jit(images_and_labels)
 
 
 ALL = dict(color_jitter=tuple(JITTER.items()), blur=tuple(BLUR.items()))
@@ -57,6 +63,45 @@ def test_without_augmentation_it_is_the_normalised_crop():
     expected = (batch["image"][:, 2:26, 3:35] / 255.0 - np.array(MEAN)) / np.array(STD)
     np.testing.assert_allclose(images, expected, atol=1e-4)
     np.testing.assert_array_equal(labels, batch["label"][:, 2:26, 3:35])
+
+
+def whole(batch, **options):
+    """(images, all targets) of `augment_batch`."""
+    options = {**dict(seed=1, crop=CROP, mean=MEAN, std=STD), **options}
+    return jax.jit(functools.partial(augment_batch, **options))(batch)
+
+
+def test_soft_labels_come_from_the_pixel_of_the_label():
+    """At any scale, mirrored or not: labels that number the source's pixels, and planes that follow from them."""
+    batch = make_batch(extent=(20, 22))
+    label = np.random.default_rng(1).permutation(250)[np.arange(8 * 1200) % 250].reshape(8, 30, 40)
+    batch["label"] = label = label.astype(np.uint8)
+    batch["soft_ids"] = np.stack([label, 250 - label, np.full_like(label, 255)], -1)
+    batch["soft_shares"] = np.stack([label // 2, 200 - label // 2, np.full_like(label, 3)], -1)
+    images, targets = whole(batch)
+    labels, ids, shares = (np.asarray(targets[name]) for name in ("labels", "soft_ids", "soft_shares"))
+    assert ids.shape == shares.shape == (8, *CROP, 3) and ids.dtype == np.int32 and shares.dtype == np.float32
+    inside = (labels != 255)[..., None]
+    assert 0.1 < inside.mean() < 0.9
+    wanted = np.stack([labels, 250 - labels, np.full_like(labels, 255)], -1)
+    np.testing.assert_array_equal(ids, np.where(inside, wanted, 255))
+    wanted = np.stack([labels // 2, 200 - labels // 2, np.full_like(labels, 3)], -1)
+    np.testing.assert_allclose(shares, np.where(inside, wanted, 0) / 255, rtol=1e-6)
+    plain_images, plain_labels = augment()(batch)
+    np.testing.assert_array_equal(labels, plain_labels)
+    np.testing.assert_array_equal(images, plain_images)
+
+
+def test_plain_images_have_the_crop_and_no_jitter_or_blur():
+    batch = make_batch(extent=(20, 22))
+    options = dict(color_jitter=JITTER, blur=BLUR)
+    images, targets = whole(batch, plain=True, **options)
+    wanted, labels = augment()(batch)
+    np.testing.assert_allclose(targets["plain"], wanted, atol=1e-4)
+    np.testing.assert_array_equal(targets["inside"], np.asarray(labels) < 255)
+    np.testing.assert_array_equal(targets["labels"], labels)
+    np.testing.assert_allclose(images, augment(**ALL)(batch)[0], atol=1e-4)
+    assert np.abs(np.asarray(images) - np.asarray(wanted)).max() > 0.1
 
 
 def many(function, batch, calls=16):

@@ -13,6 +13,7 @@ class FakeSource:
     """
 
     label_map = None
+    top_k = 0
 
     def __init__(self, count=10, sizes=((24, 32),), num_classes=4, damaged=None, unlabelled=None, shift=0):
         self.count, self.num_classes, self.damaged, self.unlabelled = count, num_classes, damaged, unlabelled
@@ -53,3 +54,18 @@ class FakeSource:
     @property
     def palette(self):
         return np.arange(3 * self.num_classes, dtype=np.uint8).reshape(-1, 3)
+
+
+class SoftSource(FakeSource):
+    """With soft labels of two classes: the label, and the next class with a probability that grows to the right."""
+
+    top_k = 2
+
+    def __getitem__(self, index):
+        record = super().__getitem__(index)
+        label = record.label
+        record.soft_ids = np.stack([label, np.where(label == 255, 255, (label + 1) % self.num_classes)], -1)
+        unsure = np.broadcast_to(np.arange(label.shape[1], dtype=np.uint8), label.shape)
+        shares = np.stack([255 - unsure, unsure], -1)
+        record.soft_shares = np.where(record.soft_ids == 255, 0, shares).astype(np.uint8)
+        return record

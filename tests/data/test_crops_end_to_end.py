@@ -19,8 +19,8 @@ def crops(plan, scale_range, **options):
         functools.partial(augment_batch, seed=0, crop=(32, 48), mean=(0, 0, 0), std=(1 / 255,) * 3, **options)
     )
     for _, batch in train_batches(ImageCrops(SOURCE, scale_range), plan, timeline):
-        images, labels = map(np.asarray, augment(batch))
-        yield from zip(images, labels, batch["record"], batch["epoch"], batch["index"])
+        images, targets = jax.device_get(augment(batch))
+        yield from zip(images, targets["labels"], batch["record"], batch["epoch"], batch["index"])
 
 
 def test_image_and_label_show_the_same_place():

@@ -12,9 +12,11 @@ from jax.sharding import PartitionSpec as P
 from segjax.losses import (
     boundary_aware_cross_entropy,
     cross_entropy,
+    model_regulariser,
     ohem_cross_entropy,
     relaxed_cross_entropy,
     soft_target_cross_entropy,
+    top_k_cross_entropy,
 )
 from segjax.typing import Sum
 from tests import loss_oracles as oracle
@@ -25,6 +27,11 @@ SMALL = 16  # numbers; a map of losses has far more
 
 def coarse(logits, labels, **options):
     return soft_target_cross_entropy(logits[:, ::4, ::4], labels, **options)
+
+
+def two_classes(logits, labels, **options):
+    ids = jax.numpy.stack([labels, (labels + 1) % K], axis=-1)
+    return top_k_cross_entropy(logits, labels, ids, jax.numpy.float32([0.6, 0.3]) * (ids < K), **options)
 
 
 LOSSES = {
@@ -38,6 +45,8 @@ LOSSES = {
     "ohem per image": functools.partial(ohem_cross_entropy, threshold=0.001, min_kept=0.5, images_per_device=1),
     "soft targets": coarse,
     "boundary aware": functools.partial(boundary_aware_cross_entropy, distances=(2, 4, 8)),
+    "top k": two_classes,
+    "regulariser": model_regulariser,
 }
 
 

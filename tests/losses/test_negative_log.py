@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses.negative_log import nll, set_nll
+from segjax.losses.negative_log import nll, set_nll, soft_nll
 from segjax.ops.windows import class_sets
 from tests import loss_oracles as oracle
 
@@ -36,6 +36,24 @@ def test_values_and_gradients_are_those_of_float64(case, classes):
         # the weight of a member is exp(log p + nll): digits are lost where nll itself is thousands
         tolerance = 4e-6 + 2e-7 * np.abs(wanted).max()
         np.testing.assert_allclose(vjp(weight)[0], gradient, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_shares_of_classes(case):
+    """Shares that sum to 1, or are 0: -sum of share * log softmax in float64, and softmax - share."""
+    seed, scale, offset = CASES[case]
+    rng = np.random.default_rng(seed)
+    logits = oracle.noise(seed, (2, 8, 10, 5), scale) + np.float32(offset)
+    shares = rng.dirichlet(np.ones(5), (2, 8, 10)).astype(np.float32)
+    shares[0, :3] = 0
+    weight = rng.uniform(0.5, 2, (2, 8, 10)).astype(np.float32)
+    value, vjp = jax.vjp(lambda x: soft_nll(x, jnp.asarray(shares)), jnp.asarray(logits))
+    log_p, total = oracle.log_softmax(logits), shares.astype(np.float64).sum(-1, keepdims=True)
+    wanted = -(shares * log_p).sum(-1)
+    np.testing.assert_allclose(value, wanted, rtol=2e-6, atol=2e-6)
+    assert not np.asarray(value)[0, :3].any()
+    gradient = weight[..., None] * (total * np.exp(log_p) - shares)
+    np.testing.assert_allclose(vjp(weight)[0], gradient, rtol=4e-6, atol=4e-6)
 
 
 def test_the_gradient_is_the_slope():

@@ -44,9 +44,9 @@ def test_the_samples_are_those_of_the_training(config, shown, tmp_path):
     for number, batch in train_batches(samples, plan.epochs, plan.timeline, options.reading, step):
         if number == step + 2:
             break
-        image, label = augment(batch)
+        image, targets = augment(batch)
         images += list(np.asarray(image))
-        labels += list(np.asarray(label))
+        labels += list(np.asarray(targets["labels"]))
         names += [samples.names[record] for record in batch["record"]]
     assert [sample.name for sample in shown.samples] == names
     mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))

@@ -92,7 +92,6 @@ def test_records_whose_labels_the_network_makes(workdir, street_dir):
     only = dict(split="train", only="labelled", **online)
     assert len(opened(only, workdir, street_dir)[1]) == 12
     for wrong, said in (
-        (dict(split="train", only="unlabelled", labels="online", threshold={"raod": 0.5}), "Did you mean 'road'"),
         (dict(split="train[:2]", only="unlabelled", labels="online"), "all 2 records of 'train.:2.' are labelled"),
         (
             dict(split="validation", only="all", labels="online"),

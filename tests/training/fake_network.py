@@ -109,7 +109,6 @@ def whole_images():
     mean, std = augment.normalisation("imagenet")
 
     def prepare(batch, frozen):
-        images, labels = augment.augment_batch(batch, seed=0, crop=(HEIGHT, WIDTH), flip=False, mean=mean, std=std)
-        return images, {"labels": labels}
+        return augment.augment_batch(batch, seed=0, crop=(HEIGHT, WIDTH), flip=False, mean=mean, std=std)
 
     return prepare

@@ -121,6 +121,17 @@ def test_with_real_arrays_a_slow_loader_is_seen():
     assert timer.report()["data_wait"] > 0.5
 
 
+def test_a_mean_leaves_out_steps_without_a_value():
+    """The loss of a part is nan in a batch without its images; a part that was never seen is not logged."""
+    values = [1.0, float("nan"), 3.0, float("nan"), float("nan"), float("nan")]
+    writer = Memory()
+    with TrainingLog(start_step=1, total_steps=20, log_steps=2, writers=[writer], console=plain()) as training:
+        for step, value in enumerate(values, start=2):
+            training.step(step, {"loss": float(step), "grad_norm": 1.0, "loss/pseudo": value}, images=1)
+    found = [(step, entry["loss"], entry.get("loss/pseudo")) for step, _, entry in writer.entries]
+    assert found == [(4, 2.5, 1.0), (6, 4.5, 3.0), (8, 6.5, None)]
+
+
 def follow(steps, *, start=0, total=10, log_steps=4, console=None, evaluate=(), epoch_begins=None):
     clock, writer = Clock(), Memory()
     training = TrainingLog(
