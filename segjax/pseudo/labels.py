@@ -91,8 +91,8 @@ class Labeller:
 
         labelled: dict[Place, Labelled] = {}
         for group, labels in predictions(self._run, same_size(frames(), self.batch)):
-            for row, frame in enumerate(group):
-                labelled[frame.pool, frame.of.place] = self._label(frame, labels, row)
+            done = ordered_map(lambda row: self._label(group[row], labels, row), range(len(group)))  # noqa: B023
+            labelled.update({(one.pool, one.image.place): one for one in done})
         return Group([labelled[place] for place in places if place in labelled], problems)
 
     def _read(self, places: Iterable[Place]) -> Iterator[tuple[int, PoolImage | UserError]]:
