@@ -249,7 +249,7 @@ def open_pools(
                 )
         else:
             used = one.dataset or dataset
-            opened = used.open(one.split, labelled_only=False, fields=("all_labels",))
+            opened = used.open(one.split, labelled_only=False)
             pool = SplitPool(
                 name,
                 f"{used.name} {used.splits.get(one.split, one.split)}",

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data.image_files import decode_image, read_image
+from segjax.data import ClassTable, Label, LabelMap, TfdsSource
+from segjax.data.image_files import decode_image, encode_png, read_image
+from segjax.data.record_shards import RecordShards
 from segjax.errors import UserError
 from segjax.media.writers import VideoWriter
-from segjax.pseudo.pools import FilePool, find_files, folder_of, reduce_image
+from segjax.pseudo.pools import FilePool, SplitPool, find_files, folder_of, reduce_image
 
 
 def picture(seed, size=(24, 32)):
@@ -116,3 +118,23 @@ def test_images_are_those_of_the_reader(root):
     image = pool(root).read(2)
     assert (image.image == read_image(root / "drive_10.jpg")).all()
     assert (decode_image(image.data, "x") == image.image).all()
+
+
+def test_the_truth_of_records_without_label(tmp_path):
+    """What a builder stores in place of a label is no truth, even if the classes do not know its value."""
+    labels = LabelMap(ClassTable((Label(3, "a", 0, (0, 0, 0)), Label(5, "b", 1, (9, 9, 9)))))
+    mask = np.full((24, 32), 3, np.uint8)
+    mask[:, 9:] = 5
+    rows = [("labelled", mask, True), ("nothing", np.zeros_like(mask), False), ("known", mask[:, ::-1], False)]
+    made = RecordShards(tmp_path, "few", ("train",), labels, {}, {})
+    made.open()
+    common = dict(sequence="", frame=0, height=24, width=32, image=encode_png(picture(1)))
+    made.write(0, {"train": [dict(name=n, label=encode_png(m), labelled=known, **common) for n, m, known in rows]}, {})
+    opened = TfdsSource(made.finish(1), "train", labelled_only=False)
+    found = SplitPool("own", "few train", opened, only="unlabelled", size=0, class_names=("a", "b"))
+    assert found.index.names.tolist() == ["nothing", "known"]
+    assert found.read(0).truth is None and (found.read(1).truth == labels.encode(mask[:, ::-1])).all()
+    whole = SplitPool("own", "few train", opened, only="all", size=12, class_names=("a", "b"))
+    assert whole.read(0).truth.shape == (12, 16) and set(np.unique(whole.read(0).truth)) == {0, 1}
+    other = SplitPool("own", "few train", opened, only="all", size=0, class_names=("b", "a"))
+    assert other.read(0).truth is None
