@@ -214,7 +214,7 @@ def _shots(shown: np.ndarray, shots: int, seed: int, text: str, class_names: Seq
     alone, there = len(short) == 1, int(shown[:, list(short)].any(axis=1).sum())
     few = "ignore it in a label_map (train_id 255)" if alone else "ignore one of them in a label_map (train_id 255)"
     raise UserError(
-        f"split {text!r} needs {shots} images of {'' if alone else 'each of '}{named}, but the labelled images with "
+        f"split {text!r} needs {shots} {'image' if shots == 1 else 'images'} of {'' if alone else 'each of '}{named}, but the labelled images with "
         f"{MIN_PIXELS} pixels or more of {'it' if alone else 'any of them'} are only {there}; "
         f"{f'write {found.complete} at most' if found.complete else few}, or take images of any class with @N"
     )
