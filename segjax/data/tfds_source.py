@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from segjax.data.class_presence import class_pixels, raw_pixels
 from segjax.data.class_table import ClassTable
 from segjax.data.image_files import decode_image, decode_mask
 from segjax.data.label_map import LabelMap
@@ -52,7 +53,7 @@ class TfdsSource(LabelledClasses):
     """One split of a built dataset.
 
     directory: the folder that holds dataset_info.json.
-    split: its name, or an expression such as "train+validation", "train[:10%]", "train@100" or "train::4", see
+    split: its name, or an expression such as "train+validation", "train[:10%]", "train@5shot" or "train::4", see
         `segjax.data.splits`.
     labelled_only: skips the records that have no label.
     fields: what to read beside image and label, of `FIELDS`. "flow": the optical flow. "instances": the instance map.
@@ -91,7 +92,7 @@ class TfdsSource(LabelledClasses):
             **(builder.info.metadata or {}).get("splits", {}),
         }
         self.split = split = with_frames(split, {*builder.info.splits, *divisions}) if frames else split
-        parts = _resolve(self.directory, builder, split, divisions)
+        parts = _resolve(self.directory, builder, split, divisions, own, self.label_map)
         index = _concatenate([_load_index(self.directory, builder, name).take(rows) for name, rows, _ in parts])
         index = dataclasses.replace(index, labelled=np.concatenate([labelled for *_, labelled in parts]))
         kept = np.flatnonzero(index.labelled) if labelled_only else np.arange(len(index.names))
@@ -270,8 +271,17 @@ def _concatenate(indices: list[Index]) -> Index:
     return Index(**{name: np.concatenate([getattr(index, name) for index in indices]) for name in fields})
 
 
-def _resolve(directory: Path, builder: Any, split: str, divisions: Mapping[str, Mapping[str, Any]]) -> Parts:
+def _resolve(
+    directory: Path,
+    builder: Any,
+    split: str,
+    divisions: Mapping[str, Mapping[str, Any]],
+    own: LabelMap,
+    label_map: LabelMap,
+) -> Parts:
     import tensorflow_datasets as tfds
+
+    index = functools.cache(lambda name: _load_index(directory, builder, name))
 
     def stored(text: str) -> list[tuple[str, np.ndarray]]:
         try:
@@ -281,13 +291,27 @@ def _resolve(directory: Path, builder: Any, split: str, divisions: Mapping[str, 
         counts = {part.splitname: builder.info.splits[part.splitname].num_examples for part in parts}
         return [(p.splitname, np.arange(counts[p.splitname])[slice(p.from_, p.to)]) for p in parts]
 
+    @functools.cache
+    def pixels(split: str) -> np.ndarray:
+        labelled = index(split).labelled
+        reader = builder.as_data_source(split, decoders=_skip(builder, flow=True)) if labelled.any() else ()
+
+        def mask(row: int) -> tuple[np.ndarray, str]:
+            example = reader[row]
+            file = f"the mask of {example['name'].decode()} ({split}, {directory})"
+            return decode_mask(example["label"], file), file
+
+        return class_pixels(raw_pixels(directory, split, own, labelled, mask), own, label_map)
+
     return resolve(
         split,
         name=builder.name,
         stored=stored,
         known=tuple(builder.info.splits),
         divisions=divisions,
-        index=functools.cache(lambda name: _load_index(directory, builder, name)),
+        index=index,
+        pixels=pixels,
+        class_names=label_map.class_names,
     )
 
 

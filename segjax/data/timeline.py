@@ -65,8 +65,10 @@ class Timeline:
                     f"batch_size={bucket.batch} must be from 1 to the {samples} samples of an epoch; lower it to "
                     "train on so few images."
                 )
-        steps = (samples // bucket.batch for samples, bucket in zip(lengths, self._buckets))
+        steps = [samples // bucket.batch for samples, bucket in zip(lengths, self._buckets)]
         self._starts = list(itertools.accumulate(steps, initial=0))
+        images = (count * bucket.batch for count, bucket in zip(steps, self._buckets))
+        self._images = list(itertools.accumulate(images, initial=0))
         self.total_steps = self._starts[-1] if total_steps is None else total_steps
         if not 0 <= self.total_steps <= self._starts[-1]:
             raise UserError(
@@ -101,6 +103,16 @@ class Timeline:
     def epoch_start(self, epoch: int) -> int:
         """Returns the first step of an epoch; epoch_start(epochs) is the end of the last one."""
         return self._starts[epoch]
+
+    def examples(self, step: int) -> int:
+        """Returns the number of images of the steps before a step; beyond the last epoch, its batch goes on."""
+        epoch = min(bisect.bisect_right(self._starts, step), self.epochs) - 1
+        return self._images[epoch] + (step - self._starts[epoch]) * self._buckets[epoch].batch
+
+    def steps_for(self, examples: float) -> int:
+        """Returns the number of steps whose images come nearest to a number; beyond the last epoch as in `examples`."""
+        epoch = min(bisect.bisect_right(self._images, examples), self.epochs) - 1
+        return round(self._starts[epoch] + (examples - self._images[epoch]) / self._buckets[epoch].batch)
 
     def progress(self, step: int) -> float:
         """Returns the epochs done before a step, with fraction: 2.5 is the middle of the third epoch."""

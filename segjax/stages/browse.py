@@ -22,7 +22,8 @@ from segjax.data.random import CROP, generator
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.media.writers import write_png
 from segjax.stages import train
-from segjax.stages.dataset import read_dataset
+from segjax.stages.dataset import read_dataset, with_folders
+from segjax.stages.recipe import run_dataset, written
 from segjax.stages.stage import Context
 from segjax.training.run import RunPlan
 from segjax.visualize.browse_sheet import Browsed, browse_sheet
@@ -71,10 +72,10 @@ def browse(
     section = config[name]
     choose({"train": 0}, section.get("kind", ""), where=f"{name}.kind")
     settings = {key: value for key, value in section.items() if key != "seed"}
-    options = train.STAGE.read(settings, name)
-    dataset = read_dataset(config["dataset"], "dataset")
-    seed = section.get("seed", config.get("seed", 0)) if seed is None else seed
     folder = Path(workdir).expanduser() if workdir else data_root() / "browse"
+    options = with_folders(train.STAGE.read(settings, name), written(config, name, folder))
+    dataset = run_dataset(config, name, folder)
+    seed = section.get("seed", config.get("seed", 0)) if seed is None else seed
     context = Context(name, folder, folder / name, seed, dataset)
     source, samples, plan = _open(options, context)
     timeline = plan.timeline

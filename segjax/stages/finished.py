@@ -25,6 +25,7 @@ class Planned:
     name, stage, options: of the stage, its kind and its section as read.
     folder: of the stage.
     settings: {"seed", "dataset", "stage"} as plain data: a finished stage is only skipped with these.
+    datasets: stages whose written dataset it reads, which are inputs beside `Stage.inputs`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Planned:
     options: Any
     folder: Path
     settings: Mapping[str, Any]
+    datasets: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -78,7 +80,7 @@ def _decide(one: Planned, reports: Mapping[str, Mapping[str, Any]], running: Col
     if done is None or one.stage.again == "always":
         return Decision(True)
     # begun=False: the initial weights of a finished training count too, since it would start from others now
-    inputs = one.stage.inputs(one.options, False).values()
+    inputs = [*one.stage.inputs(one.options, False).values(), *one.datasets]
     newer = [key for key in inputs if key in running or _finished(reports.get(key)) > _finished(done)]
     if newer and one.stage.again == "when_stale":
         return Decision(True, f"stage {one.name} runs again, because stage {newer[0]} has been run since")

@@ -329,4 +329,4 @@ def write_sheets(directory: Path, source: data.Source, options: Options, folder:
         write_png(folder / "sheets" / f"step{step:+d}.png", picture)
 
 
-STAGE = Stage(read, run, inputs)
+STAGE = Stage(read, run, inputs, writes_dataset=True)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from segjax import parallel
+from segjax.data import dataset_names
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain, write_json
 from segjax.host import usable_cores
@@ -21,7 +22,7 @@ from segjax.outputs import check_local
 from segjax.stages import compare, evaluate, propagate, pseudo_label, train, train_video
 from segjax.stages.config.choices import apply_overrides, check_choices
 from segjax.stages.config.keys import check_keys
-from segjax.stages.dataset import read_dataset
+from segjax.stages.dataset import Dataset, datasets_of, read_dataset, with_folders
 from segjax.stages.finished import Planned, decide
 from segjax.stages.stage import Context, Stage
 from segjax.weights.runs import has_checkpoint
@@ -64,7 +65,7 @@ def run_recipe(
         raise UserError(f"--stage={only} is not a stage of this recipe.{did_you_mean(only, names)}")
     apply_overrides(config, overrides)
     # all stages are read before the first one runs: a typing error in the last would else show after days of training
-    options = read_recipe(config)
+    options = {name: with_folders(one, written(config, name, workdir)) for name, one in read_recipe(config).items()}
     check_inputs(config, options, workdir)
     _make(workdir)
     _check_report(workdir / "report.json")
@@ -77,6 +78,7 @@ def run_recipe(
             options[name],
             workdir / name,
             {"seed": config.seed, "dataset": plain(config.dataset), "stage": plain(config[name])},
+            tuple(dataset.name for dataset in _datasets(config, name, options[name], workdir) if dataset.folder),
         )
         for name in names
         if only in (None, name)
@@ -101,7 +103,7 @@ def run_recipe(
             workdir=workdir,
             folder=folder,
             seed=section.get("seed", config.seed),
-            dataset=read_dataset(config.dataset, "dataset"),
+            dataset=run_dataset(config, name, workdir),
             settings=plain(_without_seed(section)),
             finished=decisions[name].extended,
         )
@@ -173,7 +175,7 @@ def _without_seed(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_inputs(config: Any, options: Mapping[str, Any], workdir: Path) -> None:
-    """Raises UserError for an input of a stage that is neither an earlier stage nor a path.
+    """Raises UserError for an input of a stage that is neither an earlier stage nor a path, and for unknown datasets.
 
     config: the recipe.
     options: of the stages, by name.
@@ -189,6 +191,42 @@ def check_inputs(config: Any, options: Mapping[str, Any], workdir: Path) -> None
                     f"config key {name}.{key}={value!r} is no path, and no stage before {name!r}."
                     f"{did_you_mean(value, before)}"
                 )
+        for dataset in _datasets(config, name, options[name], workdir):
+            _check_dataset(dataset, config, name)
+
+
+def written(config: Any, name: str, workdir: Path) -> dict[str, Path]:
+    """Returns stage -> folder of its dataset, of the stages before the stage `name`; workdir: folder of the run."""
+    before = config["stages"][: list(config["stages"]).index(name)]
+    return {one: workdir / one / "dataset" for one in before if STAGES[config[one]["kind"]].writes_dataset}
+
+
+def run_dataset(config: Any, name: str, workdir: Path) -> Dataset:
+    """Returns the section `dataset` of the recipe for the stage `name`; workdir: folder of the run."""
+    return with_folders(read_dataset(config["dataset"], "dataset"), written(config, name, workdir))
+
+
+def _datasets(config: Any, name: str, options: Any, workdir: Path) -> list[Dataset]:
+    """Returns the datasets that a stage reads: those of its section, and the run's if it has none of its own."""
+    own = list(datasets_of(options))
+    return [*own, run_dataset(config, name, workdir)] if getattr(options, "dataset", own) is None else own
+
+
+def _check_dataset(dataset: Dataset, config: Any, name: str) -> None:
+    """Raises UserError for a dataset that is neither built, nor written by a stage before the stage `name`."""
+    key = f"config key {dataset.where}.name={dataset.name!r}"
+    if dataset.folder and dataset.options:
+        raise UserError(f"{key} is a stage, whose dataset takes no options; remove {dataset.where}.options.")
+    if dataset.folder or dataset.is_built:
+        return
+    if dataset.name in config["stages"]:
+        kind = config[dataset.name]["kind"]
+        why = "does not run before" if STAGES[kind].writes_dataset else f"is of kind {kind} and writes no dataset for"
+        raise UserError(f"{key}: this stage {why} stage {name!r}; name another dataset in {name}.dataset.")
+    raise UserError(
+        f"{key} is no dataset, no folder of a built one, and no stage before {name!r} that writes one."
+        f"{did_you_mean(dataset.name, (*dataset_names(), *written(config, name, Path())))}"
+    )
 
 
 def versions() -> dict[str, str]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jax.sharding import Mesh
 
 from segjax import data, parallel
-from segjax.data.crop_schedule import KINDS, crop_schedule
+from segjax.data.crop_schedule import KINDS, crop_schedule, fit_batches
 from segjax.errors import UserError, choose
 from segjax.files import plain
 from segjax.stages.config.durations import Duration, read_duration
 from segjax.stages.config.keys import check_keys, check_numbers, options_of, recipe_options
 from segjax.training.loop import Events
 from segjax.training.run import RunPlan
+
+log = logging.getLogger("segjax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,31 +99,63 @@ def make_run_plan(options: PlanOptions, plan: data.EpochPlan, mesh: Mesh) -> Run
 
     Raises UserError for a batch that does not fit an epoch or the mesh, and for crops that do not fit the schedule.
     """
-    crop, batch = options.crop, options.batch_size
+    crop, batch, total = options.crop, options.batch_size, options.total
     divisor = parallel.axis_size(mesh, "data") * options.accumulate_steps
 
-    def timeline_of(epochs: int, total_steps: int | None = None) -> data.Timeline:
+    def lengths_of(epochs: int) -> list[int]:
+        return [plan.length_of(epoch) for epoch in range(epochs)]
+
+    def shapes_of(epochs: int) -> tuple[list[data.Bucket], dict[data.Bucket, int]]:
         shapes = crop_schedule(crop.schedule, epochs, crop.size, batch, divisor, **crop.options)
-        return data.Timeline([plan.length_of(e) for e in range(epochs)], shapes, total_steps=total_steps)
+        return fit_batches(shapes, lengths_of(epochs), batch, divisor)
+
+    def timeline_of(epochs: int, total_steps: int | None = None) -> data.Timeline:
+        return data.Timeline(lengths_of(epochs), shapes_of(epochs)[0], total_steps=total_steps)
 
     scale = dict(steps_per_epoch=max(plan.length_of(0) // batch, 1), examples_per_step=batch)
-    epochs = options.total.epochs(**scale)
-    timeline = timeline_of(epochs)
-    if options.total.unit != "epochs":
+    if total.unit == "examples":
+        epochs, wanted = _enough_examples(total.value, timeline_of, lengths_of)
+        timeline = timeline_of(epochs, wanted)
+    else:
+        epochs = total.epochs(**scale)
+        timeline = timeline_of(epochs)
+    if total.unit == "steps":
         # larger batches at small crops make epochs shorter: add epochs until they contain all the steps
-        wanted = options.total.steps(**scale)
+        wanted = total.steps()
         while timeline.total_steps < wanted:
             epochs += math.ceil((wanted - timeline.total_steps) / scale["steps_per_epoch"])
             timeline = timeline_of(epochs)
         timeline = timeline_of(epochs, wanted)
+    for shape, most in shapes_of(epochs)[1].items():
+        log.info(
+            "crops of %dx%d (h x w): batches of %d images are cut to %d, the largest multiple of %d in an epoch",
+            *shape.crop, shape.batch, most, divisor,
+        )  # fmt: skip
 
+    per_step = timeline.examples(timeline.total_steps) / timeline.total_steps
     mean = timeline.epoch_start(epochs) / epochs
-    per_step = sum(map(plan.length_of, range(epochs))) / epochs / mean
     scale = dict(steps_per_epoch=mean, examples_per_step=per_step, total_steps=timeline.total_steps)
     checkpoint, evaluate = (
         0 if duration is None else duration.steps(**scale) for duration in (options.checkpoint, options.evaluate)
     )
     return RunPlan(plan, timeline, Events(checkpoint_steps=checkpoint, eval_steps=evaluate), per_step)
+
+
+def _enough_examples(
+    examples: float, timeline_of: Callable[[int], data.Timeline], lengths_of: Callable[[int], list[int]]
+) -> tuple[int, int]:
+    """Returns (epochs, steps) of a run whose images come nearest to a number; 1 step at least.
+
+    examples: the number. timeline_of, lengths_of: number of epochs -> timeline, samples of each epoch.
+    """
+    epochs = max(1, int(examples // max(lengths_of(1))))  # no epoch shows more images than it has samples
+    while True:
+        timeline = timeline_of(epochs)
+        steps = max(1, timeline.steps_for(examples))
+        if steps <= timeline.total_steps:
+            return epochs, steps
+        missing = examples - timeline.examples(timeline.total_steps)
+        epochs += max(1, int(missing // max(lengths_of(epochs))))
 
 
 def _pair(value: Any, kind: Any, *, where: str) -> tuple[Any, Any]:

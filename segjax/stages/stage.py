@@ -49,6 +49,7 @@ class Stage:
     again: when a finished stage runs again: "never" (changed settings are an error); "when_stale" (if one of its inputs
         has run since, or with --stage); "always".
     extends: whether a finished stage goes on if it gets a longer duration; `run` then calls `begin_extension`.
+    writes_dataset: whether it writes a dataset to the folder `dataset` of its own folder; later stages may read it.
     """
 
     read: Callable[[Mapping[str, Any], str], Any]
@@ -56,3 +57,4 @@ class Stage:
     inputs: Callable[[Any, bool], Mapping[str, str]] = no_inputs
     again: Literal["never", "when_stale", "always"] = "never"
     extends: bool = False
+    writes_dataset: bool = False

@@ -21,6 +21,7 @@ from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
 from segjax.stages.part_targets import check_parts, check_soft, online_parts, online_thresholds, part_names
+from segjax.stages.record_lists import write_record_lists
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
 from segjax.stages.stage import Context, Stage
@@ -115,6 +116,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     shares = EpochShares(plan.epochs, parts_of(real, extras), real.class_names)
     for epoch in special_epochs(plan):
         shares.log_table(epoch)
+    write_record_lists(context.folder, real, extras)
 
     spec = model_spec(
         options.model, options.model_options, num_classes=real.num_classes, dtype=options.dtype, remat=options.remat

@@ -41,7 +41,7 @@ class RunPlan:
     epochs: the samples of every epoch.
     timeline: from steps to epochs and buckets (shapes of batches).
     events: steps at which to save and to evaluate.
-    examples_per_step: mean over the run; samples beyond an epoch's last whole batch count too.
+    examples_per_step: mean number of images of the run's batches, which a crop schedule changes.
     """
 
     epochs: EpochPlan

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segjax.data.crop_schedule import KINDS, crop_schedule, relative_work
+from segjax.data.crop_schedule import KINDS, WARMUPS, crop_schedule, fit_batches, relative_work
 from segjax.errors import UserError
 
 PAPER = dict(epochs=180, crop=(800, 800), batch=16)
@@ -37,9 +37,35 @@ def test_large_batches_need_no_larger_limit():
     assert {shape.batch for shape in crop_schedule("constant", epochs=2, crop=(64, 64), batch=128)} == {128}
 
 
-def test_warmup_is_at_the_smallest_crop_and_the_schedule_comes_after():
-    assert sides("fine2coarse", epochs=8, warmup_epochs=2) == [400, 400, *SIDES[::-1]]
-    assert sides("constant", epochs=3, warmup_epochs=1) == [400, 800, 800]
+def test_warmup_is_at_the_full_crop_and_the_schedule_comes_after():
+    """v1: "a large crop size of 800 in the first 20 epochs, and then switch to the fast training schedules"."""
+    assert sides("coarse2fine", epochs=8, warmup_epochs=2) == [800, 800, *SIDES]
+    assert sides("coarse2fine", warmup_epochs=20)[:20] == [800] * 20
+    assert sides("fine2coarse", epochs=8, warmup_epochs=2, warmup="smallest") == [400, 400, *SIDES[::-1]]
+    assert sides("constant", epochs=3, warmup_epochs=1, warmup="smallest") == [400, 800, 800]
+
+
+@settings(max_examples=60)
+@given(
+    kind=st.sampled_from(KINDS),
+    lengths=st.lists(st.integers(16, 90), min_size=1, max_size=12),
+    batch_divisor=st.sampled_from([1, 2, 4, 8]),
+)
+def test_no_batch_grows_beyond_the_samples_of_its_epoch(kind, lengths, batch_divisor):
+    shapes = crop_schedule(kind, len(lengths), (800, 800), 16, batch_divisor)
+    fitted, cut = fit_batches(shapes, lengths, 16, batch_divisor)
+    fits = [
+        [n for n in range(batch_divisor, length + 1, batch_divisor) if n <= s.batch]
+        for s, length in zip(shapes, lengths)
+    ]
+    assert fitted == [(shape.crop, max(sizes)) for shape, sizes in zip(shapes, fits)]
+    changed = [(before, after.batch) for before, after in zip(shapes, fitted) if before != after]
+    assert cut == {shape: min(n for other, n in changed if other == shape) for shape, _ in changed}
+
+
+def test_a_batch_that_has_not_grown_is_not_cut():
+    shapes = crop_schedule("constant", 1, (64, 64), 8)
+    assert fit_batches(shapes, [5], 8) == (shapes, {})  # the timeline refuses it
 
 
 @settings(max_examples=150)
@@ -54,16 +80,18 @@ def test_warmup_is_at_the_smallest_crop_and_the_schedule_comes_after():
     smallest=st.floats(0.05, 1.0),
     divisor=st.sampled_from([1, 8, 16, 32]),
     warmup=st.integers(0, 40),
+    at=st.sampled_from(WARMUPS),
 )
-def test_invariants(kind, epochs, crop, groups, batch_divisor, more, levels, smallest, divisor, warmup):
+def test_invariants(kind, epochs, crop, groups, batch_divisor, more, levels, smallest, divisor, warmup, at):
     batch = groups * batch_divisor
     warmup = min(warmup, epochs)
     options = dict(
         crop=crop, batch=batch, levels=levels, smallest=smallest, max_batch=batch + more,
-        divisor=divisor, batch_divisor=batch_divisor,
+        divisor=divisor, batch_divisor=batch_divisor, warmup=at,
     )  # fmt: skip
     shapes = crop_schedule(kind, epochs=epochs, warmup_epochs=warmup, **options)
     assert len(shapes) == epochs
+    assert at != "full" or all(shape == (crop, batch) for shape in shapes[:warmup])
     full = crop[0] * crop[1]
     for (h, w), size in shapes:
         assert 0 < h <= crop[0] and 0 < w <= crop[1]
@@ -90,6 +118,7 @@ def test_invariants(kind, epochs, crop, groups, batch_divisor, more, levels, sma
     "changes, message",
     [
         (dict(kind="coarse2fin"), "Did you mean 'coarse2fine'"),
+        (dict(warmup="smalest"), "crop.warmup='smalest' is not known. Did you mean 'smallest'"),
         (dict(batch_divisor=6), "batch_size=16 must be a multiple of 6 .* try 18"),
         (dict(max_batch=8), "max_batch=8 is below batch_size=16"),
         (dict(smallest=0.0), "smallest=0.0"),

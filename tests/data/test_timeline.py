@@ -32,6 +32,19 @@ def test_every_step_is_where_counting_finds_it(length, shapes):
 
 
 @settings(max_examples=60)
+@given(
+    st.integers(5, 40), st.lists(st.sampled_from([A, B, ((64, 32), 5)]), min_size=1, max_size=9), st.integers(0, 400)
+)
+def test_images_of_steps_and_steps_of_images(length, shapes, wanted):
+    timeline, expected = Timeline(length, shapes), by_hand(length, shapes)
+    batches = [batch for *_, (_, batch) in expected] + [shapes[-1][1]] * 200  # the last batch goes on
+    seen = [sum(batches[:steps]) for steps in range(len(expected) + 200)]
+    assert [timeline.examples(steps) for steps in range(len(seen))] == seen
+    best = min(abs(n - wanted) for n in seen)
+    assert abs(seen[timeline.steps_for(wanted)] - wanted) == best
+
+
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from([A, B]), min_size=1, max_size=9), st.data())
 def test_runs_cover_the_steps_once_and_change_bucket_each_time(shapes, data):
     timeline = Timeline(12, shapes)

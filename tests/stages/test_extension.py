@@ -261,7 +261,7 @@ def test_a_shorter_plan_is_the_beginning_of_a_longer_one(records, cut, batch, wa
     """Of every step: the epoch, the samples and the shape of the batch. It is what makes an extension sound."""
     epochs = CutPlan(UniformPlan(records + 3), UniformPlan(records), cut)
     mesh = parallel.make_mesh({"data": 1})
-    crop = dict(size=(32, 48), schedule="constant", warmup_epochs=warmup, max_batch=batch)
+    crop = dict(size=(32, 48), schedule="constant", warmup_epochs=warmup, warmup="smallest", max_batch=batch)
     short, long = sorted(
         (
             make_run_plan(read_plan(dict(batch_size=batch, crop=crop, **length), "train"), epochs, mesh)
