@@ -18,9 +18,10 @@ from segjax import cli, data, losses
 from segjax.data.crop_schedule import crop_schedule
 from segjax.errors import UserError
 from segjax.recipes import find_recipe
-from segjax.stages import compare, evaluate, propagate, train, train_video
+from segjax.stages import compare, evaluate, propagate, pseudo_label, train, train_video
 from segjax.stages.config.durations import UNITS
 from segjax.stages.config.keys import recipe_options
+from segjax.stages.extra_data import ExtraOptions
 from segjax.training import optimizer, schedules
 from tests.config_tools import read_config
 
@@ -133,6 +134,11 @@ def test_every_setting_of_a_stage_is_documented(monkeypatch):
         },
         "video.md": _keys(train_video, monkeypatch) - durations - training,
         "propagation.md": recipe_options(propagate.Options),
+        "self_training.md": {
+            *recipe_options(pseudo_label.Options),
+            *(field.name for field in dataclasses.fields(pseudo_label.PoolOptions)),
+            *({field.name for field in dataclasses.fields(ExtraOptions)} - {"name", "where"}),
+        },
     }
     for page, names in settings.items():
         assert len(names) > 8

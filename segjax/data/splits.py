@@ -212,9 +212,10 @@ def _shots(shown: np.ndarray, shots: int, seed: int, text: str, class_names: Seq
     short = (rarest,) if images[rarest] < shots else found.short
     named = ", ".join(repr(class_names[c]) for c in short[:8]) + (f" and {len(short) - 8} more" if short[8:] else "")
     alone, there = len(short) == 1, int(shown[:, list(short)].any(axis=1).sum())
-    few = "ignore it in a label_map (train_id 255)" if alone else "ignore one of them in a label_map (train_id 255)"
+    wanted = f"{shots} {'image' if shots == 1 else 'images'} of {'' if alone else 'each of '}{named}"
+    ignore = f"ignore {'it' if alone else 'one of them'} in a label_map (train_id 255)"
     raise UserError(
-        f"split {text!r} needs {shots} images of {'' if alone else 'each of '}{named}, but the labelled images with "
-        f"{MIN_PIXELS} pixels or more of {'it' if alone else 'any of them'} are only {there}; "
-        f"{f'write {found.complete} at most' if found.complete else few}, or take images of any class with @N"
+        f"split {text!r} needs {wanted}, but the labelled images with {MIN_PIXELS} pixels or more of "
+        f"{'it' if alone else 'any of them'} are only {there}; "
+        f"{f'write {found.complete} at most' if found.complete else ignore}, or take images of any class with @N"
     )

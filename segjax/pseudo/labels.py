@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -91,8 +92,8 @@ class Labeller:
 
         labelled: dict[Place, Labelled] = {}
         for group, labels in predictions(self._run, same_size(frames(), self.batch)):
-            for row, frame in enumerate(group):
-                labelled[frame.pool, frame.of.place] = self._label(frame, labels, row)
+            done = ordered_map(functools.partial(self._label, group, labels), range(len(group)))
+            labelled.update({(one.pool, one.image.place): one for one in done})
         return Group([labelled[place] for place in places if place in labelled], problems)
 
     def _read(self, places: Iterable[Place]) -> Iterator[tuple[int, PoolImage | UserError]]:
@@ -112,7 +113,8 @@ class Labeller:
         images = [frame.image for frame in frames]
         return self.network(np.stack(images + images[-1:] * (self.batch - len(images))))
 
-    def _label(self, frame: _Frame, labels: Any, row: int) -> Labelled:
+    def _label(self, group: Sequence[_Frame], labels: Any, row: int) -> Labelled:
+        frame = group[row]
         ids, confidence = np.asarray(labels.ids[row]).astype(np.uint8), np.asarray(labels.confidence[row])
         low = confidence < self.thresholds[ids]
         soft = {}

@@ -14,7 +14,7 @@ import numpy as np
 
 from segjax.data import TfdsSource
 from segjax.data.folders import natural_key
-from segjax.data.image_files import IMAGE_SUFFIXES, decode_image, is_plain_rgb, read_bytes
+from segjax.data.image_files import IMAGE_SUFFIXES, decode_image, decode_mask, is_plain_rgb, read_bytes
 from segjax.data.listing import are, is_text, shown, some
 from segjax.data.tfds_source import Index
 from segjax.data.video import VIDEO_SUFFIXES, VideoSource
@@ -32,7 +32,7 @@ class PoolImage:
     image: uint8 (h, w, 3), RGB.
     data: the content of a PNG or JPEG file with exactly this image, b"" if there is none.
     truth: train ids uint8 (h, w), for the report only; None if nobody knows them.
-    file: of the image, with its content; None for a record of a dataset and for a frame of a video.
+    file: of the image, with its content; None for a record of a dataset, a frame of a video, and a reduced image.
     """
 
     place: int
@@ -74,7 +74,7 @@ class Pool(Protocol):
 class SplitPool:
     """Records of a built dataset's split; images that are stored as files keep their bytes.
 
-    opened: the split, with unlabelled records and the field "all_labels".
+    opened: the split, with unlabelled records.
     only: "unlabelled", or "all".
     size: short side in pixels that larger images are reduced to, 0 = none.
     class_names: of the network; a dataset with other classes has no truth for the report.
@@ -106,11 +106,8 @@ class SplitPool:
     def read(self, place: int) -> PoolImage:
         """Reads a record. Raises UserError for a damaged one."""
         row = int(self._rows[place])
-        record = self._opened[row]
-        data = self._opened.encoded_image(row)
-        # builders store one value everywhere if they know no label
-        known = self._has_truth and record.label is not None and (record.label != record.label[:1, :1]).any()
-        image = reduce_image(record.image, self._size)
+        record, data = self._opened[row], self._opened.encoded_image(row)
+        image, truth = reduce_image(record.image, self._size), self._truth(row)
         return PoolImage(
             place,
             record.name,
@@ -118,8 +115,18 @@ class SplitPool:
             record.frame,
             image,
             data if image is record.image and is_plain_rgb(data) else b"",
-            _reduce_label(record.label, image.shape[:2]) if known else None,
+            None if truth is None else _reduce_label(truth, image.shape[:2]),
         )
+
+    def _truth(self, row: int) -> np.ndarray | None:
+        """Returns the stored label, also of a record that counts as unlabelled here; None if nobody knows it."""
+        if not self._has_truth:
+            return None
+        file = f"the mask of {self._opened.names[row]}"
+        mask = decode_mask(self._opened.example(row)["label"], file)
+        if (mask == mask[:1, :1]).all():
+            return None  # builders store one value everywhere if an image has no label
+        return self._opened.label_map.encode(mask, file)
 
 
 class FilePool:
@@ -197,9 +204,9 @@ class FilePool:
             path = self._files[place][1]
             data = read_bytes(path)
             original = decode_image(data, str(path))
-            image, file = reduce_image(original, self._size), (path, data)
+            image = reduce_image(original, self._size)
             stored = data if image is original and is_plain_rgb(data) else b""
-            return PoolImage(place, name, "", place, image, stored, file=file)
+            return PoolImage(place, name, "", place, image, stored, file=(path, data) if image is original else None)
         opened, frame, key = self._frames[place - len(self._files)]
         return PoolImage(place, name, key, frame, reduce_image(opened[frame].image, self._size))
 

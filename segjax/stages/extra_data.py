@@ -24,7 +24,7 @@ from segjax.data.plans import Extra
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys
-from segjax.stages.config.thresholds import Threshold, check_threshold, class_thresholds
+from segjax.stages.config.thresholds import Threshold, check_threshold
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.held_out import check_pool, check_propagated
 from segjax.stages.stage import Context
@@ -133,7 +133,7 @@ def open_extras(
     found, first = [], len(real)
     for one in extras:
         own = one.dataset or dataset or context.dataset
-        source = _open_written(one, context) if one.stage else _open_split(one, real, context, own)
+        source = _open_written(one, context) if one.stage else _open_split(one, context, own)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
         in_epoch = bool(one.stage) if one.in_epoch is None else one.in_epoch
         found.append(Extra(one.name, source, first, in_epoch, classes))
@@ -171,11 +171,10 @@ def _open_written(one: ExtraOptions, context: Context) -> data.Source:
     return Subset(source, np.arange(len(source)), fingerprint=derived.fingerprint)
 
 
-def _open_split(one: ExtraOptions, real: data.Source, context: Context, dataset: Dataset) -> data.Source:
+def _open_split(one: ExtraOptions, context: Context, dataset: Dataset) -> data.Source:
     """Opens the records of a split; those without label stay without. Errors as in `open_extras`."""
     if one.labels == "stored":
         return dataset.open(one.split)
-    class_thresholds(one.threshold, real.class_names, where=f"config key {one.where}.threshold")
     source = dataset.open(one.split, labelled_only=one.only == "labelled")
     if one.only == "unlabelled":
         rows = np.flatnonzero(~source.index.labelled)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from segjax import inference
+from segjax import evaluation, inference
 from segjax.data.derived import PSEUDO, PSEUDO_PROVENANCE, with_ignored
 from segjax.data.record_shards import Examples, RecordShards
 from segjax.data.referenced import REFERENCE
@@ -253,7 +253,7 @@ def open_pools(
                 )
         else:
             used = one.dataset or dataset
-            opened = used.open(one.split, labelled_only=False, fields=("all_labels",))
+            opened = used.open(one.split, labelled_only=False)
             pool = SplitPool(
                 name,
                 f"{used.name} {used.splits.get(one.split, one.split)}",
@@ -358,9 +358,11 @@ def label_pools(
     problems = [*(text for pool in pools for text in getattr(pool, "problems", ())), *problems]
     summaries = {pool.name: reports.summarise(one, names) for pool, one in zip(pools, counts)}
     whole = reports.summarise(reports.total(counts, classes=len(names)), names)
-    for name, summary in summaries.items():
+    for (name, summary), one in zip(summaries.items(), counts):
         for line in reports.describe(summary, name=name):
             log.info("%s", line)
+        if one.scored and jax.process_index() == 0:
+            evaluation.print_scores(one.matrix, names, title=f"pseudo labels of {name} against its own labels")
     for problem in reports.listed(problems):
         log.warning("not labelled: %s", problem)
     directory = finish_records(shards, written)

@@ -146,8 +146,11 @@ def test_which_label_of_every_n_is_kept():
             "'all@3shot' needs 3 images of 'bus', but the labelled images with 16 pixels or more of it are only 2; "
             "write 2 at most, or take images of any class with @N$",
         ),
-        ("val@1shot", "1 images of each of 'road', 'bus', but .* of any of them are only 1; ignore one of them in a"),
-        ("no_b@1shot", r"images of 'bus', but .* are only 0; ignore it in a label_map \(train_id 255\), or"),
+        (
+            "val@1shot",
+            "needs 1 image of each of 'road', 'bus', but .* of any of them are only 1; ignore one of them in a",
+        ),
+        ("no_b@1shot", r"needs 1 image of 'bus', but .* are only 0; ignore it in a label_map \(train_id 255\), or"),
         ("vla@1shot", "no split 'vla'. Did you mean 'val'"),
     ],
 )

@@ -42,7 +42,7 @@ def records(name, text):
     about, indices = PUBLISHED[name]
     found = resolve(
         text, name=name, stored=lambda split: [(split, np.arange(len(indices[split].names)))], known=tuple(indices),
-        divisions=about.divisions, index=indices.__getitem__,
+        divisions=about.divisions, index=indices.__getitem__, pixels={}.__getitem__, class_names=(),
     )  # fmt: skip
     return [str(indices[split].names[row]) for split, rows, *_ in found for row in rows]
 

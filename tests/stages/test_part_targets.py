@@ -32,7 +32,7 @@ SETTINGS = dict(
         smooth=dict(name="model_regulariser", on="logits", parts="own", weight=0.1),
     ),
     extra=dict(
-        soft=dict(stage="x", mode="jp", steps=(1,)),
+        soft=dict(stage="x", mode="jp", steps=(1,), in_epoch=True),
         own=dict(split="pool", labels="online", threshold={"c": 0.4}, in_epoch=True),
     ),
 )  # fmt: skip

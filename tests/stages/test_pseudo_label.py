@@ -378,6 +378,7 @@ def test_pools_that_are_refused(street_dir, tmp_path, folder):
     cv2.imwrite(str(held_out / f"{name}.jpg"), held[2].image[..., ::-1])
     said = refused(street_dir, tmp_path, **pool(frames=str(held_out)))
     assert f"1 images are those of the run's own validation split 'validation', such as {name}" in said
+    assert "own validation split" in refused(street_dir, tmp_path, size=16, **pool(frames=str(held_out)))
     (held_out / f"{name}.jpg").write_bytes(encode_png(255 - held[2].image))  # of the same name by chance
     assert label(street_dir, tmp_path, **pool(frames=str(held_out)))["records"] == 1
 
