@@ -308,7 +308,7 @@ def training(arg, net, extra):
 def loss_and_sampling(stage):
     """Sets what all trainings of the paper share, on labels alone, for a recipe that continues with a student."""
     stage.loss = dict(main=dict(name="ohem_cross_entropy", on="heads", weight=1.0, options=OHEM))
-    stage.sampler = dict(kind="centroid")
+    stage.sampler = dict(kind="mixed", parts=dict(real=dict(kind="centroid", ratio=1.0)))
     stage.augment = dict(flip=True, color_jitter=JITTER, blur=BLUR)
     stage.optimizer.schedule.power = 0.9
     return stage
@@ -316,13 +316,13 @@ def loss_and_sampling(stage):
 
 def sampler(arg, extra):
     """Returns the section `sampler`: centroids of every part, `ratio` times as many of extra parts as of real ones."""
-    kind = arg.sampling
-    if not extra:
-        return dict(kind=kind)
-    real = dict(kind="uniform", ratio=0.5) if arg.v1 else dict(kind=kind, ratio=1.0)
-    share = arg.ratio * real["ratio"] / len(extra)
-    found = {name: dict(kind="uniform" if "labels" in extra[name] else kind, ratio=share) for name in extra}
-    return dict(kind="mixed", parts=dict(real=real, **found))
+    half = arg.v1 and extra  # of the real images, drawn uniformly
+    parts = dict(real=dict(kind="uniform", ratio=0.5) if half else dict(kind=arg.sampling, ratio=1.0))
+    for name, part in extra.items():
+        online = part.get("labels") == "online"  # no places are known
+        share = arg.ratio * parts["real"]["ratio"] / len(extra)
+        parts[name] = dict(kind="uniform" if online else arg.sampling, ratio=share)
+    return dict(kind="mixed", parts=parts)
 
 
 def minutes(stage, arg, net):
