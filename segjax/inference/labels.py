@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax import parallel
 from segjax.inference.views import check_finite, predict
 from segjax.typing import Array, Variables
 
@@ -94,41 +95,78 @@ def _higher(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array
 
 def labeller(
     apply_fn: Callable[[Variables, Array], Array],
+    variables: Variables,
     *,
     normalise: Callable[[Array], Array],
     confidence: bool = False,
     top_k: int = 0,
     **protocol: Any,
-) -> Callable[[Variables, Array], Labels]:
-    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> Labels. Each image shape compiles once.
+) -> Callable[[Array], Labels]:
+    """Returns a function RGB images uint8 (b, h, w, 3) -> Labels.
 
-    The probabilities are the softmax of the mean logits over the views, or the mean probabilities if
-    average="probabilities".
+    The batch is split over the devices of this process, see `parallel.over_local_devices`. The probabilities are the
+    softmax of the mean logits over the views, or the mean probabilities if average="probabilities". Each image shape
+    compiles once.
 
     apply_fn: (variables, images float32) -> logits.
+    variables: of the network.
     normalise: images uint8 -> float32, on the device.
     confidence, top_k: see `labels_of`.
     protocol: keyword arguments of `views.predict`; see protocols.py.
 
     The returned function raises UserError as `views.predict` does.
     """
-    probabilities = protocol.get("average") == "probabilities"
+    if confidence or top_k:
+        probabilities = protocol.get("average") == "probabilities"
+        label = functools.partial(labels_of, probabilities=probabilities, confidence=confidence, top_k=top_k)
+        # A program of its own: in one program with the network, XLA computes the last enlargement of the logits anew
+        # for each reduction over them.
+        network, finish = averager(apply_fn, normalise=normalise, **protocol), jax.jit(label)
+    else:
+        network, finish = predictor(apply_fn, normalise=normalise, **protocol), Labels
+    run = parallel.over_local_devices(network, variables)
 
-    @jax.jit
-    def label(variables, images):
-        scores = predict(lambda x: apply_fn(variables, x), normalise(images), **protocol)
-        return labels_of(scores, probabilities=probabilities, confidence=confidence, top_k=top_k)
-
-    def checked(variables, images):
-        check_finite(images)
-        return label(variables, images)
+    def checked(images: Array) -> Labels:
+        check_finite(images)  # the parts of a batch have no values when they are traced
+        return finish(run(images))
 
     return checked
+
+
+def averager(
+    apply_fn: Callable[[Variables, Array], Array], *, normalise: Callable[[Array], Array], **protocol: Any
+) -> Callable[[Variables, Array], jax.Array]:
+    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> result of `views.predict`.
+
+    apply_fn, normalise, protocol: see `labeller`.
+    """
+
+    @jax.jit
+    def average(variables, images):
+        return predict(lambda x: apply_fn(variables, x), normalise(images), **protocol)
+
+    return average
 
 
 def predictor(
     apply_fn: Callable[[Variables, Array], Array], *, normalise: Callable[[Array], Array], **protocol: Any
 ) -> Callable[[Variables, Array], jax.Array]:
-    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w); see `labeller`."""
-    label = labeller(apply_fn, normalise=normalise, **protocol)
-    return lambda variables, images: label(variables, images).ids
+    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w).
+
+    The ids are those of `Labels`. Each image shape compiles once.
+
+    apply_fn, normalise, protocol: see `labeller`.
+
+    The returned function raises UserError as `views.predict` does.
+    """
+    average = averager(apply_fn, normalise=normalise, **protocol)
+
+    @jax.jit
+    def class_ids(variables, images):
+        return labels_of(average(variables, images)).ids
+
+    def checked(variables, images):
+        check_finite(images)
+        return class_ids(variables, images)
+
+    return checked

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax import parallel
 from segjax.data import LabelMap
 from segjax.errors import UserError
 from segjax.inference.labels import Labels, labeller, labels_of, predictor
@@ -140,15 +141,16 @@ def test_views_are_averaged_before_the_softmax(network, views):
 
 
 def test_one_forward_pass_gives_everything(network):
-    passes = []
+    calls = []
 
     def counted(variables, images):
-        passes.append(images.shape)
+        jax.debug.callback(lambda: calls.append(images.shape))
         return logits(variables, images)
 
-    run = labeller(counted, normalise=lambda x: x.astype(jnp.float32), confidence=True, top_k=3)
-    program = str(jax.make_jaxpr(lambda images: run(network.variables, images))(pictures(1, 4, 6)))
-    assert program.count("dot_general") == 1 and (1, 4, 6, 3) in passes
+    run = labeller(counted, network.variables, normalise=lambda x: x / 255, confidence=True, top_k=3)
+    found = jax.block_until_ready(run(pictures(1, 4, 6)))
+    jax.effects_barrier()
+    assert calls == [(1, 4, 6, 3)] and found.confidence.shape == (1, 4, 6) and found.top_ids.shape == (1, 4, 6, 3)
 
 
 def test_class_ids_are_those_of_the_labeller(network):
@@ -176,6 +178,13 @@ def test_local_devices_share_a_batch(network, batch):
     assert (np.asarray(found.top_ids) == alone.top_ids).mean() >= 0.9999
     np.testing.assert_allclose(found.confidence, alone.confidence, rtol=1e-5)
     assert np.abs(np.int16(found.top_shares) - alone.top_shares).max() <= 1
+
+
+def test_devices_exchange_nothing(network):
+    scores = parallel.over_local_devices(lambda variables, x: x + variables, jnp.float32(1))(random_scores(8, 4, 5, 6))
+    run = jax.jit(functools.partial(labels_of, confidence=True, top_k=3))
+    program = run.lower(scores).compile().as_text()
+    assert "num_partitions=8" in program and "all-" not in program and "collective" not in program
 
 
 def test_images_that_are_not_finite_are_named_on_several_devices_too(network):
