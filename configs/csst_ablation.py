@@ -19,8 +19,6 @@ every: keep every Nth label. steps: of each training run; 0: those of the preset
 The other options are those of csst.py. Results: docs/self_training.md.
 """
 
-import re
-
 from ml_collections import ConfigDict
 
 from configs import common, csst
@@ -32,9 +30,9 @@ PRESETS = {
     "cityscapes": (0, "teacher+teacher_x2+student1+student2+student4+student13"),
 }
 NETS = {"camvid": "efficientnet"}
-ROW = re.compile(r"^(teacher|teacher_x2|bound|(student|pool)(\d+)(_\w+)?)(\*(\d+))?$")
+LABELS_ONLY = ("teacher", "teacher_x2", "bound")
 RULE = "A row beats the teacher if the 95 % interval of its differences, paired by seed, is above 0."
-LABELS_ONLY = "no pseudo labels"
+NO_RATIO = "no pseudo labels"
 
 SHIPPED = ("", "camvid", "camvid,rows=student1_uniform+student1_soft+bound,seeds=2", "cityscapes")
 SLOW = ("cityscapes",)
@@ -62,7 +60,7 @@ def get_config(arg=None):
     for name, ((kind, ratio, variant), seeds) in rows.items():
         stages = tuple(f"evaluate_{name}_seed{seed}" for seed in range(seeds))
         series = " ".join(filter(None, ("student" if ratio else kind, "of a foreign pool" * (kind == "pool"), variant)))
-        cells.append(dict(series=series, at=f"{ratio}:1" if ratio else LABELS_ONLY, stages=stages))
+        cells.append(dict(series=series, at=f"{ratio}:1" if ratio else NO_RATIO, stages=stages))
     config.compare = dict(kind="compare", axis="pseudo : real", baseline="teacher", rule=RULE, cells=tuple(cells))
     config.compare.update(band=True, partial=False, columns=("miou", "checkpoint.seconds"))
     labels = f"1 of {arg.every} labels" if arg.every > 1 else "all labels"
@@ -77,20 +75,31 @@ def read_rows(text, arg):
         raise ValueError(f"recipe option seeds={arg.seeds} must be 1 or more.")
     rows = {}
     for word in filter(None, text.split("+")):
-        found = ROW.match(word)
-        if not found or found[6] == "0":
-            raise ValueError(f"recipe option rows names {word!r}; write for example teacher+student7_uniform*3.")
-        kind, ratio, variant = found[2] or found[1], int(found[3] or 0), (found[4] or "").removeprefix("_")
-        if variant:
-            common.pick("variant of a row", variant, ("uniform", *csst.METHODS))
-        if kind == "pool" and not arg.pool:
-            raise ValueError(f"the row {word} needs pool=FOLDER_OR_VIDEO, several joined by +.")
-        if kind == "bound" and arg.every < 2:
-            raise ValueError("the row bound needs every=N: it is trained on the labels that the teacher does not see.")
-        rows[word.partition("*")[0]] = ((kind, ratio, variant), int(found[6] or arg.seeds))
+        name, star, seeds = word.partition("*")
+        if star and (not seeds.isdecimal() or int(seeds) < 1):
+            raise ValueError(f"recipe option rows has {word!r}; write a number of seeds after *, such as {name}*3.")
+        rows[name] = (read_row(name, arg), int(seeds or arg.seeds))
     if "teacher" not in rows:  # the baseline of every other row
         rows = {"teacher": (("teacher", 0, ""), max(seeds for _, seeds in rows.values())), **rows}
     return rows
+
+
+def read_row(name, arg):
+    """Returns (kind, ratio, variant) of the name of a row. Raises ValueError for one that does not exist."""
+    if name in LABELS_ONLY:
+        if name == "bound" and arg.every < 2:
+            raise ValueError("the row bound needs every=N: it is trained on the labels that the teacher does not see.")
+        return name, 0, ""
+    word, _, variant = name.partition("_")
+    kind = word.rstrip("0123456789")
+    ratio = word[len(kind) :]
+    if kind not in ("student", "pool") or not ratio or int(ratio) < 1:
+        raise ValueError(f"recipe option rows names {name!r}; write for example teacher+student7_uniform*3.")
+    if variant:
+        common.pick("variant of a row", variant, ("uniform", *csst.METHODS))
+    if kind == "pool" and not arg.pool:
+        raise ValueError(f"the row {name} needs pool=FOLDER_OR_VIDEO, several joined by +.")
+    return kind, int(ratio), variant
 
 
 def recipe(arg, **more):
@@ -105,7 +114,7 @@ def add_row(config, arg, name, row, seed):
     kind, ratio, variant = row
     method = variant if variant in csst.METHODS else "student"
     found = recipe(arg, method=method, ratio=ratio, sampling="uniform" if variant == "uniform" else "")
-    if kind in ("teacher", "teacher_x2", "bound"):
+    if kind in LABELS_ONLY:
         stage = found.teacher
         if kind == "teacher_x2":
             for key in ("total_steps", "total_epochs"):
