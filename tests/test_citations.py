@@ -18,7 +18,7 @@ SUBJECTS = {
     ("csst", "3.2"): r"centroid",
     ("csst", "3.3"): r"crop",
     ("csst", "3.1"): r"pseudo.label|unlabelled",
-    ("csst", "4.2"): r"scales|sampling",
+    ("csst", "4.2"): r"fine-?tun",
     ("csst", "4.4"): r"CamVid",
     ("csst", "4.6"): r"shot",
     ("csst", "4.6.2"): r"Mapillary",
