@@ -130,6 +130,7 @@ def measure_plan(path: Path, records: int, real: int, ratio: float, classes: int
     return {
         "samples": len(first.records),
         "read": read[0] - begin[0],
+        "read_cpu": read[1] - begin[1],
         "first": built[0] - read[0],
         "first_cpu": built[1] - read[1],
         "later": (later[0] - built[0]) / 10,
@@ -171,7 +172,7 @@ def show_plan(args: argparse.Namespace, folder: Path) -> None:
     found = json.loads(subprocess.run(command, cwd=root, env=os.environ, check=True, capture_output=True).stdout)
     title = f"{args.places} places in {args.records} images, {found['samples']} samples per epoch"
     table = Table("what", "seconds", "CPU seconds", title=title, title_justify="left")
-    table.add_row("read the places", f"{found['read']:.2f}", "")
+    table.add_row("read the places", f"{found['read']:.2f}", f"{found['read_cpu']:.2f}")
     table.add_row("sort them, and draw the first epoch", f"{found['first']:.2f}", f"{found['first_cpu']:.2f}")
     table.add_row("a later epoch", f"{found['later']:.3f}", f"{found['later_cpu']:.3f}")
     Console(width=100).print(table)

@@ -34,9 +34,8 @@ def by_opencv(label, num_classes, *, min_area=1, inside=True, connectivity=8):
 
 
 def check(label, num_classes, **options):
-    for ours, theirs in zip(
-        component_centroids(label, num_classes, **options), by_opencv(label, num_classes, **options)
-    ):
+    found = component_centroids(label, num_classes, **options), by_opencv(label, num_classes, **options)
+    for ours, theirs in zip(*found):
         assert ours.dtype == theirs.dtype == np.int32
         np.testing.assert_array_equal(ours, theirs)
 
