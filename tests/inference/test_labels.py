@@ -208,6 +208,22 @@ def test_labels_of_incomplete_batches_and_several_sizes(network):
             check(Labels(*map(np.asarray, one)), Labels(*(x[0] for x in expected(np.asarray(scores), 2))))
 
 
+def test_sizes_that_the_network_refuses_are_passed_on():
+    def picky(variables, images):
+        if images.shape[1] < 6:
+            raise UserError("too low")
+        return images @ variables
+
+    label = labeller(picky, jnp.eye(3), normalise=lambda x: x / 255, confidence=True)
+    groups = [
+        [Frame(f"{i}", i, pictures(height, 8)) for i in range(count)] for height, count in ((6, 8), (5, 8), (6, 2))
+    ]
+    refused = []
+    seen = list(predictions(FilledBatches(label, 8), groups, on_error=lambda *what: refused.append(what)))
+    assert [group for group, _ in seen] == [groups[0], groups[2]] and len(seen[1][1].confidence) == 2
+    assert [(group, str(error)) for group, error in refused] == [(groups[1], "too low; the image is 8x5")]
+
+
 def test_the_batch_of_a_command(caplog):
     assert images_at_once(None) == 8 and images_at_once(16) == 16 and not caplog.records
     assert images_at_once(6) == 6
