@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +21,15 @@ from segjax.pseudo.pools import Pool, PoolImage
 Place = tuple[int, int]  # number of a pool, number of an image in it
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
+    """An image of a pool; pool: number of it."""
+
     pool: int
     of: PoolImage
 
     @property
     def image(self) -> np.ndarray:
+        """The pixels, uint8 (h, w, 3)."""
         return self.of.image
 
 
@@ -52,8 +55,16 @@ class Labelled:
 
 
 @dataclasses.dataclass(frozen=True)
+class Images:
+    """The images of a shard as they were read, and (number of the pool, sentence) of those that cannot be read."""
+
+    frames: Sequence[Frame]
+    problems: Sequence[tuple[int, str]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Group:
-    """The labelled images of a shard, in order, and (number of the pool, sentence) of those that cannot be read."""
+    """The labelled images of a shard, in order; problems: see `Images`."""
 
     images: Sequence[Labelled]
     problems: Sequence[tuple[int, str]] = ()
@@ -79,24 +90,9 @@ class Labeller:
     batch: int
     thresholds: np.ndarray
 
-    def __call__(self, places: Sequence[Place]) -> Group:
-        """Reads and labels images. Raises UserError for a damaged record, and images that the network does not take."""
-        problems: list[tuple[int, str]] = []
+    def read(self, places: Iterable[Place]) -> Images:
+        """Reads images. Raises UserError for a damaged record of a dataset."""
 
-        def frames() -> Iterator[_Frame]:
-            for pool, found in self._read(places):
-                if isinstance(found, UserError):
-                    problems.append((pool, str(found)))
-                else:
-                    yield _Frame(pool, found)
-
-        labelled: dict[Place, Labelled] = {}
-        for group, labels in predictions(self._run, same_size(frames(), self.batch)):
-            done = ordered_map(functools.partial(self._label, group, labels), range(len(group)))
-            labelled.update({(one.pool, one.image.place): one for one in done})
-        return Group([labelled[place] for place in places if place in labelled], problems)
-
-    def _read(self, places: Iterable[Place]) -> Iterator[tuple[int, PoolImage | UserError]]:
         def attempt(pool: int, place: int) -> PoolImage | UserError:
             try:
                 return self.pools[pool].read(place)
@@ -107,13 +103,27 @@ class Labeller:
 
         # frames of a video are read by the thread that makes the jobs, one after the other
         jobs = ((n, i, attempt(n, i) if self.pools[n].in_order(i) else None) for n, i in places)
-        return ordered_map(lambda job: (job[0], attempt(*job[:2]) if job[2] is None else job[2]), jobs)
+        frames, problems = [], []
+        for pool, found in ordered_map(lambda job: (job[0], job[2] or attempt(*job[:2])), jobs):
+            if isinstance(found, UserError):
+                problems.append((pool, str(found)))
+            else:
+                frames.append(Frame(pool, found))
+        return Images(frames, problems)
 
-    def _run(self, frames: Sequence[_Frame]) -> Any:
+    def __call__(self, read: Images) -> Group:
+        """Labels images. Raises UserError for images that the network does not take."""
+        labelled: dict[Place, Labelled] = {}
+        for group, labels in predictions(self._run, same_size(read.frames, self.batch)):
+            done = ordered_map(functools.partial(self._label, group, labels), range(len(group)))
+            labelled.update({(one.pool, one.image.place): one for one in done})
+        return Group([labelled[one.pool, one.of.place] for one in read.frames], read.problems)
+
+    def _run(self, frames: Sequence[Frame]) -> Any:
         images = [frame.image for frame in frames]
         return self.network(np.stack(images + images[-1:] * (self.batch - len(images))))
 
-    def _label(self, group: Sequence[_Frame], labels: Any, row: int) -> Labelled:
+    def _label(self, group: Sequence[Frame], labels: Any, row: int) -> Labelled:
         frame = group[row]
         ids, confidence = np.asarray(labels.ids[row]).astype(np.uint8), np.asarray(labels.confidence[row])
         low = confidence < self.thresholds[ids]

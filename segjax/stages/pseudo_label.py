@@ -353,7 +353,7 @@ def label_pools(
     )
     tag = dict(checkpoint=options.checkpoint, model=model, config=config_hash(identity))
     work = Work(label, shards, tag, options)
-    written = write_records(shards, shard_places(pools, options), label, work.encode)
+    written = write_records(shards, shard_places(pools, options), label, work.encode, prepare=label.read)
     counts, problems = reports.merge(written.notes, pools=len(pools), classes=len(names))
     problems = [*(text for pool in pools for text in getattr(pool, "problems", ())), *problems]
     summaries = {pool.name: reports.summarise(one, names) for pool, one in zip(pools, counts)}
@@ -410,7 +410,7 @@ def write_sheets(
             chosen.setdefault(place[0], []).append(place)
     for number, places in chosen.items():
         rows = np.unique(np.linspace(0, len(places) - 1, num=options.sheet_rows).astype(int))
-        found = label([places[row] for row in rows]).images
+        found = label(label.read([places[row] for row in rows])).images
         if found:
             pool = label.pools[number]
             picture = pseudo_sheet(found, names, palette, heading=f"{pool.name}: {pool.source}, labelled by {model}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,8 @@ def write_records(
     groups: Sequence[Any],
     compute: Callable[[Any], Any],
     encode: Callable[[Any], tuple[Examples, Mapping[str, Any]]],
+    *,
+    prepare: Callable[[Any], Any] = lambda group: group,
 ) -> Written:
     """Writes a shard for every group that has none. Every process must call it.
 
@@ -50,9 +53,10 @@ def write_records(
 
     shards: of the dataset.
     groups: one for each shard.
-    compute: group -> results, whose len() is their number. Runs in this thread, on the devices.
+    compute: prepared group -> results, whose len() is their number. Runs in this thread, on the devices.
     encode: results -> (split -> records, summary of the shard). Runs in another thread while the next group is
         computed.
+    prepare: group -> prepared group. Runs in a third thread, one group ahead, in the order of the groups.
 
     Raises UserError if the folder contains shards of other settings, or cannot be written.
     """
@@ -60,7 +64,7 @@ def write_records(
         shards.open()
     parallel.sync(f"{shards.name}: folder")
     start = time.perf_counter()
-    records = _write_mine(shards, groups, compute, encode)
+    records = _write_mine(shards, groups, prepare, compute, encode)
     seconds = time.perf_counter() - start
     parallel.sync(f"{shards.name}: shards")
     return Written([shards.summary(number) for number in range(len(groups))], records, seconds)
@@ -76,7 +80,9 @@ def finish_records(
     return shards.directory
 
 
-def _write_mine(shards: RecordShards, groups: Sequence[Any], compute: Callable, encode: Callable) -> int:
+def _write_mine(
+    shards: RecordShards, groups: Sequence[Any], prepare: Callable, compute: Callable, encode: Callable
+) -> int:
     mine = range(jax.process_index(), len(groups), jax.process_count())
     todo = [number for number in mine if shards.summary(number) is None]
     if len(todo) < len(mine):
@@ -86,13 +92,19 @@ def _write_mine(shards: RecordShards, groups: Sequence[Any], compute: Callable, 
         shards.write(number, *encode(results))
 
     count, writing = 0, None
-    with ThreadPoolExecutor(1, thread_name_prefix="shard") as pool:  # one is written while the next is computed
+    threads = functools.partial(ThreadPoolExecutor, 1)
+    # one is written while the next is computed and the one after that prepared
+    with threads(thread_name_prefix="group") as reader, threads(thread_name_prefix="shard") as writer:
+        reading = reader.submit(prepare, groups[todo[0]]) if todo else None
         for done, number in enumerate(todo, start=1):
             start = time.perf_counter()
-            results = compute(groups[number])
+            prepared = reading.result()
+            if done < len(todo):
+                reading = reader.submit(prepare, groups[todo[done]])
+            results = compute(prepared)
             if writing:
                 writing.result()
-            writing = pool.submit(write, number, results)
+            writing = writer.submit(write, number, results)
             count += len(results)
             rate = len(results) / (time.perf_counter() - start)
             log.info("shard %d of %d: %d records, %.1f records/s", done, len(todo), len(results), rate)

@@ -149,7 +149,7 @@ def propagated(*records):
         sizes=np.full((len(records), 2), 8, np.int32),
         labelled=np.full(len(records), True),
     )
-    return Subset(SimpleNamespace(index=index, label_map=None), np.arange(len(records)))
+    return Subset(SimpleNamespace(index=index, label_map=None, top_k=0), np.arange(len(records)))
 
 
 def test_propagated_labels_of_another_run_are_compared_too(settings):

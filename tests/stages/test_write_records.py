@@ -122,6 +122,35 @@ def test_an_error_while_writing_ends_the_call(tmp_path):
     assert done(shards_in(tmp_path)) == []
 
 
+def test_groups_are_prepared_one_ahead_and_in_order(whole, tmp_path):
+    prepared, seen = [], []
+
+    def prepare(group):
+        prepared.append(group)
+        return [number for number in group]
+
+    def compute_prepared(numbers):
+        seen.append((numbers, len(prepared)))
+        return compute(numbers)
+
+    shards = shards_in(tmp_path)
+    written = write_records(shards, GROUPS, compute_prepared, encode, prepare=prepare)
+    assert prepared == GROUPS and [numbers for numbers, _ in seen] == [list(group) for group in GROUPS]
+    assert all(count <= number + 2 for number, (_, count) in enumerate(seen)), "no more than one ahead"
+    assert files(finish_records(shards, written)) == files(whole[0])
+
+
+def test_an_error_of_preparing_ends_the_call(tmp_path):
+    def prepare(group):
+        if group == GROUPS[2]:
+            raise UserError("record 2 is damaged")
+        return group
+
+    with pytest.raises(UserError, match="record 2 is damaged"):
+        write_records(shards_in(tmp_path), GROUPS, compute, encode, prepare=prepare)
+    assert done(shards_in(tmp_path)) == [0, 1]
+
+
 def test_other_settings_are_refused_and_nothing_is_computed(tmp_path):
     write(shards_in(tmp_path))
     with pytest.raises(UserError, match=r"other settings \(colour: nothing -> 'red'; side: 8 -> 9\); delete"):
