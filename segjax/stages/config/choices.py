@@ -55,7 +55,7 @@ _WARMUP = ("warmup_start", *(f"warmup_{unit}" for unit in durations.UNITS))
 # path within a stage's section, where * is any key
 CHOICES = {
     "sampler": Choice("kind", "", "uniform", _PLANS, ("cut_epoch", "cut_places")),
-    "loss.*": Choice("name", "options", "", _LOSSES, ("on", "weight", "align_corners")),
+    "loss.*": Choice("name", "options", "", _LOSSES, ("on", "weight", "align_corners", "parts")),
     "model": Choice("name", "options", "", _MODELS),
     "features.model": Choice("name", "options", "", _MODELS),
     "optimizer": Choice("name", "options", "", optimizer.OPTIONS, ("lr", "schedule", "lr_rules", "decay_rules")),
