@@ -41,14 +41,19 @@ def part_losses(watched: Watched, output: SegOutput, targets: Targets, **options
     return {name: total_loss(terms, output, targets, **options)[0] for name, terms in watched.items()}
 
 
-def without_empty_parts(metrics: Mapping[str, Array], watched: Watched, targets: Targets) -> dict[str, Array]:
-    """Returns the metrics with nan for the loss of a part without a labelled pixel, whose mean is undefined.
+def without_empty_parts(
+    metrics: Mapping[str, Array], terms: Sequence[LossTerm], watched: Watched, targets: Targets
+) -> dict[str, Array]:
+    """Returns the metrics with nan for means over parts without a labelled pixel, which are undefined.
 
     metrics: by name.
+    terms: of the loss; those over some parts are concerned.
     watched: see `terms_by_part`.
     targets: of the whole batch.
     """
-    labelled = {name: jnp.any(terms[0].labelled(targets)) for name, terms in watched.items()}
+    over_parts = {term.name: term for term in terms if term.parts}
+    over_parts |= {name: own[0] for name, own in watched.items()}
+    labelled = {name: jnp.any(term.labelled(targets)) for name, term in over_parts.items()}
     return {**metrics, **{name: jnp.where(some, metrics[name], jnp.nan) for name, some in labelled.items()}}
 
 

@@ -49,8 +49,8 @@ def make_train_step(
 
     frozen: variables of fixed networks for `prepare`, {} without any.
     metrics: loss, every term by name, lr, grad_norm, and param_norm after the update; () float32 each, replicated.
-        With several parts also loss/PART, the loss of the same logits over the labelled pixels of that part; nan if the
-        batch has none.
+        With several parts also loss/PART, the loss of the same logits over the labelled pixels of that part. A mean
+        over parts of which the batch has no labelled pixel is nan in the metrics, and adds 0 to the loss.
 
     The step raises UserError while it is traced, for a term on an output that the network does not have.
     """
@@ -114,6 +114,6 @@ def make_train_step(
         run = whole_batch if accumulate_steps == 1 else accumulated
         loss, means, batch_stats, grads = run(state, images, targets, epoch, key)
         state, metrics = update(state, grads, batch_stats)
-        return state, {"loss": loss, **without_empty_parts(means, watched, targets), **metrics}
+        return state, {"loss": loss, **without_empty_parts(means, terms, watched, targets), **metrics}
 
     return step

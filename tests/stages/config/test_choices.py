@@ -37,6 +37,11 @@ NAMES = {
     "new option": (["train.model.options.aux=True"], "train.model.options", {"aux": True}),
     "cleared": (["train.optimizer.options={}"], "train.optimizer.options", {}),
     "written out": (["train.sampler={'kind': 'uniform'}"], "train.sampler", {"kind": "uniform"}),
+    "parts of a loss": (
+        ["train.loss.main.name=cross_entropy", "train.loss.main.parts=('real',)"],
+        "train.loss.main",
+        {"name": "cross_entropy", "on": "heads", "weight": 1.0, "options": {}, "parts": ("real",)},
+    ),
     "data set": (["dataset.name=camvid"], "dataset.options", {}),
 }
 
