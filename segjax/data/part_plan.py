@@ -25,7 +25,7 @@ class PartPlan:
     """The samples of one part of an epoch: a share of them around places, and the rest anywhere in random records.
 
     The places of an epoch are divided equally among the classes. If they cannot be, random classes get one more.
-    Neither a place nor a record is drawn again before all others of its class, or of the part, are.
+    Within an epoch, neither a place nor a record is drawn again before all others of its class, or of the part, are.
 
     name: of the part. Its draws depend on the name and the seed, and on no other part.
     first: number of its first record among those of all parts.
