@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -82,6 +81,7 @@ def _in_parts(whole: Path, count: int, search: Callable[[range], Centroids]) -> 
         parts.append(part)
     else:
         result = concatenate(parts)
+        parts.clear()  # they are as large as the result
         _save(result, whole)
     for file in files:
         file.unlink(missing_ok=True)
@@ -135,4 +135,4 @@ def _save(centroids: Centroids, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # several processes may write the same file
     with replacing(path) as part, open(part, "wb") as file:
-        np.savez(file, **dataclasses.asdict(centroids))
+        np.savez(file, **vars(centroids))  # asdict would copy the arrays

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-import cv2
 import numpy as np
-import scipy.ndimage
+
+from segjax.data.components import component_places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,23 +112,8 @@ def component_centroids(
     min_area: pixels that a component must have.
     connectivity: 4 or 8 neighbours.
     """
-    found = []
-    for c, region in enumerate(scipy.ndimage.find_objects(label.astype(np.int32) + 1, max_label=num_classes)):
-        if region is None:
-            continue
-        y, x = (side.start for side in region)  # search this region only: most classes fill a small part of an image
-        mask = (label[region] == c).view(np.uint8)
-        _, parts, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=connectivity, ltype=cv2.CV_32S)
-        for part in np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= min_area):
-            if part == 0:  # the background
-                continue
-            cy, cx = int(centres[part][1]), int(centres[part][0])
-            left, top, width, height, area = stats[part]
-            if inside and parts[cy, cx] != part:
-                cy, cx = _nearest(parts[top : top + height, left : left + width] == part, cy - top, cx - left)
-                cy, cx = cy + top, cx + left
-            found.append((c, y + cy, x + cx, area))
-    return _columns(found)
+    table = component_places(label, num_classes, min_area=min_area, inside=inside, connectivity=connectivity)
+    return table[:, 0], table[:, 1:3], table[:, 3]
 
 
 def _centres(label: np.ndarray, num_classes: int, *, min_area: int, inside: bool):

@@ -1,7 +1,7 @@
 """Epochs of several parts with a plan each: real images, and pseudo labels in a chosen ratio to them.
 
-Drawn from one pool, 40,000 pseudo labels would leave little of 3,000 real ones. CSST (section 4.3.1) trains on 3,000
-real samples per epoch and 3,000 to 40,000 pseudo ones.
+Drawn from one pool, 40,000 pseudo labels would leave little of 3,000 real ones. The students of CSST (Table 1a) see
+3,000 real samples per epoch and 3,000 to 40,000 pseudo ones.
 """
 
 from __future__ import annotations

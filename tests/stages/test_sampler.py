@@ -1,8 +1,11 @@
 """The section sampler: what is read of it, what is wrong in it, and a training on mixed epochs."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from segjax import models
 from segjax.data.mixed_plan import PartOptions
@@ -91,6 +94,18 @@ def test_the_command_line_changes_parts():
     stage = dict(sampler=dict(kind="mixed", parts=dict(real=dict(kind="uniform", ratio=1, min_area=16))))
     with pytest.raises(UserError, match="train.sampler.parts.real.min_area means nothing to 'uniform'"):
         choices.check_choices(stage, where="train")
+    config = ConfigDict(dict(stages=("train",), train=stage, dataset=dict(name="camvid")))
+    choices.apply_overrides(config, ["train.sampler.parts.real.kind"])
+    assert config.train.sampler.parts.real.to_dict() == dict(kind="uniform", ratio=1)
+
+
+def test_the_example_of_the_documentation_is_read():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
+    example = {}
+    exec(re.search(r"^## Mixed epochs.*?```python\n(.*?)```", page, re.MULTILINE | re.DOTALL)[1], example)
+    found = read_sampler(example["sampler"], "train")
+    check_sampler(found, EXTRA)
+    assert found.options["parts"]["pseudo"] == PartOptions("centroid", 3.0, dict(min_area=16, absent="shared"))
 
 
 def test_a_training_on_mixed_epochs_resumes_and_reports_them(street_dir, tmp_path, monkeypatch, caplog):
