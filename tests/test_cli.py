@@ -264,6 +264,15 @@ def test_predict_end_to_end(brightness, tmp_path, capsys):
     assert "3 images" in out and "images/s" in out and str(tmp_path / "out/overlay") in out
 
 
+def test_predict_writes_the_confidence(brightness, tmp_path):
+    write_png(tmp_path / "a.png", np.full((20, 30, 3), 255, np.uint8))
+    words = ["predict", "--checkpoint=good", f"--input={tmp_path}/a.png", f"--output={tmp_path}/out"]
+    assert cli.main([*words, "--write", "ids", "confidence"]) == 0
+    picture = cv2.imread(str(tmp_path / "out/confidence/a.png"), cv2.IMREAD_UNCHANGED)
+    shares = np.exp([-1.0, -0.5, 0.0]) / np.exp([-1.0, -0.5, 0.0]).sum()  # of dark, grey and bright
+    assert picture.shape == (20, 30) and picture.dtype == np.uint8 and (picture == round(255 * shares[2])).all()
+
+
 def test_predict_reports_what_it_could_not_read(brightness, tmp_path, capsys):
     write_png(tmp_path / "in/a.png", np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "in/b.png").write_bytes(b"no image")

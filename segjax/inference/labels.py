@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax import parallel
 from segjax.inference.views import check_finite, predict
 from segjax.typing import Array, Variables
 
@@ -40,23 +43,23 @@ def labels_of(scores: Array, *, probabilities: bool = False, confidence: bool = 
     confidence: whether to compute the confidence.
     top_k: number of most probable classes, 0 for none.
     """
-    scores = scores.astype(jnp.float32)
     classes = scores.shape[-1]
     if not 0 <= top_k <= classes:
         raise ValueError(f"top_k={top_k} must be from 0 to the number of classes, {classes}")
     dtype = jnp.uint8 if classes < 256 else jnp.int32
-    first = jnp.argmax(scores, axis=-1)
-    ids = first.astype(dtype)
     if not confidence and not top_k:
-        return Labels(ids)
+        return Labels(jnp.argmax(scores, axis=-1).astype(dtype))
 
-    highest = jnp.max(scores, axis=-1)
+    # XLA may compute the scores anew for each reduction, rounded differently. So no class is found by comparing scores
+    # of two reductions, and probabilities are limited to 1.
+    scores = scores.astype(jnp.float32)
+    highest, first = jnp.max(scores, axis=-1), jnp.argmax(scores, axis=-1)
     total = None if probabilities else jnp.sum(jnp.exp(scores - highest[..., None]), axis=-1)
 
     def share(values: Array) -> Array:  # the softmax of logits, without the array of all classes
-        return values if probabilities else jnp.exp(values - highest) / total
+        return jnp.minimum(values if probabilities else jnp.exp(values - highest) / total, 1)
 
-    labels = Labels(ids, share(highest) if confidence else None)
+    labels = Labels(first.astype(dtype), share(highest) if confidence else None)
     if not top_k:
         return labels
     ranked = _ranked(scores, highest, first, top_k)
@@ -78,8 +81,7 @@ def _ranked(scores: Array, highest: Array, first: Array, count: int) -> list[tup
     classes = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
     ranked = [(highest, first.astype(jnp.int32))]
     for _ in range(count - 1):
-        value, index = (x[..., None] for x in ranked[-1])
-        left = (scores < value) | ((scores == value) & (classes > index))
+        left = functools.reduce(operator.and_, (classes != index[..., None] for _, index in ranked))
         pair = jnp.where(left, scores, -jnp.inf), jnp.where(left, classes, LAST)
         ranked.append(tuple(lax.reduce(pair, (jnp.float32(-jnp.inf), jnp.int32(LAST)), _higher, (scores.ndim - 1,))))
     return ranked
@@ -93,41 +95,78 @@ def _higher(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array
 
 def labeller(
     apply_fn: Callable[[Variables, Array], Array],
+    variables: Variables,
     *,
     normalise: Callable[[Array], Array],
     confidence: bool = False,
     top_k: int = 0,
     **protocol: Any,
-) -> Callable[[Variables, Array], Labels]:
-    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> Labels. Each image shape compiles once.
+) -> Callable[[Array], Labels]:
+    """Returns a function RGB images uint8 (b, h, w, 3) -> Labels.
 
-    The probabilities are the softmax of the mean logits over the views, or the mean probabilities if
-    average="probabilities".
+    The batch is split over the devices of this process, see `parallel.over_local_devices`. The probabilities are the
+    softmax of the mean logits over the views, or the mean probabilities if average="probabilities". Each image shape
+    compiles once.
 
     apply_fn: (variables, images float32) -> logits.
+    variables: of the network.
     normalise: images uint8 -> float32, on the device.
     confidence, top_k: see `labels_of`.
     protocol: keyword arguments of `views.predict`; see protocols.py.
 
     The returned function raises UserError as `views.predict` does.
     """
-    probabilities = protocol.get("average") == "probabilities"
+    if confidence or top_k:
+        probabilities = protocol.get("average") == "probabilities"
+        label = functools.partial(labels_of, probabilities=probabilities, confidence=confidence, top_k=top_k)
+        # A program of its own: in one program with the network, XLA computes the last enlargement of the logits anew
+        # for each reduction over them.
+        network, finish = averager(apply_fn, normalise=normalise, **protocol), jax.jit(label)
+    else:
+        network, finish = predictor(apply_fn, normalise=normalise, **protocol), Labels
+    run = parallel.over_local_devices(network, variables)
 
-    @jax.jit
-    def label(variables, images):
-        scores = predict(lambda x: apply_fn(variables, x), normalise(images), **protocol)
-        return labels_of(scores, probabilities=probabilities, confidence=confidence, top_k=top_k)
-
-    def checked(variables, images):
-        check_finite(images)
-        return label(variables, images)
+    def checked(images: Array) -> Labels:
+        check_finite(images)  # the parts of a batch have no values when they are traced
+        return finish(run(images))
 
     return checked
+
+
+def averager(
+    apply_fn: Callable[[Variables, Array], Array], *, normalise: Callable[[Array], Array], **protocol: Any
+) -> Callable[[Variables, Array], jax.Array]:
+    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> result of `views.predict`.
+
+    apply_fn, normalise, protocol: see `labeller`.
+    """
+
+    @jax.jit
+    def average(variables, images):
+        return predict(lambda x: apply_fn(variables, x), normalise(images), **protocol)
+
+    return average
 
 
 def predictor(
     apply_fn: Callable[[Variables, Array], Array], *, normalise: Callable[[Array], Array], **protocol: Any
 ) -> Callable[[Variables, Array], jax.Array]:
-    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w); see `labeller`."""
-    label = labeller(apply_fn, normalise=normalise, **protocol)
-    return lambda variables, images: label(variables, images).ids
+    """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w).
+
+    The ids are those of `Labels`. Each image shape compiles once.
+
+    apply_fn, normalise, protocol: see `labeller`.
+
+    The returned function raises UserError as `views.predict` does.
+    """
+    average = averager(apply_fn, normalise=normalise, **protocol)
+
+    @jax.jit
+    def class_ids(variables, images):
+        return labels_of(average(variables, images)).ids
+
+    def checked(variables, images):
+        check_finite(images)
+        return class_ids(variables, images)
+
+    return checked

@@ -15,7 +15,6 @@ from segjax import augment, models, parallel
 from segjax.data import LabelMap
 from segjax.errors import UserError, choose
 from segjax.inference.labels import Labels, labeller, predictor
-from segjax.inference.views import check_finite
 from segjax.typing import Array, Variables
 from segjax.weights.runs import load_for_inference
 
@@ -63,16 +62,8 @@ class Network:
         classes = self.spec["num_classes"]
         if not 0 <= top_k <= classes:
             raise UserError(f"top_k={top_k} must be from 0 to {classes}, the number of classes of the network.")
-        options = dict(confidence=confidence, top_k=top_k, **views)
-        label = parallel.over_local_devices(
-            _of_module(labeller, self.module, self.normalisation, options), self.variables
-        )
-
-        def checked(images: Array) -> Labels:
-            check_finite(images)  # the parts of a batch have no values when they are traced
-            return label(images)
-
-        return checked
+        options = dict(variables=self.variables, confidence=confidence, top_k=top_k, **views)
+        return _of_module(labeller, self.module, self.normalisation, options)
 
     def predictor(self, **views: Any) -> Callable[[Array], jax.Array]:
         """Returns a function images uint8 (b, h, w, 3) -> class ids (b, h, w); see `labeller`.

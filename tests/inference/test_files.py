@@ -63,6 +63,19 @@ def test_one_image(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out/overlay/a.png"), visualize.overlay(image, ids, CITY.palette))
 
 
+def test_confidence_is_a_grey_picture(tmp_path):
+    save(tmp_path / "a.png")
+    shares = np.linspace(0.25, 1, 12 * 16, dtype=np.float32).reshape(1, 12, 16)
+
+    def label(images):
+        return Labels(by_brightness(images).ids, confidence=shares)
+
+    clips = open_clips(tmp_path / "a.png")
+    report = predict_files(label, clips, tmp_path / "out", palette=CITY.palette, write=("confidence",))
+    assert report.outputs == (tmp_path / "out/confidence",)
+    np.testing.assert_array_equal(read(tmp_path / "out/confidence/a.png"), np.round(255 * shares[0]))
+
+
 def test_folder_keeps_its_tree_and_the_natural_order(tmp_path):
     for name in ("b/frame10.png", "b/frame2.png", "a.png", ".hidden.png"):
         save(tmp_path / "in" / name)

@@ -1,7 +1,9 @@
 """Groups of frames: in order where the order matters, and what the network cannot take is left out or an error."""
 
 import collections
+from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,6 +43,51 @@ def test_what_a_network_cannot_take_is_told_or_raised():
     ]
     with pytest.raises(UserError, match="too high"):
         list(predictions(FilledBatches(predict, 2), in_order(frames(4, 6), 2)))
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object = None
+
+
+@pytest.mark.parametrize("second", [lambda images: images.mean((1, 2)), lambda images: None])
+def test_results_are_trees_without_the_rows_of_repeated_frames(second):
+    shapes = []
+
+    def two(images):
+        shapes.append(images.shape)
+        return Pair(jnp.asarray(images[..., 0]), second(images))
+
+    found = list(predictions(FilledBatches(two, 3), in_order(frames(4, 4, 4, 4), 3)))
+    assert shapes == [(3, 4, 8, 3)] * 2 and [len(group) for group, _ in found] == [3, 1]
+    for group, pair in found:
+        assert isinstance(pair, Pair) and isinstance(pair.first, np.ndarray)
+        names = [frame.name for frame in group]
+        assert pair.first[:, 0, 0].tolist() == names
+        assert pair.second is None or pair.second[:, 0].tolist() == names
+
+
+def test_the_next_group_is_started_before_a_result_is_waited_for():
+    events = []
+
+    class Result:  # what jax.device_get waits for
+        def __init__(self, name):
+            self.name = name
+
+        def __array__(self, dtype=None, copy=None):
+            events.append(f"wait {self.name}")
+            return np.zeros(1)
+
+    def run(images):
+        events.append(f"start {images[0, 0, 0, 0]}")
+        return Result(images[0, 0, 0, 0])
+
+    for group, _ in predictions(FilledBatches(run, 1), in_order(frames(4, 4, 4), 1)):
+        events.append(f"write {group[0].name}")
+    assert events == [
+        *("start 0", "start 1", "wait 0", "write 0"),
+        *("start 2", "wait 1", "write 1", "wait 2", "write 2"),
+    ]
 
 
 def test_same_size_holds_few_frames_back():

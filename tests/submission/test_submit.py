@@ -47,7 +47,7 @@ def network(monkeypatch):
         variables = {"one": jnp.ones(()) * (1.5 if seen == ["trained on"] else 1)}
 
         def label(**views):
-            return functools.partial(labeller(logits, normalise=lambda x: x.astype(jnp.float32), **views), variables)
+            return labeller(logits, variables, normalise=lambda x: x.astype(jnp.float32), **views)
 
         label_map = LabelMap.open("camvid" if seen == ["camvid"] else "cityscapes")
         return SimpleNamespace(variables=variables, label_map=label_map, labeller=label)
