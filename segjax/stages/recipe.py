@@ -215,8 +215,9 @@ def _datasets(config: Any, name: str, options: Any, workdir: Path) -> list[Datas
 def _check_dataset(dataset: Dataset, config: Any, name: str) -> None:
     """Raises UserError for a dataset that is neither built, nor written by a stage before the stage `name`."""
     key = f"config key {dataset.where}.name={dataset.name!r}"
-    if dataset.folder and dataset.options:
-        raise UserError(f"{key} is a stage, whose dataset takes no options; remove {dataset.where}.options.")
+    for option in ("options", "data_dir"):
+        if dataset.folder and getattr(dataset, option):
+            raise UserError(f"{key} is a stage, whose dataset takes no {option}; remove {dataset.where}.{option}.")
     if dataset.folder or dataset.is_built:
         return
     if dataset.name in config["stages"]:

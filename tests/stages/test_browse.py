@@ -35,6 +35,13 @@ def shown(config, tmp_path_factory):
     return browse(config, tmp_path_factory.mktemp("sheet") / "browse.png", epoch=2, count=4)
 
 
+def test_a_dataset_that_a_stage_has_not_written_yet(config, tmp_path):
+    stages = dict(stages=("propagate", "train"), propagate=dict(kind="propagate"))
+    other = ConfigDict({**config.to_dict(), **stages, "dataset": dict(name="propagate", train="jp")})
+    with pytest.raises(UserError, match=f"config key dataset.name: {tmp_path}/propagate/dataset holds no dataset of a"):
+        browse(other, tmp_path / "browse.png", workdir=tmp_path)
+
+
 def test_the_samples_are_those_of_the_training(config, shown, tmp_path):
     options, dataset = train.read(config.train, "train"), read_dataset(config.dataset, "dataset")
     context = Context("train", tmp_path, tmp_path / "train", config.seed, dataset)

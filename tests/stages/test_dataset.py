@@ -114,6 +114,10 @@ def test_what_was_trained_on_an_older_set_is_no_longer_done(ran, tmp_path, secti
             dict(train=dict(dataset=dict(name="write", options=dict(height=3)))),
             "train.dataset.name='write' is a stage, whose dataset takes no options; remove train.dataset.options",
         ),
+        (
+            dict(train=dict(dataset=dict(name="write", data_dir="/data"))),
+            "takes no data_dir; remove train.dataset.data",
+        ),
     ],
 )
 def test_a_dataset_that_nobody_writes_is_found_before_the_first_stage(ran, tmp_path, settings, message):
