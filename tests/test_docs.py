@@ -18,7 +18,7 @@ from segjax import cli, data, losses
 from segjax.data.crop_schedule import crop_schedule
 from segjax.errors import UserError
 from segjax.recipes import find_recipe
-from segjax.stages import compare, evaluate, propagate, pseudo_label, train, train_video
+from segjax.stages import compare, evaluate, propagate, pseudo_options, train, train_video
 from segjax.stages.config.durations import UNITS
 from segjax.stages.config.keys import recipe_options
 from segjax.stages.extra_data import ExtraOptions
@@ -135,8 +135,8 @@ def test_every_setting_of_a_stage_is_documented(monkeypatch):
         "video.md": _keys(train_video, monkeypatch) - durations - training,
         "propagation.md": recipe_options(propagate.Options),
         "self_training.md": {
-            *recipe_options(pseudo_label.Options),
-            *(field.name for field in dataclasses.fields(pseudo_label.PoolOptions)),
+            *recipe_options(pseudo_options.Options),
+            *(field.name for field in dataclasses.fields(pseudo_options.PoolOptions)),
             *({field.name for field in dataclasses.fields(ExtraOptions)} - {"name", "where"}),
         },
     }

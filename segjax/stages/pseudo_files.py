@@ -15,7 +15,9 @@ from segjax.data.threads import ordered_map
 from segjax.files import write_file, write_json, writing
 from segjax.outputs import writing_outputs
 from segjax.pseudo.pools import folder_of
-from segjax.stages.pseudo_label import Options, PoolOptions, label_pools, open_pools, open_teacher
+from segjax.stages.label_pools import label_pools
+from segjax.stages.pseudo_label import open_pools, open_teacher
+from segjax.stages.pseudo_options import Options, PoolOptions
 
 OUTPUTS = ("dataset/", "sheets/", "shards/", "report.json")
 MASKS = ("images/", "masks/", "label_map.json")

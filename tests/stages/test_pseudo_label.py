@@ -21,7 +21,7 @@ from segjax.data.tfds_source import TfdsSource
 from segjax.errors import UserError
 from segjax.media.writers import VideoWriter
 from segjax.stages import run_recipe
-from segjax.stages.pseudo_label import read
+from segjax.stages.pseudo_options import read
 from tests.processes import environment, run_together
 from tests.stages.teacher import MAP, STREET, config, files, label, network, probabilities
 
