@@ -53,7 +53,7 @@ class Counts:
         k = len(self.kept)
         bins = confidence_bins(one.confidence)
         self.images += 1
-        self.confident += _count(one.ids.astype(np.int64) * BINS + bins, k * BINS).reshape(k, BINS)
+        self.confident += _count(one.ids.astype(np.int32) * BINS + bins, k * BINS).reshape(k, BINS)
         self.kept += _count(one.label[one.label != IGNORE_LABEL], k)
         for name in STORED:
             if name in record:
@@ -63,7 +63,7 @@ class Counts:
         truth, known = one.image.truth, one.image.truth != IGNORE_LABEL
         both = known & (one.label != IGNORE_LABEL)
         self.scored += 1
-        self.matrix += _count(truth[both].astype(np.int64) * k + one.label[both], k * k).reshape(k, k)
+        self.matrix += _count(truth[both].astype(np.int32) * k + one.label[both], k * k).reshape(k, k)
         self.known += _count(bins[known], BINS)
         self.right += _count(bins[known & (one.ids == truth)], BINS)
 
@@ -208,9 +208,12 @@ def listed(problems: Sequence[str]) -> list[str]:
     return [*problems[:LISTED], *more]
 
 
+_BIN_OF = np.minimum(np.arange(256) * BINS // 255, BINS - 1).astype(np.uint8)
+
+
 def confidence_bins(confidence: np.ndarray) -> np.ndarray:
     """Returns the tenth 0 .. BINS - 1 of each confidence, uint8 (h, w) in 0..255."""
-    return np.minimum(confidence.astype(np.int64) * BINS // 255, BINS - 1)
+    return _BIN_OF[confidence]
 
 
 def _count(values: np.ndarray, size: int) -> np.ndarray:

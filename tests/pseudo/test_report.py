@@ -5,7 +5,7 @@ import pytest
 
 from segjax.pseudo.labels import Group, Labelled
 from segjax.pseudo.pools import PoolImage
-from segjax.pseudo.report import Counts, count_group, describe, listed, merge, summarise, total
+from segjax.pseudo.report import Counts, confidence_bins, count_group, describe, listed, merge, summarise, total
 
 NAMES = ("road", "car", "sky")
 
@@ -68,3 +68,8 @@ def test_a_pool_of_which_nothing_is_labelled():
 def test_problems_are_listed_up_to_twenty(count):
     found = listed([f"p{i}" for i in range(count)])
     assert len(found) == min(count, 21) and (found[-1:] == ["and 3 more"]) == (count == 23)
+
+
+def test_tenths():
+    levels = np.arange(256, dtype=np.uint8)
+    assert confidence_bins(levels).tolist() == [min(int(10 * int(level) / 255 + 1e-9), 9) for level in levels]
