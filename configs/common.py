@@ -212,6 +212,8 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
                 del stage[key]
             stage.update(total_steps=3, checkpoint_steps=2, eval_steps=2, eval_limit=2, log_steps=1, batch_size=2)
             stage.crop.size = (64, 64)
+            if "warmup_epochs" in stage.crop:
+                stage.crop.warmup_epochs = min(stage.crop.warmup_epochs, 1)
             if "restart_epoch" in stage.optimizer.schedule:
                 stage.optimizer.schedule.restart_epoch = 1
             stage.mesh = ConfigDict(dict(data=1, space=1))
