@@ -88,7 +88,12 @@ COVERED = {
     ("vplr", "kitti"): "kitti,net=fastscnn,propagate=flow",
 }
 # runs in place of shipped presets whose network takes long to compile and is proven by the run of another preset
-SMALLER = [("vplr", "cityscapes,released,net=fastscnn")]
+SMALLER = [
+    ("vplr", "cityscapes,released,net=fastscnn"),
+    ("csst", "cityscapes,v1,schedule=coarse2fine+,coarse,net=fastscnn,teacher=fastscnn"),
+    ("csst", "mapillary,net=fastscnn"),
+    ("transfer", "camvid,csst,net=fastscnn"),
+]
 
 
 def marked(recipe: str, arg: str):
@@ -125,9 +130,9 @@ def test_debug_run(recipe, arg, tmp_path, street_dir):
     )
     assert run.returncode == 0, run.stderr[-4000:]
     report = json.loads((tmp_path / "report.json").read_text())
-    assert list(report) == list(load(recipe, arg).stages)
+    assert list(report) == list(load(recipe, f"{arg},debug").stages)
     kinds = [stage["kind"] for stage in report.values()]
-    assert kinds.count("train") == kinds.count("evaluate") > 0
+    assert kinds.count("train") >= kinds.count("evaluate") > 0
     assert all(0 <= stage["miou"] <= 1 for stage in report.values() if stage["kind"] == "evaluate")
     assert all(stage["steps"] == 3 for stage in report.values() if stage["kind"] == "train")
 
@@ -170,3 +175,76 @@ def test_coarse_labels_add_places_of_rare_classes():
 
 def names(table: str) -> list[str]:
     return [label.name for label in CLASSES[table].labels]
+
+
+def test_students_learn_from_the_labels_of_their_teacher():
+    config = load("csst", "camvid,net=efficientnet,ratio=3")
+    assert config.stages == ("teacher", "evaluate_teacher", "pseudo_label", "student", "evaluate")
+    assert config.pseudo_label.checkpoint == "teacher" and config.student.extra.pseudo.stage == "pseudo_label"
+    assert {name: part.ratio for name, part in config.student.sampler.parts.items()} == {"real": 1.0, "pseudo": 3.0}
+    assert config.student.total_steps == config.teacher.total_steps
+    assert config.student.init.weights == "imagenet" and not config.student.init.checkpoint
+
+
+def test_methods_of_self_training():
+    finetune, pretrain, soft, regulariser, consistency = (
+        load("csst", f"method={m}") for m in ("finetune", "pretrain", "soft", "regulariser", "consistency")
+    )
+    assert finetune.student.init.checkpoint == "teacher"
+    assert finetune.student.optimizer.lr == 0.1 * finetune.teacher.optimizer.lr
+    assert pretrain.pretrain.sampler.parts.real.ratio == 0 and "extra" not in pretrain.student
+    assert pretrain.student.init.checkpoint == "pretrain"
+    assert soft.pseudo_label.labels == "soft" and soft.student.loss.main.name == "top_k_cross_entropy"
+    assert regulariser.student.loss.smooth.parts == ("pseudo",)
+    assert consistency.stages == ("student", "evaluate") and consistency.student.extra.rest.labels == "online"
+
+
+def test_the_first_version_of_the_paper_draws_half_of_the_real_images():
+    parts = load("csst", "cityscapes,v1,ratio=7").student.sampler.parts
+    assert (parts.real.kind, parts.real.ratio, parts.pseudo.ratio) == ("uniform", 0.5, 3.5)
+    assert load("csst", "cityscapes,v1").student.crop.warmup_epochs == 20
+
+
+@pytest.mark.parametrize(
+    "arg, message",
+    [
+        ("coarse", "belongs to the preset cityscapes"),
+        ("cityscapes,method=finetune,net=ocr", "same net and teacher"),
+        ("method=consistency,loops=2", "has none"),
+        ("ratio=-1", "must be above 0"),
+        ("own,images=x", "needs unlabelled="),
+        ("own,images=x,unlabelled=y,method=consistency", "as a data set"),
+        ("net=resnet", "unknown net"),
+    ],
+)
+def test_options_of_self_training_that_do_not_fit(arg, message):
+    with pytest.raises(ValueError, match=message):
+        load("csst", arg)
+
+
+def test_rows_of_the_study_share_labels_and_steps():
+    config = load("csst_ablation", "camvid,rows=teacher*2+student7_soft+bound+teacher_x2,seeds=1,steps=100")
+    of = {name: config[name] for name in config.stages}
+    assert of["teacher_seed1"].dataset.train == "train::8,first=1" and of["teacher_seed1"].seed == 1
+    assert of["student7_soft_seed0"].dataset.train == of["labels_soft_seed0"].dataset.train == "train::8,first=0"
+    assert of["labels_soft_seed0"].checkpoint == "teacher_seed0" and "dataset" not in of["bound_seed0"]
+    steps = {name: stage.total_steps for name, stage in of.items() if stage.kind == "train"}
+    assert steps.pop("teacher_x2_seed0") == 200 and set(steps.values()) == {100}
+    assert [len(cell["stages"]) for cell in config.compare.cells] == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "arg, message",
+    [
+        ("rows=pupil", "names 'pupil'"),
+        ("rows=student", "names 'student'"),
+        ("rows=student3_hard", "unknown variant"),
+        ("rows=teacher*x", "number of seeds"),
+        ("rows=pool7", "needs pool="),
+        ("cityscapes,rows=bound", "needs every=N"),
+        ("seeds=0", "must be 1 or more"),
+    ],
+)
+def test_rows_of_the_study_that_do_not_exist(arg, message):
+    with pytest.raises(ValueError, match=message):
+        load("csst_ablation", arg)
