@@ -43,6 +43,7 @@ NETS = {
 }
 
 SHIPPED = ("", "camvid,csst")
+SLOW = SHIPPED[1:]  # a debug run like that of any training
 
 OPTIONS = dict(chain="mapillary+cityscapes", net="wrn38", data="", start="", csst=False, batch=16, debug=False)
 

@@ -103,7 +103,8 @@ def _forget_compiled_programs():
 # Files that take minutes start first: a worker gets whole files, and would be alone with such a one at the end
 # (`make test` keeps xdist from sorting files by their number of tests).
 LONG = (
-    "test_configs.py",
+    "test_debug_runs.py",
+    "test_debug_runs_csst.py",
     "models/test_parity_models.py",  # needs most memory, of which a fresh worker has most left
     "stages/test_faults.py",
     "test_main.py",

@@ -1,4 +1,4 @@
-"""Every recipe: its presets as golden text, its options strict, and a debug run of each from start to report.
+"""Every recipe: its presets as golden text, its options strict. Their debug runs are in test_debug_runs*.py.
 
 UPDATE_GOLDEN=1 pytest tests/test_configs.py   rewrites tests/golden/ after a change that is meant.
 """
@@ -8,32 +8,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
 
 from configs import common
 from segjax.data.classes import CLASSES
 from segjax.files import as_text
 from segjax.stages.recipe import read_recipe
-from tests.processes import environment
+from tests.recipe_runs import RECIPES, ROOT, SHIPPED, load
 
-ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
-RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common"))
-
-
-def presets(recipe: str) -> list[str]:
-    """The argument strings a recipe lists as what it ships."""
-    return list(common.load(ROOT / "configs" / f"{recipe}.py").SHIPPED)
-
-
-SHIPPED = [(recipe, arg) for recipe in RECIPES for arg in presets(recipe)]
-
-
-def load(recipe: str, arg: str) -> ConfigDict:
-    return common.load(ROOT / "configs" / f"{recipe}.py").get_config(arg)
 
 
 @pytest.mark.parametrize("recipe, arg", SHIPPED)
@@ -76,65 +60,6 @@ def test_every_section_is_read_into_frozen_options(recipe, arg, monkeypatch):
     assert list(options) == list(config.stages)
     assert all(map(frozen, options.values()))
     assert as_text(config) == before and read_recipe(config) == options
-
-
-# A debug run of the second covers the first: the same dataset, loss and kinds of stages, and more; its network is that
-# of another debug run. The first one's own run is slow.
-COVERED = {
-    ("vplr", "propagate=none"): "",
-    ("vplr", "camvid,net=fastscnn"): "camvid,net=fastscnn,propagate=reconstruction",
-    ("vplr", "cityscapes"): "cityscapes,released",
-    ("vplr", "cityscapes,released"): "cityscapes,released,net=fastscnn",
-    ("vplr", "kitti"): "kitti,net=fastscnn,propagate=flow",
-}
-# runs in place of shipped presets whose network takes long to compile and is proven by the run of another preset
-SMALLER = [
-    ("vplr", "cityscapes,released,net=fastscnn"),
-    ("csst", "cityscapes,v1,schedule=coarse2fine+,coarse,net=fastscnn,teacher=fastscnn"),
-    ("csst", "mapillary,net=fastscnn"),
-    ("transfer", "camvid,csst,net=fastscnn"),
-]
-
-
-def marked(recipe: str, arg: str):
-    slow = arg in getattr(common.load(ROOT / "configs" / f"{recipe}.py"), "SLOW", ()) or (recipe, arg) in COVERED
-    return pytest.param(recipe, arg, marks=pytest.mark.slow if slow else ())
-
-
-@pytest.mark.parametrize("recipe, arg", COVERED)
-def test_a_covered_preset_has_nothing_of_its_own(recipe, arg):
-    covered, other = load(recipe, arg), load(recipe, COVERED[recipe, arg])
-    assert set(covered.stages) <= set(other.stages) and covered.dataset.name == other.dataset.name
-    for name in covered.stages:
-        assert set(covered[name]) <= set(other[name]) and covered[name].kind == other[name].kind
-    for key in ("augment", "normalisation"):
-        assert covered.train[key] == other.train[key]
-    run = [load(*pair).train.model.name for pair in SHIPPED if pair[0] == recipe and pair not in COVERED]
-    assert covered.train.model.name in (other.train.model.name, *run)
-    assert covered.train.loss.main.name == other.train.loss.main.name
-    assert covered.train.optimizer.name == other.train.optimizer.name
-    assert covered.train.sampler.kind == other.train.sampler.kind
-
-
-@pytest.mark.parametrize("recipe, arg", [marked(*pair) for pair in (*SHIPPED, *SMALLER)])
-def test_debug_run(recipe, arg, tmp_path, street_dir):
-    """Trains 3 steps and evaluates, as a user would start it."""
-    command = [sys.executable, "main.py", f"--config=configs/{recipe}.py:{arg + ',' if arg else ''}debug"]
-    run = subprocess.run(
-        [*command, f"--workdir={tmp_path}"],
-        cwd=ROOT,
-        env=environment(SEGJAX_DATA_DIR=street_dir),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert run.returncode == 0, run.stderr[-4000:]
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert list(report) == list(load(recipe, f"{arg},debug").stages)
-    kinds = [stage["kind"] for stage in report.values()]
-    assert kinds.count("train") >= kinds.count("evaluate") > 0
-    assert all(0 <= stage["miou"] <= 1 for stage in report.values() if stage["kind"] == "evaluate")
-    assert all(stage["steps"] == 3 for stage in report.values() if stage["kind"] == "train")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

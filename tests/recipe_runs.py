@@ -1,0 +1,50 @@
+"""Shipped recipes, and a debug run of one, as a user would start it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import common
+from tests.processes import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common"))
+
+
+def presets(recipe: str) -> list[str]:
+    """The argument strings a recipe lists as what it ships."""
+    return list(common.load(ROOT / "configs" / f"{recipe}.py").SHIPPED)
+
+
+SHIPPED = [(recipe, arg) for recipe in RECIPES for arg in presets(recipe)]
+
+
+def load(recipe: str, arg: str) -> ConfigDict:
+    return common.load(ROOT / "configs" / f"{recipe}.py").get_config(arg)
+
+
+def is_slow(recipe: str, arg: str) -> bool:
+    return arg in getattr(common.load(ROOT / "configs" / f"{recipe}.py"), "SLOW", ())
+
+
+def debug_run(recipe: str, arg: str, workdir: Path, data_dir: Path) -> None:
+    """Trains 3 steps per stage and evaluates."""
+    command = [sys.executable, "main.py", f"--config=configs/{recipe}.py:{arg + ',' if arg else ''}debug"]
+    run = subprocess.run(
+        [*command, f"--workdir={workdir}"],
+        cwd=ROOT,
+        env=environment(SEGJAX_DATA_DIR=data_dir),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    report = json.loads((workdir / "report.json").read_text())
+    assert list(report) == list(load(recipe, f"{arg},debug").stages)
+    kinds = [stage["kind"] for stage in report.values()]
+    assert kinds.count("train") >= kinds.count("evaluate") > 0
+    assert all(0 <= stage["miou"] <= 1 for stage in report.values() if stage["kind"] == "evaluate")
+    assert all(stage["steps"] == 3 for stage in report.values() if stage["kind"] == "train")

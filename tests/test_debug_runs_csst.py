@@ -1,0 +1,24 @@
+"""A debug run of each shipped preset of CSST's recipes.
+
+Debug runs of presets that differ by dataset or network only have the same stages on the same street: those are slow
+tests. The runs here have every kind of stage, method, loss, sampler and part of the training data.
+"""
+
+import pytest
+
+from tests.recipe_runs import SHIPPED, debug_run, is_slow
+
+# runs in place of shipped presets whose network takes long to compile
+SMALLER = [
+    ("csst", "cityscapes,v1,schedule=coarse2fine+,coarse,net=fastscnn,teacher=fastscnn"),
+    ("csst", "mapillary,net=fastscnn"),
+]
+
+
+def marked(recipe: str, arg: str):
+    return pytest.param(recipe, arg, marks=pytest.mark.slow if is_slow(recipe, arg) else ())
+
+
+@pytest.mark.parametrize("recipe, arg", [marked(*p) for p in (*SHIPPED, *SMALLER) if p[0].startswith("csst")])
+def test_debug_run(recipe, arg, tmp_path, street_dir):
+    debug_run(recipe, arg, tmp_path, street_dir)
