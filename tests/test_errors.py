@@ -15,9 +15,11 @@ KEEP
 if "WHERE" == "finaliser":
     Finaliser()
 else:
-    gc.callbacks.append(lambda phase, info: signal.raise_signal(signal.SIGINT) if phase == "start" else None)
+    def once(phase, info):  # a further collection must not interrupt the sending
+        gc.callbacks.clear()
+        signal.raise_signal(signal.SIGINT)
+    gc.callbacks.append(once)
     gc.collect()
-    gc.callbacks.clear()
 time.sleep(PAUSE)
 print("went on")
 """

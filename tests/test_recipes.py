@@ -11,7 +11,7 @@ from segjax.errors import UserError
 from segjax.recipes import FOLDER, describe_recipe, find_recipe, importable, load_module, recipe_names
 from segjax.stages.config.recipe_file import load_recipe
 
-NAMES = ["transfer", "vplr", "vplr_ablation"]
+NAMES = ["csst", "csst_ablation", "transfer", "vplr", "vplr_ablation"]
 
 
 def test_names_are_those_of_configs(root):
@@ -36,12 +36,12 @@ def test_a_name_finds_the_recipe_of_segjax_and_a_path_the_file(root, tmp_path, m
     "text, said",
     [
         ("vplrr", "segjax has no recipe 'vplrr'. Did you mean 'vplr'? A file is given with its path."),
-        ("common", "Choose one of: transfer, vplr, vplr_ablation."),
+        ("common", f"Choose one of: {', '.join(NAMES)}."),
         ("", "segjax has no recipe ''"),
         ("mine", "did you mean the file mine.py?"),
         ("configs/vplr.py:camvid", "there is no recipe configs/vplr.py; did you mean vplr, which comes with segjax?"),
         ("./mien.py", "there is no recipe ./mien.py; did you mean mine.py?"),
-        ("elsewhere/x.py", "there is no recipe elsewhere/x.py; segjax has the recipes transfer, vplr, vplr_ablation"),
+        ("elsewhere/x.py", f"there is no recipe elsewhere/x.py; segjax has the recipes {', '.join(NAMES)}"),
     ],
 )
 def test_an_unknown_recipe_is_one_sentence(text, said, tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ SMALLEST = {
     "train": TRAIN,
     "train_video": VIDEO,
     "propagate": dict(kind="propagate", method="flow"),
+    "pseudo_label": dict(kind="pseudo_label", checkpoint="train", unlabelled=dict(rest=dict(split="train::8"))),
     "evaluate": dict(kind="evaluate", checkpoint="train", split="test"),
     "compare": dict(kind="compare", cells=[dict(series="a", at=0, stages=["evaluate"])]),
 }
@@ -56,7 +57,8 @@ def test_every_stage_is_two_functions_over_frozen_options(kind):
 def test_which_stages_run_again():
     """A training or its data is never replaced by mistake; scores are cheap, and a comparison only reads them."""
     assert {kind: stage.again for kind, stage in STAGES.items()} == {
-        "train": "never", "train_video": "never", "propagate": "never", "evaluate": "when_stale", "compare": "always",
+        "train": "never", "train_video": "never", "propagate": "never", "pseudo_label": "never",
+        "evaluate": "when_stale", "compare": "always",
     }  # fmt: skip
 
 
