@@ -1,12 +1,12 @@
 """Does the student beat the teacher? CSST's ablations (v2, Tables 1 and 2; v1, Table 2) for presets of csst.py.
 
     python main.py --config=configs/csst_ablation.py                               the street with 1 of 4 labels
-    python main.py --cpu_devices=2 --config=configs/csst_ablation.py:camvid        CamVid with 1 of 8; hours on 2 cores
+    python main.py --cpu_devices=2 --config=configs/csst_ablation.py:camvid        CamVid with 1 of 16; 6 hours
     python main.py --config=configs/csst_ablation.py:cityscapes,data=DIR,seeds=5   the paper's; accelerators
     python main.py --config=configs/csst_ablation.py:camvid,rows=teacher+bound,seeds=1,steps=150,split=validation
 
 The same command resumes after a kill. With more seeds or other rows it trains only what is new. All rows have the same
-steps, and the rows of a seed the same labels: `train::8,first=SEED`. The last stage writes compare/table.md, table.csv,
+steps, and the rows of a seed the same labels: `train::N,first=SEED`. The last stage writes compare/table.md, table.csv,
 classes.csv and curves.png: mIoU, and differences to the teacher, paired by seed, with 95 % intervals.
 
 rows: joined by +, each with its number of seeds if it is not `seeds`, as in teacher*5+bound*3:
@@ -26,7 +26,7 @@ from configs import common, csst
 #             every  rows
 PRESETS = {
     "synthetic": (4, "teacher+student3+bound"),
-    "camvid": (8, "teacher*5+student7*5+bound*3+teacher_x2*3+student7_uniform*3+student1*3+student3*3"),
+    "camvid": (16, "teacher*5+student7*5+bound*3+teacher_x2*3+student7_uniform*3+student1*3+student3*3"),
     "cityscapes": (0, "teacher+teacher_x2+student1+student2+student4+student13"),
 }
 NETS = {"camvid": "efficientnet"}

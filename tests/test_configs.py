@@ -150,8 +150,8 @@ def test_options_of_self_training_that_do_not_fit(arg, message):
 def test_rows_of_the_study_share_labels_and_steps():
     config = load("csst_ablation", "camvid,rows=teacher*2+student7_soft+bound+teacher_x2,seeds=1,steps=100")
     of = {name: config[name] for name in config.stages}
-    assert of["teacher_seed1"].dataset.train == "train::8,first=1" and of["teacher_seed1"].seed == 1
-    assert of["student7_soft_seed0"].dataset.train == of["labels_soft_seed0"].dataset.train == "train::8,first=0"
+    assert of["teacher_seed1"].dataset.train == "train::16,first=1" and of["teacher_seed1"].seed == 1
+    assert of["student7_soft_seed0"].dataset.train == of["labels_soft_seed0"].dataset.train == "train::16,first=0"
     assert of["labels_soft_seed0"].checkpoint == "teacher_seed0" and "dataset" not in of["bound_seed0"]
     steps = {name: stage.total_steps for name, stage in of.items() if stage.kind == "train"}
     assert steps.pop("teacher_x2_seed0") == 200 and set(steps.values()) == {100}
