@@ -7,6 +7,8 @@ LOST = """
 import gc, signal, time
 from segjax.errors import keep_interrupts
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # programs started by a background job ignore it
+
 class Finaliser:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
