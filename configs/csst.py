@@ -18,6 +18,7 @@ label, the images of the others are the pool. loops: 2 = the student labels the 
 schedule: of the crops, coarse2fine+ is the fastest without loss. v1: half of the real images per epoch, uniformly
 drawn, and ratio times as many pseudo labels; 20 epochs at the full crop before a schedule. coarse: humans' coarse
 labels in place of the pseudo labels of these images. shots: labelled images per class of the target domain, 0 = all.
+steps: of each training, 0 = the paper's epochs, and for light networks on a CPU a few hundred steps.
 
 Marked "a guess": what neither version of the paper states. Results: docs/self_training.md.
 """
@@ -124,7 +125,7 @@ def get_config(arg=None):
             if loop < arg.loops:
                 add_evaluation(config, f"evaluate_student{suffix}", last, arg)
     if arg.preset in ("bdd100k", "mapillary"):
-        add_evaluation(config, "evaluate_student", config.stages[-1], arg, on=source_dataset(arg))
+        add_evaluation(config, f"evaluate_{config.stages[-1]}", config.stages[-1], arg, on=source_dataset(arg))
         add(config, "adapt", adaptation(arg, config.stages[-2]))
     add_evaluation(config, "evaluate", config.stages[-1], arg)
     if arg.debug:
@@ -160,9 +161,8 @@ def checked(arg):
     if arg.ratio < 0 or arg.loops < 1:
         raise ValueError(f"ratio={arg.ratio} must be above 0 and loops={arg.loops} at least 1.")
     arg.ratio = arg.ratio or (7.0 if arg.v1 else ratio)
-    arg.every = every if arg.every < 0 else arg.every
-    if arg.unlabelled and arg.every > 1 and arg.preset != "own":
-        arg.every = 0  # all labels, and a pool of their own
+    if arg.every < 0:
+        arg.every = 0 if arg.unlabelled else every  # with a pool of its own, all labels
     return arg
 
 
@@ -177,8 +177,6 @@ def dataset(arg):
         section = common.synthetic_dataset()
     elif arg.preset == "own":
         section = common.own_dataset(arg.images, arg.masks, arg.label_map)
-    elif arg.preset == "camvid":
-        section = common.published_dataset("camvid", "")
     else:
         section = common.published_dataset(arg.preset, arg.data)
     if arg.preset == "cityscapes":
@@ -299,7 +297,9 @@ def training(arg, net, extra):
     stage.eval_epochs = max(epochs // 5, 1)
     stage.eval_limit = 100  # images of the validation split
     stage.keep = 2
-    return minutes(stage, arg, net) if light(arg, net) else stage
+    if light(arg, net):
+        minutes(stage, arg, net)
+    return with_steps(stage, arg.steps or STEPS[arg.preset]) if light(arg, net) or arg.steps else stage
 
 
 def loss_and_sampling(stage):
@@ -333,9 +333,12 @@ def minutes(stage, arg, net):
         stage.augment = dict(flip=True, color_jitter={}, blur={})
         stage.crop.scale_range = (0.75, 2.0)
     stage.batch_size = arg.batch or 8
+
+
+def with_steps(stage, steps):
+    """Sets the length of a training in steps instead of epochs."""
     for key in [key for key in stage if key.endswith("_epochs")]:
         del stage[key]
-    steps = arg.steps or STEPS[arg.preset]
     stage.update(total_steps=steps, checkpoint_steps=max(steps // 4, 1), eval_steps=max(steps // 2, 1))
     return stage
 

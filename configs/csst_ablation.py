@@ -1,13 +1,13 @@
 """Does the student beat the teacher? CSST's ablations (v2, Tables 1 and 2; v1, Table 2) for presets of csst.py.
 
     python main.py --config=configs/csst_ablation.py                               the street with 1 of 4 labels
-    python main.py --cpu_devices=2 --config=configs/csst_ablation.py:camvid        CamVid with 1 of 16; 6 hours
+    python main.py --cpu_devices=2 --config=configs/csst_ablation.py:camvid        CamVid with 1 of 16; hours
     python main.py --config=configs/csst_ablation.py:cityscapes,data=DIR,seeds=5   the paper's; accelerators
     python main.py --config=configs/csst_ablation.py:camvid,rows=teacher+bound,seeds=1,steps=150,split=validation
 
 The same command resumes after a kill. With more seeds or other rows it trains only what is new. All rows have the same
-steps, and the rows of a seed the same labels: `train::N,first=SEED`. The last stage writes compare/table.md, table.csv,
-classes.csv and curves.png: mIoU, and differences to the teacher, paired by seed, with 95 % intervals.
+steps, and the rows of a seed the same labels: `train::N,first=SEED` (modulo N). The last stage writes compare/table.md,
+table.csv, classes.csv and curves.png: mIoU, and differences to the teacher, paired by seed, with 95 % intervals.
 
 rows: joined by +, each with its number of seeds if it is not `seeds`, as in teacher*5+bound*3:
     teacher, teacher_x2          labels only; twice the steps, as duplicated labels have (v2, Table 1b)
@@ -98,6 +98,10 @@ def read_row(name, arg):
     ratio = word[len(kind) :]
     if kind not in ("student", "pool") or not ratio or int(ratio) < 1:
         raise ValueError(f"recipe option rows names {name!r}; write for example teacher+student7_uniform*3.")
+    if kind == "student" and arg.preset != "cityscapes" and arg.every < 2:
+        raise ValueError(
+            f"the row {name} needs every=N: its pool are the images whose labels the teacher does not see."
+        )
     if variant:
         common.pick("variant of a row", variant, ("uniform", *csst.METHODS))
     if kind == "pool" and not arg.pool:

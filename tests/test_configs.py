@@ -124,6 +124,15 @@ def test_methods_of_self_training():
     assert consistency.stages == ("student", "evaluate") and consistency.student.extra.rest.labels == "online"
 
 
+def test_options_of_self_training_are_not_overridden():
+    assert load("csst", "camvid,unlabelled=x").dataset.train == "train"
+    assert load("csst", "camvid,unlabelled=x,every=4").dataset.train == "train::4"
+    assert load("csst", "camvid,data=DIR").dataset.options.source_dir == "DIR/camvid"
+    assert load("csst", "cityscapes,steps=50").student.total_steps == 50
+    stages = load("csst", "bdd100k,loops=2").stages
+    assert len(set(stages)) == len(stages) and stages[-4:] == ("student_2", "evaluate_student_2", "adapt", "evaluate")
+
+
 def test_the_first_version_of_the_paper_draws_half_of_the_real_images():
     parts = load("csst", "cityscapes,v1,ratio=7").student.sampler.parts
     assert (parts.real.kind, parts.real.ratio, parts.pseudo.ratio) == ("uniform", 0.5, 3.5)
@@ -167,6 +176,7 @@ def test_rows_of_the_study_share_labels_and_steps():
         ("rows=teacher*x", "number of seeds"),
         ("rows=pool7", "needs pool="),
         ("cityscapes,rows=bound", "needs every=N"),
+        ("camvid,every=1,rows=student7", "needs every=N"),
         ("seeds=0", "must be 1 or more"),
     ],
 )
