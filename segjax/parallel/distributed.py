@@ -101,7 +101,8 @@ def _threads_for_collectives():
     XLA starts independent collectives of a program at once, and each occupies a thread until all devices have joined
     it. XLA has one thread per core or per device. If collectives that wait for another device occupy all of them, that
     device never joins, and XLA ends the process after 40 seconds (jaxlib 0.10 to 0.12). XLA reads NPROC when its client
-    is made. With one core per device this was not observed; more threads than cores make a step a quarter slower.
+    is made. With one core per device it happened once, on a busy machine; more threads than cores make a step a quarter
+    slower.
     """
     forced = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     devices = max(jax.config.jax_num_cpu_devices, int(forced[1]) if forced else 1)
