@@ -11,7 +11,7 @@ import numpy as np
 from segjax.data.centroids import Centroids, concatenate
 from segjax.data.epoch_plans import ClassPlan, CutPlan, EpochPlan, UniformPlan
 from segjax.data.extra import Extra, find_places
-from segjax.data.mixed_plan import mixed
+from segjax.data.mixed_plan import REAL, mixed
 from segjax.data.sources import Source
 from segjax.errors import choose
 
@@ -78,7 +78,7 @@ PLANS: dict[str, Callable[..., EpochPlan]] = {
 
 def parts_of(source: Source, extras: Sequence[Extra]) -> dict[str, tuple[int, int]]:
     """Returns name -> (first, end) record of the real and the extra data, for `epoch_shares`."""
-    return {"real": (0, len(source)), **{e.name: (e.first, e.first + len(e.source)) for e in extras}}
+    return {REAL: (0, len(source)), **{e.name: (e.first, e.first + len(e.source)) for e in extras}}
 
 
 def make_plan(

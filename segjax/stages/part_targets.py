@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from segjax import losses
+from segjax.data.mixed_plan import REAL
 from segjax.errors import UserError, choose
 from segjax.stages.config.thresholds import class_thresholds
 from segjax.stages.extra_data import ExtraOptions
 from segjax.training.terms import TermOptions
-
-REAL = "real"
 
 
 def part_names(extras: Sequence[ExtraOptions]) -> tuple[str, ...]:
@@ -26,7 +25,7 @@ def part_names(extras: Sequence[ExtraOptions]) -> tuple[str, ...]:
     return (REAL, *(one.name for one in extras))
 
 
-def check_parts(term: TermOptions, parts: Sequence[str], where: str) -> None:
+def check_term_parts(term: TermOptions, parts: Sequence[str], where: str) -> None:
     """Raises UserError with the nearest name if a term names a part that the training does not have.
 
     term: of the loss. parts: names. where: config key of the term.

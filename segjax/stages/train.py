@@ -20,7 +20,7 @@ from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
-from segjax.stages.part_targets import check_parts, check_soft, online_parts, online_thresholds, part_names
+from segjax.stages.part_targets import check_soft, check_term_parts, online_parts, online_thresholds, part_names
 from segjax.stages.record_lists import write_record_lists
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
@@ -92,7 +92,7 @@ def _read_loss(settings: Mapping[str, Any], parts: Sequence[str], where: str) ->
         options = options_of(term.pop("options", {}), loss, where=f"{here}.options")
         term["parts"] = (named,) if isinstance(named := term.get("parts", ()), str) else named
         terms[key] = TermOptions(**term, options=options)
-        check_parts(terms[key], parts, here)
+        check_term_parts(terms[key], parts, here)
     if not terms:
         raise UserError(f"config key {where} has no terms; add for example main={{'name': 'cross_entropy'}}.")
     return terms
