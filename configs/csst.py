@@ -216,7 +216,7 @@ def pools(arg):
 
 def labelling(arg, teacher):
     """Returns the stage that labels the pool."""
-    stage = dict(kind="pseudo_label", checkpoint=teacher, unlabelled=pools(arg), size=0, batch_size=1)
+    stage = dict(kind="pseudo_label", checkpoint=teacher, unlabelled=pools(arg), size=0, batch_size=0)
     stage.update(protocol="single", scales=(), flip=False, window=())  # a guess: one view of the whole image
     if arg.preset in ("cityscapes", "bdd100k", "mapillary"):
         stage.update(size=1024, window=(1024, 1024))  # a guess; Mapillary's images have up to 12 megapixels
