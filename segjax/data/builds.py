@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from segjax.data.prepare import begun, prepare
-from segjax.data.tfds_source import TfdsSource, quiet_tfds, write_index
+from segjax.data.tfds_builder import quiet_tfds
+from segjax.data.tfds_index import write_index
+from segjax.data.tfds_source import TfdsSource
 from segjax.errors import UserError, did_you_mean
 from segjax.files import creating
 

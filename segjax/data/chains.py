@@ -12,7 +12,7 @@ from segjax.errors import UserError
 
 
 class FrameTable(Protocol):
-    """Facts about n frames that need no frame decoded; `segjax.data.tfds_source.Index` is one.
+    """Facts about n frames that need no frame decoded; `segjax.data.tfds_index.Index` is one.
 
     names, sequences: n strings.
     frames: int (n,), position in the sequence.

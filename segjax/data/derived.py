@@ -12,7 +12,8 @@ import numpy as np
 from segjax.data.classes import IGNORE_LABEL, ClassTable, Label
 from segjax.data.joined import Subset
 from segjax.data.label_map import LabelMap
-from segjax.data.tfds_source import TfdsSource, open_builder
+from segjax.data.tfds_builder import open_builder
+from segjax.data.tfds_source import TfdsSource
 from segjax.errors import UserError, did_you_mean
 from segjax.files import config_hash
 

@@ -15,7 +15,8 @@ import numpy as np
 from segjax.data.label_map import LabelMap
 from segjax.data.record_features import record_features
 from segjax.data.shard_files import make_serializer, shard_name, write_info, write_shard
-from segjax.data.tfds_source import quiet_tfds, write_index
+from segjax.data.tfds_builder import quiet_tfds
+from segjax.data.tfds_index import write_index
 from segjax.errors import UserError
 from segjax.files import begin, creating, link, write_file
 

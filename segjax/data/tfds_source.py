@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import logging
 import os
 import threading
 from collections.abc import Collection, Mapping
@@ -21,29 +19,9 @@ from segjax.data.label_map import LabelMap
 from segjax.data.referenced import image_bytes
 from segjax.data.sources import LabelledClasses, Record, check_size
 from segjax.data.splits import Parts, available, resolve, with_frames
+from segjax.data.tfds_builder import open_builder, skip_decoding
+from segjax.data.tfds_index import concatenate, load_index
 from segjax.errors import UserError, did_you_mean
-
-
-@dataclasses.dataclass(frozen=True)
-class Index:
-    """Facts about the n records of a split that need no image decoded; cached in the dataset's folder.
-
-    names, sequences: n strings.
-    frames: int32 (n,), position in the sequence.
-    sizes: int32 (n, 2), height and width.
-    labelled: bool (n,).
-    """
-
-    names: np.ndarray
-    sequences: np.ndarray
-    frames: np.ndarray
-    sizes: np.ndarray
-    labelled: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Index:
-        """Returns the index of some of the records."""
-        return Index(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
-
 
 # what can be read of a record beside image and label
 FIELDS = ("flow", "instances", "all_labels", "soft")
@@ -93,7 +71,7 @@ class TfdsSource(LabelledClasses):
         }
         self.split = split = with_frames(split, {*builder.info.splits, *divisions}) if frames else split
         parts = _resolve(self.directory, builder, split, divisions, own, self.label_map)
-        index = _concatenate([_load_index(self.directory, builder, name).take(rows) for name, rows, _ in parts])
+        index = concatenate([load_index(self.directory, builder, name).take(rows) for name, rows, _ in parts])
         index = dataclasses.replace(index, labelled=np.concatenate([labelled for *_, labelled in parts]))
         kept = np.flatnonzero(index.labelled) if labelled_only else np.arange(len(index.names))
         if not len(kept):
@@ -191,7 +169,7 @@ class TfdsSource(LabelledClasses):
         with self._lock:  # opened once per process, at the first read
             if split not in self._readers:
                 builder = open_builder(self.directory)
-                decoders = _skip(builder, flow="flow" not in self.fields)
+                decoders = skip_decoding(builder, flow="flow" not in self.fields)
                 self._readers[split] = builder.as_data_source(split, decoders=decoders)
             return self._readers[split]
 
@@ -201,40 +179,6 @@ class TfdsSource(LabelledClasses):
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._readers, self._lock = {}, threading.Lock()
-
-
-@contextlib.contextmanager
-def quiet_tfds():
-    """Silences the log lines of TFDS that are no errors."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def write_index(directory: Path) -> dict[str, int]:
-    """Scans a new dataset once, writes the index of every split beside it, and returns split -> length."""
-    builder = open_builder(directory)
-    lengths = {}
-    for split in builder.info.splits:
-        index = _scan(builder, split)
-        with open(directory / f"index-{split}.npz", "wb") as file:
-            np.savez(file, **dataclasses.asdict(index))
-        lengths[split] = len(index.names)
-    return lengths
-
-
-def open_builder(directory: Path) -> Any:
-    """Returns the TFDS builder of a built dataset. Raises UserError for a folder that holds none."""
-    import tensorflow_datasets as tfds
-
-    if not (directory / "dataset_info.json").is_file():
-        raise UserError(f"{directory} holds no built dataset (dataset_info.json is missing); check the path")
-    with quiet_tfds():
-        return tfds.builder_from_directory(directory)
 
 
 def _check_fields(fields: Collection[str], builder: Any) -> None:
@@ -258,19 +202,6 @@ def _label_map_data(builder: Any) -> dict[str, Any]:
     return metadata["label_map"]
 
 
-def _load_index(directory: Path, builder: Any, split: str) -> Index:
-    path = directory / f"index-{split}.npz"
-    if not path.is_file():
-        return _scan(builder, split)  # a dataset that was built elsewhere
-    with np.load(path) as arrays:
-        return Index(**arrays)
-
-
-def _concatenate(indices: list[Index]) -> Index:
-    fields = [field.name for field in dataclasses.fields(Index)]
-    return Index(**{name: np.concatenate([getattr(index, name) for index in indices]) for name in fields})
-
-
 def _resolve(
     directory: Path,
     builder: Any,
@@ -281,7 +212,7 @@ def _resolve(
 ) -> Parts:
     import tensorflow_datasets as tfds
 
-    index = functools.cache(lambda name: _load_index(directory, builder, name))
+    index = functools.cache(lambda name: load_index(directory, builder, name))
 
     def stored(text: str) -> list[tuple[str, np.ndarray]]:
         try:
@@ -294,7 +225,7 @@ def _resolve(
     @functools.cache
     def pixels(split: str) -> np.ndarray:
         labelled = index(split).labelled
-        reader = builder.as_data_source(split, decoders=_skip(builder, flow=True)) if labelled.any() else ()
+        reader = builder.as_data_source(split, decoders=skip_decoding(builder, flow=True)) if labelled.any() else ()
 
         def mask(row: int) -> tuple[np.ndarray, str]:
             example = reader[row]
@@ -324,32 +255,3 @@ def _same_ids(label_map: LabelMap, own: LabelMap, name: str) -> LabelMap:
             "add them to the map (train_id 255 = ignored)"
         )
     return label_map.with_ids()
-
-
-def _skip(builder: Any, *, flow: bool) -> dict[str, Any]:
-    """Returns TFDS decoders that keep images encoded: `image_files` decodes those in use, and names damaged ones."""
-    import tensorflow_datasets as tfds
-
-    images = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
-    flows = ["flow"] if flow and "flow" in builder.info.features else []
-    return {name: tfds.decode.SkipDecoding() for name in (*images, *flows)}
-
-
-def _scan(builder: Any, split: str) -> Index:
-    rows = []
-    try:
-        empty = not builder.info.splits[split].num_examples
-        for example in () if empty else builder.as_data_source(split, decoders=_skip(builder, flow=True)):
-            size = (int(example["height"]), int(example["width"]))
-            name, sequence = example["name"].decode(), example["sequence"].decode()
-            rows.append((name, sequence, int(example["frame"]), size, bool(example["labelled"])))
-    except (ValueError, KeyError) as error:
-        raise UserError(f"split {split!r} of dataset {builder.name} cannot be read: {error}") from None
-    names, sequences, frames, sizes, labelled = zip(*rows) if rows else ((), (), (), (), ())
-    return Index(
-        names=np.array(names, str),
-        sequences=np.array(sequences, str),
-        frames=np.array(frames, np.int32),
-        sizes=np.array(sizes, np.int32).reshape(-1, 2),
-        labelled=np.array(labelled, bool),
-    )

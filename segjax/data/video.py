@@ -15,7 +15,7 @@ import numpy as np
 from segjax.data.chains import FrameTable, places_of, smallest_distance
 from segjax.data.folders import split_frame
 from segjax.data.sources import FolderSource, LabelledClasses, Record, Source
-from segjax.data.tfds_source import Index
+from segjax.data.tfds_index import Index
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")

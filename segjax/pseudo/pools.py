@@ -16,7 +16,7 @@ from segjax.data import TfdsSource
 from segjax.data.folders import natural_key
 from segjax.data.image_files import IMAGE_SUFFIXES, decode_image, decode_mask, is_plain_rgb, read_bytes
 from segjax.data.listing import are, is_text, shown, some
-from segjax.data.tfds_source import Index
+from segjax.data.tfds_index import Index
 from segjax.data.video import VIDEO_SUFFIXES, VideoSource
 from segjax.errors import UserError
 from segjax.media.clips import open_clips

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segjax.data.splits import division, resolve
-from segjax.data.tfds_source import Index
+from segjax.data.tfds_index import Index
 from segjax.errors import UserError
 
 NAMES = {"train": ["a_1", "a_2", "b_1", "b_2", "c_1", "c_2"], "val": ["d_1", "e_1"]}

@@ -8,7 +8,7 @@ from data_builders.camvid.full import ABOUT as CAMVID
 from data_builders.cityscapes.cityscapes_dataset_builder import ABOUT as CITYSCAPES
 from data_builders.kitti.kitti_dataset_builder import ABOUT as KITTI
 from segjax.data.splits import resolve
-from segjax.data.tfds_source import Index
+from segjax.data.tfds_index import Index
 
 CITIES = {
     "train": dict(

@@ -11,7 +11,7 @@ from data_builders.cityscapes import cityscapes_dataset_builder as cityscapes
 from data_builders.kitti import kitti_dataset_builder as kitti
 from segjax.data.chains import find_chains
 from segjax.data.joined import Subset
-from segjax.data.tfds_source import Index
+from segjax.data.tfds_index import Index
 from segjax.errors import UserError
 from segjax.stages.dataset import read_dataset
 from segjax.stages.held_out import check_chains, check_propagated

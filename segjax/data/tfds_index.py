@@ -1,0 +1,81 @@
+"""The index of a built dataset: facts about its records that need no image decoded, cached beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segjax.data.tfds_builder import open_builder, skip_decoding
+from segjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """Facts about the n records of a split that need no image decoded; cached in the dataset's folder.
+
+    names, sequences: n strings.
+    frames: int32 (n,), position in the sequence.
+    sizes: int32 (n, 2), height and width.
+    labelled: bool (n,).
+    """
+
+    names: np.ndarray
+    sequences: np.ndarray
+    frames: np.ndarray
+    sizes: np.ndarray
+    labelled: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Index:
+        """Returns the index of some of the records."""
+        return Index(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
+
+
+def write_index(directory: Path) -> dict[str, int]:
+    """Scans a new dataset once, writes the index of every split beside it, and returns split -> length."""
+    builder = open_builder(directory)
+    lengths = {}
+    for split in builder.info.splits:
+        index = _scan(builder, split)
+        with open(directory / f"index-{split}.npz", "wb") as file:
+            np.savez(file, **dataclasses.asdict(index))
+        lengths[split] = len(index.names)
+    return lengths
+
+
+def load_index(directory: Path, builder: Any, split: str) -> Index:
+    """Returns the index of a split, from its file or from a scan."""
+    path = directory / f"index-{split}.npz"
+    if not path.is_file():
+        return _scan(builder, split)  # a dataset that was built elsewhere
+    with np.load(path) as arrays:
+        return Index(**arrays)
+
+
+def concatenate(indices: list[Index]) -> Index:
+    """Returns one index of the records of several, in their order."""
+    fields = [field.name for field in dataclasses.fields(Index)]
+    return Index(**{name: np.concatenate([getattr(index, name) for index in indices]) for name in fields})
+
+
+def _scan(builder: Any, split: str) -> Index:
+    """Raises UserError for a dataset that lacks a field of the index."""
+    rows = []
+    try:
+        empty = not builder.info.splits[split].num_examples
+        for example in () if empty else builder.as_data_source(split, decoders=skip_decoding(builder, flow=True)):
+            size = (int(example["height"]), int(example["width"]))
+            name, sequence = example["name"].decode(), example["sequence"].decode()
+            rows.append((name, sequence, int(example["frame"]), size, bool(example["labelled"])))
+    except (ValueError, KeyError) as error:
+        raise UserError(f"split {split!r} of dataset {builder.name} cannot be read: {error}") from None
+    names, sequences, frames, sizes, labelled = zip(*rows) if rows else ((), (), (), (), ())
+    return Index(
+        names=np.array(names, str),
+        sequences=np.array(sequences, str),
+        frames=np.array(frames, np.int32),
+        sizes=np.array(sizes, np.int32).reshape(-1, 2),
+        labelled=np.array(labelled, bool),
+    )
