@@ -80,30 +80,13 @@ SHIPPED = (
 # the debug runs of the other presets are slow, or have the same stages; csst_ablation.py has one of all methods
 SLOW = SHIPPED[1:]
 
-OPTIONS = dict(
-    preset="synthetic",
-    method="student",
-    net="",
-    teacher="",
-    ratio=0.0,
-    sampling="centroid",
-    schedule="constant",
-    every=-1,
-    loops=1,
-    steps=0,
-    shots=10,
-    v1=False,
-    coarse=False,
-    submission=False,
-    data="",
-    images="",
-    masks="",
-    label_map="",
-    unlabelled="",
-    frames_every=1,
-    batch=0,
-    debug=False,
-)
+# options of one preset, or of a kind of them, by default left out; naming one elsewhere would have no effect
+OWN = ("images", "masks", "label_map")
+FOREIGN = ("bdd100k", "mapillary")  # section 4.6: from Cityscapes to another domain
+
+OPTIONS = dict(preset="synthetic", method="student", net="", teacher="", ratio=0.0, sampling="centroid")
+OPTIONS.update(schedule="constant", every=-1, loops=1, steps=0, shots=-1, batch=0, v1=False, coarse=False)
+OPTIONS.update(submission=False, data="", images="", masks="", label_map="", unlabelled="", frames_every=0, debug=False)
 
 
 def get_config(arg=None):
@@ -124,7 +107,7 @@ def get_config(arg=None):
             last = add_student(config, arg, extra, suffix, labels=f"pseudo_label{suffix}")
             if loop < arg.loops:
                 add_evaluation(config, f"evaluate_student{suffix}", last, arg)
-    if arg.preset in ("bdd100k", "mapillary"):
+    if arg.preset in FOREIGN:
         add_evaluation(config, f"evaluate_{config.stages[-1]}", config.stages[-1], arg, on=source_dataset(arg))
         add(config, "adapt", adaptation(arg, config.stages[-2]))
     add_evaluation(config, "evaluate", config.stages[-1], arg)
@@ -144,6 +127,13 @@ def checked(arg):
     for name in ("coarse", "submission"):
         if arg[name] and arg.preset != "cityscapes":
             raise ValueError(f"the option {name} belongs to the preset cityscapes; write cityscapes,{name}.")
+    for name in OWN:
+        if arg[name] and arg.preset != "own":
+            raise ValueError(f"the option {name} belongs to the preset own; write own,{name}=...")
+    if arg.shots >= 0 and arg.preset not in FOREIGN:
+        raise ValueError(f"the option shots belongs to the presets {' and '.join(FOREIGN)}.")
+    if arg.frames_every and not arg.unlabelled:
+        raise ValueError("the option frames_every is for the frames of unlabelled=FOLDER_OR_VIDEO; give both.")
     if arg.submission:
         net = "wrn38" if arg.v1 else "ocr"
     arg.net = arg.net or net
@@ -163,6 +153,8 @@ def checked(arg):
     arg.ratio = arg.ratio or (7.0 if arg.v1 else ratio)
     if arg.every < 0:
         arg.every = 0 if arg.unlabelled else every  # with a pool of its own, all labels
+    arg.shots = 10 if arg.shots < 0 else arg.shots
+    arg.frames_every = arg.frames_every or 1
     return arg
 
 
@@ -185,14 +177,14 @@ def dataset(arg):
         section["options"].update(config="aug")
     if arg.every > 1:
         section["train"] = f"train::{arg.every}"
-    if arg.shots and arg.preset in ("bdd100k", "mapillary"):
+    if arg.shots and arg.preset in FOREIGN:
         section["train"] = f"train@{arg.shots}shot"
     return ConfigDict(section)
 
 
 def source_dataset(arg):
     """Returns the section of the data with labels; None = that of the recipe."""
-    if arg.preset in ("bdd100k", "mapillary"):  # section 4.6: from Cityscapes to another domain
+    if arg.preset in FOREIGN:
         return ConfigDict(common.published_dataset("cityscapes", arg.data))
     return None
 
@@ -207,7 +199,7 @@ def pools(arg):
         return found if arg.coarse else dict(coarse=dict(split="train_extra", only="all"), **found)
     if arg.preset == "voc2012":
         return dict(sbd=dict(split="sbd", only="all"))
-    if arg.preset in ("bdd100k", "mapillary"):
+    if arg.preset in FOREIGN:
         maps = {"mapillary": "mapillary_to_cityscapes"}
         target = common.published_dataset(arg.preset, arg.data, label_map=maps.get(arg.preset, ""))
         return {arg.preset: dict(dataset=target, split="train", only="all")}

@@ -149,6 +149,9 @@ def test_the_first_version_of_the_paper_draws_half_of_the_real_images():
         ("own,images=x", "needs unlabelled="),
         ("own,images=x,unlabelled=y,method=consistency", "as a data set"),
         ("net=resnet", "unknown net"),
+        ("camvid,images=x", "belongs to the preset own"),
+        ("voc2012,shots=5", "the presets bdd100k and mapillary"),
+        ("camvid,frames_every=5", "give both"),
     ],
 )
 def test_options_of_self_training_that_do_not_fit(arg, message):
