@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
 
 from segjax import models
-from segjax.costs.modules import Cost, cost_table, module_costs, saved_for_backward
-from segjax.errors import UserError
+from segjax.costs.modules import Cost, module_costs, saved_for_backward
 from segjax.typing import Array, Variables
 
 
@@ -116,69 +114,6 @@ def _inference_costs(name, num_classes, options, variables, images, depth):
 def _saved(model, variables, images, depth):
     statistics = {key: value for key, value in variables.items() if key != "params"}
     return saved_for_backward(training(model), variables["params"], statistics, images, depth=depth)
-
-
-def print_summary(
-    name: str,
-    *,
-    size: tuple[int, int],
-    num_classes: int,
-    batch: int = 1,
-    depth: int | None = None,
-    options: Mapping[str, Any] | None = None,
-    compile: bool = False,
-) -> None:
-    """Prints the costs of a network of `segjax.models`; the command `segjax summary`.
-
-    size: (h, w) of the images, of which there are `batch`.
-    depth: see `module_costs`.
-    options: options of the network.
-    compile: whether to compile the network for the memory that XLA plans.
-
-    Raises UserError for an unknown network or option, or if the backend does not report memory.
-    """
-    options = dict(options or {})
-    model = models.create(name, num_classes, **options)
-    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
-    costs = model_costs(name, size, num_classes=num_classes, batch=batch, depth=depth, **options)
-    table = cost_table(costs, title=f"{name}, {num_classes} classes, {batch} x {'x'.join(map(str, size))}")
-    Console(width=Console(width=1000).measure(table).maximum).print(table)  # all digits, also on a narrow terminal
-    variables = abstract_variables(model, images)
-    params, statistics = variables["params"], {key: value for key, value in variables.items() if key != "params"}
-    print(f"parameters: {_mebibytes(params)} in float32, statistics {_mebibytes(statistics)}")
-    saved = sum(cost.saved_bytes for cost in costs.values())
-    print(f"training keeps {saved / 2**20:,.0f} MiB of activations for the backward pass")
-    if compile:
-        for what, planned in planned_memory(model, params, statistics, images).items():
-            backend = jax.default_backend()
-            print(f"{what} needs {planned / 2**20:,.0f} MiB on {backend} beside parameters, images and results")
-    print("multiply-adds: convolutions and matrix products with kernels; activations: what these write")
-
-
-def planned_memory(model: Any, params: Any, statistics: Any, images: Any) -> dict[str, int]:
-    """Returns the bytes of temporary memory in the compiled forward pass and in the compiled gradient.
-
-    Both are compiled for the default backend; on a CPU the savings of remat are not visible.
-
-    params, statistics, images: arrays or shapes.
-    Raises UserError if the backend does not report memory.
-    """
-
-    def loss(params, statistics, images):
-        return sum(head.sum() for head in jax.tree.leaves(training(model)(params, statistics, images)))
-
-    programs = {
-        "inference": jax.jit(forward(model)).lower({**statistics, "params": params}, images),
-        "the gradient of a training step": jax.jit(jax.grad(loss)).lower(params, statistics, images),
-    }
-    analyses = {what: lowered.compile().memory_analysis() for what, lowered in programs.items()}
-    if None in analyses.values():
-        raise UserError(f"the {jax.default_backend()} backend does not report memory; leave --compile out")
-    return {what: analysis.temp_size_in_bytes for what, analysis in analyses.items()}
-
-
-def _mebibytes(tree: Any) -> str:
-    return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) / 2**20:,.2f} MiB"
 
 
 def model_page(names: Sequence[str], size: tuple[int, int], *, num_classes: int = 19) -> str:

@@ -19,15 +19,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from segjax.costs.modules import value_bytes
-from segjax.costs.steps import Step, traced, write_out
+from segjax.costs.steps import LOOPS_AND_BRANCHES, Step, traced, write_out
 
 COMPUTED_WHERE_USED = ("broadcast_in_dim", "iota")
 UPDATES = ("dynamic_update_slice", "scatter", "scatter-add", "scatter_max", "scatter_min", "scatter_mul")
 ARITHMETIC = (
-    "abs", "add", "add_any", "and", "ceil", "clamp", "convert_element_type", "cos", "div", "erf", "exp", "exp2", "expm1",
-    "floor", "integer_pow", "is_finite", "log", "log1p", "logistic", "max", "min", "mul", "neg", "not", "or", "pow",
-    "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh",
-    "xor",
+    "abs", "add", "add_any", "and", "ceil", "clamp", "convert_element_type", "cos", "div", "erf", "exp", "exp2",
+    "expm1", "floor", "integer_pow", "is_finite", "log", "log1p", "logistic", "max", "min", "mul", "neg", "not", "or",
+    "pow", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sqrt", "square", "sub", "tan",
+    "tanh", "xor",
 )  # fmt: skip
 
 
@@ -90,87 +90,66 @@ def _walk(
 ) -> _Walk:
     """Returns the largest sum of the live values.
 
-    owned: argument -> bytes, for those that take memory and are freed after their last use. The others do not count.
+    owned: argument -> bytes, for those that count and are freed after their last use.
     outputs: values that live to the end.
-    given: values whose memory the caller has; they do not count.
+    given: values whose memory the caller counts.
     """
     last = {value: place for place, step in enumerate(steps) for value in step.reads}
     last |= {value: len(steps) for value in outputs}
-    live = {value: size for value, size in owned.items() if value in last}
-    most = _Walk(sum(owned.values()), 0, dict(owned))
+    live, most = dict(owned), _Walk(sum(owned.values()), 0, dict(owned))
     for place, step in enumerate(steps):
         dying = {value: live[value] for value in step.reads if value in live and last[value] == place}
         new = {value: size for value, size in zip(step.writes, _sizes(step)) if value not in given}
-        moved = _moved(step, dying, new)
-        during = sum(live.values()) + sum(new.values()) - sum(moved.values()) + _inside(step, dying)
-        if during > most.peak:
-            kept = {value: size for value, size in live.items() if value not in moved}
-            most = _Walk(during, place, {**kept, **new})
+        moved, inside = _control_flow(step, dying) if step.name in LOOPS_AND_BRANCHES else (_moved(step, dying, new), 0)
+        kept = {value: size for value, size in live.items() if value not in moved}
+        peak = sum(kept.values()) + sum(new.values()) + inside
+        if peak > most.peak:
+            most = _Walk(peak, place, {**kept, **new})
         live = {value: size for value, size in {**live, **new}.items() if last.get(value, -1) > place}
     return most
 
 
 def _sizes(step: Step) -> list[int]:
-    free = step.name in COMPUTED_WHERE_USED
-    return [0 if free else value_bytes(var.aval) for var in step.eqn.outvars]
+    return [0 if step.name in COMPUTED_WHERE_USED else value_bytes(var.aval) for var in step.eqn.outvars]
 
 
-def _moved(step: Step, dying: Mapping[int, int], new: Mapping[int, int]) -> dict[int, int]:
-    """Returns the dying operands whose memory a result of the step takes over."""
-    if step.name in ("scan", "while", "cond"):
-        return {value: dying[value] for value in _owned(step, dying)}
-    if step.name not in (*UPDATES, *ARITHMETIC):
-        return {}
-    operands = step.reads[:1] if step.name in UPDATES else step.reads
-    fitting = [value for value in operands if dying.get(value) and dying[value] in new.values()]
-    return {value: dying[value] for value in fitting[:1]}
+def _moved(step: Step, dying: Mapping[int, int], new: Mapping[int, int]) -> set[int]:
+    """Returns the dying operand whose memory the result of an update or of arithmetic takes over, if there is one."""
+    operands = step.reads[:1] if step.name in UPDATES else step.reads if step.name in ARITHMETIC else ()
+    return set([value for value in operands if dying.get(value) in new.values()][:1])
 
 
-def _owned(step: Step, dying: Mapping[int, int]) -> list[int]:
-    """Returns the dying operands that a loop takes over as its first carry, or a branch as its arguments."""
-    first, end = _carried(step)
-    operands = step.reads[first:end]
-    return [value for value in dying if step.reads.count(value) == 1 and value in operands]
+def _control_flow(step: Step, dying: Mapping[int, int]) -> tuple[set[int], int]:
+    """Returns the dying operands that a loop or branch takes over, and the bytes inside it beyond those of its results.
 
-
-def _carried(step: Step) -> tuple[int, int]:
+    A loop takes over its first carry, a branch its arguments. The results of a loop hold its carry.
+    """
     params = step.eqn.params
-    if step.name == "scan":
-        return params["num_consts"], params["num_consts"] + params["num_carry"]
-    if step.name == "while":
-        return params["cond_nconsts"] + params["body_nconsts"], len(step.reads)
-    return 1, len(step.reads)
-
-
-def _inside(step: Step, dying: Mapping[int, int]) -> int:
-    """Returns the bytes that run inside a loop or branch, beyond its results; 0 for other steps."""
-    params, (first, end) = step.eqn.params, _carried(step) if step.name in ("scan", "while", "cond") else (0, 0)
-    carry = sum(value_bytes(var.aval) for var in step.eqn.invars[first:end])
-    if step.name == "scan":  # the carry and the slice of this round belong to the body
-        body = params["jaxpr"].jaxpr
-        return _peak_inside(body, range(first, len(body.invars))) - carry
-    if step.name == "while":
-        constants = params["body_nconsts"]
-        body, cond = params["body_jaxpr"].jaxpr, params["cond_jaxpr"].jaxpr
-        running = _peak_inside(body, range(constants, len(body.invars)))
-        return max(running, carry + _peak_inside(cond, ())) - carry
     if step.name == "cond":
-        taken = _owned(step, dying)
-        owned = [place for place, value in enumerate(step.reads[1:]) if value in taken]
-        results = sum(value_bytes(var.aval) for var in step.eqn.outvars)
-        return max(_peak_inside(branch.jaxpr, owned) for branch in params["branches"]) - results
-    return 0
+        first, end = 1, len(step.reads)
+    elif step.name == "while":
+        first, end = params["cond_nconsts"] + params["body_nconsts"], len(step.reads)
+    else:
+        first, end = params["num_consts"], params["num_consts"] + params["num_carry"]
+    moved = {value for value in step.reads[first:end] if value in dying and step.reads.count(value) == 1}
+    carry = sum(value_bytes(var.aval) for var in step.eqn.invars[first:end])
+    if step.name == "cond":
+        owned = [place for place, value in enumerate(step.reads[1:]) if value in moved]
+        inside = max(_peak_inside(branch.jaxpr, owned) for branch in params["branches"])
+        return moved, inside - sum(value_bytes(var.aval) for var in step.eqn.outvars)
+    if step.name == "while":
+        body, condition = params["body_jaxpr"].jaxpr, params["cond_jaxpr"].jaxpr
+        rounds = _peak_inside(body, range(params["body_nconsts"], len(body.invars)))
+        return moved, max(rounds - carry, _peak_inside(condition, ()))
+    body = params["jaxpr"].jaxpr  # the slices of one round belong to it, too
+    return moved, _peak_inside(body, range(first, len(body.invars))) - carry
 
 
 def _peak_inside(jaxpr: Any, owned: Collection[int]) -> int:
     """Returns the peak of a jaxpr with its results and the arguments at the places `owned`, in bytes."""
     steps, outputs = write_out(jaxpr)
-    sizes = {place: value_bytes(jaxpr.invars[place].aval) for place in owned}
-    made = {value for step in steps for value in step.writes} | sizes.keys()
-    # an argument of the caller that is a result too, or a value that is two results, is copied
-    copies = [var for place, (var, value) in enumerate(zip(jaxpr.outvars, outputs)) if value not in made or value in outputs[:place]]
-    at_end = sum(value_bytes(var.aval) for var in jaxpr.outvars)
-    return max(_walk(steps, sizes, outputs).peak, at_end) if copies else _walk(steps, sizes, outputs).peak
+    walk = _walk(steps, {place: value_bytes(jaxpr.invars[place].aval) for place in owned}, outputs)
+    return max(walk.peak, sum(value_bytes(var.aval) for var in jaxpr.outvars))  # the latter if a result is a copy
 
 
 def _held(steps: Sequence[Step], walk: _Walk) -> tuple[Held, ...]:

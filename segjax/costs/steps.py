@@ -1,4 +1,4 @@
-"""A jaxpr as a list of steps, with all calls written out: what jit, remat and custom gradients wrap runs in its place."""
+"""A jaxpr as a list of steps, with all calls written out: those of jit, remat and custom gradients."""
 
 from __future__ import annotations
 
