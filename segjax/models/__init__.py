@@ -37,6 +37,7 @@ from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
 from segjax.models.flownets import FlowNet2S
 from segjax.models.icnet import icnet_r50
+from segjax.models.ldn import ldn121, ldn161, ldn169, ldn_dpn68, ldn_efficientnet_lite0, lrn18, lrn50, lrn101
 from segjax.models.ocr import hrnet_w18_ocr, hrnet_w48_ocr
 from segjax.models.pspnet import pspnet_r50, pspnet_r101
 from segjax.models.sdcnet import SDCNet2D
@@ -71,6 +72,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hrnet_w18_ocr": hrnet_w18_ocr,
     "hrnet_w48_ocr": hrnet_w48_ocr,
     "icnet_r50": icnet_r50,
+    "ldn121": ldn121,
+    "ldn161": ldn161,
+    "ldn169": ldn169,
+    "ldn_dpn68": ldn_dpn68,
+    "ldn_efficientnet_lite0": ldn_efficientnet_lite0,
+    "lrn18": lrn18,
+    "lrn50": lrn50,
+    "lrn101": lrn101,
     "pspnet_r50": pspnet_r50,
     "pspnet_r101": pspnet_r101,
     "swiftnet_efficientnet_lite0": swiftnet_efficientnet_lite0,
@@ -105,7 +114,8 @@ class Family(NamedTuple):
 
 
 def _one_image(module: nn.Module) -> tuple[Any, ...]:
-    return (jnp.zeros((1, 64, 64, 3)),)
+    side = max(64, getattr(module, "smallest", 1))
+    return (jnp.zeros((1, side, side, 3)),)
 
 
 def _frames_and_flows(module: nn.Module) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from segjax.models.backbones.densenet import DenseNet
 from segjax.models.backbones.efficientnet_lite import BN_EPS
 from segjax.models.backbones.resnet import VPLR_STEM, ResNet, resnext50_32x4d, se_resnext50_32x4d, se_resnext101_32x4d
 from segjax.models.backbones.wide_resnet import WideResNet38
+from segjax.models.blocks import FactoredConv
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
 from segjax.models.layers import (
@@ -48,24 +49,6 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     **LIGHT,
 }
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # the field of view in image pixels is the same
-
-
-class SeparableConv(nn.Module):
-    """Depthwise 3x3 and pointwise convolution with nothing between.
-
-    With many channels it has 1/9 of the multiply-adds of a dense 3x3 convolution.
-    """
-
-    features: int
-    conv: ModuleDef
-    dilation: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps x (b, h, w, c) to (b, h, w, features)."""
-        c = x.shape[-1]
-        x = self.conv(c, 3, dilation=self.dilation, groups=c, name="depthwise")(x)
-        return self.conv(self.features, 1, name="pointwise")(x)
 
 
 class ASPP(nn.Module):
@@ -137,8 +120,8 @@ class DeepLabV3Plus(ImageNetwork):
         conv, norm = conv_and_norm(self, train, kaiming_fan_in)
         # VPLR's WideResNet38 initialises only the last layers with kaiming_fan_in
         inner = partial(conv, kernel_init=torch_default) if self.trunk == "wide_resnet38" else conv
-        inner3x3 = partial(SeparableConv, conv=inner) if self.separable else partial(inner, kernel_size=3)
-        conv3x3 = partial(SeparableConv, conv=conv) if self.separable else partial(conv, kernel_size=3)
+        inner3x3 = partial(FactoredConv, conv=inner) if self.separable else partial(inner, kernel_size=3)
+        conv3x3 = partial(FactoredConv, conv=conv) if self.separable else partial(conv, kernel_size=3)
 
         trunk = TRUNKS[self.trunk](
             conv=partial(conv, kernel_init=kaiming_fan_out), norm=norm,

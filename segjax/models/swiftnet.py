@@ -18,7 +18,7 @@ from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.efficientnet_lite import BN_EPS
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.backbones.resnet_pyramid import PyramidResNet
-from segjax.models.blocks import pyramid
+from segjax.models.blocks import PyramidPooling, Unit
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, relu
@@ -34,44 +34,6 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     **LIGHT,
 }
 POOL_ROWS = (8, 4, 2)
-
-
-class Unit(nn.Module):
-    """Unit: batch norm, ReLU, convolution."""
-
-    features: int
-    conv: ModuleDef
-    norm: ModuleDef
-    kernel_size: int = 3
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps x (b, h, w, c) to (b, h, w, features)."""
-        x = relu(self.norm(name="norm")(x))
-        return self.conv(self.features, self.kernel_size, name="conv")(x)
-
-
-class PyramidPooling(nn.Module):
-    """Pyramid pooling: means over grids, projected, upsampled and fused.
-
-    The grids have 8, 4 and 2 rows, and columns by the aspect ratio.
-    """
-
-    features: int
-    conv: ModuleDef
-    norm: ModuleDef
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps x (b, h, w, c) to (b, h, w, features)."""
-        unit = partial(Unit, conv=self.conv, norm=self.norm, kernel_size=1)
-        x = unit(self.features, name="spp_bn")(x)
-        h, w = x.shape[1:3]
-        grids = [(rows, max(1, round(rows * w / h))) for rows in POOL_ROWS]
-        levels = pyramid(
-            x, grids, lambda i, means: unit(self.features // len(POOL_ROWS), name=f"spp{i}")(means), align_corners=False
-        )
-        return unit(self.features, name="spp_fuse")(jnp.concatenate(levels, -1))
 
 
 class LadderNetwork(ImageNetwork):
@@ -121,7 +83,10 @@ class SwiftNet(LadderNetwork):
         trunk = TRUNKS[self.trunk](conv=conv, norm=norm, remat=self.remat)
         maps = trunk(images.astype(dtype))
         spp_norm = partial(norm, momentum=self.spp_momentum)
-        x = PyramidPooling(self.features, conv, spp_norm, name="backbone.spp.spp")(maps[32])
+        x, _ = PyramidPooling(
+            self.features, conv, spp_norm, POOL_ROWS, self.features, self.features // len(POOL_ROWS),
+            name="backbone.spp.spp",
+        )(maps[32])  # fmt: skip
         features = {f"stride{stride}": y for stride, y in maps.items()} | {"spp": x}
         for i, stride in enumerate((16, 8, 4)):
             name = f"backbone.upsample.{i}"

@@ -1,0 +1,350 @@
+"""Ladder DenseNets (Kreso et al., "Efficient Ladder-style DenseNets", sections 3 and 5) and their siblings.
+
+A trunk, pyramid pooling and a ladder of transitions up (TU): LDN on a DenseNet, LRN on a ResNet, also on DPN-68 and on
+EfficientNet-Lite. Layers and tensor names of ivankreso/LDN; those of the siblings and of the heads of the pyramid are
+ours. Two networks have this name:
+
+paper: plain TUs and 256 channels after the pyramid, as the paper draws them. Sizes and FLOPs that it prints for
+    DenseNet ladders are those of this form from random initial weights (`random_init`).
+released: a shortcut around each TU and 512 channels, as the released code builds them. The paper's figures of ResNet
+    ladders and of dilated DenseNets fit this form.
+
+A layout d -> u ("64to4") has the smallest map at 1/d and the classifier at 1/u of the image; without u there is no
+ladder. Odd maps are rounded down as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.errors import UserError, did_you_mean
+from segjax.models.backbones.densenet import DenseNet
+from segjax.models.backbones.dpn import DPN68
+from segjax.models.backbones.efficientnet_lite import BN_EPS
+from segjax.models.backbones.resnet import ResNet
+from segjax.models.blocks import FactoredConv, PyramidPooling, Unit
+from segjax.models.checks import check_images
+from segjax.models.heads import find_form, seg_output
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_in, xavier_normal
+from segjax.models.trunks import LIGHT
+from segjax.ops import resize
+from segjax.typing import Array, SegOutput
+
+ModuleDef = Callable[..., nn.Module]
+
+
+class Layout(NamedTuple):
+    """Strides of a network.
+
+    ups: channels that each TU returns, in units of the network's width; one TU for each halving of the stride.
+    stem_stride: of the first convolution.
+    output_stride: of the trunk: below 32, its last blocks are dilated instead.
+    splits: dense blocks that are halved in the middle.
+    grid_rows: of the pyramid pooling.
+    """
+
+    ups: tuple[int, ...]
+    stem_stride: int = 2
+    output_stride: int = 32
+    splits: tuple[int, ...] = ()
+    grid_rows: tuple[int, ...] = (8, 4, 2, 1)
+
+    @property
+    def down(self) -> int:
+        """Returns the stride of the smallest map."""
+        return self.output_stride * self.stem_stride // 2 * 2 ** len(self.splits)
+
+    @property
+    def strides(self) -> list[int]:
+        """Returns the strides of the maps of the ladder, coarse to fine, that of the smallest map first."""
+        return [self.down // 2**i for i in range(len(self.ups) + 1)]
+
+
+LAYOUTS: dict[str, Layout] = {
+    "32": Layout(()),
+    "32to4": Layout((2, 1, 1)),
+    "32to2": Layout((2, 1, 1, 1)),
+    "16to2": Layout((2, 1, 1), stem_stride=1),
+    "64to4": Layout((2, 2, 1, 1), splits=(3,)),
+    "64to4_s4": Layout((2, 2, 1, 1), splits=(4,)),
+    "128to4": Layout((2, 2, 2, 1, 1), splits=(3, 4), grid_rows=(4, 2, 1)),
+    "8": Layout((), output_stride=8),
+    "8to4": Layout((1,), output_stride=8),
+    "16to4": Layout((1, 1), output_stride=16),
+}
+
+
+class Trunk(NamedTuple):
+    """Trunk of a ladder.
+
+    build: its constructor.
+    layouts: that fit it.
+    dense: a DenseNet, whose options the network passes on.
+    """
+
+    build: Callable[..., nn.Module]
+    layouts: tuple[str, ...]
+    dense: bool = False
+
+
+UNDILATED, DILATED = ("32", "32to4"), ("8", "8to4", "16to4")
+TRUNKS: dict[str, Trunk] = {
+    **{f"densenet{depth}": Trunk(partial(DenseNet, depth), tuple(LAYOUTS), dense=True) for depth in (121, 161, 169)},
+    # the papers do not say whether maps are passed on before or after their last ReLU; here it is after
+    **{
+        f"resnet{depth}": Trunk(partial(ResNet, depth, name="backbone"), (*UNDILATED, *DILATED))
+        for depth in (18, 34, 50, 101)
+    },
+    "dpn68": Trunk(DPN68, (*UNDILATED, "32to2")),
+    **{name: Trunk(build, (*UNDILATED, "32to2", *DILATED)) for name, build in LIGHT.items()},
+}
+RANDOM_INIT_DROPOUT = {"densenet161": 0.2, "densenet169": 0.2}  # of the released code
+
+
+class Form(NamedTuple):
+    """Form of the network.
+
+    residual: with a shortcut around each TU.
+    spp_width: channels after the pyramid pooling, in units of the network's width.
+    """
+
+    residual: bool
+    spp_width: int
+
+
+FORMS = {"paper": Form(residual=False, spp_width=2), "released": Form(residual=True, spp_width=4)}
+WIDE_SPP = 4  # of networks without a ladder, in both forms: their published size fits no other
+SPP = ("grids", "none", "pspnet")
+PSPNET_ROWS = (6, 3, 2, 1)
+AUX_LOSS = "soft_target_cross_entropy"
+
+
+class TransitionUp(nn.Module):
+    """Transition up: a coarse map enlarged, plus a finer map projected to its channels, blended.
+
+    features: channels of the result.
+    width: channels of the 1x1 convolution before the 3x3, which is left out if the sum has no more.
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
+    residual: add the enlarged map to the result, projected if the channels differ.
+    separable: build the 3x3 convolution as depthwise and pointwise convolution, without the 1x1 before it.
+
+    Source: Kreso et al., "Efficient Ladder-style DenseNets", section 3.3; the shortcut is in the released code only.
+    """
+
+    features: int
+    width: int
+    conv: ModuleDef
+    norm: ModuleDef
+    residual: bool = False
+    separable: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, skip: Array) -> Array:
+        """Maps x (b, h', w', c) and the finer map skip (b, h, w, c') to (b, h, w, features)."""
+        unit = partial(Unit, conv=self.conv, norm=self.norm, kernel_size=1)
+        skip = unit(x.shape[-1], name="bottleneck")(skip)
+        up = resize(x, skip.shape[1:3])
+        y = skip + up
+        if y.shape[-1] > self.width and not self.separable:
+            y = unit(self.width, name="blend_bt")(y)
+        conv3x3 = partial(FactoredConv, conv=self.conv) if self.separable else self.conv
+        y = Unit(self.features, conv3x3, self.norm, name="blend_conv")(y)
+        if not self.residual:
+            return y
+        return y + (up if up.shape[-1] == self.features else unit(self.features, name="skip_bt")(up))
+
+
+class LDN(ImageNetwork):
+    """Ladder DenseNet: images (b, h, w, 3), normalised -> SegOutput.
+
+    trunk: a key of TRUNKS.
+    layout: a key of LAYOUTS.
+    form: "paper" or "released", see above.
+    spp: pyramid pooling: "grids" as published; "none" for a 3x3 convolution in its place; "pspnet" for square grids,
+        twice the channels and no projection before the pooling (Zhao et al., CVPR 2017).
+    grid_rows: rows of the grids; () for 8, 4, 2, 1 (4, 2, 1 in layout "128to4"; 6, 3, 2, 1 of "pspnet").
+    square_grids: as many columns as rows, instead of square cells.
+    spp_features: channels after the pyramid; None for those of the form.
+    separable: depthwise and pointwise convolutions in the ladder.
+    aux: with auxiliary logits: "auxSTRIDE" of the input of each TU, and "aux_sppROWS" of each level of the pyramid.
+    width: channels of the last map. All widths beside the trunk's are in proportion; 128 as published.
+    random_init: the DenseNet of the released code for random initial weights, without the stem's norm and the first
+        1x1 convolutions, with dropout 0.2 in the layers of depth 161 and 169.
+    growth, blocks: of the DenseNet, see `DenseNet`.
+    layer_dropout: rate after each dense layer; None for the published one.
+    dropout: rate before the classifier; 0 as published.
+    """
+
+    bn_momentum: float = 0.05
+    trunk: str = "densenet121"
+    layout: str = "64to4"
+    form: Literal["paper", "released"] = "paper"
+    spp: Literal["grids", "none", "pspnet"] = "grids"
+    grid_rows: tuple[int, ...] = ()
+    square_grids: bool = False
+    spp_features: int | None = None
+    separable: bool = False
+    aux: bool = True
+    width: int = 128
+    random_init: bool = False
+    growth: int | None = None
+    blocks: tuple[int, ...] | None = None
+    layer_dropout: float | None = None
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> SegOutput:
+        """Returns logits and features of images (b, h, w, 3), normalised floats.
+
+        The features are "strideSTRIDE" of each map of the trunk that the ladder reads, "spp" after the pyramid and
+        "levelSTRIDE" after each TU.
+
+        train: use batch statistics and dropout.
+        Raises UserError for images or options that the network cannot process.
+        """
+        check_images(images, smallest=self.smallest)
+        layout, form = self.plan(), self._form()
+        conv, norm = conv_and_norm(self, train, kaiming_fan_in)
+        conv = partial(conv, bias_init=nn.initializers.zeros)
+        trunk = self._trunk(layout, conv, norm, train)
+        if trunk.name != "backbone":
+            nn.share_scope(self, trunk)
+        maps = trunk(images.astype(jnp.dtype(self.dtype)))
+        features = {f"stride{stride}": maps[stride] for stride in sorted(layout.strides)}
+        x, levels = self._pyramid(layout, maps[layout.down], conv, norm)
+        features["spp"] = x
+
+        head = partial(Unit, self.num_classes, partial(conv, kernel_init=xavier_normal, use_bias=True), norm, 1)
+        aux = {}
+        for i, (coarse, fine, up) in enumerate(zip(layout.strides, layout.strides[1:], layout.ups)):
+            name = f"upsample_layers.upsample_{i}"
+            if self.aux:
+                aux[f"aux{coarse}"] = head(name=f"{name}.aux_logits")(x)
+            tu = TransitionUp(
+                up * self.width, self.width, conv, norm, residual=form.residual, separable=self.separable, name=name
+            )
+            x = features[f"level{fine}"] = tu(x, maps[fine])
+        if self.aux:
+            aux |= {f"aux_spp{rows}": head(name=f"spp.spp.aux{rows}")(levels[rows]) for rows in sorted(levels)}
+        x = Dropout(self.dropout, train=train, name="drop")(x)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        return seg_output(
+            {"logits": head(name="logits")(x)}, features, images.shape[1:3], align_corners=False,
+            aux={name: y.astype(wide) for name, y in aux.items()},
+        )  # fmt: skip
+
+    def _trunk(self, layout: Layout, conv: ModuleDef, norm: ModuleDef, train: bool) -> nn.Module:
+        """Builds the trunk. Call it in the compact method."""
+        common = dict(conv=conv, norm=norm, output_stride=layout.output_stride, remat=self.remat)
+        trunk = TRUNKS[self.trunk]
+        if not trunk.dense:
+            return trunk.build(**common)
+        published = RANDOM_INIT_DROPOUT.get(self.trunk, 0.0) if self.random_init else 0.0
+        return trunk.build(
+            **common, growth=self.growth, blocks=self.blocks, stem_stride=layout.stem_stride, stem_pool=2,
+            stem_norm=not self.random_init, stem_map=layout.strides[-1] == layout.stem_stride,
+            early_bottlenecks=not self.random_init, splits=layout.splits, train=train,
+            layer_dropout=published if self.layer_dropout is None else self.layer_dropout,
+        )  # fmt: skip
+
+    def _pyramid(self, layout: Layout, x: Array, conv: ModuleDef, norm: ModuleDef) -> tuple[Array, dict[int, Array]]:
+        """Returns the context-aware map (b, h, w, c') of x (b, h, w, c), and the levels of the pyramid by their rows.
+
+        Call it in the compact method.
+        """
+        features = self._spp_features(layout)
+        if self.spp == "none":
+            x = Unit(4 * self.width, conv, norm, 1, name="spp.spp.spp_bn")(x)
+            return Unit(features, conv, norm, 3, name="spp.spp.spp_fuse")(x), {}
+        width, level_width = (0, 2 * self.width) if self.spp == "pspnet" else (4 * self.width, self.width)
+        square = self.square_grids or self.spp == "pspnet"
+        pooling = PyramidPooling(features, conv, norm, self.rows(), width, level_width, square, name="spp.spp")
+        return pooling(x)
+
+    def _spp_features(self, layout: Layout) -> int:
+        if self.spp_features is not None:
+            return self.spp_features
+        wide = not layout.ups or self.spp == "pspnet"
+        return self.width * (WIDE_SPP if wide else self._form().spp_width)
+
+    def rows(self) -> tuple[int, ...]:
+        """Returns the rows of each grid of the pyramid pooling, () without one.
+
+        Raises UserError for rows that no grid has.
+        """
+        if self.spp not in SPP:
+            raise UserError(f"spp={self.spp!r} does not exist.{did_you_mean(self.spp, SPP)}")
+        if self.spp == "none":
+            if self.grid_rows:
+                raise UserError(f"grid_rows={self.grid_rows} means nothing with spp='none'; leave one of them out.")
+            return ()
+        rows = tuple(self.grid_rows) or (PSPNET_ROWS if self.spp == "pspnet" else self.plan().grid_rows)
+        if min(rows) < 1 or len(set(rows)) < len(rows):
+            raise UserError(f"grid_rows={rows} must be different numbers of rows, each 1 or more.")
+        return rows
+
+    def plan(self) -> Layout:
+        """Returns the layout.
+
+        Raises UserError for a trunk or a layout that does not exist, and for options that do not fit the trunk.
+        """
+        if self.trunk not in TRUNKS:
+            raise UserError(f"trunk={self.trunk!r} does not exist.{did_you_mean(self.trunk, TRUNKS)}")
+        if self.layout not in LAYOUTS:
+            raise UserError(f"layout={self.layout!r} does not exist.{did_you_mean(self.layout, LAYOUTS)}")
+        trunk, layout = TRUNKS[self.trunk], LAYOUTS[self.layout]
+        if self.layout not in trunk.layouts:
+            what = "dense layers to split" if layout.splits else "maps of these strides"
+            raise UserError(
+                f"layout={self.layout!r} does not fit {self.trunk}, which has no {what}; "
+                f"choose one of {', '.join(trunk.layouts)}."
+            )
+        given = {name for name in ("growth", "blocks", "layer_dropout") if getattr(self, name) is not None}
+        given |= {"random_init"} if self.random_init else set()
+        if given and not trunk.dense:
+            raise UserError(
+                f"{min(given)}={getattr(self, min(given))!r} does not fit {self.trunk}, which has no dense layers; "
+                "leave it out."
+            )
+        return layout
+
+    def _form(self) -> Form:
+        return find_form("LDN", self.form, FORMS)
+
+    @property
+    def smallest(self) -> int:
+        """Returns the smallest side of an image, pixels, whose smallest map still has a pixel."""
+        layout = self.plan()
+        # a DenseNet rounds down from the first pooling on, the other trunks round up
+        return layout.down - layout.stem_stride + 1 if TRUNKS[self.trunk].dense else 1
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Returns the published weight of the loss on each output: 0.4 in equal parts on the auxiliary heads."""
+        heads = list(self.loss_names)
+        return {"logits": 0.6, **{name: 0.4 / len(heads) for name in heads}} if heads else {"logits": 1.0}
+
+    @property
+    def loss_names(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Returns the loss of each auxiliary head, and its options: soft targets in cells of the head's stride.
+
+        The cells of the levels of the pyramid are those of its grids.
+        """
+        if not self.aux:
+            return {}
+        strides = self.plan().strides[:-1]
+        ladder = {f"aux{stride}": (AUX_LOSS, {"cell": stride}) for stride in strides}
+        return ladder | {f"aux_spp{rows}": (AUX_LOSS, {}) for rows in sorted(self.rows())}
+
+
+ldn121, ldn161, ldn169 = (partial(LDN, trunk=f"densenet{depth}") for depth in (121, 161, 169))
+lrn18, lrn50, lrn101 = (
+    partial(LDN, trunk=f"resnet{depth}", layout="32to4", form="released") for depth in (18, 50, 101)
+)
+ldn_dpn68 = partial(LDN, trunk="dpn68", layout="32to4")
+ldn_efficientnet_lite0 = partial(LDN, trunk="efficientnet_lite0", layout="32to4", bn_eps=BN_EPS)
