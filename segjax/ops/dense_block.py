@@ -140,7 +140,7 @@ def _backward(settings, saved, cotangents):
         dx, dleaves = backward(gradient[..., start:end])
         gradient = lax.dynamic_update_slice_in_dim(gradient, gradient[..., :start] + dx, 0, axis=-1)
         gradients, end = [dleaves, *gradients], start
-    return gradient[..., :end].astype(like_x.dtype), gradients, [None] * len(keys)
+    return gradient[..., :end].astype(like_x.dtype), type(layers)(gradients), None
 
 
 dense_block.defvjp(_forward, _backward)
