@@ -50,8 +50,10 @@ def grid_of(shape: Sequence[int], cell: int) -> Grid:
     shape: of the logits, (..., rows, columns, classes).
     cell: see `Grid`.
 
-    Raises UserError for a side that is not a whole number of at least 0.
+    Raises UserError for a side that is not a whole number of at least 0, and for an output that is no map.
     """
+    if len(shape) < 3:
+        raise UserError(f"soft targets: an output of shape {tuple(shape)} has no cells; name an output that is a map.")
     if not isinstance(cell, int) or isinstance(cell, bool) or cell < 0:
         raise UserError(f"soft targets: cell={cell!r} must be a side in pixels, such as 8, or 0 for an even division.")
     return Grid(*map(int, shape[-3:]), cell)

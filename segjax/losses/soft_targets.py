@@ -26,7 +26,7 @@ def soft_target_cross_entropy(
     cell: side of a cell in pixels, usually the stride of the output; pixels beyond the image are ignored. An axis that
         such cells do not cover, and every axis for 0, has the bins of `ops.adaptive_avg_pool`, which may overlap.
 
-    Raises UserError for a negative cell.
+    Raises UserError for a cell that is no side in pixels, and for logits that are no map.
     """
     logits = jnp.asarray(logits).astype(jnp.float32)
     grid = grid_of(logits.shape, cell)
@@ -50,9 +50,10 @@ def soft_targets(
     ignore_label: label of pixels that do not count.
     cell: see `soft_target_cross_entropy`.
 
-    Raises UserError for a negative cell. Sources: Kreso et al., "Efficient Ladder-style DenseNets", section 5.1,
-    eq. (2); the rule for ignored pixels is that of the released code (ivankreso/LDN). Cells that are no k x k windows
-    are ours.
+    Raises UserError for a cell that is no side in pixels.
+
+    Sources: Kreso et al., "Efficient Ladder-style DenseNets", section 5.1, eq. (2); the rule for ignored pixels is that
+    of the released code (ivankreso/LDN). Bins, if such windows do not fit, are ours.
     """
     grid = grid_of((*size, num_classes), cell)
     return _shares(count_classes(labels, [grid], ignore_label)[grid], grid, labels.shape[-2:])

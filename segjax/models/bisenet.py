@@ -26,8 +26,8 @@ from segjax.models.layers import (
     kaiming_fan_in,
     norm_of_means,
     relu,
-    rematerialised,
 )
+from segjax.models.remat import rematerialised
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from segjax.models.blocks import SeparableConv, pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
-from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, relu, rematerialised
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, relu
+from segjax.models.remat import rematerialised
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 

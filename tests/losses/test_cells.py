@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses import Grid, count_classes
+from segjax.errors import UserError
+from segjax.losses import Grid, count_classes, grid_of
 from tests import loss_oracles as oracle
 from tests.losses.test_soft_targets import spans
 
@@ -46,3 +47,9 @@ def test_nested_grids_look_at_every_pixel_once():
     assert [size for size in of_pixels if size > labels.size] == [19 * labels.size]
     shapes = [v.aval.shape[1:] for eqn in jaxpr.eqns for v in eqn.outvars if v.aval.dtype == jnp.int32]
     assert max(np.prod(shape) for shape in shapes if shape[-1:] == (19,) and len(shape) < 5) == 96 * 96 * 19
+
+
+def test_an_output_that_is_no_map():
+    assert grid_of((2, 3, 4, 5), 8) == Grid(3, 4, 5, 8)
+    with pytest.raises(UserError, match=r"shape \(2, 5\) has no cells"):
+        grid_of((2, 5), 8)

@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError
-from segjax.models.layers import relu, rematerialised
+from segjax.models.layers import relu
+from segjax.models.remat import rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 

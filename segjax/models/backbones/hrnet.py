@@ -11,7 +11,8 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import BasicBlock, Bottleneck
-from segjax.models.layers import relu, rematerialised
+from segjax.models.layers import relu
+from segjax.models.remat import rematerialised
 from segjax.ops import resize
 from segjax.typing import Array
 

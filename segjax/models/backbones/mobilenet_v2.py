@@ -13,7 +13,8 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.strides import LAYERS
-from segjax.models.layers import relu6, rematerialised
+from segjax.models.layers import relu6
+from segjax.models.remat import rematerialised
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.models.backbones.resnet import stage_plan
-from segjax.models.layers import relu, rematerialised
+from segjax.models.layers import relu
+from segjax.models.remat import rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 

@@ -12,7 +12,8 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import BLOCKS
-from segjax.models.layers import relu, rematerialised
+from segjax.models.layers import relu
+from segjax.models.remat import rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
