@@ -152,7 +152,7 @@ def test_the_layers_are_those_of_the_plan():
         "losses", "metrics", "augment", "data", "weights", "media", "training",
     }  # fmt: skip
     assert ALLOWED["evaluation"] - ALLOWED["training"] == {"inference", "evaluation"}
-    assert ALLOWED["stages"] - ALLOWED["evaluation"] == {"propagation", "pseudo", "submission", "stages"}
+    assert ALLOWED["stages"] - ALLOWED["evaluation"] == {"costs", "propagation", "pseudo", "submission", "stages"}
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
