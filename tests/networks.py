@@ -62,6 +62,9 @@ def lightest(names):
 
 
 LIGHTEST = lightest(models.names())
+# deeper trunks of networks that are tested, whose tracing takes seconds; and a ladder on a trunk that others have too
+DEEP = ("ldn161", "ldn169", "lrn101")
+LIGHTEST.remove("ldn_efficientnet_lite0")
 
 
 def every(only=None, names=None, argument="name"):

@@ -128,7 +128,7 @@ def comparison(names: Sequence[str]) -> str:
             figures = f"{row.multiply_adds / 1e9:g} | {row.ours().multiply_adds / 1e9:.3f}"
             lines.append(f"| `{row.name}` | {'x'.join(map(str, row.size))} | {figures} | {row.source} |")
     ladders = [row for row in LADDERS if row.name in names]
-    return "\n".join(lines + _ladder_tables(ladders) * bool(ladders)) + "\n"
+    return "\n".join(lines + (_ladder_tables(ladders) if ladders else [])) + "\n"
 
 
 def _ladder_tables(rows: Sequence[Published]) -> list[str]:

@@ -103,6 +103,7 @@ FAMILIES = {
     ),
     "HRNet ImageNet": ("hrnet_imagenet", "hrnet_w48_ocr", files.hrnet_imagenet, TRUNK),
     "LDN": ("ldn", "ldn121_32to4", lambda: same("ldn121_32to4"), ALL),
+    "timm dpn68": ("timm_dpn", ("ldn_dpn68", {}), files.dpn68, TRUNK),
     "SwiftNet": (
         "swiftnet", "swiftnet_r18", lambda: same("swiftnet_r18") | {"backbone.img_mean": (1, 3, 1, 1)}, ALL
     ),
