@@ -133,7 +133,8 @@ class TransitionUp(nn.Module):
     residual: add the enlarged map to the result, projected if the channels differ.
     separable: build the 3x3 convolution as depthwise and pointwise convolution, without the 1x1 before it.
 
-    Source: Kreso et al., "Efficient Ladder-style DenseNets", section 3.3; the shortcut is in the released code only.
+    Source: transition-up of Kreso et al., "Efficient Ladder-style DenseNets", section 3.3; the shortcut is in the
+    released code only.
     """
 
     features: int

@@ -241,7 +241,7 @@ OPTIONS = {
     "timm_seresnext": "deeplabv3plus_srnx50", "nvidia_main_deeplabv3plus": "deeplabv3plus_srnx50",
     "nvidia_main_ocr": "hrnet_w48_ocr", "encoding_deeplabv3": "deeplabv3_r101", "encoding_pspnet": "pspnet_r50",
     "encoding_encnet": "encnet_r50", "mmseg_pspnet": "pspnet_r50", "kazuto1011": "deeplabv2_r101",
-    "kazuto1011_resnet": "deeplabv2_r101",
+    "kazuto1011_resnet": "deeplabv2_r101", "ldn": "ldn121",
 }  # fmt: skip
 
 

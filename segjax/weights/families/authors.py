@@ -18,7 +18,8 @@ SOURCES: dict[str, Source] = {
     # ivankreso/LDN; files from before 2019 have the DenseNet's old names; its pyramid has no auxiliary heads
     "ldn": Source(
         rename=((r"^(.*\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),),
-        ignore=r"^features\.norm5\.|\.aux_logits\.", places=(Place(fills=r"^(?!spp\.spp\.aux)"),), normalisation="ldn",
+        ignore=r"^features\.norm5\.|\.aux_logits\.", places=(Place(fills=r"^(?!spp\.spp\.aux)"),),
+        options={"form": "released"}, normalisation="ldn",
     ),
     # orsic/swiftnet: single scale and pyramid; files contain the statistics of the input as buffers
     "swiftnet": Source(ignore=r"^backbone\.img_(mean|std)$", normalisation="swiftnet"),
