@@ -50,7 +50,7 @@ def kept_bytes(workload: Workload, *, platform: str = "") -> int:
 
     Raises UserError for an unknown network or option, and for images that are too small.
     """
-    model, variables, images = _traced(workload)
+    model, variables, images = traced_network(workload)
     statistics = {key: value for key, value in variables.items() if key != "params"}
     with made_for(platform or jax.default_backend()):
         return sum(saved_for_backward(training(model), variables["params"], statistics, images).values())
@@ -82,7 +82,7 @@ def compiled_bytes(workload: Workload, program: str, device: jax.Device | None =
 
 def inference(workload: Workload) -> Program:
     """Returns the program (variables, images) -> logits."""
-    model, variables, images = _traced(workload)
+    model, variables, images = traced_network(workload)
     return Program(forward(model), (variables, images))
 
 
@@ -91,7 +91,7 @@ def training_step(workload: Workload) -> Program:
 
     The loss is the cross entropy of all heads, with the weights and the losses that the network publishes.
     """
-    model, variables, images = _traced(workload)
+    model, variables, images = traced_network(workload)
     step = make_train_step(
         model.apply,
         loss_terms(
@@ -114,7 +114,7 @@ def training_step(workload: Workload) -> Program:
 PROGRAMS = {"inference": inference, "training_step": training_step}
 
 
-def _traced(workload: Workload) -> tuple[Any, Any, jax.ShapeDtypeStruct]:
+def traced_network(workload: Workload) -> tuple[Any, Any, jax.ShapeDtypeStruct]:
     """Returns (network, shapes of its variables, shape of its images)."""
     model = models.create(workload.name, workload.num_classes, **workload.options)
     images = jax.ShapeDtypeStruct((workload.batch, *workload.size, 3), jnp.float32)

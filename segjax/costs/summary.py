@@ -9,10 +9,9 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from segjax import models
 from segjax.costs import memory, tpu
 from segjax.costs.modules import cost_table
-from segjax.costs.networks import abstract_variables, model_costs
+from segjax.costs.networks import model_costs
 from segjax.costs.peak import Peak
 
 TITLES = {"inference": "inference", "training_step": "loss and gradient"}
@@ -29,12 +28,11 @@ def print_summary(workload: memory.Workload, *, depth: int | None = None, compil
     Raises UserError for an unknown network or option, an image that is too small, or if a backend reports no memory.
     """
     name, size, options = workload.name, workload.size, workload.options
-    classes = {"num_classes": workload.num_classes}
-    costs = model_costs(name, size, batch=workload.batch, depth=depth, **classes, **options)
-    table = cost_table(costs, title=f"{name}, {workload.num_classes} classes, {workload.batch} x {size[0]}x{size[1]}")
+    classes, batch = workload.num_classes, workload.batch
+    costs = model_costs(name, size, num_classes=classes, batch=batch, depth=depth, **options)
+    table = cost_table(costs, title=f"{name}, {classes} classes, {batch} x {size[0]}x{size[1]}")
     Console(width=Console(width=1000).measure(table).maximum).print(table)  # all digits, also on a narrow terminal
-    images = jax.ShapeDtypeStruct((workload.batch, *size, 3), "float32")
-    variables = abstract_variables(models.create(name, **classes, **options), images)
+    _, variables, _ = memory.traced_network(workload)
     params, statistics = variables["params"], {key: value for key, value in variables.items() if key != "params"}
     print(f"parameters: {_mebibytes(params)} in float32, statistics {_mebibytes(statistics)}")
     kept = sum(cost.saved_bytes for cost in costs.values())

@@ -19,14 +19,7 @@ from segjax.models.backbones.resnet import ResNet
 from segjax.models.blocks import ConvNormReLU
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form, seg_output
-from segjax.models.layers import (
-    Dropout,
-    ImageNetwork,
-    conv_and_norm,
-    kaiming_fan_in,
-    norm_of_means,
-    relu,
-)
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_in, norm_of_means, relu
 from segjax.models.remat import rematerialised
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize

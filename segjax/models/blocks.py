@@ -107,7 +107,7 @@ class PyramidPooling(nn.Module):
     width: channels that x is projected to; 0 for no projection.
     level_width: channels that each level is projected to.
 
-    Source: Kreso et al., "Efficient Ladder-style DenseNets", section 3.2.
+    Source: spatial pyramid pooling of Kreso et al., "Efficient Ladder-style DenseNets", section 3.2.
     """
 
     features: int

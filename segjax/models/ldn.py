@@ -69,7 +69,7 @@ class Layout(NamedTuple):
 LAYOUTS: dict[str, Layout] = {
     "32": Layout(()),
     "32to4": Layout((2, 1, 1)),
-    "32to2": Layout((2, 1, 1, 1)),
+    "32to2": Layout((2, 1, 1, 2)),  # of the widths tried, those nearest to the size and the FLOPs that the paper prints
     "16to2": Layout((2, 1, 1), stem_stride=1),
     "64to4": Layout((2, 2, 1, 1), splits=(3,)),
     "64to4_s4": Layout((2, 2, 1, 1), splits=(4,)),
@@ -134,7 +134,8 @@ class TransitionUp(nn.Module):
     residual: add the enlarged map to the result, projected if the channels differ.
     separable: build the 3x3 convolution as depthwise and pointwise convolution, without the 1x1 before it.
 
-    Source: Kreso et al., "Efficient Ladder-style DenseNets", section 3.3; the shortcut is in the released code only.
+    Source: transition-up of Kreso et al., "Efficient Ladder-style DenseNets", section 3.3; the shortcut is in the
+    released code only.
     """
 
     features: int
@@ -209,15 +210,15 @@ class LDN(ImageNetwork):
         Raises UserError for images or options that the network cannot process.
         """
         check_images(images, smallest=self.smallest)
-        layout, form = self.plan(), self._form()
+        layout, form, rows = self.plan(), self._form(), self.rows()
         conv, norm = conv_and_norm(self, train, kaiming_fan_in)
         conv = partial(conv, bias_init=nn.initializers.zeros)
-        trunk = self._trunk(layout, conv, norm, train)
+        trunk = TRUNKS[self.trunk].build(conv=conv, norm=norm, **self.trunk_options(train))
         if trunk.name != "backbone":
             nn.share_scope(self, trunk)
         maps = trunk(images.astype(jnp.dtype(self.dtype)))
         features = {f"stride{stride}": maps[stride] for stride in sorted(layout.strides)}
-        x, levels = self._pyramid(layout, maps[layout.down], conv, norm)
+        x, levels = self._pyramid(layout, rows, maps[layout.down], conv, norm)
         features["spp"] = x
 
         last = partial(conv, kernel_init=xavier_normal, use_bias=True)
@@ -241,21 +242,23 @@ class LDN(ImageNetwork):
             aux={name: y.astype(wide) for name, y in aux.items()},
         )  # fmt: skip
 
-    def _trunk(self, layout: Layout, conv: ModuleDef, norm: ModuleDef, train: bool) -> nn.Module:
-        """Builds the trunk. Call it in the compact method."""
-        common = dict(conv=conv, norm=norm, output_stride=layout.output_stride, remat=self.recomputed)
-        trunk = TRUNKS[self.trunk]
-        if not trunk.dense:
-            return trunk.build(**common)
+    def trunk_options(self, train: bool) -> dict[str, Any]:
+        """Returns the options of the trunk, beside the constructors of its layers; train: drop values."""
+        layout = self.plan()
+        common = dict(output_stride=layout.output_stride, remat=self.recomputed)
+        if not TRUNKS[self.trunk].dense:
+            return common
         published = RANDOM_INIT_DROPOUT.get(self.trunk, 0.0) if self.random_init else 0.0
-        return trunk.build(
-            **common, growth=self.growth, blocks=self.blocks, stem_stride=layout.stem_stride, stem_pool=2,
+        return common | dict(
+            growth=self.growth, blocks=self.blocks, stem_stride=layout.stem_stride, stem_pool=2,
             stem_norm=not self.random_init, stem_map=layout.strides[-1] == layout.stem_stride,
             early_bottlenecks=not self.random_init, splits=layout.splits, train=train,
             layer_dropout=published if self.layer_dropout is None else self.layer_dropout,
         )  # fmt: skip
 
-    def _pyramid(self, layout: Layout, x: Array, conv: ModuleDef, norm: ModuleDef) -> tuple[Array, dict[int, Array]]:
+    def _pyramid(
+        self, layout: Layout, rows: tuple[int, ...], x: Array, conv: ModuleDef, norm: ModuleDef
+    ) -> tuple[Array, dict[int, Array]]:
         """Returns the context-aware map (b, h, w, c') of x (b, h, w, c), and the levels of the pyramid by their rows.
 
         Call it in the compact method.
@@ -267,7 +270,7 @@ class LDN(ImageNetwork):
             return unit(features, conv, norm, 3, name="spp.spp.spp_fuse")(x), {}
         width, level_width = (0, 2 * self.width) if self.spp == "pspnet" else (4 * self.width, self.width)
         square = self.square_grids or self.spp == "pspnet"
-        pooling = pyramid(features, conv, norm, self.rows(), width, level_width, square, name="spp.spp")
+        pooling = pyramid(features, conv, norm, rows, width, level_width, square, name="spp.spp")
         return pooling(x)
 
     def _spp_features(self, layout: Layout) -> int:

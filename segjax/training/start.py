@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from segjax import models, weights
 from segjax.data import LabelMap
@@ -96,7 +95,7 @@ def first_variables(
     not fit, and for a trunk that the network lacks.
     """
     start = jax.jit(functools.partial(model.init, train=False))
-    variables = start(jax.random.key(seed), *(inputs or (jnp.zeros((1, 64, 64, 3), jnp.float32),)))
+    variables = start(jax.random.key(seed), *(inputs or models.FAMILIES["image"].inputs(model)))
     only = _scope(model, variables, init.scope or "all")
     if init.weights and init.checkpoint:
         raise UserError(
@@ -155,7 +154,7 @@ def other_classes(info: Mapping[str, Any], class_names: Sequence[str]) -> str:
 def classifiers(model, variables: Variables) -> set[str]:
     """Returns the names of the leaves whose shape depends on the number of classes."""
     larger = functools.partial(model.clone(num_classes=model.num_classes + 1).init, train=False)
-    other = weights.sizes(jax.eval_shape(larger, jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.float32)))
+    other = weights.sizes(jax.eval_shape(larger, jax.random.key(0), *models.FAMILIES["image"].inputs(model)))
     return {name for name, size in weights.sizes(variables).items() if other[name] != size}
 
 
