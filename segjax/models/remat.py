@@ -3,7 +3,7 @@
 The option `remat` of every network is one of
 
     False             nothing
-    True              the network's usual choice: its residual blocks or dense layers; the whole ladder of Ladder DenseNets
+    True              the network's usual choice: residual blocks or dense layers; in ladders also stem, td and up
     "layer+stem+td"   segments, joined by "+"
     "full"            all segments of the network, and the loss
 

@@ -26,7 +26,7 @@ from segjax.errors import UserError
 from segjax.models.layers import BatchNorm, Dropout, relu
 from segjax.models.remat import Remat, rematerialised, segments
 from segjax.ops import avg_pool, max_pool
-from segjax.ops.dense_block import DenseLeaves, DenseMoments, DenseSettings, dense_block
+from segjax.ops.dense_block import DenseLeaves, DenseSettings, dense_block
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
