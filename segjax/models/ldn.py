@@ -31,6 +31,7 @@ from segjax.models.blocks import FactoredConv, PyramidPooling, Unit
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form, seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_in, xavier_normal
+from segjax.models.remat import rematerialised
 from segjax.models.trunks import LIGHT
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -220,13 +221,15 @@ class LDN(ImageNetwork):
         x, levels = self._pyramid(layout, rows, maps[layout.down], conv, norm)
         features["spp"] = x
 
-        head = partial(Unit, self.num_classes, partial(conv, kernel_init=xavier_normal, use_bias=True), norm, 1)
+        last = partial(conv, kernel_init=xavier_normal, use_bias=True)
+        head = partial(rematerialised(Unit, self.recomputed, "head"), self.num_classes, last, norm, 1)
+        transition_up = rematerialised(TransitionUp, self.recomputed, "up")
         aux = {}
         for i, (coarse, fine, up) in enumerate(zip(layout.strides, layout.strides[1:], layout.ups)):
             name = f"upsample_layers.upsample_{i}"
             if self.aux:
                 aux[f"aux{coarse}"] = head(name=f"{name}.aux_logits")(x)
-            tu = TransitionUp(
+            tu = transition_up(
                 up * self.width, self.width, conv, norm, residual=form.residual, separable=self.separable, name=name
             )
             x = features[f"level{fine}"] = tu(x, maps[fine])
@@ -242,7 +245,7 @@ class LDN(ImageNetwork):
     def trunk_options(self, train: bool) -> dict[str, Any]:
         """Returns the options of the trunk, beside the constructors of its layers; train: drop values."""
         layout = self.plan()
-        common = dict(output_stride=layout.output_stride, remat=self.remat)
+        common = dict(output_stride=layout.output_stride, remat=self.recomputed)
         if not TRUNKS[self.trunk].dense:
             return common
         published = RANDOM_INIT_DROPOUT.get(self.trunk, 0.0) if self.random_init else 0.0
@@ -261,12 +264,13 @@ class LDN(ImageNetwork):
         Call it in the compact method.
         """
         features = self._spp_features(layout)
+        unit, pyramid = (rematerialised(kind, self.recomputed, "spp") for kind in (Unit, PyramidPooling))
         if self.spp == "none":
-            x = Unit(4 * self.width, conv, norm, 1, name="spp.spp.spp_bn")(x)
-            return Unit(features, conv, norm, 3, name="spp.spp.spp_fuse")(x), {}
+            x = unit(4 * self.width, conv, norm, 1, name="spp.spp.spp_bn")(x)
+            return unit(features, conv, norm, 3, name="spp.spp.spp_fuse")(x), {}
         width, level_width = (0, 2 * self.width) if self.spp == "pspnet" else (4 * self.width, self.width)
         square = self.square_grids or self.spp == "pspnet"
-        pooling = PyramidPooling(features, conv, norm, rows, width, level_width, square, name="spp.spp")
+        pooling = pyramid(features, conv, norm, rows, width, level_width, square, name="spp.spp")
         return pooling(x)
 
     def _spp_features(self, layout: Layout) -> int:
@@ -318,6 +322,21 @@ class LDN(ImageNetwork):
 
     def _form(self) -> Form:
         return find_form("LDN", self.form, FORMS)
+
+    @property
+    def remat_segments(self) -> tuple[str, ...]:
+        """Returns the segments of the network."""
+        dense = ("conv3x3", "cat1x1", "layer", "td") if self._dense else ()
+        return (*dense, "block", "stem", "up", "spp", "head")
+
+    @property
+    def usual_remat(self) -> str:
+        """Returns the segments that remat=True stands for: the best row of the paper's Table 11."""
+        return "layer+stem+td+up" if self._dense else "block+stem+up"
+
+    @property
+    def _dense(self) -> bool:
+        return self.trunk in TRUNKS and TRUNKS[self.trunk].dense
 
     @property
     def smallest(self) -> int:

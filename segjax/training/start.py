@@ -41,7 +41,9 @@ class Init:
     skip: Sequence[str] | str = ()
 
 
-def model_spec(name: str, options: Mapping[str, Any], *, num_classes: int, dtype: str, remat: bool) -> dict[str, Any]:
+def model_spec(
+    name: str, options: Mapping[str, Any], *, num_classes: int, dtype: str, remat: bool | str
+) -> dict[str, Any]:
     """Returns the model spec {"name", "num_classes", "options"}, from which `models.from_spec` builds the network."""
     return {"name": name, "num_classes": num_classes, "options": {**options, "dtype": dtype, "remat": remat}}
 

@@ -4,8 +4,9 @@ Every layer appends `growth` channels to its input. torchvision's last norm is a
 included. A block whose stride would exceed `output_stride` dilates its 3x3 convolutions, and the transition before it
 does not pool.
 
-A layer reads the list of all earlier maps of its block and joins them itself. So a layer that is recomputed in the
-backward pass keeps the narrow maps only, and no joined one.
+A layer reads the list of all earlier maps of its block and joins them itself. So a segment that is recomputed in the
+backward pass keeps the narrow maps only, and no joined one. With the segment "layer", a block in training is one
+operation on one buffer instead, see ops/dense_block.py.
 
 Ladder DenseNets (Kreso et al., "Efficient Ladder-style DenseNets", section 3.1) halve the maps in the middle of a block
 (`splits`), pool the stem without overlap (`stem_pool=2`) and, from random initial weights, leave out the norm of the
@@ -15,14 +16,17 @@ stem and the first 1x1 convolutions (`stem_norm`, `early_bottlenecks`; released 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError
-from segjax.models.layers import Dropout, relu, rematerialised
+from segjax.models.layers import BatchNorm, Dropout, relu
+from segjax.models.remat import Remat, rematerialised, segments
 from segjax.ops import avg_pool, max_pool
+from segjax.ops.dense_block import DenseLeaves, DenseSettings, dense_block
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
@@ -60,6 +64,7 @@ class DenseLayer(nn.Module):
     bottleneck: with the first norm, ReLU and 1x1 convolution.
     dropout: rate after the layer.
     train: drop values.
+    remat: segments "cat1x1" and "conv3x3".
     """
 
     growth: int
@@ -69,15 +74,43 @@ class DenseLayer(nn.Module):
     bottleneck: bool = True
     dropout: float = 0.0
     train: bool = False
+    remat: Remat = False
 
     @nn.compact
     def __call__(self, maps: Sequence[Array]) -> Array:
         """Maps the earlier maps [(b, h, w, c), ...] to the new channels (b, h, w, growth)."""
-        x = joined(maps)
         if self.bottleneck:
-            x = self.conv(4 * self.growth, 1, name="conv1")(relu(self.norm(name="norm1")(x)))
-        x = self.conv(self.growth, 3, dilation=self.dilation, name="conv2")(relu(self.norm(name="norm2")(x)))
+            maps = [rematerialised(_cat1x1, self.remat, "cat1x1")(self, maps)]
+        x = rematerialised(_conv3x3, self.remat, "conv3x3")(self, maps)
         return Dropout(self.dropout, train=self.train, name="drop")(x) if self.dropout else x
+
+
+def _cat1x1(layer: DenseLayer, maps: Sequence[Array]) -> Array:
+    x = relu(layer.norm(name="norm1")(joined(maps)))
+    return layer.conv(4 * layer.growth, 1, name="conv1")(x)
+
+
+def _conv3x3(layer: DenseLayer, maps: Sequence[Array]) -> Array:
+    x = relu(layer.norm(name="norm2")(joined(maps)))
+    return layer.conv(layer.growth, 3, dilation=layer.dilation, name="conv2")(x)
+
+
+class DenseVariables(DenseLayer):
+    """Variables of a dense layer, under the same names, for a block that is one operation."""
+
+    @nn.compact
+    def __call__(self) -> tuple[DenseLeaves, Array | None, DenseSettings, list[BatchNorm]]:
+        """Returns parameters, key of the dropout, settings, and the norms, whose running statistics follow."""
+        numbers = (1, 2) if self.bottleneck else (2,)
+        norms = [self.norm(name=f"norm{i}") for i in numbers]
+        convs = [self.conv(self.growth, name=f"conv{i}") for i in numbers]
+        pairs = [(norm.get_variable("params", "scale"), norm.get_variable("params", "bias")) for norm in norms]
+        kernels = [conv.get_variable("params", "kernel") for conv in convs]
+        leaves = DenseLeaves(*([] if self.bottleneck else [None, None]), *sum(zip(pairs, kernels), ()))
+        key = Dropout(self.dropout, train=self.train, name="drop").draw() if self.dropout else None
+        norm = norms[0]
+        settings = DenseSettings(norm.eps, norm.dtype, self.dilation, self.dropout, norm.axis_name)
+        return leaves, key, settings, norms
 
 
 def joined(maps: Sequence[Array]) -> Array:
@@ -85,12 +118,22 @@ def joined(maps: Sequence[Array]) -> Array:
     return maps[0] if len(maps) == 1 else jnp.concatenate(maps, -1)
 
 
-def dense_block(x: Array, layers: Sequence[nn.Module]) -> Array:
+def joined_block(x: Array, layers: Sequence[DenseLayer]) -> Array:
     """Returns x (b, h, w, c) with the channels that the layers append, in their order, (b, h, w, c + n growth)."""
     maps = [x]
     for layer in layers:
         maps.append(layer(list(maps)))
     return joined(maps)
+
+
+def one_buffer_block(x: Array, layers: Sequence[DenseVariables]) -> Array:
+    """Returns the result of `joined_block` in training, with the memory of `ops.dense_block`."""
+    leaves, keys, settings, norms = zip(*(layer() for layer in layers))
+    y, moments = dense_block(x, leaves, keys, settings[0])
+    for own, found in zip(norms, moments, strict=True):
+        for norm, moment in zip(own, (m for m in found if m is not None), strict=True):
+            norm.record(*moment, x.size // x.shape[-1])
+    return y
 
 
 class DenseNet(nn.Module):
@@ -102,7 +145,8 @@ class DenseNet(nn.Module):
     conv, norm: constructors of the layers, see `layers.conv_and_norm`.
     output_stride: 8, 16 or 32.
     norm5: with torchvision's norm after the last block.
-    remat: recompute each layer in the backward pass.
+    remat: segments that are computed again in the backward pass, of conv3x3, cat1x1, layer, block, stem and td. True
+        stands for layer, which includes conv3x3, cat1x1 and block.
     growth: channels that a layer adds; the stem has twice as many. None for the value of the depth.
     blocks: layers of each block; None for the values of the depth.
     stem_stride: of the first convolution, 2 (torchvision) or 1.
@@ -121,7 +165,7 @@ class DenseNet(nn.Module):
     norm: ModuleDef
     output_stride: int = 32
     norm5: bool = False
-    remat: bool = False
+    remat: Remat = False
     growth: int | None = None
     blocks: tuple[int, ...] | None = None
     stem_stride: int = 2
@@ -149,42 +193,28 @@ class DenseNet(nn.Module):
         Raises UserError for a depth, an output stride or other options that are not possible.
         """
         parts = self.parts()
-        maps = {"conv0": self._stem(images)}
-        maps["stem"] = x = max_pool(maps["conv0"], 3, 2, 1) if self.stem_pool == 3 else max_pool(maps["conv0"], 2)
-        before = None
+        remat, before = segments(self.remat, "layer"), None
+        conv0, x = rematerialised(_stem, remat, "stem")(self, images)
+        maps = {"conv0": conv0, "stem": x}
         for part in parts:
             if before and part.block > before.block:
-                x = maps[f"transition{before.block}"] = self._transition(x, before, part)
+                down = rematerialised(partial(_transition, before=before, after=part), remat, "td")
+                x = maps[f"transition{before.block}"] = down(self, x)
             elif before:
                 x = avg_pool(x, 2)
-            x = maps[self._stage(part)] = dense_block(x, self._layers(x.shape[-1], part))
+            x = maps[self._stage(part)] = self._block(x, part, remat)
             before = part
         if self.norm5:
             maps["norm5"] = self.norm(name="features.norm5")(x)
         return maps
 
-    def _stem(self, images: Array) -> Array:
-        """Returns the map before the pooling, of images (b, h, w, 3)."""
-        x = self.conv(self.table.stem, 7, self.stem_stride, name="features.conv0")(images)
-        return relu(self.norm(name="features.norm0")(x)) if self.stem_norm else x
-
-    def _transition(self, x: Array, before: Part, after: Part) -> Array:
-        """Returns the input of the next block: norm, ReLU, 1x1 convolution to half the channels, 2x2 mean."""
-        name = f"features.transition{before.block}"
-        x = self.conv(x.shape[-1] // 2, 1, name=f"{name}.conv")(relu(self.norm(name=f"{name}.norm")(x)))
-        return avg_pool(x, 2) if after.stride > before.stride else x
-
-    def _layers(self, channels: int, part: Part) -> list[nn.Module]:
-        """Returns the layers of a part, whose input has `channels` channels."""
-        layer, growth = rematerialised(DenseLayer, self.remat), self.table.growth
-        return [
-            layer(
-                growth, self.conv, self.norm, part.dilation,
-                bottleneck=self.early_bottlenecks or channels + i * growth > 4 * growth,
-                dropout=self.layer_dropout, train=self.train, name=f"features.denseblock{part.block}.denselayer{j}",
-            )
-            for i, j in enumerate(part.layers)
-        ]  # fmt: skip
+    def _block(self, x: Array, part: Part, remat: frozenset[str]) -> Array:
+        """Returns the map of a part, of its input x (b, h, w, c)."""
+        in_training = self.norm(parent=None).train and not self.is_initializing()
+        if "layer" in remat and in_training and not self.is_mutable_collection("batch_moments"):
+            return one_buffer_block(x, _layers(self, DenseVariables, x.shape[-1], part))
+        block = partial(_joined_block, part=part, remat=remat)
+        return rematerialised(block, remat - {"layer"}, "block")(self, x)
 
     def _stage(self, part: Part) -> str:
         """Returns the key of a part's map."""
@@ -226,3 +256,35 @@ class DenseNet(nn.Module):
             else:
                 parts.append(Part(block, range(1, count + 1), stride, dilation))
         return parts
+
+
+def _stem(net: DenseNet, images: Array) -> tuple[Array, Array]:
+    """Returns the maps before and after the pooling, of images (b, h, w, 3)."""
+    x = net.conv(net.table.stem, 7, net.stem_stride, name="features.conv0")(images)
+    x = relu(net.norm(name="features.norm0")(x)) if net.stem_norm else x
+    return x, max_pool(x, 3, 2, 1) if net.stem_pool == 3 else max_pool(x, 2)
+
+
+def _transition(net: DenseNet, x: Array, before: Part, after: Part) -> Array:
+    """Returns the input of the next block: norm, ReLU, 1x1 convolution to half the channels, 2x2 mean."""
+    name = f"features.transition{before.block}"
+    x = net.conv(x.shape[-1] // 2, 1, name=f"{name}.conv")(relu(net.norm(name=f"{name}.norm")(x)))
+    return avg_pool(x, 2) if after.stride > before.stride else x
+
+
+def _joined_block(net: DenseNet, x: Array, part: Part, remat: frozenset[str]) -> Array:
+    return joined_block(x, _layers(net, DenseLayer, x.shape[-1], part, remat=remat))
+
+
+def _layers(net: DenseNet, kind: type[DenseLayer], channels: int, part: Part, **options: Any) -> list[DenseLayer]:
+    """Returns the layers of a part, whose input has `channels` channels."""
+    growth = net.table.growth
+    return [
+        kind(
+            growth, net.conv, net.norm, part.dilation,
+            bottleneck=net.early_bottlenecks or channels + i * growth > 4 * growth,
+            dropout=net.layer_dropout, train=net.train, name=f"features.denseblock{part.block}.denselayer{j}",
+            **options,
+        )
+        for i, j in enumerate(part.layers)
+    ]  # fmt: skip

@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError
-from segjax.models.layers import relu, rematerialised
+from segjax.models.layers import relu
+from segjax.models.remat import Remat, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -89,14 +90,14 @@ class DPN68(nn.Module):
     conv, norm: constructors of the layers, see `layers.conv_and_norm`.
     output_stride: 32; the trunk has no dilated form.
     bn_eps: term in the trunk's batch norms, independent of the decoder's: the weights were trained with it.
-    remat: recompute each block in the backward pass.
+    remat: segments that are computed again in the backward pass, see models/remat.py.
     """
 
     conv: ModuleDef
     norm: ModuleDef
     output_stride: int = 32
     bn_eps: float = BN_EPS
-    remat: bool = False
+    remat: Remat = False
 
     @nn.compact
     def __call__(self, images: Array) -> dict[int, Array]:
@@ -108,10 +109,8 @@ class DPN68(nn.Module):
             raise UserError(f"output_stride={self.output_stride} is not possible with DPN-68, which has 32 only.")
         norm = partial(self.norm, eps=self.bn_eps)
         block = rematerialised(DualPathBlock, self.remat)
-        x = self.conv(STEM_WIDTH, 3, 2, name="features.conv1_1.conv")(images)
-        x = relu(norm(name="features.conv1_1.bn")(x))
-        maps = {2: x}
-        x = max_pool(x, 3, 2, 1)
+        stem, x = rematerialised(_stem, self.remat, "stem")(self, images)
+        maps = {2: stem}
         paths = (x, x[..., :0])
         for i, (count, width, growth) in enumerate(STAGES):
             for j in range(1, count + 1):
@@ -120,3 +119,10 @@ class DPN68(nn.Module):
                 paths = block(width, growth, self.conv, norm, first, 2 if first and i else 1, name=name)(paths)
             maps[4 * 2**i] = jnp.concatenate(paths, -1)
         return maps
+
+
+def _stem(net: DPN68, images: Array) -> tuple[Array, Array]:
+    """Returns the maps before and after the pooling, of images (b, h, w, 3)."""
+    x = net.conv(STEM_WIDTH, 3, 2, name="features.conv1_1.conv")(images)
+    x = relu(net.norm(eps=net.bn_eps, name="features.conv1_1.bn")(x))
+    return x, max_pool(x, 3, 2, 1)
