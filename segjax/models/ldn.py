@@ -357,11 +357,9 @@ class LDN(ImageNetwork):
 
         The cells of the levels of the pyramid are those of its grids.
         """
-        if not self.aux:
-            return {}
-        strides = self.plan().strides[:-1]
-        ladder = {f"aux{stride}": (AUX_LOSS, {"cell": stride}) for stride in strides}
-        return ladder | {f"aux_spp{rows}": (AUX_LOSS, {}) for rows in sorted(self.rows())}
+        ladder = {f"aux{stride}": (AUX_LOSS, {"cell": stride}) for stride in self.plan().strides[:-1]}
+        pyramid = {f"aux_spp{rows}": (AUX_LOSS, {}) for rows in sorted(self.rows())}
+        return ladder | pyramid if self.aux else {}
 
 
 ldn121, ldn161, ldn169 = (partial(LDN, trunk=f"densenet{depth}") for depth in (121, 161, 169))

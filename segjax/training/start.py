@@ -99,6 +99,7 @@ def first_variables(
     start = jax.jit(functools.partial(model.init, train=False))
     variables = start(jax.random.key(seed), *(inputs or models.FAMILIES["image"].inputs(model)))
     only = _scope(model, variables, init.scope or "all")
+    check_init(model, init, where)
     if init.weights and init.checkpoint:
         raise UserError(
             f"{where} names both weights and a checkpoint; keep one (an empty {where}.weights= clears a preset's)."
@@ -130,6 +131,20 @@ def first_variables(
                 init.checkpoint, other, leaves, where,
             )  # fmt: skip
     return variables
+
+
+def check_init(model: Any, init: Init, where: str) -> None:
+    """Raises UserError for ImageNet weights of a network that is built for random initial weights.
+
+    model: the network.
+    init: which weights.
+    where: config key of `init`.
+    """
+    if init.weights == "imagenet" and getattr(model, "random_init", False):
+        raise UserError(
+            f"{where}.weights='imagenet' does not fit the network's option random_init=True, whose trunk lacks layers; "
+            "leave one of them out."
+        )
 
 
 def _warn_other_normalisation(what: str, theirs: str, ours: str) -> None:
