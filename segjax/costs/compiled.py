@@ -9,9 +9,7 @@ import jax
 
 from segjax.errors import UserError
 from segjax.ops import for_platform
-
-# XLA's CPU backend otherwise removes the barriers that remat leaves, and merges the recomputation with the forward pass
-KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+from segjax.ops.barriers import compile_with_barriers
 
 
 def temporary_bytes(function: Callable[..., Any], *arguments: Any, device: jax.Device | None = None) -> int:
@@ -27,7 +25,6 @@ def temporary_bytes(function: Callable[..., Any], *arguments: Any, device: jax.D
     sharding = jax.sharding.SingleDeviceSharding(device)
     arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), arguments)
     lowered = jax.jit(for_platform(function, device.platform)).lower(*arguments)
-    compiled = lowered.compile(compiler_options=KEEP_BARRIERS if device.platform == "cpu" else {})
-    if (analysis := compiled.memory_analysis()) is None:
+    if (analysis := compile_with_barriers(lowered, device.platform).memory_analysis()) is None:
         raise UserError(f"the {device.platform} backend does not report memory; leave --compile out")
     return analysis.temp_size_in_bytes

@@ -14,7 +14,6 @@ from segjax.costs.compiled import temporary_bytes
 from segjax.costs.modules import saved_for_backward
 from segjax.costs.networks import abstract_variables, forward, training
 from segjax.costs.peak import Peak, peak_memory
-from segjax.models.remat import segments
 from segjax.ops import made_for
 from segjax.training.state import TrainState
 from segjax.training.step import make_train_step
@@ -100,7 +99,7 @@ def training_step(workload: Workload) -> Program:
         lambda state, gradients, batch_stats: (state.replace(params=gradients, batch_stats=batch_stats), {}),
         lambda batch, frozen: (batch["image"], {"labels": batch["label"]}),
         seed=0,
-        recompute_loss="loss" in segments(model.remat),
+        recompute_loss="loss" in model.recomputed,
     )
     shape = jax.ShapeDtypeStruct
     state = TrainState(
