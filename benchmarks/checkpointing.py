@@ -101,7 +101,10 @@ def measure(row: Row, column: str, args: argparse.Namespace) -> int:
     if column == "kept":
         return memory.kept_bytes(workload, platform=args.platform)
     if column == "peak":
-        return memory.training_peak(workload, platform=args.platform).temporaries
+        peak = memory.training_peak(workload, platform=args.platform)
+        for held in peak.held[: args.held]:
+            print(f"  {held.size / 2**20:.0f} MiB {held.what} of {held.scope}")
+        return peak.temporaries
     if column == "cpu":
         return memory.compiled_bytes(workload, "training_step")
     if column == "tpu-bfloat16":
@@ -126,6 +129,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=networks, default=networks)
     parser.add_argument("--remat", nargs="+", choices=remats, default=remats, help="rows with this value, '' = without")
     parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=list(COLUMNS))
+    parser.add_argument("--held", type=int, default=0, metavar="N", help="print the N largest values at each peak")
     parser.add_argument("--size", default="768x768", help="height x width of the images")
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--platform", default="gpu", choices=["cpu", "gpu", "tpu"], help="kept and peak are traced for")
