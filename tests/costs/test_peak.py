@@ -141,3 +141,16 @@ def test_peak_of_a_network_is_above_what_it_keeps_and_falls_with_remat():
     assert 0.9 * kept < peak.temporaries < 2 * kept
     assert peak.results > 4 * 11e6  # gradients of 11.8 M parameters
     assert training_peak(remat, platform="gpu").temporaries < 0.85 * peak.temporaries
+
+
+def test_peak_of_a_ladder_falls_in_the_order_of_the_paper():
+    """Table 11 of Kreso et al., on a thin network; every row has the dense layers of the one before, or more."""
+    rows = ("", "cat1x1", "layer", "layer+stem+td+up")
+    options = {"layout": "32to4", "blocks": (4, 1, 1, 1)}
+    peaks = [
+        training_peak(Workload(name="ldn121", size=(256, 256), num_classes=3, options={**options, "remat": remat}))
+        for remat in rows
+    ]
+    sizes = [peak.temporaries for peak in peaks]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(rows)
+    assert sizes[-1] < sizes[0] / 3
