@@ -17,7 +17,8 @@ from segjax import models
 from segjax.costs.modules import Cost, module_costs
 from segjax.costs.networks import abstract_variables, forward, inference_costs
 from segjax.costs.receptive_field import receptive_field
-from segjax.models.ldn import LAYOUTS, TRUNKS
+from segjax.models.layouts import LAYOUTS
+from segjax.models.ldn import TRUNKS
 
 
 class Published(NamedTuple):
