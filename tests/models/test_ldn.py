@@ -178,6 +178,23 @@ def test_one_level_of_one_image_uses_the_running_statistics():
     assert kept == {"spp_bn": False, "spp0": False, "spp1": True, "spp_fuse": False}
 
 
+def test_grids_of_other_rows_and_of_psp_net():
+    """The heads are named by the rows; PSPNet's grids are square, its levels twice as wide."""
+    for options, heads in (
+        (dict(grid_rows=(6, 3)), {"aux_spp3": (3, 4), "aux_spp6": (6, 9)}),
+        (dict(grid_rows=(6, 3), square_grids=True), {"aux_spp3": (3, 3), "aux_spp6": (6, 6)}),
+        (dict(spp="pspnet"), {f"aux_spp{n}": (n, n) for n in (1, 2, 3, 6)}),
+        (dict(spp="none"), {}),
+    ):
+        output, variables = thin("32to4", **options)
+        assert {name: y.shape[1:3] for name, y in output.aux.items() if "spp" in name} == heads
+        pyramid = variables["params"].get("spp.spp", {})
+        assert ("spp_bn" in pyramid) == ("grid_rows" in options)
+        if options.get("spp") == "pspnet":
+            assert pyramid["spp0"]["conv"]["kernel"].shape[3] == 16 and output.features["spp"].shape[3] == 32
+    assert {"spp.spp.spp_bn", "spp.spp.spp_fuse"} <= set(variables["params"])  # a 1x1 and a 3x3 convolution
+
+
 def test_separable_ladders_lack_the_1x1_before_the_3x3():
     _, variables = thin(separable=True)
     tu = variables["params"]["upsample_layers.upsample_0"]
