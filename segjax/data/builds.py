@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from segjax.data.label_map import LabelMap
 from segjax.data.prepare import begun, prepare
 from segjax.data.tfds_builder import quiet_tfds
 from segjax.data.tfds_index import write_index
@@ -80,6 +81,17 @@ def published_divisions(name: str) -> Mapping[str, Mapping[str, Any]]:
     """Returns the named splits of a dataset. Those added since a build are missing in its metadata, yet apply to it."""
     about = getattr(importlib.import_module(_builder_class(name).__module__), "ABOUT", None)
     return about.divisions if about else {}
+
+
+def stored_label_map(name: str, options: Mapping[str, Any]) -> LabelMap | None:
+    """Returns the label map that a build of a dataset will store, as far as its classes go; None if it is not known.
+
+    options: of the builder; one may be the label map.
+    Raises UserError for an unknown name, and a label map that cannot be read.
+    """
+    module = importlib.import_module(_builder_class(name).__module__)
+    source = options.get("label_map") or getattr(module, "LABEL_MAP", None)
+    return LabelMap.open(source) if source else None
 
 
 def dataset_options(name: str) -> set[str]:

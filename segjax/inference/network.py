@@ -13,6 +13,7 @@ import jax
 
 from segjax import augment, models, parallel
 from segjax.data import LabelMap
+from segjax.data.resized import read_resize
 from segjax.errors import UserError, choose
 from segjax.inference.labels import Labels, labeller, predictor
 from segjax.typing import Array, Variables
@@ -96,6 +97,10 @@ def open_network(path: str | Path, *, kind: str = "image", dtype: str = "trained
     elif jax.default_backend() == "cpu":
         spec = _with_dtype(spec, "float32")  # a CPU emulates bfloat16, which is slower and no more faithful
     label_map = info.get("label_map")
+    if resize := read_resize((info.get("dataset") or {}).get("resize"), "dataset.resize"):
+        log.info(
+            "%s was trained on images resized %s; scales or base_size do so to images of another size", path, resize
+        )
     return Network(
         spec,
         models.from_spec(spec),

@@ -47,6 +47,7 @@ def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
         options = {"parts": {name: _read_part(part, f"{here}.parts.{name}") for name, part in parts.items()}}
         return SamplerOptions(kind, options, None, "all", here)
     _check_places(settings, here)
+    check_numbers(settings, ("times",), where=here, low=1)
     check_numbers(settings, ("cut_epoch",), where=here, low=0)
     cut_epoch, cut_places = settings.pop("cut_epoch", None), settings.pop("cut_places", "all")
     choose({"all": 0, "real": 0}, cut_places, where=f"{here}.cut_places")
@@ -91,6 +92,13 @@ def check_sampler(sampler: SamplerOptions, extras: Sequence[ExtraOptions]) -> No
         raise UserError(
             f"config key {sampler.where}.cut_epoch says when {stage}.extra ends, but there is no extra data."
         )
+    for one in extras:
+        if one.times is not None and sampler.kind != "uniform":
+            instead = "leave it out" if sampler.kind != "mixed" else f"set {sampler.where}.parts.{one.name}.ratio"
+            raise UserError(
+                f"config key {one.where}.times={one.times} belongs to the sampler's kind 'uniform', and the kind here "
+                f"is {sampler.kind!r}; {instead}."
+            )
     if sampler.kind != "mixed":
         return
     check_parts(sampler.options["parts"], [one.name for one in extras], where=f"{sampler.where}.parts")

@@ -19,7 +19,7 @@ from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
-from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
+from segjax.stages.extra_data import ExtraOptions, check_classes, open_extras, read_extras
 from segjax.stages.part_targets import check_soft, check_term_parts, online_parts, online_thresholds, part_names
 from segjax.stages.record_lists import write_record_lists
 from segjax.stages.run_plan import make_run_plan
@@ -101,6 +101,11 @@ def _read_loss(settings: Mapping[str, Any], parts: Sequence[str], where: str) ->
 def inputs(options: Options, begun: bool) -> dict[str, str]:
     """Returns the inputs of the stage, see `Stage.inputs`."""
     return {**training_inputs(options, begun), **{f"{e.where.partition('.')[2]}.stage": e.stage for e in options.extra}}
+
+
+def check(options: Options, dataset: Dataset) -> None:
+    """Raises UserError for extra data with other classes than the dataset of the stage, see `Stage.check`."""
+    check_classes(options.extra, options.dataset or dataset)
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
@@ -291,4 +296,4 @@ def make_augmentation(
     )
 
 
-STAGE = Stage(read, run, inputs, extends=True)
+STAGE = Stage(read, run, inputs, check, extends=True)
