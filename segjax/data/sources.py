@@ -88,6 +88,10 @@ class Source(Protocol):
     def palette(self) -> np.ndarray:
         """Colour of every class, uint8 (k, 3) RGB."""
 
+    @property
+    def own_classes(self) -> tuple[int, ...]:
+        """Train ids that the labels may contain; a taxonomy of several datasets has classes beside them."""
+
 
 class LabelledClasses:
     """Base of sources: the facts about classes that follow from the label map; no soft labels."""
@@ -112,7 +116,7 @@ class LabelledClasses:
 
     @property
     def own_classes(self) -> tuple[int, ...]:
-        """Train ids that the labels may contain: not those of labels that only other datasets of a taxonomy have."""
+        """Train ids that the labels may contain: all of them."""
         return tuple(range(self.num_classes))
 
 

@@ -93,7 +93,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     mesh = parallel.make_mesh(options.mesh)
     dataset = options.dataset or context.dataset
     source = dataset.open(options.split)
-    network = open_network(find_run(options.checkpoint, context.workdir), dtype=options.dtype)
+    network = open_network(find_run(options.checkpoint, context.workdir), dtype=options.dtype, resize=dataset.resize)
     if network.spec["num_classes"] != source.num_classes:
         raise UserError(
             f"the network in {options.checkpoint} knows {network.spec['num_classes']} classes but the dataset "
