@@ -108,7 +108,7 @@ def open_pools(
             opened = used.open(one.split, labelled_only=False)
             pool = SplitPool(
                 name,
-                f"{used.name} {used.splits.get(one.split, one.split)}",
+                f"{used} {used.splits.get(one.split, one.split)}",
                 opened,
                 only=one.only,
                 size=options.size,

@@ -17,6 +17,7 @@ from segjax.data.image_files import decode_image
 from segjax.data.resized import Resize, Resized, read_resize, resize_flow, resize_image, resize_nearest
 from segjax.data.stream import Reading
 from segjax.data.tfds_index import Index
+from segjax.data.video import frame_table
 from segjax.errors import UserError
 from tests.data.fake_source import FakeSource, SoftSource
 
@@ -121,6 +122,7 @@ def test_the_rest_of_a_record_follows_and_the_rest_of_a_source_stays():
     assert record.flow.shape == (12, 16, 2) and (record.flow == (2.0, -3.0)).all()
     assert (record.name, record.sequence, record.frame) == ("fake-0", "fake", 0)
     assert resized.index.sizes.tolist() == resized.sizes.tolist() == [[12, 16], [24, 16], [12, 16]]
+    assert frame_table(CachedSource(resized, 0)).sizes.tolist() == resized.sizes.tolist()  # what video stages read
     assert resized.index.labelled.tolist() == [True, True, False] and resized.names == source.names
     assert isinstance(resized, Source) and len(resized) == 3 and resized.num_classes == 4
     np.testing.assert_array_equal(decode_image(resized.encoded_image(0), ""), record.image)
