@@ -21,9 +21,9 @@ from typing import Any
 
 from segjax.data.label_map import LabelMap
 from segjax.data.prepare import begun, prepare
-from segjax.data.tfds_builder import quiet_tfds
+from segjax.data.tfds_builder import open_builder, quiet_tfds
 from segjax.data.tfds_index import write_index
-from segjax.data.tfds_source import TfdsSource
+from segjax.data.tfds_source import TfdsSource, own_label_map
 from segjax.errors import UserError, did_you_mean
 from segjax.files import creating
 
@@ -84,11 +84,16 @@ def published_divisions(name: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def stored_label_map(name: str, options: Mapping[str, Any]) -> LabelMap | None:
-    """Returns the label map that a build of a dataset will store, as far as its classes go; None if it is not known.
+    """Returns the label map that a dataset stores or a build will store, as far as its classes go; None if unknown.
 
+    name: of the dataset, or the folder of one that was built elsewhere.
     options: of the builder; one may be the label map.
-    Raises UserError for an unknown name, and a label map that cannot be read.
+    Raises UserError for a label map that cannot be read.
     """
+    if (Path(name) / "dataset_info.json").is_file() and not options:
+        return own_label_map(open_builder(Path(name)))
+    if name not in dataset_names():
+        return None
     module = importlib.import_module(_builder_class(name).__module__)
     source = options.get("label_map") or getattr(module, "LABEL_MAP", None)
     return LabelMap.open(source) if source else None

@@ -63,7 +63,7 @@ class TfdsSource(LabelledClasses):
         builder = open_builder(self.directory)
         _check_fields(self.fields, builder)
         self.top_k = int(builder.info.metadata["top_k"]) if "soft" in self.fields else 0
-        own = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
+        own = own_label_map(builder)
         self.label_map = own if label_map is None else _same_ids(LabelMap.open(label_map), own, builder.name)
         self._own_ids = frozenset(own.table.ids)
         divisions = {
@@ -202,11 +202,12 @@ def _check_fields(fields: Collection[str], builder: Any) -> None:
         )
 
 
-def _label_map_data(builder: Any) -> dict[str, Any]:
+def own_label_map(builder: Any) -> LabelMap:
+    """Returns the label map that a built dataset stores. Raises UserError if it stores none."""
     metadata = builder.info.metadata or {}
     if "label_map" not in metadata:
         raise UserError(f"dataset {builder.name} stores no label map in its metadata; build it with a segjax builder")
-    return metadata["label_map"]
+    return LabelMap.from_dict(metadata["label_map"], name=f"the label map of {builder.name}")
 
 
 def _resolve(

@@ -80,7 +80,7 @@ class Dataset:
         """
         if self.label_map:
             return LabelMap.open(self.label_map).class_names
-        label_map = stored_label_map(self.name, self.options) if self.name in dataset_names() else None
+        label_map = stored_label_map(self.name, self.options)
         return label_map.class_names if label_map else ()
 
     def __str__(self) -> str:

@@ -175,6 +175,20 @@ def test_extra_data_of_the_same_taxonomy_is_accepted():
     check_classes(read_extras(extra, "train.extra"), read_dataset(dict(name="propagate"), "dataset"))
 
 
+def test_classes_that_are_known_before_a_dataset_is_opened(street_dir):
+    def names(**section):
+        return read_dataset(section, "dataset").class_names()
+
+    city = class_table("cityscapes").names
+    assert names(name="kitti") == names(**dataset(street_dir)) == city
+    assert names(name="camvid", options=dict(config="full")) == class_table("camvid").names
+    assert names(name="segmentation_folder", options=dict(label_map="voc2012")) == class_table("voc2012").names
+    assert names(name="mapillary", label_map="mapillary_to_cityscapes") == city
+    source = read_dataset(dataset(street_dir), "dataset").open("test")
+    assert names(name=str(source.directory)) == city  # a folder, as of a dataset that was built elsewhere
+    assert names(name="a stage") == names(name="segmentation_folder") == ()
+
+
 def test_no_stage_runs_before_the_classes_are_compared(monkeypatch, tmp_path, street_dir):
     ran = []
     stage = dataclasses.replace(recipe.STAGES["evaluate"], run=lambda options, context: ran.append(1) or {})
