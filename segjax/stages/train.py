@@ -39,7 +39,7 @@ from segjax.training.run import RunPlan, TrainingTask, place_state, run_training
 from segjax.training.start import first_variables, model_spec, with_source_options
 from segjax.training.state import TrainState
 from segjax.training.step import Step, make_train_step
-from segjax.training.terms import TermOptions, loss_terms
+from segjax.training.terms import TermOptions, check_outputs, loss_terms
 from segjax.training.update import make_update
 from segjax.typing import Array, Batch, Targets
 
@@ -65,7 +65,7 @@ class Options(TrainingOptions):
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
-    """Reads the section; reads no data. Raises UserError for unknown keys and names, and wrong values."""
+    """Reads the section; reads no data. Raises UserError for unknown keys, names and outputs, and wrong values."""
     own = {"extra", "sampler", "augment", "normalisation", "loss", "accumulate_steps"}
     check_keys(settings, KEYS | own, where=where, required=("batch_size", "crop", "model", "loss", "optimizer"))
     normalisation = settings.get("normalisation", "imagenet")
@@ -73,13 +73,17 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     extra = read_extras(settings.get("extra", {}), f"{where}.extra")
     sampler = read_sampler(settings.get("sampler", {}), where)
     check_sampler(sampler, extra)
+    training = read_training(settings, where, family="image")
+    loss = _read_loss(settings["loss"], part_names(extra), f"{where}.loss")
+    model = models.create(training["model"], 2, **training["model_options"])  # the real number comes with the data
+    check_outputs(loss, model.loss_weights, getattr(model, "loss_names", {}), where=f"{where}.loss")
     return Options(
-        **read_training(settings, where, family="image"),
+        **training,
         extra=extra,
         sampler=sampler,
         augmentation=options_of(settings.get("augment", {}), augment.augment_batch, where=f"{where}.augment"),
         normalisation=normalisation,
-        loss=_read_loss(settings["loss"], part_names(extra), f"{where}.loss"),
+        loss=loss,
     )
 
 
@@ -275,7 +279,7 @@ def make_step(
     completing = {"complete": label_online(model.apply, online, micro_batches=steps)} if online else {}
     return make_train_step(
         model.apply,
-        loss_terms(options.loss, model.loss_weights, loss_names=getattr(model, "loss_names", None), parts=tuple(parts)),
+        loss_terms(options.loss, model.loss_weights, loss_names=getattr(model, "loss_names", {}), parts=tuple(parts)),
         update,
         prepare,
         seed=seed,
