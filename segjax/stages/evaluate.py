@@ -11,16 +11,16 @@ import jax
 
 from segjax import evaluation, inference, metrics, parallel
 from segjax.data import Source
-from segjax.errors import UserError, choose
+from segjax.errors import UserError
 from segjax.inference.network import class_ids, compute_dtype, find_run, open_network
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.config.views import ViewOptions
 from segjax.stages.dataset import Dataset, read_own_dataset
+from segjax.stages.own_classes import check_choice, compared_classes
 from segjax.stages.stage import Context, Stage
 from segjax.training.start import other_classes
 
 log = logging.getLogger("segjax")
-CLASSES = ("all", "own")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     if options.benchmark:
         metrics.find_rule(options.benchmark)
     inference.check_views(**options.views)
-    choose(dict.fromkeys(CLASSES), options.classes, where=f"{where}.classes")
+    check_choice(settings, "classes", where=where)
     return options
 
 
@@ -102,10 +102,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         )
     if other := other_classes(network.info, source.class_names):
         log.warning("checkpoint %s: %s; it is scored as if they were the same", options.checkpoint, other)
-    compared = own_classes(source) if options.classes == "own" else ()
-    if compared:
-        dataset = dataclasses.replace(dataset, label_map=source.label_map.only(compared))
-        source = dataset.open(options.split)
+    source, compared = compared_classes(options.classes, dataset, source, options.split)
     extra = extra_scores(options, source, dataset)
     scorer = evaluation.Scorer(
         class_ids(network.module, network.normalisation, classes=compared, **options.views),
@@ -144,11 +141,6 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         "checkpoint_step": network.step,
         **found,
     }
-
-
-def own_classes(source: Source) -> tuple[int, ...]:
-    """Returns the train ids that the labels of a source may contain; () if these are all of its classes."""
-    return source.own_classes if len(source.own_classes) < source.num_classes else ()
 
 
 def extra_scores(options: Options, source: Source, dataset: Dataset) -> evaluation.ExtraScores | None:

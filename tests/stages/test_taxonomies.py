@@ -5,25 +5,34 @@ import dataclasses
 import logging
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from segjax import parallel
 from segjax.data import LabelMap, class_table, open_source
 from segjax.data.joined import Joined, Subset, class_difference
 from segjax.data.resized import resize_image, resize_nearest
 from segjax.errors import UserError
 from segjax.metrics import iou_scores
-from segjax.stages import evaluate, recipe, run_recipe
+from segjax.stages import evaluate, recipe, run_recipe, train
 from segjax.stages.dataset import read_dataset
 from segjax.stages.extra_data import check_classes, log_absent, open_extras, read_extras
+from segjax.stages.own_classes import compared_classes
 from tests import stand_in
 from tests.data.fake_source import FakeSource
 from tests.stages import teacher
 
 ROB = LabelMap(class_table("rob_bdd100k"))
 STREET = dict(name="synthetic_street", options=teacher.STREET, train="train", test="test")
+
+
+TRAIN = dict(
+    kind="train", batch_size=2, crop=dict(size=(32, 48)), total_steps=1, eval_steps=1, model=dict(name="fastscnn"),
+    loss=dict(main=dict(name="cross_entropy")), optimizer=dict(name="sgd", lr=0.1),
+)  # fmt: skip
 
 
 def dataset(street_dir, **more):
@@ -80,8 +89,22 @@ def test_a_class_that_the_dataset_lacks_costs_points_only_among_all_classes(scor
     assert len(rows) == 20 and rows[0][1:] == list(own["iou"])
     with pytest.raises(UserError, match="config key evaluate.classes='ours' is not known"):
         scored(ROB, classes="ours", **section)
+    with pytest.raises(UserError, match="config key train.eval_classes='ours' is not known"):
+        train.STAGE.read(dict(TRAIN, eval_classes="ours"), "train")
     with pytest.raises(UserError, match="knows 39 classes but the dataset synthetic_street has 19.*dataset.label_map"):
         scored(ROB, classes="own", size=dataset(street_dir))
+
+
+@pytest.mark.parametrize("which, classes", [("own", 19), ("all", 39)])
+def test_a_training_compares_the_classes_of_its_validation_split(which, classes, street_dir):
+    section = dict(TRAIN, normalisation="none", eval_classes=which)
+    options, teaching = train.STAGE.read(section, "train"), network(ROB)
+    own = read_dataset(dataset(street_dir, label_map="rob_bdd100k", validation="test"), "dataset")
+    held_out, compared = compared_classes(options.eval_classes, own, train.open_held_out(options, own), "validation")
+    mesh = parallel.make_mesh(dict(data=1), jax.devices()[:1])
+    score = train.make_score(options, held_out, compared, teaching.module, mesh)
+    found = score(SimpleNamespace(best_variables=teaching.variables))
+    assert found["miou"] == pytest.approx(iou_scores(expected(street_dir, classes))["miou"])
 
 
 def test_half_the_size_and_the_classes_of_camvid(scored, street_dir):
@@ -193,13 +216,11 @@ def test_no_stage_runs_before_the_classes_are_compared(monkeypatch, tmp_path, st
     ran = []
     stage = dataclasses.replace(recipe.STAGES["evaluate"], run=lambda options, context: ran.append(1) or {})
     monkeypatch.setitem(recipe.STAGES, "evaluate", stage)
-    train = dict(
-        kind="train", batch_size=2, crop=dict(size=(32, 48)), total_steps=1, model=dict(name="fastscnn"),
-        loss=dict(main=dict(name="cross_entropy")), optimizer=dict(name="sgd", lr=0.1),
-        extra=dict(more=dict(split="train", dataset=dict(name="camvid"))),
-    )  # fmt: skip
+    student = dict(TRAIN, extra=dict(more=dict(split="train", dataset=dict(name="camvid"))))
     first = dict(kind="evaluate", checkpoint=str(tmp_path), split="test")
-    config = ConfigDict(dict(seed=0, stages=("first", "train"), dataset=dataset(street_dir), first=first, train=train))
+    config = ConfigDict(
+        dict(seed=0, stages=("first", "train"), dataset=dataset(street_dir), first=first, train=student)
+    )
     with pytest.raises(UserError, match="train.extra.more.dataset.label_map='': camvid lacks"):
         run_recipe(config, workdir=tmp_path)
     assert not ran
