@@ -88,7 +88,7 @@ def open_network(
     path: training run, stage, checkpoint folder, single checkpoint, or file of exported weights.
     kind: required family, key of `models.FAMILIES`.
     dtype: of the computation. "trained" is the dtype of the training, or float32 on a CPU; see also `compute_dtype`.
-    resize: of the images to label; a warning is logged if those of the training were resized in another way.
+    resize: of the images to label; a warning is logged if those of the training were resized and these are not so.
 
     Raises UserError when there is no intact checkpoint, or the network is of another family.
     """
@@ -115,12 +115,11 @@ def open_network(
 
 def _compare_size(path: str | Path, info: Mapping[str, Any], resize: Resize | None) -> None:
     trained = read_resize((info.get("dataset") or {}).get("resize"), "dataset.resize")
-    if trained != resize:
-        there, here = (f"resized {one}" if one else "at their own size" for one in (trained, resize))
+    if trained and trained != resize:
         log.warning(
-            "the network in %s was trained on images %s and now sees images %s; views such as scales=0.5 or a "
-            "base_size make up for it",
-            path, there, here,
+            "the network in %s was trained on images resized %s, and the images here are %s; views such as scales=0.5 "
+            "or a base_size make up for it",
+            path, trained, f"resized {resize}" if resize else "not resized",
         )  # fmt: skip
 
 
