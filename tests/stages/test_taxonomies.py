@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from segjax import parallel
 from segjax.data import LabelMap, class_table, open_source
-from segjax.data.joined import Joined, Subset, class_difference
+from segjax.data.joined import Joined, Subset
 from segjax.data.resized import resize_image, resize_nearest
 from segjax.errors import UserError
 from segjax.metrics import iou_scores
@@ -118,30 +118,6 @@ def test_half_the_size_and_the_classes_of_camvid(scored, street_dir):
         scored(camvid, size=dataset(street_dir, resize=0.5), benchmark="bdd100k")
 
 
-def test_each_class_of_cityscapes_is_one_of_camvid():
-    into = dict(
-        road="road", sidewalk="pavement", building="building", wall="building", fence="fence", pole="pole",
-        vegetation="tree", terrain="tree", sky="sky", person="pedestrian", rider="bicyclist", car="car", truck="car",
-        bus="car", train="car", motorcycle="bicyclist", bicycle="bicyclist",
-        **{"traffic light": "sign", "traffic sign": "sign"},
-    )  # fmt: skip
-    camvid = class_table("camvid")
-    for name in ("cityscapes", "kitti", "bdd100k", "synthetic_street"):
-        table = class_table(f"{name}_to_camvid")
-        assert table.names == camvid.names and (table.palette == camvid.palette).all()
-        own = class_table("bdd100k" if name == "synthetic_street" else name)
-        assert [label.id for label in own.labels] == sorted(table.ids, key=[x.id for x in own.labels].index)
-        for label in own.labels:
-            if label.train_id < 255:
-                assert camvid.names[table.ids[label.id]] == into[own.names[label.train_id]], label
-    ids = {label.name: label.id for label in class_table("cityscapes").labels}
-    raw = class_table("cityscapes_to_camvid").ids
-    more = dict(bridge="building", tunnel="building", polegroup="pole", caravan="car", trailer="car")
-    assert {name: camvid.names[raw[ids[name]]] for name in more} == more
-    for name in ("unlabeled", "static", "dynamic", "ground", "parking", "rail track", "guard rail", "license plate"):
-        assert raw[ids[name]] == 255
-
-
 def test_own_classes_of_sources_and_maps(street_dir):
     def opened(label_map):
         options = dict(data_dir=street_dir, builder_options=teacher.STREET)
@@ -156,15 +132,6 @@ def test_own_classes_of_sources_and_maps(street_dir):
     few = ROB.only((2, 25, 0))
     assert few.class_names == (ROB.class_names[2], ROB.class_names[25], ROB.class_names[0])
     assert few.table.ids == {2: 0, ROB.table.classes[25].id: 1, 0: 2, 255: 255}
-
-
-def test_how_classes_differ():
-    assert class_difference("abc", "abc") == ""
-    assert class_difference("abc", "ab") == "lacks 1 of the common 3 classes (c)"
-    assert class_difference("ab", "abcd") == "has 2 of its 4 classes (c, d), which are not among the common ones"
-    assert class_difference("abcdefghi", "a") == "lacks 8 of the common 9 classes (b, c, d, e, f and 3 more)"
-    assert class_difference("abc", "acb") == "has the same classes in another order (train_id 1 is 'c' instead of 'b')"
-    assert class_difference("aab", "ab") == "lacks 1 of the common 3 classes (a)"
 
 
 COMMON = read_dataset(dict(name="cityscapes", label_map="rob_cityscapes"), "dataset")
