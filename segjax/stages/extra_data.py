@@ -72,6 +72,11 @@ class ExtraOptions:
     threshold: Threshold = 0.0
     times: int | None = None
 
+    @property
+    def counted(self) -> bool:
+        """Whether the records count for an epoch, see `in_epoch`."""
+        return bool(self.stage or self.times) if self.in_epoch is None else self.in_epoch
+
 
 def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, ...]:
     """Reads the section `extra`: one part, or several by name. Raises UserError for unknown and missing keys."""
@@ -178,8 +183,7 @@ def open_extras(
         own = one.dataset or dataset or context.dataset
         source = _open_written(one, context) if one.stage else _open_split(one, context, own)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
-        in_epoch = bool(one.stage or one.times) if one.in_epoch is None else one.in_epoch
-        found.append(Extra(one.name, source, first, in_epoch, classes, one.times or 1))
+        found.append(Extra(one.name, source, first, one.counted, classes, one.times or 1))
         first += len(source)
     joined = Joined([real, *(extra.source for extra in found)])
     log_absent({"the split": real, **{extra.name: extra.source for extra in found}})

@@ -13,6 +13,7 @@ train.sampler = dict(
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from segjax.errors import UserError, choose
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.extra_data import ExtraOptions
+
+log = logging.getLogger("segjax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +85,7 @@ def _check_places(settings: Mapping[str, Any], where: str) -> None:
 
 
 def check_sampler(sampler: SamplerOptions, extras: Sequence[ExtraOptions]) -> None:
-    """Raises UserError if the sampler does not fit the extra data of the training; reads no data.
+    """Raises UserError if the sampler does not fit the extra data of the training; warns of data that it never shows.
 
     sampler: see `read_sampler`.
     extras: see `read_extras`.
@@ -93,6 +96,11 @@ def check_sampler(sampler: SamplerOptions, extras: Sequence[ExtraOptions]) -> No
             f"config key {sampler.where}.cut_epoch says when {stage}.extra ends, but there is no extra data."
         )
     for one in extras:
+        if sampler.kind == "uniform" and not one.counted:
+            log.warning(
+                "%s: no epoch of a uniform sampler shows its records, which do not count for one; give times=1",
+                one.where,
+            )
         if one.times is not None and sampler.kind != "uniform":
             instead = "leave it out" if sampler.kind != "mixed" else f"set {sampler.where}.parts.{one.name}.ratio"
             raise UserError(

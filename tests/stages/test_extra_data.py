@@ -141,6 +141,14 @@ def test_how_often_a_uniform_epoch_shows_a_record():
     np.testing.assert_array_equal(records, UniformPlan(60, seed=5).build(3).records)
 
 
+def test_what_a_uniform_epoch_never_shows_is_a_warning(caplog):
+    parts = dict(never=dict(split="x"), once=dict(split="x", in_epoch=True), again=dict(split="x", times=2))
+    check_sampler(read_sampler(dict(kind="uniform"), "train"), read_extras(parts, "train.extra"))
+    del parts["again"]
+    check_sampler(read_sampler(dict(kind="class_uniform"), "train"), read_extras(parts, "train.extra"))
+    assert [record.args for record in caplog.records] == [("train.extra.never",)]
+
+
 def test_what_is_read_of_times():
     (part,) = read_extras(dict(more=dict(split="x", times=2)), "train.extra")
     context = SimpleNamespace(dataset=SimpleNamespace(open=lambda split: Labelled(3)))
