@@ -18,7 +18,9 @@ CLASSES = ("all", "own")
 
 def check_choice(settings: Mapping[str, Any], key: str, *, where: str) -> None:
     """Raises UserError for an unknown name in settings[key]; where: config key of the section."""
-    choose(dict.fromkeys(CLASSES), settings.get(key, "all"), where=f"{where}.{key}")
+    value = settings.get(key, "all")
+    name = value if isinstance(value, str) else repr(value)  # a list of classes, as train.extra.NAME.classes takes
+    choose(dict.fromkeys(CLASSES), name, where=f"{where}.{key}")
 
 
 def compared_classes(which: str, dataset: Dataset, source: Source, split: str) -> tuple[Source, tuple[int, ...]]:

@@ -89,8 +89,9 @@ def test_a_class_that_the_dataset_lacks_costs_points_only_among_all_classes(scor
     assert len(rows) == 20 and rows[0][1:] == list(own["iou"])
     with pytest.raises(UserError, match="config key evaluate.classes='ours' is not known"):
         scored(ROB, classes="ours", **section)
-    with pytest.raises(UserError, match="config key train.eval_classes='ours' is not known"):
-        train.STAGE.read(dict(TRAIN, eval_classes="ours"), "train")
+    for wrong in ("ours", ["road"]):
+        with pytest.raises(UserError, match="config key train.eval_classes=.* is not known. Choose one of: all, own"):
+            train.STAGE.read(dict(TRAIN, eval_classes=wrong), "train")
     with pytest.raises(UserError, match="knows 39 classes but the dataset synthetic_street has 19.*dataset.label_map"):
         scored(ROB, classes="own", size=dataset(street_dir))
 
