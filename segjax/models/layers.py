@@ -24,6 +24,7 @@ import numpy as np
 
 from segjax.ops.batch_norm import batch_norm, normalise
 from segjax.ops.conv import conv2d, conv_transpose2d
+from segjax.ops.moments import Moments, example_moments
 from segjax.typing import Array
 
 Initializer = Callable[..., Array]
@@ -154,11 +155,22 @@ def _uniform(bound: float) -> Initializer:
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
+MOMENTS = "batch_moments"
+
+
+def measures(module: nn.Module) -> bool:
+    """Returns whether this call measures the inputs of batch norms: its collection "batch_moments" is mutable."""
+    return module.is_mutable_collection(MOMENTS) and not module.is_initializing()
+
+
 class BatchNorm(nn.Module):
     """Batch norm over the last axis, with the semantics of torch.nn.BatchNorm2d.
 
     Leaves, float32, shape (c,): scale and bias in params; mean and var in batch_stats. The running variance is
     unbiased. Statistics of a bfloat16 batch are computed in float32.
+
+    If the collection "batch_moments" is mutable, it receives `Moments` of each example of the input as "input", of all
+    calls of a norm that the forward pass calls several times; training/recalibration.py adds them up.
 
     train: normalise with the batch and update the running statistics; otherwise use the running statistics.
     momentum: weight of the new batch in the running statistics.
@@ -181,6 +193,10 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", self.scale_init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        if measures(self):
+            found, zeros = example_moments(x), jnp.zeros((x.shape[0], *shape))
+            moments = self.variable(MOMENTS, "input", lambda: Moments(jnp.zeros((), jnp.int32), zeros, zeros))
+            moments.value += found
         if not self.train:
             return normalise(x, mean.value, var.value, scale, bias, eps=self.eps, dtype=self.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
@@ -205,7 +221,7 @@ def norm_of_means(norm: Callable[..., nn.Module], count: int) -> Callable[..., n
 class Dropout(nn.Module):
     """Dropout: in training, zeroes values with probability `rate` and scales the others by 1 / (1 - rate).
 
-    It draws from the rng "dropout".
+    It draws from the rng "dropout". It is off while the inputs of batch norms are measured, see `measures`.
 
     channels: zero whole channels of an example (torch.nn.Dropout2d).
     """
@@ -217,7 +233,7 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Returns x (b, h, w, c), same shape, with values dropped if `train`."""
-        if not self.train or self.rate == 0 or self.is_initializing():
+        if not self.train or self.rate == 0 or self.is_initializing() or measures(self):
             return x
         shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if self.channels else x.shape
         # 16 random bits per value instead of 32: half the time, and the probability is off by less than 1e-5
