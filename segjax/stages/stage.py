@@ -38,6 +38,31 @@ def no_inputs(options: Any, begun: bool) -> dict[str, str]:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preview:
+    """What a stage can know of its run before the first stage runs.
+
+    name: of the stage.
+    workdir: folder of the run.
+    dataset: the stage's own, or `config.dataset`; None if it does not exist before an earlier stage writes it.
+    spec_of: checkpoint -> spec of the network that it has or will have, see `Stage.network`; of a network that is not
+        trained yet, without the number of classes. Raises UserError for a stage without network.
+    """
+
+    name: str
+    workdir: Path
+    dataset: Dataset | None
+    spec_of: Callable[[str], Mapping[str, Any]]
+
+
+def nothing_to_check(options: Any, preview: Preview) -> None:
+    """Accepts everything: a stage whose `read` finds all mistakes."""
+
+
+def no_network(options: Any) -> None:
+    """Returns None: a stage that saves no checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """A kind of stage.
 
@@ -50,6 +75,10 @@ class Stage:
         has run since, or with --stage); "always".
     extends: whether a finished stage goes on if it gets a longer duration; `run` then calls `begin_extension`.
     writes_dataset: whether it writes a dataset to the folder `dataset` of its own folder; later stages may read it.
+    check: (options, preview), called before the first stage runs. Raises UserError for options that do not fit the
+        network or the data, which `read` does not see.
+    network: options -> the spec of the network in the stage's checkpoint, or the checkpoint that has the same network;
+        None for a stage without checkpoint.
     """
 
     read: Callable[[Mapping[str, Any], str], Any]
@@ -58,3 +87,5 @@ class Stage:
     again: Literal["never", "when_stale", "always"] = "never"
     extends: bool = False
     writes_dataset: bool = False
+    check: Callable[[Any, Preview], None] = nothing_to_check
+    network: Callable[[Any], Mapping[str, Any] | str | None] = no_network
