@@ -155,7 +155,8 @@ def predictor(
 
     The ids are those of `Labels`. Each image shape compiles once.
 
-    apply_fn, normalise, protocol: see `labeller`.
+    apply_fn: see `labeller`; of a tree of logits, the result is a tree of class ids.
+    normalise, protocol: see `labeller`.
 
     The returned function raises UserError as `views.predict` does.
     """
@@ -163,7 +164,7 @@ def predictor(
 
     @jax.jit
     def class_ids(variables, images):
-        return labels_of(average(variables, images)).ids
+        return jax.tree.map(lambda scores: labels_of(scores).ids, average(variables, images))
 
     def checked(variables, images):
         check_finite(images)
