@@ -78,6 +78,7 @@ class HRNetOCR(ImageNetwork):
     key_channels: int = 256
     align_corners: bool = True
     dropout: float = 0.05
+    unit_names = ()  # the last stage has parallel branches, and no last units
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
