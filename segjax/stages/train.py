@@ -291,4 +291,9 @@ def make_augmentation(
     )
 
 
-STAGE = Stage(read, run, inputs, extends=True)
+def network(options: Options) -> dict[str, Any]:
+    """Returns the spec of the network without the number of classes. Raises UserError as `with_source_options` does."""
+    return with_source_options({"name": options.model, "options": options.model_options}, options.init)
+
+
+STAGE = Stage(read, run, inputs, extends=True, network=network)
