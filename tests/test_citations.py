@@ -22,8 +22,10 @@ SUBJECTS = {
     ("csst", "4.4"): r"CamVid",
     ("csst", "4.6"): r"shot",
     ("csst", "4.6.2"): r"Mapillary",
-    ("ldn", "5.1"): r"soft|target",
+    ("ldn", "5.1"): r"soft|target|batchnorm",
     ("ldn", "5.4"): r"ScanNet",
+    ("ldn", "5.6"): r"disabl",
+    ("ldn", "5.8"): r"upsampling path",
 }
 PAPERS = {"vplr": r"VPLR|Zhu et al|Paper", "csst": r"CSST", "ldn": r"Ladder-style"}
 SECTIONS = re.compile(
