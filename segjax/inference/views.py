@@ -151,6 +151,8 @@ def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: 
     """
     b, h, w, c = images.shape
     th, tw = min(window[0], h), min(window[1], w)
+    if (th, tw) == (h, w) and not flip:  # a whole image needs no tiles; most evaluations are of this kind
+        return jax.tree.map(lambda logits: _checked(logits, (b, h, w)), apply_fn(images))
     rows, columns = tile_starts(h, th, overlap), tile_starts(w, tw, overlap)
     # A tile at x of the mirror image is the mirrored tile at w - tw - x of the image. So only tiles are mirrored, and
     # there is no second copy of the image.
@@ -174,9 +176,7 @@ def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: 
 
     def add_logits(view, total, logits):
         y, x, mirrored = view
-        logits = logits.astype(jnp.float32)
-        if logits.shape[:3] != (b, th, tw):
-            raise ValueError(f"apply_fn must return logits at the size of its input {(b, th, tw)}, got {logits.shape}")
+        logits = _checked(logits, (b, th, tw))
         if flip:
             logits = lax.select(jnp.broadcast_to(mirrored == 1, logits.shape), logits[:, :, ::-1], logits)
         share_y = lax.dynamic_slice(weight_y, (y,), (th,))
@@ -186,9 +186,14 @@ def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: 
         return lax.dynamic_update_slice(total, there + logits, (0, y, x, 0))
 
     total = jax.tree.map(lambda logits: jnp.zeros((b, h, w, logits.shape[-1]), jnp.float32), shapes)
-    if len(views) == 1:  # a whole image needs no loop
-        return add_view(total, views[0])[0]
     return lax.scan(add_view, total, tuple(jnp.asarray(v, jnp.int32) for v in zip(*views)))[0]
+
+
+def _checked(logits: Array, shape: tuple[int, int, int]) -> Array:
+    """Returns logits in float32. Raises ValueError unless they have the size (b, h, w) of the network's input."""
+    if logits.shape[:3] != shape:
+        raise ValueError(f"apply_fn must return logits at the size of its input {shape}, got {logits.shape}")
+    return logits.astype(jnp.float32)
 
 
 def _share(starts: Sequence[int], window: int, length: int) -> np.ndarray:

@@ -1,13 +1,14 @@
 """Losses: pure functions (logits, targets ..) -> Sum of values over the pixels that count, in float32.
 
-A loss names what it needs of the targets by its positional parameters after the logits: `labels`, and for soft labels
-`soft_ids` and `soft_shares`.
+A loss names what it needs of the targets by its positional parameters after the logits: `labels`, for soft labels
+`soft_ids` and `soft_shares`, and `cells` for counts of the labels in the cells of the logits' grid.
 """
 
 import inspect
 from collections.abc import Callable
 
 from segjax.losses.boundary_aware import boundary_aware_cross_entropy
+from segjax.losses.cells import Grid, count_classes, grid_of
 from segjax.losses.cross_entropy import cross_entropy
 from segjax.losses.ohem import ohem_cross_entropy
 from segjax.losses.presence import presence_cross_entropy
@@ -25,7 +26,7 @@ LOSSES = {
     "top_k_cross_entropy": top_k_cross_entropy,
     "model_regulariser": model_regulariser,
 }
-# of outputs that are no map, which a network names in its `loss_names` and no recipe can
+# of outputs that are no map, which a network can name in its `loss_names` and no recipe can
 OUTPUT_LOSSES = {"presence_cross_entropy": presence_cross_entropy}
 
 # losses of logits at their own resolution, to which the labels are reduced
@@ -44,10 +45,13 @@ def targets_of(loss: Callable) -> tuple[str, ...]:
 __all__ = [
     "AT_LOGIT_SIZE",
     "COUNT_OF_LOGITS",
+    "Grid",
     "LOSSES",
     "OUTPUT_LOSSES",
     "boundary_aware_cross_entropy",
+    "count_classes",
     "cross_entropy",
+    "grid_of",
     "model_regulariser",
     "ohem_cross_entropy",
     "presence_cross_entropy",

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
-from segjax.errors import UserError
+from segjax.losses.cells import Grid, count_classes, grid_of
 from segjax.losses.cross_entropy import count_true
-from segjax.ops.windows import is_class
 from segjax.typing import Array, Sum
 
 
-def soft_target_cross_entropy(logits: Array, labels: Array, ignore_label: int = 255, *, cell: int = 0) -> Sum:
+def soft_target_cross_entropy(
+    logits: Array, labels: Array, cells: Mapping[Grid, Array] | None = None, ignore_label: int = 255, *, cell: int = 0
+) -> Sum:
     """Returns -sum over classes of share * log softmax(logits), summed over the valid cells.
 
-    A cell is valid if more than half of its pixels are labelled.
+    A cell is valid if less than half of it is ignored.
 
     logits: (..., h', w', k) float, at the network's resolution, not resized.
     labels: (..., h, w) int; ignored are `ignore_label` and labels outside 0..k-1.
+    cells: counts of these labels, see `count_classes`, if the grid of the logits is among them. None = counted here.
     ignore_label: label of pixels that do not count.
-    cell: see `soft_targets`.
+    cell: side of a cell in pixels, usually the stride of the output; pixels beyond the image are ignored. An axis that
+        such cells do not cover, and every axis for 0, has the bins of `ops.adaptive_avg_pool`, which may overlap.
 
-    Raises UserError if the logits' grid does not cover the image.
+    Raises UserError for a cell that is no side in pixels, and for logits that are no map.
     """
     logits = jnp.asarray(logits).astype(jnp.float32)
-    targets, valid = soft_targets(labels, logits.shape[-1], logits.shape[-3:-1], ignore_label=ignore_label, cell=cell)
+    grid = grid_of(logits.shape, cell)
+    counts = (count_classes(labels, [grid], ignore_label) if cells is None else cells)[grid]
+    targets, valid = _shares(counts, grid, labels.shape[-2:])
     value = -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
     return Sum(jnp.where(valid, value, 0.0).sum(), count_true(valid))
 
@@ -41,25 +48,19 @@ def soft_targets(
     num_classes: k.
     size: (h', w'), cells of the grid.
     ignore_label: label of pixels that do not count.
-    cell: side of a cell in pixels, usually the stride of the network; pixels beyond the image are ignored. 0 = the grid
-        divides the image evenly.
+    cell: see `soft_target_cross_entropy`.
 
-    Raises UserError if the grid does not cover the image. Sources: Kreso et al., "Efficient Ladder-style DenseNets",
-    section 5.1, eq. (2); the rule for ignored pixels is that of the released code (ivankreso/LDN).
+    Raises UserError for a cell that is no side in pixels.
+
+    Sources: Kreso et al., "Efficient Ladder-style DenseNets", section 5.1, eq. (2); the rule for ignored pixels is that
+    of the released code (ivankreso/LDN). Bins, if such windows do not fit, are ours.
     """
-    labels = jnp.where(is_class(labels, num_classes, ignore_label), labels, num_classes).astype(jnp.int32)
-    (h, w), (rows, columns) = labels.shape[-2:], size
-    high, wide = (cell, cell) if cell else (h // rows, w // columns)
-    short = (rows * high - h, columns * wide - w)
-    if min(short) < 0 or (not cell and max(short) > 0):
-        raise UserError(
-            f"soft targets: {rows}x{columns} cells{f' of {cell} pixels' if cell else ''} do not cover an image of "
-            f"{h}x{w}; choose a crop that is a multiple of the grid, or give cell (the stride of the output)."
-        )
-    padding = [(0, 0)] * (labels.ndim - 2) + [(0, n) for n in short]
-    labels = jnp.pad(labels, padding, constant_values=num_classes)
-    cells = labels.reshape(*labels.shape[:-2], rows, high, columns, wide)
-    counts = jnp.sum(cells[..., None] == jnp.arange(num_classes), axis=(-4, -2), dtype=jnp.int32)
+    grid = grid_of((*size, num_classes), cell)
+    return _shares(count_classes(labels, [grid], ignore_label)[grid], grid, labels.shape[-2:])
+
+
+def _shares(counts: Array, grid: Grid, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """Returns (targets, valid) of `soft_targets` from the counts of its grid over an image of size (h, w)."""
     labelled = counts.sum(axis=-1)
     targets = counts.astype(jnp.float32) / jnp.maximum(labelled, 1)[..., None]
-    return targets, 2 * labelled > high * wide
+    return targets, 2 * labelled > grid.areas(size)

@@ -180,9 +180,9 @@ class EncNet(ImageNetwork):
         return {"logits": 1.0, "se": 0.2, "aux": 0.2} if self.aux else {"logits": 1.0}
 
     @property
-    def loss_names(self) -> dict[str, str]:
-        """Returns the losses of outputs that are no maps; `train.loss` uses them instead of the term's own loss."""
-        return {"se": "presence_cross_entropy"} if self.aux else {}
+    def loss_names(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Returns output -> (loss, its options), which `train.loss` uses there instead of the term's own loss."""
+        return {"se": ("presence_cross_entropy", {})} if self.aux else {}
 
 
 encnet_r50 = partial(EncNet, depth=50)

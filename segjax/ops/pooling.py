@@ -71,11 +71,24 @@ def avg_pool(
     return total / lax.reduce_window(ones, np.zeros((), x.dtype), lax.add, *geometry)
 
 
+def bin_edges(size: int, out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first pixel and the end of the bins of `adaptive_avg_pool` along one axis, int64 (out,) each.
+
+    Bin i covers pixels floor(i size / out) .. ceil((i + 1) size / out) - 1, so that bins may overlap.
+
+    size: pixels.
+    out: number of bins.
+    """
+    i = np.arange(out)
+    return i * size // out, -(-(i + 1) * size // out)
+
+
 @lru_cache(maxsize=256)
 def _bins(size: int, out: int) -> np.ndarray:
-    """Returns weights (out, size): bin i is the mean of pixels floor(i size / out) .. ceil((i + 1) size / out) - 1."""
-    i, pixel = np.arange(out)[:, None], np.arange(size)[None]
-    inside = (pixel >= i * size // out) & (pixel < -(-(i + 1) * size // out))
+    """Returns the weights of the pixels in each bin's mean, (out, size)."""
+    first, end = (edges[:, None] for edges in bin_edges(size, out))
+    pixel = np.arange(size)[None]
+    inside = (pixel >= first) & (pixel < end)
     return inside / inside.sum(1, keepdims=True)
 
 

@@ -133,7 +133,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
             log.info("%s without its last %d of %d units: mIoU %.2f", name, count, len(units), 100 * miou)
         found.append(Disabled(name, len(units), scores))
     images = next(iter(found[0].scores.values())).images
-    title = f"{dataset.name} {options.split}, {images} images"
+    title = f"{dataset} {options.split}, {images} images"
     if jax.process_index() == 0:
         Console().print(tail_table(found, title=title))
         paths = write_tail(found, context.folder, class_names=source.class_names, title=title)

@@ -23,6 +23,7 @@ from segjax.inference.network import Network, class_ids, compute_dtype, find_run
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.config.views import ViewOptions
 from segjax.stages.dataset import Dataset, read_own_dataset
+from segjax.stages.own_classes import check_choice, compared_classes
 from segjax.stages.preview import image_network
 from segjax.stages.stage import Context, Preview, Stage
 from segjax.training.start import other_classes
@@ -49,6 +50,7 @@ class Options(ViewOptions):
     dtype: of the computation.
     benchmark: key of `metrics.RULES` for scores by the rule of that server, "" for none.
     boundary: whether to score outlines too.
+    classes: among which the network chooses, and which are scored: "all" of the network, or the dataset's "own".
     """
 
     checkpoint: str
@@ -63,6 +65,7 @@ class Options(ViewOptions):
     dtype: str = "auto"
     benchmark: str = ""
     boundary: bool = False
+    classes: str = "all"
     dataset: Dataset | None = None
 
 
@@ -80,19 +83,27 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     if options.benchmark:
         metrics.find_rule(options.benchmark)
     inference.check_views(**options.views)
+    check_choice(settings, "classes", where=where)
     return options
+
+
+def check(options: Options, preview: Preview) -> None:
+    """Raises UserError for a server's scores of resized images, and an output that the network lacks."""
+    dataset = options.dataset or preview.dataset
+    if options.benchmark and dataset.resize:
+        raise UserError(
+            f"config key {dataset.where}.resize makes other images than those that the server of "
+            f"benchmark={options.benchmark!r} scores; give the stage a dataset without resize and views such as "
+            "scales=(0.5,), or no benchmark."
+        )
+    if options.outputs:
+        _, _, output = image_network(preview, options.checkpoint)
+        chosen_outputs(options, output, where=preview.name)
 
 
 def inputs(options: Options, begun: bool) -> dict[str, str]:
     """Returns the inputs of the stage, see `Stage.inputs`."""
     return {"checkpoint": options.checkpoint}
-
-
-def check(options: Options, preview: Preview) -> None:
-    """Raises UserError for an output that the network lacks; see `Stage.check`."""
-    if options.outputs:
-        _, _, output = image_network(preview, options.checkpoint)
-        chosen_outputs(options, output, where=preview.name)
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
@@ -104,11 +115,12 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     mesh = parallel.make_mesh(options.mesh)
     dataset = options.dataset or context.dataset
     source = dataset.open(options.split)
-    extra = extra_scores(options, source, dataset)
     network = open_scored(options.checkpoint, source, dataset, context.workdir, dtype=options.dtype)
     outputs = chosen_outputs(options, output_shapes(network, source), where=context.name) if options.outputs else ()
+    source, compared = compared_classes(options.classes, dataset, source, options.split)
+    extra = extra_scores(options, source, dataset)
     scorer = evaluation.Scorer(
-        class_ids(network.module, network.normalisation, outputs, **options.views),
+        class_ids(network.module, network.normalisation, outputs, classes=compared, **options.views),
         source,
         mesh=mesh,
         batch_size=options.batch_size,
@@ -119,7 +131,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     shown = np.linspace(0, count - 1, num=options.output_images).astype(int) * len(source) // count if outputs else ()
     scored = scorer(variables, worst=options.worst, best=options.best, keep=set(map(int, shown)), observe=extra)
     found = extra.report() if extra else {}
-    where = f"{dataset.name} {options.split}, {scored.images} images"
+    where = f"{dataset} {options.split}, {scored.images} images"
+    if compared:
+        where += f", {len(compared)} of {network.spec['num_classes']} classes"
     if not scored.matrix.any():
         log.warning("%s: not one pixel is labelled, so there is no score", where)
     title = f"{network.spec['name']}, step {network.step}: {where}"
@@ -169,11 +183,12 @@ def open_scored(checkpoint: str, source: Source, dataset: Dataset, workdir: Path
 
     Raises UserError for a checkpoint that cannot be read, and a network with another number of classes.
     """
-    network = open_network(find_run(checkpoint, workdir), dtype=dtype)
+    network = open_network(find_run(checkpoint, workdir), dtype=dtype, resize=dataset.resize)
     if network.spec["num_classes"] != source.num_classes:
         raise UserError(
             f"the network in {checkpoint} knows {network.spec['num_classes']} classes but the dataset "
-            f"{dataset.name} has {source.num_classes}; evaluate it on the data set it was trained for."
+            f"{dataset.name} has {source.num_classes}; evaluate it on the data set it was trained for, or give "
+            f"{dataset.where}.label_map a map onto its classes."
         )
     if other := other_classes(network.info, source.class_names):
         log.warning("checkpoint %s: %s; it is scored as if they were the same", checkpoint, other)
@@ -229,4 +244,4 @@ def extra_scores(options: Options, source: Source, dataset: Dataset) -> evaluati
     )
 
 
-STAGE = Stage(read, run, inputs, again="when_stale", check=check)
+STAGE = Stage(read, run, inputs, check, again="when_stale")

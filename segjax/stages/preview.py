@@ -28,7 +28,6 @@ def preview(name: str, stages: Mapping[str, tuple[Stage, Any]], workdir: Path, d
     dataset: `config.dataset`.
     """
     order = list(stages)
-    own = getattr(stages[name][1], "dataset", None) or dataset
 
     def spec_of(checkpoint: str) -> Mapping[str, Any]:
         if checkpoint not in order[: order.index(name)]:
@@ -42,8 +41,7 @@ def preview(name: str, stages: Mapping[str, tuple[Stage, Any]], workdir: Path, d
             )
         return spec_of(found) if isinstance(found, str) else found
 
-    ahead = own.folder is not None and not own.folder.is_dir()
-    return Preview(name, workdir, None if ahead else own, spec_of)
+    return Preview(name, workdir, dataset, spec_of)
 
 
 def image_network(preview: Preview, checkpoint: str, key: str = "checkpoint") -> tuple[Any, Variables, SegOutput]:

@@ -101,8 +101,9 @@ def check(options: Options, preview: Preview) -> None:
     """Raises UserError for a split without images, and a network without batch norm; see `Stage.check`."""
     _, variables, _ = image_network(preview, options.checkpoint)
     _check_norms(variables, options, preview.name)
-    if preview.dataset is not None:
-        _open(options, preview.dataset, preview.name)
+    dataset = options.dataset or preview.dataset
+    if dataset.folder is None or dataset.folder.is_dir():  # else an earlier stage will write it
+        _open(options, dataset, preview.name)
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     mesh, name = parallel.make_mesh(options.mesh), context.name
     dataset = options.dataset or context.dataset
     source, _ = open_extras(options.extra, _open(options, dataset, name), context, dataset)
-    network = open_network(find_run(options.checkpoint, context.workdir), dtype=options.dtype)
+    network = open_network(find_run(options.checkpoint, context.workdir), dtype=options.dtype, resize=dataset.resize)
     _check_norms(network.variables, options, name)
     views = _views(options, network, source, mesh, context.seed)
     identity = config_hash(

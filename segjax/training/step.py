@@ -12,7 +12,7 @@ from einops import rearrange
 
 from segjax.training.part_losses import part_losses, terms_by_part, without_empty_parts
 from segjax.training.state import TrainState
-from segjax.training.terms import LossTerm, batch_counts, batch_shares, total_loss
+from segjax.training.terms import LossTerm, batch_counts, batch_shares, total_loss, with_cells
 from segjax.training.update import Update
 from segjax.typing import Array, Batch, Targets, Variables
 
@@ -64,6 +64,7 @@ def make_train_step(
 
     def loss_fn(params, batch_stats, images, targets, epoch, key, **divisors):
         output, new = forward(params, batch_stats, images, key)
+        targets = with_cells(all_terms, output, targets)
         loss, means = total_loss(terms, output, targets, epoch=epoch, **divisors)
         means |= part_losses(watched, output, targets, epoch=epoch, **divisors)
         return loss, (means, new.get("batch_stats", {}))
@@ -83,6 +84,7 @@ def make_train_step(
         # divisors of the whole batch: in a mean of means, a micro-batch with many ignored pixels would have the weight
         # of the others
         output, _ = jax.eval_shape(forward, state.params, state.batch_stats, images[0], key)
+        targets = with_cells(all_terms, output, targets)
         counts = batch_counts(all_terms, output, targets, epoch=epoch)
 
         def micro(carry, x):

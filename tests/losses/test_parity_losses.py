@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.losses import cross_entropy, ohem_cross_entropy, relaxed_cross_entropy, soft_targets
+from segjax.losses import Grid, count_classes, cross_entropy, ohem_cross_entropy, relaxed_cross_entropy, soft_targets
 from segjax.ops import resize
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "parity_losses.npz"
@@ -96,9 +96,13 @@ def test_histogram_weights_are_the_published_ones(parity, name):
 
 
 def check_pyramid(data):
-    for i, scale in enumerate((16, 8, 4)):
-        h, w = data["labels"].shape[1:]
-        targets, valid = soft_targets(data["labels"], 19, (h // scale, w // scale), ignore_label=19)
+    h, w = data["labels"].shape[1:]
+    grids = [Grid(h // scale, w // scale, 19, scale) for scale in (16, 8, 4)]
+    together = count_classes(data["labels"], grids, ignore_label=19)
+    for i, grid in enumerate(grids):
+        targets, valid = soft_targets(data["labels"], 19, grid[:2], ignore_label=19)
+        own = count_classes(data["labels"], [grid], ignore_label=19)
+        np.testing.assert_array_equal(together[grid], own[grid])
         wanted = data[f"valid{i}"]
         np.testing.assert_array_equal(np.ravel(valid), wanted)
         np.testing.assert_allclose(targets.reshape(-1, 19)[wanted], data[f"target{i}"][wanted], atol=1e-6)

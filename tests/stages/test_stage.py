@@ -116,6 +116,10 @@ WRONG = {
     ("train", "train.optimizer.schedule.warmup_steps and train.optimizer.schedule.warmup_epochs; keep one"): dict(
         optimizer=dict(name="sgd", lr=0.1, schedule=dict(warmup_steps=1, warmup_epochs=1))
     ),
+    ("train", "train.loss.main.on='logit' is not an output of this network"): dict(
+        loss=dict(main=dict(name="cross_entropy", on="logit"))
+    ),
+    ("train", "'fastscnn' has no option 'dept'"): dict(model=dict(name="fastscnn", options=dict(dept=1))),
     ("train_video", "flow.mean and flow.std of train_video must both hold 2 numbers"): dict(
         flow=dict(name="dis", mean=(0.0, 0.0))
     ),

@@ -31,7 +31,7 @@ def test_a_term_is_called_and_weighed_as_the_recipe_and_the_network_have_it():
         "main": TermOptions(name="cross_entropy", weight=2.0),
         "edge": TermOptions(name="relaxed_cross_entropy", on="aux", weight=0.5, align_corners=True),
     }
-    presence = {"se": "presence_cross_entropy"}  # as EncNet has it
+    presence = {"se": ("presence_cross_entropy", {})}  # as EncNet has it
     found = loss_terms(options, {"logits": 1.0, "aux": 0.4, "se": 0.2}, loss_names=presence)
     assert [(term.name, term.on, term.weight) for term in found] == [
         ("edge", "aux", 0.5), ("main", "logits", 2.0), ("main.aux", "aux", 0.8), ("main.se", "se", 0.4)
