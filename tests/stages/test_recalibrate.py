@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from segjax import parallel
 from segjax.data import open_source
 from segjax.errors import UserError
 from segjax.stages import recalibrate, run_recipe
 from segjax.training.recalibration import Population
 from segjax.weights.runs import load_for_inference, read_meta
 from tests import tiny_network
-from tests.processes import environment
+from tests.processes import environment, run_together
 from tests.stages.test_stage import TRAIN
 from tests.tiny_network import STEP, STREET, oracle, variables
 
@@ -111,6 +112,19 @@ def test_killed_and_resumed(tmp_path, street_dir, images, caplog):
     assert same(found, expected) and report["images"] == 18
 
 
+@pytest.mark.slow
+def test_two_processes_with_two_devices_each(tmp_path, street_dir, images):
+    for name in ("one", "two"):
+        tiny_network.save(tmp_path / name / "train/checkpoints")
+    _, expected, _ = run(street_dir, tmp_path / "one")
+    program = [sys.executable, "-m", "tests.stages.test_recalibrate", street_dir, tmp_path / "two"]
+    run_together(lambda address, index: [*program, address, index])
+    _, found, _ = load_for_inference(tmp_path / "two/recalibrate")
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert json.loads((tmp_path / "two/recalibrate/report.json").read_text())["images"] == 18
+
+
 def test_extra_data_of_the_training(tmp_path, street_dir, images):
     tiny_network.save(tmp_path / "train/checkpoints")
     report, found, _ = run(street_dir, tmp_path, extra=dict(more=dict(split="train[:5]")), batch_size=23)
@@ -196,6 +210,11 @@ def test_a_network_that_gives_no_numbers(tmp_path, street_dir):
 
 
 if __name__ == "__main__":  # python -m tests.stages.test_recalibrate DATA_DIR WORKDIR: dies after the second save
+    tiny_network.register()
+    if len(sys.argv) > 3:  # .. ADDRESS INDEX: one of two processes, to the end
+        parallel.setup(coordinator=sys.argv[3], num_processes=2, process_id=int(sys.argv[4]))
+        run(Path(sys.argv[1]), Path(sys.argv[2]), mesh=dict(data=-1))
+        sys.exit()
     saved, save = [], Population.save
 
     def save_and_die(self, path, **note):
@@ -205,5 +224,4 @@ if __name__ == "__main__":  # python -m tests.stages.test_recalibrate DATA_DIR W
             os.kill(os.getpid(), signal.SIGKILL)
 
     Population.save = save_and_die
-    tiny_network.register()
-    print(json.dumps(run(Path(sys.argv[1]), Path(sys.argv[2]))[0]))
+    run(Path(sys.argv[1]), Path(sys.argv[2]))
