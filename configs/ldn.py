@@ -253,8 +253,9 @@ def recalibration(arg, checkpoint, trained):
     stage = ConfigDict(dict(kind="recalibrate", checkpoint=checkpoint, split="train", batch_size=trained.batch_size))
     stage.crop = dict(size=trained.crop.size, scale_range=trained.crop.scale_range)  # ours: crops as in the training
     stage.augment = dict(flip=trained.augment.flip)
-    if "dataset" in trained:
-        stage.dataset = trained.dataset
+    for key in ("dataset", "extra"):  # all images of the training
+        if key in trained:
+            stage[key] = trained[key]
     return stage
 
 
