@@ -17,7 +17,8 @@ from segjax import models
 from segjax.costs.modules import Cost, module_costs
 from segjax.costs.networks import abstract_variables, forward, inference_costs
 from segjax.costs.receptive_field import receptive_field
-from segjax.models.ldn import LAYOUTS, TRUNKS
+from segjax.models.layouts import LAYOUTS
+from segjax.models.ldn import TRUNKS
 
 
 class Published(NamedTuple):
@@ -146,7 +147,7 @@ def _ladder_tables(rows: Sequence[Published]) -> list[str]:
     for row in rows:
         options = " ".join(f"{key}={value}" for key, value in row.options.items() if key != "aux")
         cost = row.ours()
-        apart = f"{cost.multiply_adds / row.multiply_adds - 1:+.1%}".replace("%", " %")
+        apart = f"{100 * (cost.multiply_adds / row.multiply_adds - 1):+.1f} %"
         lines.append(
             f"| {row.source} | `{' '.join((row.name, options)).strip()}` | {row.parameters / 1e6:.1f} | "
             f"{cost.parameters / 1e6:.3f} | {row.multiply_adds / 1e9:.1f} | {cost.multiply_adds / 1e9:.2f} | {apart} |"

@@ -9,8 +9,7 @@ paper: plain TUs and 256 channels after the pyramid, as the paper draws them. Si
 released: a shortcut around each TU and 512 channels, as the released code builds them. The paper's figures of ResNet
     ladders and of dilated DenseNets fit this form.
 
-A layout d -> u ("64to4") has the smallest map at 1/d and the classifier at 1/u of the image; without u there is no
-ladder. Odd maps are rounded down as published.
+Strides follow from the layout, see layouts.py. Odd maps are rounded down as published.
 """
 
 from __future__ import annotations
@@ -27,57 +26,16 @@ from segjax.models.backbones.densenet import DenseNet
 from segjax.models.backbones.dpn import DPN68
 from segjax.models.backbones.efficientnet_lite import BN_EPS
 from segjax.models.backbones.resnet import ResNet
-from segjax.models.blocks import FactoredConv, PyramidPooling, Unit
+from segjax.models.blocks import PyramidPooling, TransitionUp, Unit
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form, seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_in, xavier_normal
+from segjax.models.layouts import LAYOUTS, Layout
 from segjax.models.remat import rematerialised
 from segjax.models.trunks import LIGHT
-from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
-
-
-class Layout(NamedTuple):
-    """Strides of a network.
-
-    ups: channels that each TU returns, in units of the network's width; one TU for each halving of the stride.
-    stem_stride: of the first convolution.
-    output_stride: of the trunk: below 32, its last blocks are dilated instead.
-    splits: dense blocks that are halved in the middle.
-    grid_rows: of the pyramid pooling.
-    """
-
-    ups: tuple[int, ...]
-    stem_stride: int = 2
-    output_stride: int = 32
-    splits: tuple[int, ...] = ()
-    grid_rows: tuple[int, ...] = (8, 4, 2, 1)
-
-    @property
-    def down(self) -> int:
-        """Returns the stride of the smallest map."""
-        return self.output_stride * self.stem_stride // 2 * 2 ** len(self.splits)
-
-    @property
-    def strides(self) -> list[int]:
-        """Returns the strides of the maps of the ladder, coarse to fine, that of the smallest map first."""
-        return [self.down // 2**i for i in range(len(self.ups) + 1)]
-
-
-LAYOUTS: dict[str, Layout] = {
-    "32": Layout(()),
-    "32to4": Layout((2, 1, 1)),
-    "32to2": Layout((2, 1, 1, 2)),  # of the widths tried, those nearest to the size and the FLOPs that the paper prints
-    "16to2": Layout((2, 1, 1), stem_stride=1),
-    "64to4": Layout((2, 2, 1, 1), splits=(3,)),
-    "64to4_s4": Layout((2, 2, 1, 1), splits=(4,)),
-    "128to4": Layout((2, 2, 2, 1, 1), splits=(3, 4), grid_rows=(4, 2, 1)),
-    "8": Layout((), output_stride=8),
-    "8to4": Layout((1,), output_stride=8),
-    "16to4": Layout((1, 1), output_stride=16),
-}
 
 
 class Trunk(NamedTuple):
@@ -123,42 +81,6 @@ WIDE_SPP = 4  # of networks without a ladder, in both forms: their published siz
 SPP = ("grids", "none", "pspnet")
 PSPNET_ROWS = (6, 3, 2, 1)
 AUX_LOSS = "soft_target_cross_entropy"
-
-
-class TransitionUp(nn.Module):
-    """Transition up: a coarse map enlarged, plus a finer map projected to its channels, blended.
-
-    features: channels of the result.
-    width: channels of the 1x1 convolution before the 3x3, which is left out if the sum has no more.
-    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
-    residual: add the enlarged map to the result, projected if the channels differ.
-    separable: build the 3x3 convolution as depthwise and pointwise convolution, without the 1x1 before it.
-
-    Source: transition-up of Kreso et al., "Efficient Ladder-style DenseNets", section 3.3; the shortcut is in the
-    released code only.
-    """
-
-    features: int
-    width: int
-    conv: ModuleDef
-    norm: ModuleDef
-    residual: bool = False
-    separable: bool = False
-
-    @nn.compact
-    def __call__(self, x: Array, skip: Array) -> Array:
-        """Maps x (b, h', w', c) and the finer map skip (b, h, w, c') to (b, h, w, features)."""
-        unit = partial(Unit, conv=self.conv, norm=self.norm, kernel_size=1)
-        skip = unit(x.shape[-1], name="bottleneck")(skip)
-        up = resize(x, skip.shape[1:3])
-        y = skip + up
-        if y.shape[-1] > self.width and not self.separable:
-            y = unit(self.width, name="blend_bt")(y)
-        conv3x3 = partial(FactoredConv, conv=self.conv) if self.separable else self.conv
-        y = Unit(self.features, conv3x3, self.norm, name="blend_conv")(y)
-        if not self.residual:
-            return y
-        return y + (up if up.shape[-1] == self.features else unit(self.features, name="skip_bt")(up))
 
 
 class LDN(ImageNetwork):
