@@ -19,10 +19,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from segjax.data.label_map import LabelMap
 from segjax.data.prepare import begun, prepare
-from segjax.data.tfds_builder import quiet_tfds
+from segjax.data.tfds_builder import open_builder, quiet_tfds
 from segjax.data.tfds_index import write_index
-from segjax.data.tfds_source import TfdsSource
+from segjax.data.tfds_source import TfdsSource, own_label_map
 from segjax.errors import UserError, did_you_mean
 from segjax.files import creating
 
@@ -80,6 +81,22 @@ def published_divisions(name: str) -> Mapping[str, Mapping[str, Any]]:
     """Returns the named splits of a dataset. Those added since a build are missing in its metadata, yet apply to it."""
     about = getattr(importlib.import_module(_builder_class(name).__module__), "ABOUT", None)
     return about.divisions if about else {}
+
+
+def stored_label_map(name: str, options: Mapping[str, Any]) -> LabelMap | None:
+    """Returns the label map that a dataset stores or a build will store, as far as its classes go; None if unknown.
+
+    name: of the dataset, or the folder of one that was built elsewhere.
+    options: of the builder; one may be the label map.
+    Raises UserError for a label map that cannot be read.
+    """
+    if (Path(name) / "dataset_info.json").is_file() and not options:
+        return own_label_map(open_builder(Path(name)))
+    if name not in dataset_names():
+        return None
+    module = importlib.import_module(_builder_class(name).__module__)
+    source = options.get("label_map") or getattr(module, "LABEL_MAP", None)
+    return LabelMap.open(source) if source else None
 
 
 def dataset_options(name: str) -> set[str]:

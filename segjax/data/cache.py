@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.sources import Record, Source
+from segjax.data.sources import Record, Source, SourceView
 
 
-class CachedSource:
+class CachedSource(SourceView):
     """A source that decodes each record once, as long as the kept records take at most max_bytes.
 
     Nothing is evicted: each epoch reads every record once, so evicting the oldest would evict the next one needed.
@@ -19,16 +19,14 @@ class CachedSource:
     """
 
     def __init__(self, source: Source, max_bytes: int):
-        self.source, self.max_bytes = source, int(max_bytes)
+        super().__init__(source)
+        self.max_bytes = int(max_bytes)
         self._start()
 
     def _start(self) -> None:
         self._records: dict[int, Record] = {}
         self._lock = threading.Lock()
         self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def __getitem__(self, index: int) -> Record:
         record = self._records.get(index)
@@ -45,11 +43,6 @@ class CachedSource:
         """Returns the label of a record, without decoding its image; keeps nothing."""
         record = self._records.get(index)
         return self.source.label(index) if record is None else record.label
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "source":  # not set yet while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.source, name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"source": self.source, "max_bytes": self.max_bytes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from segjax.data.class_table import IGNORE_LABEL, ClassTable, Label
 from segjax.data.tables.ade20k import ADE20K
 from segjax.data.tables.bdd100k import BDD100K
-from segjax.data.tables.camvid import CAMVID, CAMVID_32
+from segjax.data.tables.camvid import BDD100K_TO_CAMVID, CAMVID, CAMVID_32, CITYSCAPES_TO_CAMVID
 from segjax.data.tables.cityscapes import CITYSCAPES
 from segjax.data.tables.mapillary import MAPILLARY, MAPILLARY_TO_CITYSCAPES
 from segjax.data.tables.rob import ROB_BDD100K, ROB_CITYSCAPES, ROB_SCANNET, ROB_WILDDASH
@@ -34,6 +34,10 @@ CLASSES: dict[str, ClassTable] = {
     "rob_bdd100k": ROB_BDD100K,  # and the synthetic street, whose masks hold train ids too
     "rob_wilddash": ROB_WILDDASH,
     "rob_scannet": ROB_SCANNET,
+    "cityscapes_to_camvid": CITYSCAPES_TO_CAMVID,  # 11 classes
+    "kitti_to_camvid": CITYSCAPES_TO_CAMVID,
+    "bdd100k_to_camvid": BDD100K_TO_CAMVID,
+    "synthetic_street_to_camvid": BDD100K_TO_CAMVID,
 }
 
 

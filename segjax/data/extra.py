@@ -31,6 +31,7 @@ class Extra:
     source: the records, numbered from `first` in the joined source.
     in_epoch: whether they count for the length N of an epoch and its random part, or add places of classes only.
     classes: train ids whose places are taken, () = all.
+    times: how often a uniform plan shows each record in an epoch.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Extra:
     first: int
     in_epoch: bool = True
     classes: tuple[int, ...] = ()
+    times: int = 1
 
     def places(self, kind: str, options: Mapping[str, Any], cache: Any) -> Centroids | None:
         """Returns the places from which the plan `kind` draws, numbered as in the joined source."""

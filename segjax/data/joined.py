@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,11 @@ class Subset(LabelledClasses):
         """Returns the label of a record, without decoding its image."""
         return self.source.label(int(self.rows[index]))
 
+    @property
+    def own_classes(self) -> tuple[int, ...]:
+        """Train ids that the labels of the source may contain."""
+        return self.source.own_classes
+
     @functools.cached_property
     def names(self) -> list[str]:
         """Names of the records."""
@@ -55,10 +61,9 @@ class Joined(LabelledClasses):
         self.sources = list(sources)
         self.label_map = self.sources[0].label_map
         for source in self.sources[1:]:
-            if source.class_names != self.sources[0].class_names:
+            if other := class_difference(self.sources[0].class_names, source.class_names):
                 raise UserError(
-                    f"datasets with the classes {', '.join(self.sources[0].class_names)} and "
-                    f"{', '.join(source.class_names)} cannot be trained on together; map them to the same classes."
+                    f"two datasets cannot be trained on together, because one {other}; map them to the same classes."
                 )
         self.offsets = np.cumsum([0, *map(len, self.sources)])
         self.top_k = max(source.top_k for source in self.sources)
@@ -75,6 +80,11 @@ class Joined(LabelledClasses):
         source, row = self._find(index)
         return source.label(row)
 
+    @property
+    def own_classes(self) -> tuple[int, ...]:
+        """Train ids that the labels of some source may contain."""
+        return tuple(sorted({train_id for source in self.sources for train_id in source.own_classes}))
+
     def _find(self, index: int) -> tuple[Source, int]:
         if not 0 <= index < len(self):
             raise IndexError(index)
@@ -90,3 +100,19 @@ class Joined(LabelledClasses):
     def sizes(self) -> np.ndarray:
         """Height and width of the records, int32 (n, 2)."""
         return np.concatenate([source.sizes for source in self.sources])
+
+
+def class_difference(common: Sequence[str], found: Sequence[str]) -> str:
+    """Returns how class names differ from common ones, as the end of a sentence about `found`; "" if they are equal."""
+    for verb, some, others in (("lacks", common, found), ("has", found, common)):
+        names = list((Counter(some) - Counter(others)).elements())  # a wall outside and one inside are two classes
+        if names:
+            whose = "the common" if verb == "lacks" else "its"
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            beside = "" if verb == "lacks" else ", which are not among the common ones"
+            listed = ", ".join(names[:5])
+            return f"{verb} {len(names)} of {whose} {len(some)} classes ({listed}{more}){beside}"
+    for number, (one, other) in enumerate(zip(common, found)):
+        if one != other:
+            return f"has the same classes in another order (train_id {number} is {other!r} instead of {one!r})"
+    return ""

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,15 @@ class LabelMap:
                 f"{self.name} has one class only ({self.class_names[0]!r}), so there is nothing to learn; give the "
                 "background a train_id of its own instead of 255"
             )
+
+    def only(self, classes: Sequence[int]) -> LabelMap:
+        """Returns the map of some classes, numbered from 0 in their order; labels of other classes are not listed.
+
+        classes: train ids.
+        """
+        number = {IGNORE_LABEL: IGNORE_LABEL, **{old: new for new, old in enumerate(classes)}}
+        labels = tuple(x._replace(train_id=number[x.train_id]) for x in self.table.labels if x.train_id in number)
+        return dataclasses.replace(self, table=ClassTable(labels))
 
     def with_ids(self) -> LabelMap:
         """Returns the map with coding "id", which fits what `raw_ids` returns."""

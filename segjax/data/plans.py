@@ -16,9 +16,16 @@ from segjax.data.sources import Source
 from segjax.errors import choose
 
 
-def uniform(source: Source, seed: int = 0, records: np.ndarray | None = None) -> UniformPlan:
-    """Returns the plan of every record once per epoch; records: their numbers, by default all of the source."""
-    return UniformPlan(len(source) if records is None else records, seed=seed)
+def uniform(source: Source, seed: int = 0, records: np.ndarray | None = None, *, times: int = 1) -> UniformPlan:
+    """Returns the plan of every record once per epoch.
+
+    records: their numbers, by default all of the source; one that occurs twice is shown twice.
+    times: how often each record of the source is shown in an epoch.
+    """
+    if times == 1:
+        return UniformPlan(len(source) if records is None else records, seed=seed)
+    numbers = np.arange(len(source)) if records is None else records
+    return UniformPlan(np.repeat(numbers, np.where(numbers < len(source), times, 1)), seed=seed)
 
 
 def class_uniform(
@@ -97,6 +104,7 @@ def make_plan(
 
     kind, options: a key of PLANS, and what it accepts. "mixed" has a plan for each part, the others one for all; it
         ignores `in_epoch` of the extras, and takes no cut. source: the real records. cache: folder for places, or None.
+    extras: other records; their `times` is for the kind "uniform".
     cut_epoch: epochs after this one (counted from 0) are as long as the real records are many, and their random part
         has only these (VPLR's max_cu_epoch, 150); None = no cut.
     cut_places: places in the later epochs: "all" as before (what the released code does), "real" of real records only
@@ -109,7 +117,7 @@ def make_plan(
     if kind == "mixed":
         return make(source, extras, seed, cache, where, **options)
     plan = functools.partial(make, source, seed=seed, **options)
-    counted = [np.arange(e.first, e.first + len(e.source)) for e in extras if e.in_epoch]
+    counted = [np.repeat(np.arange(e.first, e.first + len(e.source)), e.times) for e in extras if e.in_epoch]
     rest = plan
     if kind != "uniform":
         places = [extra.places(kind, options, cache) for extra in extras]

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -88,6 +88,10 @@ class Source(Protocol):
     def palette(self) -> np.ndarray:
         """Colour of every class, uint8 (k, 3) RGB."""
 
+    @property
+    def own_classes(self) -> tuple[int, ...]:
+        """Train ids that the labels may contain; a taxonomy of several datasets has classes beside them."""
+
 
 class LabelledClasses:
     """Base of sources: the facts about classes that follow from the label map; no soft labels."""
@@ -109,6 +113,26 @@ class LabelledClasses:
     def palette(self) -> np.ndarray:
         """Colour of every class, uint8 (k, 3) RGB."""
         return self.label_map.palette if self.label_map else np.zeros((0, 3), np.uint8)
+
+    @property
+    def own_classes(self) -> tuple[int, ...]:
+        """Train ids that the labels may contain: all of them."""
+        return tuple(range(self.num_classes))
+
+
+class SourceView:
+    """Base of views of a source: what a view does not define is that of the source."""
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "source":  # not set yet while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.source, name)
 
 
 class FolderSource(LabelledClasses):

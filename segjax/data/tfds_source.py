@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data.class_presence import class_pixels, raw_pixels
-from segjax.data.class_table import ClassTable
+from segjax.data.class_table import IGNORE_LABEL, ClassTable
 from segjax.data.image_files import decode_image, decode_mask
 from segjax.data.label_map import LabelMap
 from segjax.data.referenced import image_bytes
@@ -63,8 +63,9 @@ class TfdsSource(LabelledClasses):
         builder = open_builder(self.directory)
         _check_fields(self.fields, builder)
         self.top_k = int(builder.info.metadata["top_k"]) if "soft" in self.fields else 0
-        own = LabelMap.from_dict(_label_map_data(builder), name=f"the label map of {builder.name}")
+        own = own_label_map(builder)
         self.label_map = own if label_map is None else _same_ids(LabelMap.open(label_map), own, builder.name)
+        self._own_ids = frozenset(own.table.ids)
         divisions = {
             **available(divisions or {}, builder.info.splits),
             **(builder.info.metadata or {}).get("splits", {}),
@@ -105,6 +106,12 @@ class TfdsSource(LabelledClasses):
                 for name in ("soft_ids", "soft_shares")
             )
         return record
+
+    @property
+    def own_classes(self) -> tuple[int, ...]:
+        """Train ids of the labels that the dataset itself lists; another map may have classes beside them."""
+        found = {label.train_id for label in self.label_map.table.labels if label.id in self._own_ids}
+        return tuple(sorted(found - {IGNORE_LABEL}))
 
     def encoded_image(self, index: int) -> bytes:
         """Returns the image of a record as it is stored, the content of a PNG or JPEG file."""
@@ -195,11 +202,12 @@ def _check_fields(fields: Collection[str], builder: Any) -> None:
         )
 
 
-def _label_map_data(builder: Any) -> dict[str, Any]:
+def own_label_map(builder: Any) -> LabelMap:
+    """Returns the label map that a built dataset stores. Raises UserError if it stores none."""
     metadata = builder.info.metadata or {}
     if "label_map" not in metadata:
         raise UserError(f"dataset {builder.name} stores no label map in its metadata; build it with a segjax builder")
-    return metadata["label_map"]
+    return LabelMap.from_dict(metadata["label_map"], name=f"the label map of {builder.name}")
 
 
 def _resolve(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -149,13 +149,18 @@ def averager(
 
 
 def predictor(
-    apply_fn: Callable[[Variables, Array], Array], *, normalise: Callable[[Array], Array], **protocol: Any
+    apply_fn: Callable[[Variables, Array], Array],
+    *,
+    normalise: Callable[[Array], Array],
+    classes: Sequence[int] = (),
+    **protocol: Any,
 ) -> Callable[[Variables, Array], jax.Array]:
     """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w).
 
     The ids are those of `Labels`. Each image shape compiles once.
 
     apply_fn, normalise, protocol: see `labeller`.
+    classes: of the network, among which the most probable one is sought; the ids are places in them. () = all.
 
     The returned function raises UserError as `views.predict` does.
     """
@@ -163,7 +168,8 @@ def predictor(
 
     @jax.jit
     def class_ids(variables, images):
-        return labels_of(average(variables, images)).ids
+        scores = average(variables, images)
+        return labels_of(scores[..., jnp.array(classes)] if classes else scores).ids
 
     def checked(variables, images):
         check_finite(images)

@@ -13,6 +13,7 @@ import jax
 
 from segjax import augment, models, parallel
 from segjax.data import LabelMap
+from segjax.data.resized import Resize, read_resize
 from segjax.errors import UserError, choose
 from segjax.inference.labels import Labels, labeller, predictor
 from segjax.typing import Array, Variables
@@ -79,12 +80,15 @@ class Network:
         return self.module.apply(self.variables, augment.normalise(images, mean=mean, std=std), train=False).logits
 
 
-def open_network(path: str | Path, *, kind: str = "image", dtype: str = "trained") -> Network:
+def open_network(
+    path: str | Path, *, kind: str = "image", dtype: str = "trained", resize: Resize | None = None
+) -> Network:
     """Opens a trained network.
 
     path: training run, stage, checkpoint folder, single checkpoint, or file of exported weights.
     kind: required family, key of `models.FAMILIES`.
     dtype: of the computation. "trained" is the dtype of the training, or float32 on a CPU; see also `compute_dtype`.
+    resize: of the images to label; a warning is logged if those of the training were resized and these are not so.
 
     Raises UserError when there is no intact checkpoint, or the network is of another family.
     """
@@ -96,6 +100,8 @@ def open_network(path: str | Path, *, kind: str = "image", dtype: str = "trained
     elif jax.default_backend() == "cpu":
         spec = _with_dtype(spec, "float32")  # a CPU emulates bfloat16, which is slower and no more faithful
     label_map = info.get("label_map")
+    if kind == "image":
+        _compare_size(path, info, resize)
     return Network(
         spec,
         models.from_spec(spec),
@@ -105,6 +111,16 @@ def open_network(path: str | Path, *, kind: str = "image", dtype: str = "trained
         info["step"],
         info,
     )
+
+
+def _compare_size(path: str | Path, info: Mapping[str, Any], resize: Resize | None) -> None:
+    trained = read_resize((info.get("dataset") or {}).get("resize"), "dataset.resize")
+    if trained and trained != resize:
+        log.warning(
+            "the network in %s was trained on images resized %s, and the images here are %s; views such as scales=0.5 "
+            "or a base_size make up for it",
+            path, trained, f"resized {resize}" if resize else "not resized",
+        )  # fmt: skip
 
 
 def _with_dtype(spec: Mapping[str, Any], dtype: str) -> dict[str, Any]:

@@ -140,6 +140,8 @@ def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: 
     """Returns the mean logits (b, h, w, k) float32 of one scale; images (b, h, w, c), window (h, w) in its pixels."""
     b, h, w, c = images.shape
     th, tw = min(window[0], h), min(window[1], w)
+    if (th, tw) == (h, w) and not flip:  # a whole image needs no tiles; most evaluations are of this kind
+        return _checked(apply_fn(images), (b, h, w))
     rows, columns = tile_starts(h, th, overlap), tile_starts(w, tw, overlap)
     # A tile at x of the mirror image is the mirrored tile at w - tw - x of the image. So only tiles are mirrored, and
     # there is no second copy of the image.
@@ -159,9 +161,7 @@ def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: 
         tile = lax.dynamic_slice(images, (0, y, x, 0), (b, th, tw, c))
         if flip:
             tile = lax.select(jnp.broadcast_to(mirrored == 1, tile.shape), tile[:, :, ::-1], tile)
-        logits = apply_fn(tile).astype(jnp.float32)
-        if logits.shape[:3] != (b, th, tw):
-            raise ValueError(f"apply_fn must return logits at the size of its input {(b, th, tw)}, got {logits.shape}")
+        logits = _checked(apply_fn(tile), (b, th, tw))
         if flip:
             logits = lax.select(jnp.broadcast_to(mirrored == 1, logits.shape), logits[:, :, ::-1], logits)
         share_y = lax.dynamic_slice(weight_y, (y,), (th,))
@@ -171,9 +171,14 @@ def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: 
         return lax.dynamic_update_slice(total, there + logits, (0, y, x, 0)), None
 
     total = jnp.zeros((b, h, w, k), jnp.float32)
-    if len(views) == 1:  # a whole image needs no loop
-        return add_view(total, views[0])[0]
     return lax.scan(add_view, total, tuple(jnp.asarray(v, jnp.int32) for v in zip(*views)))[0]
+
+
+def _checked(logits: Array, shape: tuple[int, int, int]) -> Array:
+    """Returns logits in float32. Raises ValueError unless they have the size (b, h, w) of the network's input."""
+    if logits.shape[:3] != shape:
+        raise ValueError(f"apply_fn must return logits at the size of its input {shape}, got {logits.shape}")
+    return logits.astype(jnp.float32)
 
 
 def _share(starts: Sequence[int], window: int, length: int) -> np.ndarray:

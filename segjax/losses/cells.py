@@ -1,11 +1,13 @@
 """The number of pixels of each class in the cells of grids over an image; several grids look at the pixels once.
 
-The edges of all cells of all grids cut the image into tiles, which are the cells of the finest grid if the others nest
-in it. The classes are counted in the tiles. The count of a cell is the sum over its tiles, and exact: it is an integer.
+The edges of all cells of all grids cut the image into tiles. If the grids nest, these are the cells of the finest one,
+or pieces of its large cells. The classes are counted in the tiles. The count of a cell is the sum over its tiles, and
+exact: it is an integer.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,10 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.errors import UserError
+from segjax.ops.fence import fenced
 from segjax.ops.pooling import bin_edges
 from segjax.ops.windows import is_class
 from segjax.typing import Array
 
+LONGEST = (
+    32  # pixels along a tile: XLA's CPU code adds up so many in one loop with the comparison of labels and classes
+)
 Spans = tuple[np.ndarray, np.ndarray]  # first pixel and end of each cell along one axis, int (n,) each
 
 
@@ -68,14 +74,29 @@ def count_classes(labels: Array, grids: Sequence[Grid], ignore_label: int = 255)
     """
     size, classes = labels.shape[-2:], max(grid.classes for grid in grids)
     spans = [grid.spans(size) for grid in grids]
-    cuts = [np.unique(np.concatenate([edges for span in spans for edges in span[axis]])) for axis in (0, 1)]
-
-    void = classes
-    x = jnp.where(is_class(labels, classes, ignore_label), labels, void).astype(jnp.int32)
-    x = _unfold(x, -2, (cuts[0][:-1], cuts[0][1:]), void)
-    x = _unfold(x, -1, (cuts[1][:-1], cuts[1][1:]), void)  # (..., tile rows, high, tile columns, wide)
-    tiles = jnp.sum(x[..., None] == jnp.arange(classes), axis=(-4, -2), dtype=jnp.int32)
+    cuts = [_cuts([span[axis] for span in spans]) for axis in (0, 1)]
+    x = jnp.where(is_class(labels, classes, ignore_label), labels, classes).astype(jnp.int32)
+    for axis, cut in zip((-2, -1), cuts):
+        x = _unfold(x, axis, (cut[:-1], cut[1:]), classes)
+    tiles = _count(x, classes)
     return {grid: _add_up(tiles, span, cuts)[..., : grid.classes] for grid, span in zip(grids, spans)}
+
+
+def _cuts(spans: Sequence[Spans]) -> np.ndarray:
+    """Returns the edges of the tiles along one axis, int (tiles + 1,): of all cells, and between distant ones."""
+    edges = np.unique(np.concatenate([edges for span in spans for edges in span]))
+    pieces = [np.linspace(a, b, -(-(b - a) // LONGEST), endpoint=False, dtype=int) for a, b in zip(edges, edges[1:])]
+    return np.concatenate([*pieces, edges[-1:]])
+
+
+# called, so that XLA's CPU code does not join this sum with those of the cells: it keeps all terms of a long sum
+@functools.partial(fenced, static_argnums=1)
+def _count(x: Array, classes: int) -> jax.Array:
+    """Returns the pixels of each class, (..., tile rows, tile columns, classes) int32.
+
+    x: (..., tile rows, high, tile columns, wide) int32, with `classes` for pixels that do not count.
+    """
+    return jnp.sum(x[..., None] == jnp.arange(classes), axis=(-4, -2), dtype=jnp.int32)
 
 
 def _spans(size: int, cells: int, cell: int) -> Spans:

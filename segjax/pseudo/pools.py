@@ -16,6 +16,7 @@ from segjax.data import TfdsSource
 from segjax.data.folders import natural_key
 from segjax.data.image_files import IMAGE_SUFFIXES, decode_image, decode_mask, is_plain_rgb, read_bytes
 from segjax.data.listing import are, is_text, shown, some
+from segjax.data.resized import resize_image
 from segjax.data.tfds_index import Index
 from segjax.data.video import VIDEO_SUFFIXES, VideoSource
 from segjax.errors import UserError
@@ -254,7 +255,7 @@ def reduce_image(image: np.ndarray, size: int) -> np.ndarray:
     if not size or short <= size:
         return image
     height, width = (max(1, round(side * size / short)) for side in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return resize_image(image, (height, width))
 
 
 def _reduce_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:

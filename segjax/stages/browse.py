@@ -86,7 +86,7 @@ def browse(
     shown = list(itertools.islice(_shown(options, samples, plan, seed, first), count))
     low, high = options.plan.crop.scale_range
     heading = (
-        f"{(options.dataset or dataset).name}, epoch {epoch} of {timeline.epochs}, seed {seed}: "
+        f"{options.dataset or dataset}, epoch {epoch} of {timeline.epochs}, seed {seed}: "
         f"crops of {bucket.crop[0]}x{bucket.crop[1]} (h x w), {bucket.batch} to a batch, "
         f"enlarged by {low:g} to {high:g}"
     )

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segjax.data import TfdsSource, dataset_names, open_source
+from segjax.data import LabelMap, TfdsSource, dataset_names, open_source
+from segjax.data.builds import stored_label_map
 from segjax.data.derived import open_derived
+from segjax.data.resized import Resize, Resized, read_resize
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys
 
@@ -28,6 +30,7 @@ class Dataset:
     splits: "train", "validation", "test" -> name of a split, "" for none.
     data_dir: folder of built datasets, "" for the default.
     label_map: another map of the same raw ids, "" for the dataset's own.
+    resize: size that images and labels are read at, None for their own.
     settings: the section as plain data, for checkpoints and reports.
     where: its config key.
     folder: of the dataset that the stage `name` writes; None for any other dataset.
@@ -41,6 +44,7 @@ class Dataset:
     settings: Mapping[str, Any]
     where: str = "dataset"
     folder: Path | None = None
+    resize: Resize | None = None
 
     @property
     def is_built(self) -> bool:
@@ -49,15 +53,15 @@ class Dataset:
 
     def open(
         self, split: str, *, labelled_only: bool = True, fields: Sequence[str] = (), frames: bool = False
-    ) -> TfdsSource:
-        """Opens the records of a split.
+    ) -> TfdsSource | Resized:
+        """Opens the records of a split, at the size that `resize` says.
 
         split: "train", "validation", "test", or a split's own name.
         labelled_only, fields, frames: see `TfdsSource`.
 
         Raises UserError as `open_source` does, and if the stage has not written the dataset yet.
         """
-        return open_source(
+        source = open_source(
             self.name if self.folder is None else str(open_derived(self.folder, f"{self.where}.name").directory),
             self.splits.get(split, split),
             data_dir=self.data_dir or None,
@@ -67,12 +71,27 @@ class Dataset:
             fields=tuple(fields),
             frames=frames,
         )
+        return source if self.resize is None else Resized(source, self.resize)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names of the classes, () if they are not known before the dataset is built or written.
+
+        Raises UserError for a label map that cannot be read.
+        """
+        if self.label_map:
+            return LabelMap.open(self.label_map).class_names
+        label_map = stored_label_map(self.name, self.options)
+        return label_map.class_names if label_map else ()
+
+    def __str__(self) -> str:
+        return self.name + (f" (resized {self.resize})" if self.resize else "")
 
 
 def read_dataset(settings: Mapping[str, Any], where: str) -> Dataset:
-    """Reads a section `dataset`. Raises UserError for an unknown key and a missing name."""
+    """Reads a section `dataset`. Raises UserError for an unknown key, a missing name, and a wrong size."""
     settings = plain(settings)
-    check_keys(settings, {"name", "options", *SPLITS, "data_dir", "label_map"}, where=where, required=["name"])
+    known = {"name", "options", *SPLITS, "data_dir", "label_map", "resize"}
+    check_keys(settings, known, where=where, required=["name"])
     return Dataset(
         name=settings["name"],
         options=settings.get("options", {}),
@@ -81,6 +100,7 @@ def read_dataset(settings: Mapping[str, Any], where: str) -> Dataset:
         label_map=settings.get("label_map", ""),
         settings=settings,
         where=where,
+        resize=read_resize(settings.get("resize"), f"{where}.resize"),
     )
 
 

@@ -16,6 +16,7 @@ from segjax.inference.network import class_ids, compute_dtype, find_run, open_ne
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.config.views import ViewOptions
 from segjax.stages.dataset import Dataset, read_own_dataset
+from segjax.stages.own_classes import check_choice, compared_classes
 from segjax.stages.stage import Context, Stage
 from segjax.training.start import other_classes
 
@@ -36,6 +37,7 @@ class Options(ViewOptions):
     dtype: of the computation.
     benchmark: key of `metrics.RULES` for scores by the rule of that server, "" for none.
     boundary: whether to score outlines too.
+    classes: among which the network chooses, and which are scored: "all" of the network, or the dataset's "own".
     """
 
     checkpoint: str
@@ -47,6 +49,7 @@ class Options(ViewOptions):
     dtype: str = "auto"
     benchmark: str = ""
     boundary: bool = False
+    classes: str = "all"
     dataset: Dataset | None = None
 
 
@@ -61,7 +64,19 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     if options.benchmark:
         metrics.find_rule(options.benchmark)
     inference.check_views(**options.views)
+    check_choice(settings, "classes", where=where)
     return options
+
+
+def check(options: Options, dataset: Dataset) -> None:
+    """Raises UserError for a server's scores of resized images, see `Stage.check`."""
+    dataset = options.dataset or dataset
+    if options.benchmark and dataset.resize:
+        raise UserError(
+            f"config key {dataset.where}.resize makes other images than those that the server of "
+            f"benchmark={options.benchmark!r} scores; give the stage a dataset without resize and views such as "
+            "scales=(0.5,), or no benchmark."
+        )
 
 
 def inputs(options: Options, begun: bool) -> dict[str, str]:
@@ -78,17 +93,19 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     mesh = parallel.make_mesh(options.mesh)
     dataset = options.dataset or context.dataset
     source = dataset.open(options.split)
-    extra = extra_scores(options, source, dataset)
-    network = open_network(find_run(options.checkpoint, context.workdir), dtype=options.dtype)
+    network = open_network(find_run(options.checkpoint, context.workdir), dtype=options.dtype, resize=dataset.resize)
     if network.spec["num_classes"] != source.num_classes:
         raise UserError(
             f"the network in {options.checkpoint} knows {network.spec['num_classes']} classes but the dataset "
-            f"{dataset.name} has {source.num_classes}; evaluate it on the data set it was trained for."
+            f"{dataset.name} has {source.num_classes}; evaluate it on the data set it was trained for, or give "
+            f"{dataset.where}.label_map a map onto its classes."
         )
     if other := other_classes(network.info, source.class_names):
         log.warning("checkpoint %s: %s; it is scored as if they were the same", options.checkpoint, other)
+    source, compared = compared_classes(options.classes, dataset, source, options.split)
+    extra = extra_scores(options, source, dataset)
     scorer = evaluation.Scorer(
-        class_ids(network.module, network.normalisation, **options.views),
+        class_ids(network.module, network.normalisation, classes=compared, **options.views),
         source,
         mesh=mesh,
         batch_size=options.batch_size,
@@ -97,7 +114,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     variables = parallel.replicate(network.variables, mesh)
     scored = scorer(variables, worst=options.worst, observe=extra)
     found = extra.report() if extra else {}
-    where = f"{dataset.name} {options.split}, {scored.images} images"
+    where = f"{dataset} {options.split}, {scored.images} images"
+    if compared:
+        where += f", {len(compared)} of {network.spec['num_classes']} classes"
     if not scored.matrix.any():
         log.warning("%s: not one pixel is labelled, so there is no score", where)
     title = f"{network.spec['name']}, step {network.step}: {where}"
@@ -147,4 +166,4 @@ def extra_scores(options: Options, source: Source, dataset: Dataset) -> evaluati
     )
 
 
-STAGE = Stage(read, run, inputs, again="when_stale")
+STAGE = Stage(read, run, inputs, check, again="when_stale")

@@ -6,12 +6,14 @@ train.extra = dict(
     pseudo=dict(stage="pseudo_label"),
     coarse=dict(split="train_extra", classes=("truck", "bus", "train"), in_epoch=False),
     rest=dict(split="train::8", only="unlabelled", labels="online", threshold=0.9),
+    kitti=dict(split="train", dataset=dict(name="kitti", label_map="rob_kitti"), times=2),
 )
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 
 from segjax import data
 from segjax.data.derived import MODES, PROPAGATED, PSEUDO, open_derived, open_propagated
-from segjax.data.joined import Joined, Subset
+from segjax.data.joined import Joined, Subset, class_difference
 from segjax.data.plans import Extra
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
@@ -28,6 +30,8 @@ from segjax.stages.config.thresholds import Threshold, check_threshold
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.held_out import check_pool, check_propagated
 from segjax.stages.stage import Context
+
+log = logging.getLogger("segjax")
 
 _KINDS = ({"stage", "mode", "steps"}, {"split", "dataset", "only", "labels", "threshold"})
 ONLY = ("labelled", "unlabelled", "all")
@@ -47,9 +51,10 @@ class ExtraOptions:
     only: records of the split: "labelled", "unlabelled" or "all".
     labels: "stored", or "online": those of the network in training, see `training.online`.
     threshold: of labels="online": probability below which a pixel is ignored, or class name -> probability.
+    times: how often an epoch of a uniform sampler shows each record.
     in_epoch: whether these records count for the length N of an epoch and its random part (in VPLR's Cityscapes
         training), or only add places of classes (in its CamVid training, and for its coarse labels). None = as a
-        stage's records do, and those of a split do not.
+        stage's records and those with `times` do, and others do not.
     classes: classes whose places are used, () = all. VPLR uses all of propagated frames, 7 rare ones of coarse labels.
     """
 
@@ -65,6 +70,12 @@ class ExtraOptions:
     only: str = "labelled"
     labels: str = "stored"
     threshold: Threshold = 0.0
+    times: int | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the records count for an epoch, see `in_epoch`."""
+        return bool(self.stage or self.times) if self.in_epoch is None else self.in_epoch
 
 
 def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, ...]:
@@ -78,8 +89,9 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
         here, known, required = (where if single else f"{where}.{name}"), _KINDS[1], ["split"]
         if "stage" in one:  # a stage that propagates needs both keys, any other stage neither
             known, required = _KINDS[0], (["mode", "steps"] if {"mode", "steps"} & {*one} else [])
-        check_keys(one, known | {"in_epoch", "classes"}, where=here, required=required)
+        check_keys(one, known | {"in_epoch", "classes", "times"}, where=here, required=required)
         _check_records(one, here)
+        _check_times(one, here)
         found.append(
             ExtraOptions(
                 name=name,
@@ -91,7 +103,7 @@ def read_extras(settings: Mapping[str, Any], where: str) -> tuple[ExtraOptions, 
                 dataset=read_own_dataset(one, here),
                 in_epoch=one.get("in_epoch"),
                 classes=tuple(one.get("classes", ())),
-                **{key: one[key] for key in ("only", "labels", "threshold") if key in one},
+                **{key: one[key] for key in ("only", "labels", "threshold", "times") if key in one},
             )
         )
     return tuple(found)
@@ -115,6 +127,42 @@ def _check_records(settings: Mapping[str, Any], where: str) -> None:
         )
 
 
+def _check_times(settings: Mapping[str, Any], where: str) -> None:
+    """Raises UserError unless `times` is a whole number from 1, of records that count for an epoch."""
+    times = settings.get("times", 1)
+    if not isinstance(times, int) or isinstance(times, bool) or times < 1:
+        raise UserError(
+            f"config key {where}.times={times!r} must be a whole number, 1 or more; leave {where} out to train without "
+            "these records."
+        )
+    if "times" in settings and settings.get("in_epoch") is False:
+        raise UserError(
+            f"config key {where}.times={times} means nothing to records that do not count for an epoch; leave it out, "
+            "or give in_epoch=True."
+        )
+
+
+def check_classes(extras: Sequence[ExtraOptions], dataset: Dataset) -> None:
+    """Raises UserError for a part with other classes than the training; reads no data.
+
+    A map must list every common class. One that the part cannot have gets an id that no mask holds, as in the tables
+    rob_*, so that a forgotten class is told from one that is absent. Datasets whose classes are not known yet, because
+    a stage will write them, are compared when they are opened.
+
+    extras: see `read_extras`.
+    dataset: of the training.
+    """
+    common = dataset.class_names()
+    for one in extras:
+        found = one.dataset.class_names() if one.dataset else ()
+        other = class_difference(common, found) if common and found else ""
+        if other:
+            raise UserError(
+                f"config key {one.where}.dataset.label_map={one.dataset.label_map!r}: {one.dataset.name} {other}; give "
+                "a map onto the classes of the training, with an id that no mask holds for a class without labels."
+            )
+
+
 def open_extras(
     extras: Sequence[ExtraOptions], real: data.Source, context: Context, dataset: Dataset | None = None
 ) -> tuple[data.Source, list[Extra]]:
@@ -135,10 +183,31 @@ def open_extras(
         own = one.dataset or dataset or context.dataset
         source = _open_written(one, context) if one.stage else _open_split(one, context, own)
         classes = tuple(class_id(c, real.class_names, where=one.where) for c in one.classes)
-        in_epoch = bool(one.stage) if one.in_epoch is None else one.in_epoch
-        found.append(Extra(one.name, source, first, in_epoch, classes))
+        found.append(Extra(one.name, source, first, one.counted, classes, one.times or 1))
         first += len(source)
-    return Joined([real, *(extra.source for extra in found)]), found
+    joined = Joined([real, *(extra.source for extra in found)])
+    log_absent({"the split": real, **{extra.name: extra.source for extra in found}})
+    return joined, found
+
+
+def log_absent(sources: Mapping[str, data.Source]) -> None:
+    """Logs the classes of which each part of a training, or the whole of it, has no labels.
+
+    sources: name of the part -> its records, which have the same classes.
+    """
+    names = next(iter(sources.values())).class_names
+    everywhere = set(range(len(names)))
+    for part, source in sources.items():
+        absent = [c for c in range(len(names)) if c not in source.own_classes]
+        everywhere &= set(absent)
+        if absent:
+            log.info(
+                "%s has no labels of %d of the %d classes: %s",
+                part, len(absent), len(names), ", ".join(names[c] for c in absent),
+            )  # fmt: skip
+    if everywhere:
+        listed = ", ".join(names[c] for c in sorted(everywhere))
+        log.warning("no part of the training has labels of %s, which the network cannot learn", listed)
 
 
 def _open_written(one: ExtraOptions, context: Context) -> data.Source:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from segjax.data.resized import Resize
 from segjax.errors import UserError
 from segjax.inference.network import Network, find_run, open_network
 from segjax.pseudo.pools import FilePool, Pool, SplitPool
@@ -27,8 +28,8 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     dataset, for pools without images or with held-out images, for an unknown class, more `top_k` than classes, and a
     folder with the shards of other settings.
     """
-    network = open_teacher(options, context.workdir, where=context.name)
     dataset = options.dataset or context.dataset
+    network = open_teacher(options, context.workdir, where=context.name, resize=dataset.resize)
     check_classes(network, dataset, options.checkpoint, where=context.name)
     pools = open_pools(options, dataset, network.label_map.class_names, where=context.name)
     for pool in pools:
@@ -42,16 +43,17 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     return label_pools(options, network, pools, context.folder, where=context.name)
 
 
-def open_teacher(options: Options, workdir: Path | None, *, where: str) -> Network:
+def open_teacher(options: Options, workdir: Path | None, *, where: str, resize: Resize | None = None) -> Network:
     """Opens the teacher.
 
     options: of the stage.
     workdir: folder of the run; None for a path only.
     where: config key of the stage, "" for a command.
+    resize: of the images to label.
 
     Raises UserError for a network without class names, and options that do not fit its classes.
     """
-    network = open_network(find_run(options.checkpoint, workdir), dtype=options.dtype)
+    network = open_network(find_run(options.checkpoint, workdir), dtype=options.dtype, resize=resize)
     if network.label_map is None:
         raise UserError(
             f"the network in {options.checkpoint} comes without names of classes; name a run of a stage of kind train."
@@ -106,7 +108,7 @@ def open_pools(
             opened = used.open(one.split, labelled_only=False)
             pool = SplitPool(
                 name,
-                f"{used.name} {used.splits.get(one.split, one.split)}",
+                f"{used} {used.splits.get(one.split, one.split)}",
                 opened,
                 only=one.only,
                 size=options.size,

@@ -85,6 +85,9 @@ def run_recipe(
     ]
     # --stage repeats an evaluation, which costs little; a training is repeated by deleting its folder
     decisions = decide(planned, reports, asked=() if only is None else (only,))
+    for one in planned:
+        if decisions[one.name].runs:
+            one.stage.check(one.options, run_dataset(config, one.name, workdir))
     kinds = set()
     for one in planned:
         name, section, folder = one.name, config[one.name], one.folder

@@ -13,6 +13,7 @@ train.sampler = dict(
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from segjax.errors import UserError, choose
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.extra_data import ExtraOptions
+
+log = logging.getLogger("segjax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,7 @@ def read_sampler(settings: Mapping[str, Any], where: str) -> SamplerOptions:
         options = {"parts": {name: _read_part(part, f"{here}.parts.{name}") for name, part in parts.items()}}
         return SamplerOptions(kind, options, None, "all", here)
     _check_places(settings, here)
+    check_numbers(settings, ("times",), where=here, low=1)
     check_numbers(settings, ("cut_epoch",), where=here, low=0)
     cut_epoch, cut_places = settings.pop("cut_epoch", None), settings.pop("cut_places", "all")
     choose({"all": 0, "real": 0}, cut_places, where=f"{here}.cut_places")
@@ -81,7 +85,7 @@ def _check_places(settings: Mapping[str, Any], where: str) -> None:
 
 
 def check_sampler(sampler: SamplerOptions, extras: Sequence[ExtraOptions]) -> None:
-    """Raises UserError if the sampler does not fit the extra data of the training; reads no data.
+    """Raises UserError if the sampler does not fit the extra data of the training; warns of data that it never shows.
 
     sampler: see `read_sampler`.
     extras: see `read_extras`.
@@ -91,6 +95,18 @@ def check_sampler(sampler: SamplerOptions, extras: Sequence[ExtraOptions]) -> No
         raise UserError(
             f"config key {sampler.where}.cut_epoch says when {stage}.extra ends, but there is no extra data."
         )
+    for one in extras:
+        if sampler.kind == "uniform" and not one.counted:
+            log.warning(
+                "%s: no epoch of a uniform sampler shows its records, which do not count for one; give times=1",
+                one.where,
+            )
+        if one.times is not None and sampler.kind != "uniform":
+            instead = "leave it out" if sampler.kind != "mixed" else f"set {sampler.where}.parts.{one.name}.ratio"
+            raise UserError(
+                f"config key {one.where}.times={one.times} belongs to the sampler's kind 'uniform', and the kind here "
+                f"is {sampler.kind!r}; {instead}."
+            )
     if sampler.kind != "mixed":
         return
     check_parts(sampler.options["parts"], [one.name for one in extras], where=f"{sampler.where}.parts")

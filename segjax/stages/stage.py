@@ -37,6 +37,10 @@ def no_inputs(options: Any, begun: bool) -> dict[str, str]:
     return {}
 
 
+def no_check(options: Any, dataset: Dataset) -> None:
+    """Accepts any options: there is nothing to compare with the dataset."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A kind of stage.
@@ -46,6 +50,8 @@ class Stage:
     run: (options, context) -> report, plain data for report.json.
     inputs: (options, begun) -> {config key: the stage or folder that it names, "" for none}. begun: whether the stage
         has checkpoints of its own, from which it resumes.
+    check: (options, dataset of the run) -> None. Raises UserError for options that do not fit the datasets, as far as
+        is known before any stage runs; reads no images. Called if the stage is going to run.
     again: when a finished stage runs again: "never" (changed settings are an error); "when_stale" (if one of its inputs
         has run since, or with --stage); "always".
     extends: whether a finished stage goes on if it gets a longer duration; `run` then calls `begin_extension`.
@@ -55,6 +61,7 @@ class Stage:
     read: Callable[[Mapping[str, Any], str], Any]
     run: Callable[[Any, Context], dict[str, Any]]
     inputs: Callable[[Any, bool], Mapping[str, str]] = no_inputs
+    check: Callable[[Any, Dataset], None] = no_check
     again: Literal["never", "when_stale", "always"] = "never"
     extends: bool = False
     writes_dataset: bool = False

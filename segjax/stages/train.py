@@ -19,7 +19,8 @@ from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
-from segjax.stages.extra_data import ExtraOptions, open_extras, read_extras
+from segjax.stages.extra_data import ExtraOptions, check_classes, open_extras, read_extras
+from segjax.stages.own_classes import check_choice, compared_classes
 from segjax.stages.part_targets import check_soft, check_term_parts, online_parts, online_thresholds, part_names
 from segjax.stages.record_lists import write_record_lists
 from segjax.stages.run_plan import make_run_plan
@@ -55,6 +56,7 @@ class Options(TrainingOptions):
     augmentation: keyword-only options of `augment.augment_batch`.
     normalisation: key of `augment.NORMALISATION`.
     loss: terms by name.
+    eval_classes: which classes are compared on the validation split, "all" or its "own".
     """
 
     extra: tuple[ExtraOptions, ...]
@@ -62,12 +64,14 @@ class Options(TrainingOptions):
     augmentation: Mapping[str, Any]
     normalisation: str
     loss: Mapping[str, TermOptions]
+    eval_classes: str
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
     """Reads the section; reads no data. Raises UserError for unknown keys, names and outputs, and wrong values."""
-    own = {"extra", "sampler", "augment", "normalisation", "loss", "accumulate_steps"}
+    own = {"extra", "sampler", "augment", "normalisation", "loss", "accumulate_steps", "eval_classes"}
     check_keys(settings, KEYS | own, where=where, required=("batch_size", "crop", "model", "loss", "optimizer"))
+    check_choice(settings, "eval_classes", where=where)
     normalisation = settings.get("normalisation", "imagenet")
     choose(augment.NORMALISATION, normalisation, where=f"{where}.normalisation")
     extra = read_extras(settings.get("extra", {}), f"{where}.extra")
@@ -84,6 +88,7 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
         augmentation=options_of(settings.get("augment", {}), augment.augment_batch, where=f"{where}.augment"),
         normalisation=normalisation,
         loss=loss,
+        eval_classes=settings.get("eval_classes", "all"),
     )
 
 
@@ -107,6 +112,11 @@ def inputs(options: Options, begun: bool) -> dict[str, str]:
     return {**training_inputs(options, begun), **{f"{e.where.partition('.')[2]}.stage": e.stage for e in options.extra}}
 
 
+def check(options: Options, dataset: Dataset) -> None:
+    """Raises UserError for extra data with other classes than the dataset of the stage, see `Stage.check`."""
+    check_classes(options.extra, options.dataset or dataset)
+
+
 def run(options: Options, context: Context) -> dict[str, Any]:
     """Trains to the end of the schedule, from the newest checkpoint if there is one, and returns the report.
 
@@ -116,7 +126,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     mesh = parallel.make_mesh(options.mesh)
     real, samples, extras, plan = open_training(options, context, mesh)
     online = online_thresholds(options.extra, real.class_names)
-    held_out = open_held_out(options, dataset)
+    held_out, compared = open_held_out(options, dataset), ()
+    if held_out is not None:
+        held_out, compared = compared_classes(options.eval_classes, dataset, held_out, "validation")
     shares = EpochShares(plan.epochs, parts_of(real, extras), real.class_names)
     for epoch in special_epochs(plan):
         shares.log_table(epoch)
@@ -153,7 +165,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
             "dataset": dataset.settings,
             "config": context.settings,
         },
-        score=make_score(options, held_out, model, mesh),
+        score=make_score(options, held_out, compared, model, mesh),
         epoch_begins=shares.log_line,
     )
     begin_extension(context, plan, schedule)
@@ -222,19 +234,19 @@ def open_held_out(options: Options, dataset: Dataset) -> data.Source | None:
 
 
 def make_score(
-    options: Options, held_out: data.Source | None, model: Any, mesh: Mesh
+    options: Options, held_out: data.Source | None, compared: Sequence[int], model: Any, mesh: Mesh
 ) -> Callable[[TrainState], Mapping[str, float]] | None:
     """Builds state -> scores on the validation split; returns None without it.
 
     options: of the stage.
-    held_out: see `open_held_out`.
+    held_out, compared: see `open_held_out` and `compared_classes`.
     model: the network.
     mesh: of devices.
     """
     if held_out is None:
         return None
     scorer = evaluation.Scorer(
-        class_ids(model, options.normalisation),
+        class_ids(model, options.normalisation, classes=compared),
         held_out,
         mesh=mesh,
         batch_size=options.plan.batch_size,
@@ -296,4 +308,4 @@ def make_augmentation(
     )
 
 
-STAGE = Stage(read, run, inputs, extends=True)
+STAGE = Stage(read, run, inputs, check, extends=True)

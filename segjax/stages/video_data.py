@@ -143,7 +143,9 @@ def flow_statistics(
     count, reverse = options.measure, sampling.reverse > 0
     path = context.folder / "flow_statistics.json"
     settings = context.settings.get("flow", {"name": "dis"})
-    key = config_hash({"flow": settings, "names": triplets.names, "count": count, "reverse": reverse})
+    resize = getattr(triplets.index.source, "resize", None)
+    resized = {"resize": str(resize)} if resize else {}
+    key = config_hash({"flow": settings, "names": triplets.names, "count": count, "reverse": reverse, **resized})
     if path.is_file():
         stored = json.loads(path.read_text())
         if stored.get("key") == key:

@@ -52,6 +52,10 @@ class FakeSource:
         return tuple("abcdefgh"[: self.num_classes])
 
     @property
+    def own_classes(self):
+        return tuple(range(self.num_classes))
+
+    @property
     def palette(self):
         return np.arange(3 * self.num_classes, dtype=np.uint8).reshape(-1, 3)
 

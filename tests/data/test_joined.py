@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segjax.data.joined import Joined, Subset
+from segjax.data.joined import Joined, Subset, class_difference
 from segjax.errors import UserError
 from tests.data.fake_source import FakeSource
 
@@ -31,3 +31,12 @@ def test_joined_sources_follow_each_other():
             read(9)
     with pytest.raises(UserError, match="same classes"):
         Joined([Source(2), Source(2, num_classes=3)])
+
+
+def test_how_classes_differ():
+    assert class_difference("abc", "abc") == ""
+    assert class_difference("abc", "ab") == "lacks 1 of the common 3 classes (c)"
+    assert class_difference("ab", "abcd") == "has 2 of its 4 classes (c, d), which are not among the common ones"
+    assert class_difference("abcdefghi", "a") == "lacks 8 of the common 9 classes (b, c, d, e, f and 3 more)"
+    assert class_difference("abc", "acb") == "has the same classes in another order (train_id 1 is 'c' instead of 'b')"
+    assert class_difference("aab", "ab") == "lacks 1 of the common 3 classes (a)"

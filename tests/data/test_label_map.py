@@ -38,6 +38,30 @@ def test_camvid_table():
         class_table("camvit")
 
 
+def test_each_class_of_cityscapes_is_one_of_camvid():
+    into = dict(
+        road="road", sidewalk="pavement", building="building", wall="building", fence="fence", pole="pole",
+        vegetation="tree", terrain="tree", sky="sky", person="pedestrian", rider="bicyclist", car="car", truck="car",
+        bus="car", train="car", motorcycle="bicyclist", bicycle="bicyclist",
+        **{"traffic light": "sign", "traffic sign": "sign"},
+    )  # fmt: skip
+    camvid = class_table("camvid")
+    for name in ("cityscapes", "kitti", "bdd100k", "synthetic_street"):
+        table = class_table(f"{name}_to_camvid")
+        assert table.names == camvid.names and (table.palette == camvid.palette).all()
+        own = class_table("bdd100k" if name == "synthetic_street" else name)
+        assert [label.id for label in own.labels] == sorted(table.ids, key=[x.id for x in own.labels].index)
+        for label in own.labels:
+            if label.train_id < 255:
+                assert camvid.names[table.ids[label.id]] == into[own.names[label.train_id]], label
+    ids = {label.name: label.id for label in class_table("cityscapes").labels}
+    raw = class_table("cityscapes_to_camvid").ids
+    more = dict(bridge="building", tunnel="building", polegroup="pole", caravan="car", trailer="car")
+    assert {name: camvid.names[raw[ids[name]]] for name in more} == more
+    for name in ("unlabeled", "static", "dynamic", "ground", "parking", "rail track", "guard rail", "license plate"):
+        assert raw[ids[name]] == 255
+
+
 @st.composite
 def label_maps(draw, coding=None):
     """Any valid map: several raw labels per class, ignored labels, ids up to 16 bits."""

@@ -228,3 +228,15 @@ def test_the_batch_of_a_command(caplog):
     assert images_at_once(None) == 8 and images_at_once(16) == 16 and not caplog.records
     assert images_at_once(6) == 6
     assert caplog.messages == ["a batch of 6 uses 6 of 8 devices; a multiple of 8 uses all"]
+
+
+@pytest.mark.parametrize("views", [{}, dict(flip=True, average="probabilities")])
+def test_the_best_of_some_classes_by_its_place_among_them(views):
+    """The average is that of all classes, of which only these are compared."""
+    some, images = (5, 0, 3), pictures(2, 6, 8)
+    mix = random_scores(3, CLASSES)
+    options = dict(normalise=lambda x: jnp.float32(x) / 255, **views)
+    scores = np.asarray(predict(lambda x: logits(mix, x), jnp.float32(images) / 255, **views))
+    found = predictor(logits, classes=some, **options)(mix, images)
+    np.testing.assert_array_equal(found, scores[..., list(some)].argmax(-1))
+    assert (np.asarray(some)[found] != scores.argmax(-1)).mean() > 0.2

@@ -8,6 +8,7 @@ import pytest
 
 from segjax import augment, models, ops
 from segjax.data import LabelMap
+from segjax.data.resized import Resize
 from segjax.errors import UserError
 from segjax.inference.network import class_ids, find_run, open_network
 from segjax.inference.views import predict
@@ -102,6 +103,27 @@ def test_dtype(checkpoint, monkeypatch, trained, backend, dtype, found):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     network = open_network(f"fastscnn:{trained}", **({} if dtype is None else {"dtype": dtype}))
     assert network.spec["options"]["dtype"] == found and network.module.dtype == found
+
+
+def test_images_of_another_size_than_in_training_are_a_warning(checkpoint, monkeypatch, caplog):
+    from segjax.inference import network as module
+
+    load, trained = module.load_for_inference, {}
+    monkeypatch.setattr(module, "load_for_inference", lambda path: (*load(path)[:2], {**load(path)[2], **trained}))
+    open_network("fastscnn")
+    trained["dataset"] = dict(name="camvid", resize=0.5)
+    open_network("fastscnn", resize=Resize(0.5))
+    assert not caplog.records
+    open_network("fastscnn")
+    open_network("fastscnn", resize=Resize(width=64))
+    said = [record.getMessage().partition("was trained on images ")[2].partition(";")[0] for record in caplog.records]
+    assert said == [
+        "resized by 0.5, and the images here are not resized",
+        "resized by 0.5, and the images here are resized to width 64",
+    ]
+    trained["dataset"] = dict(name="camvid")
+    open_network("fastscnn", resize=Resize(width=64))  # another dataset may just become as small as the training's
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

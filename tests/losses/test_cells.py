@@ -8,6 +8,7 @@ import pytest
 from segjax.errors import UserError
 from segjax.losses import Grid, count_classes, grid_of
 from tests import loss_oracles as oracle
+from tests.jaxprs import results
 from tests.losses.test_soft_targets import spans
 
 # nested cells; bins that overlap and do not nest; cells beyond the image, and cells that do not reach its end
@@ -23,13 +24,19 @@ def by_hand(labels, grid):
     return np.moveaxis(counts, (0, 1), (-3, -2))
 
 
-@pytest.mark.parametrize("grids", [NESTED, CROSSING, NESTED + CROSSING], ids=["nested", "crossing", "all"])
-def test_counts_of_all_grids(grids):
-    labels = oracle.blocks(0, (6, 16, 24), void=0.4).reshape(2, 3, 16, 24)
+LARGE = [Grid(1, 1, 5), Grid(3, 2, 5), Grid(2, 1, 5, 40)]  # cells of more pixels than a tile has
+
+
+@pytest.mark.parametrize(
+    "size, grids",
+    [((16, 24), NESTED), ((16, 24), NESTED + CROSSING), ((70, 45), LARGE)],
+    ids=["nested", "all", "large"],
+)
+def test_counts_of_all_grids(size, grids):
+    labels = oracle.blocks(0, (6, *size), void=0.4).reshape(2, 3, *size)
     labels[0, 0, :3, :3] = 77  # no class
-    found = count_classes(labels, grids)
-    assert list(found) == grids
-    for grid, counts in found.items():
+    found = jax.jit(lambda y: list(count_classes(y, grids).values()))(labels)
+    for grid, counts in zip(grids, found, strict=True):
         assert counts.dtype == jnp.int32
         np.testing.assert_array_equal(counts, by_hand(labels, grid), err_msg=str(grid))
 
@@ -42,11 +49,11 @@ def test_another_ignore_label():
 def test_nested_grids_look_at_every_pixel_once():
     labels = jnp.zeros((1, 768, 768), jnp.int32)
     grids = [Grid(768 // s, 768 // s, 19, s) for s in (64, 32, 16, 8)] + [Grid(n, n, 19) for n in (8, 4, 2, 1)]
-    jaxpr = jax.make_jaxpr(lambda y: list(count_classes(y, grids).values()))(labels)
-    of_pixels = [v.aval.size for eqn in jaxpr.eqns for v in eqn.outvars if v.aval.dtype == bool]
+    count = lambda y: list(count_classes(y, grids).values())  # noqa: E731
+    of_pixels = [np.prod(shape) for shape in results(count, labels, dtype=bool)]
     assert [size for size in of_pixels if size > labels.size] == [19 * labels.size]
-    shapes = [v.aval.shape[1:] for eqn in jaxpr.eqns for v in eqn.outvars if v.aval.dtype == jnp.int32]
-    assert max(np.prod(shape) for shape in shapes if shape[-1:] == (19,) and len(shape) < 5) == 96 * 96 * 19
+    tiles = [shape for shape in results(count, labels, dtype=jnp.int32) if shape[-1:] == (19,) and len(shape) == 4]
+    assert max(tiles, key=np.prod) == (1, 96, 96, 19)
 
 
 def test_an_output_that_is_no_map():

@@ -52,7 +52,7 @@ def label(data_dir, workdir, **section):
     """Runs the stage with the teacher; returns its report."""
     (Path(workdir) / "teacher").mkdir(parents=True, exist_ok=True)
     before = pseudo_label.open_network
-    pseudo_label.open_network = lambda path, dtype: network()
+    pseudo_label.open_network = lambda path, **options: network()
     try:
         return run_recipe(config(data_dir, **section), workdir=workdir)["pseudo_label"]
     finally:

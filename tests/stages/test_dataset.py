@@ -5,16 +5,18 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from segjax import models
+from segjax import models, parallel
 from segjax.data.plans import Extra
 from segjax.errors import UserError
-from segjax.stages import recipe, run_recipe
+from segjax.stages import recipe, run_recipe, train
 from segjax.stages.config import choices
 from segjax.stages.dataset import Dataset, datasets_of, read_dataset, read_own_dataset, with_folders
 from segjax.stages.record_lists import write_record_lists
+from segjax.stages.stage import Context, no_check, no_inputs
 from tests.networks import documented_network
 
 STREET = dict(height=48, width=64, train=2, validation=1, test=1, frames=4, labelled_every=2)
@@ -55,7 +57,7 @@ def ran(monkeypatch):
         return Options(settings, parts, dataset=read_own_dataset(settings, where))
 
     for kind in ("train", "propagate", "evaluate"):
-        stage = dataclasses.replace(recipe.STAGES[kind], read=read, run=run, inputs=lambda options, begun: {})
+        stage = dataclasses.replace(recipe.STAGES[kind], read=read, run=run, inputs=no_inputs, check=no_check)
         monkeypatch.setitem(recipe.STAGES, kind, stage)
     monkeypatch.setattr(recipe.time, "strftime", lambda text: f"2030-01-01 00:00:{len(ran):02d}")
     return ran
@@ -134,12 +136,40 @@ def test_a_list_of_records_per_part(tmp_path):
     }  # fmt: skip
 
 
+def test_a_training_reads_each_dataset_at_its_own_size(street_dir, tmp_path):
+    """Half the size for the split, a width for a part: windows, places, samples, epochs and the validation split."""
+    street = dict(name="synthetic_street", options=STREET, data_dir=str(street_dir), validation="validation")
+    settings = dict(
+        kind="train", batch_size=2, crop=dict(size=(16, 16), scale_range=(0.8, 1.0)), total_steps=1, eval_steps=1,
+        sampler=dict(kind="uniform", times=2), model=dict(name="fastscnn"), loss=dict(main=dict(name="cross_entropy")),
+        optimizer=dict(name="sgd", lr=0.01), mesh=dict(data=1),
+        extra=dict(
+            wide=dict(split="test", dataset=dict(street, resize=dict(width=96)), times=3),
+            same=dict(split="test", in_epoch=True),
+        ),
+    )  # fmt: skip
+    dataset = read_dataset(dict(street, resize=0.5), "dataset")
+    options = train.STAGE.read(settings, "train")
+    context = Context("train", tmp_path, tmp_path / "train", 0, dataset)
+    real, samples, extras, plan = train.open_training(options, context, parallel.make_mesh(options.mesh))
+    assert {tuple(size) for size in real.sizes.tolist()} == {(24, 32)}
+    assert [tuple(extra.source.sizes[0].tolist()) for extra in extras] == [(72, 96), (24, 32)]
+    n, m = len(real), len(extras[0].source)
+    assert np.bincount(plan.epochs.build(0).records).tolist() == [2] * n + [3] * m + [1] * m
+    (bucket,) = plan.timeline.buckets
+    assert samples.window(bucket) == (20, 20)
+    sample = samples.read(n, np.array([70, 95]), bucket, np.random.default_rng(0))  # a place of the larger images
+    assert sample["image"].shape == (20, 20, 3) and tuple(sample["extent"]) == (0, 0, 20, 20)
+    assert train.open_held_out(options, dataset)[0].label.shape == (24, 32)
+    assert str(dataset) == "synthetic_street (resized by 0.5)" and dataset.settings["resize"] == 0.5
+
+
 def test_a_training_on_propagated_labels_alone(street_dir, tmp_path, monkeypatch):
     """The stages themselves: written, named as a dataset with its own splits, trained on, and listed."""
     monkeypatch.setitem(models.MODELS, "tiny", documented_network())
     monkeypatch.setitem(choices._MODELS, "tiny", set(models.options("tiny")))
     flow = dict(method="flow", flow="dis", steps=1, batch_size=4, cut_histogram=0.0, sheet_rows=0)
-    train = dict(
+    training = dict(
         kind="train",
         dataset=dict(name="propagate", train="jp@3,seed=1+lp::2,first=0"),
         batch_size=2,
@@ -151,7 +181,7 @@ def test_a_training_on_propagated_labels_alone(street_dir, tmp_path, monkeypatch
         total_steps=1,
     )
     dataset = dict(name="synthetic_street", options=STREET, data_dir=str(street_dir))
-    stages = dict(propagate=dict(kind="propagate", **flow), train=train)
+    stages = dict(propagate=dict(kind="propagate", **flow), train=training)
     reports = run_recipe(ConfigDict(dict(seed=0, stages=tuple(stages), dataset=dataset, **stages)), workdir=tmp_path)
     written = reports["propagate"]["records"]["jp"]
     listed = (tmp_path / "train" / "records-real.txt").read_text().splitlines()

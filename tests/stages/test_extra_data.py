@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from segjax.data.epoch_plans import UniformPlan
 from segjax.data.plans import Extra, make_plan
 from segjax.errors import UserError
 from segjax.stages import train
 from segjax.stages.extra_data import class_id, open_extras, read_extras
-from segjax.stages.sampler import read_sampler
+from segjax.stages.sampler import check_sampler, read_sampler
 from tests.config_tools import read_config
 from tests.data.fake_source import FakeSource
 from tests.data.test_joined import Source as Labelled
@@ -122,3 +123,59 @@ def test_parts_by_name_and_what_counts_by_default():
     context = SimpleNamespace(dataset=SimpleNamespace(open=lambda split: Labelled(3)))
     _, extras = open_extras(several[1:], Labelled(2), context)
     assert [(one.name, one.first, one.in_epoch, one.classes) for one in extras] == [("coarse", 2, False, (1, 2))]
+
+
+def test_how_often_a_uniform_epoch_shows_a_record():
+    """Each record of a part as often as its times; all of them once as before, draw for draw."""
+    extras = [Extra("often", MORE, 20, True, (), 3), Extra("places", FakeSource(9), 60, False, (), 2)]
+    made = make_plan("uniform", dict(times=2), REAL, extras, seed=5)
+    first, second = made.build(0).records, made.build(1).records
+    assert made.length == 20 * 2 + 40 * 3 and (first != second).any()
+    for records in (first, second):
+        assert np.bincount(records).tolist() == [2] * 20 + [3] * 40
+    cut = make_plan("uniform", dict(times=2), REAL, extras, seed=5, cut_epoch=0).build(1).records
+    assert np.bincount(cut).tolist() == [2] * 20
+    once = [Extra("once", MORE, 20)]
+    records = make_plan("uniform", {}, REAL, once, seed=5).build(3).records
+    np.testing.assert_array_equal(records, make_plan("uniform", dict(times=1), REAL, once, seed=5).build(3).records)
+    np.testing.assert_array_equal(records, UniformPlan(60, seed=5).build(3).records)
+
+
+def test_what_a_uniform_epoch_never_shows_is_a_warning(caplog):
+    parts = dict(never=dict(split="x"), once=dict(split="x", in_epoch=True), again=dict(split="x", times=2))
+    check_sampler(read_sampler(dict(kind="uniform"), "train"), read_extras(parts, "train.extra"))
+    del parts["again"]
+    check_sampler(read_sampler(dict(kind="class_uniform"), "train"), read_extras(parts, "train.extra"))
+    assert [record.args for record in caplog.records] == [("train.extra.never",)]
+
+
+def test_what_is_read_of_times():
+    (part,) = read_extras(dict(more=dict(split="x", times=2)), "train.extra")
+    context = SimpleNamespace(dataset=SimpleNamespace(open=lambda split: Labelled(3)))
+    _, (extra,) = open_extras([part], Labelled(2), context)
+    assert extra.times == 2 and extra.in_epoch  # what is shown twice is shown
+    for settings, said in (
+        (dict(times=0), "train.extra.more.times=0 must be a whole number, 1 or more; leave train.extra.more out"),
+        (dict(times=1.5), "train.extra.more.times=1.5 must be"),
+        (dict(times=True), "train.extra.more.times=True must be"),
+        (dict(times=2, in_epoch=False), "train.extra.more.times=2 means nothing to records that do not count"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_extras(dict(more=dict(split="x", **settings)), "train.extra")
+    check_sampler(read_sampler(dict(kind="uniform", times=2), "train"), [part])
+    ratios = dict(kind="mixed", parts=dict(real=dict(ratio=1), more=dict(ratio=2)))
+    for sampler, said in (
+        (
+            dict(kind="class_uniform"),
+            "more.times=2 belongs to the sampler's kind 'uniform', .*'class_uniform'; leave it",
+        ),
+        (ratios, "more.times=2 belongs to .* 'mixed'; set train.sampler.parts.more.ratio"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_sampler(read_sampler(sampler, "train"), [part])
+    for sampler, said in (
+        (dict(kind="uniform", times=0), "train.sampler.times=0 must be a whole number, 1 or more"),
+        (dict(kind="centroid", times=2), "train.sampler.times is not known"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_sampler(sampler, "train")

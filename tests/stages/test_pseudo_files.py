@@ -17,7 +17,7 @@ from tests.stages.teacher import MAP, files, network, probabilities
 
 @pytest.fixture(autouse=True)
 def teacher(monkeypatch, tmp_path):
-    monkeypatch.setattr(pseudo_label, "open_network", lambda path, dtype: network())
+    monkeypatch.setattr(pseudo_label, "open_network", lambda path, **options: network())
     (tmp_path / "run").mkdir()
 
 

