@@ -22,6 +22,9 @@ SUBJECTS = {
     ("csst", "4.4"): r"CamVid",
     ("csst", "4.6"): r"shot",
     ("csst", "4.6.2"): r"Mapillary",
+    ("ldn", "3.1"): r"spli?t",
+    ("ldn", "3.2"): r"pyramid",
+    ("ldn", "3.3"): r"transition",
     ("ldn", "5.1"): r"soft|target",
     ("ldn", "5.4"): r"ScanNet",
 }

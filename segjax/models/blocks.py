@@ -107,7 +107,7 @@ class PyramidPooling(nn.Module):
     width: channels that x is projected to; 0 for no projection.
     level_width: channels that each level is projected to.
 
-    Source: Kreso et al., "Efficient Ladder-style DenseNets", section 3.2.
+    Source: spatial pyramid pooling of Kreso et al., "Efficient Ladder-style DenseNets", section 3.2.
     """
 
     features: int
@@ -138,6 +138,42 @@ class PyramidPooling(nn.Module):
 
         maps = pyramid(x, grids, project, align_corners=False)
         return unit(self.features, name="spp_fuse")(jnp.concatenate(maps, -1)), levels
+
+
+class TransitionUp(nn.Module):
+    """Transition up: a coarse map enlarged, plus a finer map projected to its channels, blended.
+
+    features: channels of the result.
+    width: channels of the 1x1 convolution before the 3x3, which is left out if the sum has no more.
+    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
+    residual: add the enlarged map to the result, projected if the channels differ.
+    separable: build the 3x3 convolution as depthwise and pointwise convolution, without the 1x1 before it.
+
+    Source: transition-up of Kreso et al., "Efficient Ladder-style DenseNets", section 3.3; the shortcut is in the
+    released code only.
+    """
+
+    features: int
+    width: int
+    conv: ModuleDef
+    norm: ModuleDef
+    residual: bool = False
+    separable: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, skip: Array) -> Array:
+        """Maps x (b, h', w', c) and the finer map skip (b, h, w, c') to (b, h, w, features)."""
+        unit = partial(Unit, conv=self.conv, norm=self.norm, kernel_size=1)
+        skip = unit(x.shape[-1], name="bottleneck")(skip)
+        up = resize(x, skip.shape[1:3])
+        y = skip + up
+        if y.shape[-1] > self.width and not self.separable:
+            y = unit(self.width, name="blend_bt")(y)
+        conv3x3 = partial(FactoredConv, conv=self.conv) if self.separable else self.conv
+        y = Unit(self.features, conv3x3, self.norm, name="blend_conv")(y)
+        if not self.residual:
+            return y
+        return y + (up if up.shape[-1] == self.features else unit(self.features, name="skip_bt")(up))
 
 
 def pyramid(

@@ -9,8 +9,7 @@ paper: plain TUs and 256 channels after the pyramid, as the paper draws them. Si
 released: a shortcut around each TU and 512 channels, as the released code builds them. The paper's figures of ResNet
     ladders and of dilated DenseNets fit this form.
 
-A layout d -> u ("64to4") has the smallest map at 1/d and the classifier at 1/u of the image; without u there is no
-ladder. Odd maps are rounded down as published.
+Strides follow from the layout, see layouts.py. Odd maps are rounded down as published.
 """
 
 from __future__ import annotations
@@ -27,57 +26,16 @@ from segjax.models.backbones.densenet import DenseNet
 from segjax.models.backbones.dpn import DPN68
 from segjax.models.backbones.efficientnet_lite import BN_EPS
 from segjax.models.backbones.resnet import ResNet
-from segjax.models.blocks import FactoredConv, PyramidPooling, Unit
+from segjax.models.blocks import PyramidPooling, TransitionUp, Unit
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form, seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_in, xavier_normal
+from segjax.models.layouts import LAYOUTS, Layout
 from segjax.models.remat import rematerialised
 from segjax.models.trunks import LIGHT
-from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
-
-
-class Layout(NamedTuple):
-    """Strides of a network.
-
-    ups: channels that each TU returns, in units of the network's width; one TU for each halving of the stride.
-    stem_stride: of the first convolution.
-    output_stride: of the trunk: below 32, its last blocks are dilated instead.
-    splits: dense blocks that are halved in the middle.
-    grid_rows: of the pyramid pooling.
-    """
-
-    ups: tuple[int, ...]
-    stem_stride: int = 2
-    output_stride: int = 32
-    splits: tuple[int, ...] = ()
-    grid_rows: tuple[int, ...] = (8, 4, 2, 1)
-
-    @property
-    def down(self) -> int:
-        """Returns the stride of the smallest map."""
-        return self.output_stride * self.stem_stride // 2 * 2 ** len(self.splits)
-
-    @property
-    def strides(self) -> list[int]:
-        """Returns the strides of the maps of the ladder, coarse to fine, that of the smallest map first."""
-        return [self.down // 2**i for i in range(len(self.ups) + 1)]
-
-
-LAYOUTS: dict[str, Layout] = {
-    "32": Layout(()),
-    "32to4": Layout((2, 1, 1)),
-    "32to2": Layout((2, 1, 1, 1)),
-    "16to2": Layout((2, 1, 1), stem_stride=1),
-    "64to4": Layout((2, 2, 1, 1), splits=(3,)),
-    "64to4_s4": Layout((2, 2, 1, 1), splits=(4,)),
-    "128to4": Layout((2, 2, 2, 1, 1), splits=(3, 4), grid_rows=(4, 2, 1)),
-    "8": Layout((), output_stride=8),
-    "8to4": Layout((1,), output_stride=8),
-    "16to4": Layout((1, 1), output_stride=16),
-}
 
 
 class Trunk(NamedTuple):
@@ -123,41 +81,6 @@ WIDE_SPP = 4  # of networks without a ladder, in both forms: their published siz
 SPP = ("grids", "none", "pspnet")
 PSPNET_ROWS = (6, 3, 2, 1)
 AUX_LOSS = "soft_target_cross_entropy"
-
-
-class TransitionUp(nn.Module):
-    """Transition up: a coarse map enlarged, plus a finer map projected to its channels, blended.
-
-    features: channels of the result.
-    width: channels of the 1x1 convolution before the 3x3, which is left out if the sum has no more.
-    conv, norm: constructors of the layers, see `layers.conv_and_norm`.
-    residual: add the enlarged map to the result, projected if the channels differ.
-    separable: build the 3x3 convolution as depthwise and pointwise convolution, without the 1x1 before it.
-
-    Source: Kreso et al., "Efficient Ladder-style DenseNets", section 3.3; the shortcut is in the released code only.
-    """
-
-    features: int
-    width: int
-    conv: ModuleDef
-    norm: ModuleDef
-    residual: bool = False
-    separable: bool = False
-
-    @nn.compact
-    def __call__(self, x: Array, skip: Array) -> Array:
-        """Maps x (b, h', w', c) and the finer map skip (b, h, w, c') to (b, h, w, features)."""
-        unit = partial(Unit, conv=self.conv, norm=self.norm, kernel_size=1)
-        skip = unit(x.shape[-1], name="bottleneck")(skip)
-        up = resize(x, skip.shape[1:3])
-        y = skip + up
-        if y.shape[-1] > self.width and not self.separable:
-            y = unit(self.width, name="blend_bt")(y)
-        conv3x3 = partial(FactoredConv, conv=self.conv) if self.separable else self.conv
-        y = Unit(self.features, conv3x3, self.norm, name="blend_conv")(y)
-        if not self.residual:
-            return y
-        return y + (up if up.shape[-1] == self.features else unit(self.features, name="skip_bt")(up))
 
 
 class LDN(ImageNetwork):
@@ -209,15 +132,15 @@ class LDN(ImageNetwork):
         Raises UserError for images or options that the network cannot process.
         """
         check_images(images, smallest=self.smallest)
-        layout, form = self.plan(), self._form()
+        layout, form, rows = self.plan(), self._form(), self.rows()
         conv, norm = conv_and_norm(self, train, kaiming_fan_in)
         conv = partial(conv, bias_init=nn.initializers.zeros)
-        trunk = self._trunk(layout, conv, norm, train)
+        trunk = TRUNKS[self.trunk].build(conv=conv, norm=norm, **self.trunk_options(train))
         if trunk.name != "backbone":
             nn.share_scope(self, trunk)
         maps = trunk(images.astype(jnp.dtype(self.dtype)))
         features = {f"stride{stride}": maps[stride] for stride in sorted(layout.strides)}
-        x, levels = self._pyramid(layout, maps[layout.down], conv, norm)
+        x, levels = self._pyramid(layout, rows, maps[layout.down], conv, norm)
         features["spp"] = x
 
         last = partial(conv, kernel_init=xavier_normal, use_bias=True)
@@ -241,21 +164,23 @@ class LDN(ImageNetwork):
             aux={name: y.astype(wide) for name, y in aux.items()},
         )  # fmt: skip
 
-    def _trunk(self, layout: Layout, conv: ModuleDef, norm: ModuleDef, train: bool) -> nn.Module:
-        """Builds the trunk. Call it in the compact method."""
-        common = dict(conv=conv, norm=norm, output_stride=layout.output_stride, remat=self.recomputed)
-        trunk = TRUNKS[self.trunk]
-        if not trunk.dense:
-            return trunk.build(**common)
+    def trunk_options(self, train: bool) -> dict[str, Any]:
+        """Returns the options of the trunk, beside the constructors of its layers; train: drop values."""
+        layout = self.plan()
+        common = dict(output_stride=layout.output_stride, remat=self.recomputed)
+        if not TRUNKS[self.trunk].dense:
+            return common
         published = RANDOM_INIT_DROPOUT.get(self.trunk, 0.0) if self.random_init else 0.0
-        return trunk.build(
-            **common, growth=self.growth, blocks=self.blocks, stem_stride=layout.stem_stride, stem_pool=2,
+        return common | dict(
+            growth=self.growth, blocks=self.blocks, stem_stride=layout.stem_stride, stem_pool=2,
             stem_norm=not self.random_init, stem_map=layout.strides[-1] == layout.stem_stride,
             early_bottlenecks=not self.random_init, splits=layout.splits, train=train,
             layer_dropout=published if self.layer_dropout is None else self.layer_dropout,
         )  # fmt: skip
 
-    def _pyramid(self, layout: Layout, x: Array, conv: ModuleDef, norm: ModuleDef) -> tuple[Array, dict[int, Array]]:
+    def _pyramid(
+        self, layout: Layout, rows: tuple[int, ...], x: Array, conv: ModuleDef, norm: ModuleDef
+    ) -> tuple[Array, dict[int, Array]]:
         """Returns the context-aware map (b, h, w, c') of x (b, h, w, c), and the levels of the pyramid by their rows.
 
         Call it in the compact method.
@@ -267,7 +192,7 @@ class LDN(ImageNetwork):
             return unit(features, conv, norm, 3, name="spp.spp.spp_fuse")(x), {}
         width, level_width = (0, 2 * self.width) if self.spp == "pspnet" else (4 * self.width, self.width)
         square = self.square_grids or self.spp == "pspnet"
-        pooling = pyramid(features, conv, norm, self.rows(), width, level_width, square, name="spp.spp")
+        pooling = pyramid(features, conv, norm, rows, width, level_width, square, name="spp.spp")
         return pooling(x)
 
     def _spp_features(self, layout: Layout) -> int:
@@ -354,11 +279,9 @@ class LDN(ImageNetwork):
 
         The cells of the levels of the pyramid are those of its grids.
         """
-        if not self.aux:
-            return {}
-        strides = self.plan().strides[:-1]
-        ladder = {f"aux{stride}": (AUX_LOSS, {"cell": stride}) for stride in strides}
-        return ladder | {f"aux_spp{rows}": (AUX_LOSS, {}) for rows in sorted(self.rows())}
+        ladder = {f"aux{stride}": (AUX_LOSS, {"cell": stride}) for stride in self.plan().strides[:-1]}
+        pyramid = {f"aux_spp{rows}": (AUX_LOSS, {}) for rows in sorted(self.rows())}
+        return ladder | pyramid if self.aux else {}
 
 
 ldn121, ldn161, ldn169 = (partial(LDN, trunk=f"densenet{depth}") for depth in (121, 161, 169))
