@@ -58,7 +58,7 @@ def segments(remat: Remat, default: str = "block") -> frozenset[str]:
     names = frozenset(name.strip() for name in remat.split("+")) if remat.strip() else frozenset()
     for name in sorted(names - set(SEGMENTS)):
         raise UserError(
-            f"remat={remat!r}: segment {name!r} does not exist; join names with '+'.{did_you_mean(name, SEGMENTS)}"
+            f"remat={remat!r}: segment {name!r} does not exist; join names with '+'.{did_you_mean(name, (*SEGMENTS, FULL))}"
         )
     return names
 
