@@ -27,6 +27,7 @@ SUBJECTS = {
     ("ldn", "3.3"): r"transition",
     ("ldn", "5.1"): r"soft|target",
     ("ldn", "5.4"): r"ScanNet",
+    ("ldn", "5.7"): r"segment",
 }
 PAPERS = {"vplr": r"VPLR|Zhu et al|Paper", "csst": r"CSST", "ldn": r"Ladder-style"}
 SECTIONS = re.compile(

@@ -10,7 +10,7 @@ The option `remat` of every network is one of
 A segment keeps its inputs only, and its activations exist twice for a short time. Names and values of the parameters,
 dropout masks and statistics are those without.
 
-Source of the names: Kreso et al., "Efficient Ladder-style DenseNets", section 5.5 and Table 11, where "cat 1x1 3x3" is
+Source of the names: Kreso et al., "Efficient Ladder-style DenseNets", section 5.7 and Table 11, where "cat 1x1 3x3" is
 "layer"; spp, head and loss are ours.
 """
 
