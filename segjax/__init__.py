@@ -20,7 +20,7 @@ evaluation                  scores of a trained network on a dataset
 propagation                 labels propagated to neighbouring frames
 pseudo                      labels of unlabelled images by a trained network
 submission                  archives for evaluation servers
-stages                      what a recipe is made of: train, train_video, propagate, pseudo_label, evaluate, compare
+stages                      what a recipe is made of: train, recalibrate, evaluate, compare, propagate, ...
 commands cli                the console command `segjax`; `segjax train` and main.py run recipes
 """
 

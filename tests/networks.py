@@ -62,9 +62,11 @@ def lightest(names):
 
 
 LIGHTEST = lightest(models.names())
-# deeper trunks of networks that are tested, whose tracing takes seconds; and a ladder on a trunk that others have too
-DEEP = ("ldn161", "ldn169", "lrn101")
-LIGHTEST.remove("ldn_efficientnet_lite0")
+# deeper trunks of networks that are tested, whose tracing takes seconds
+DEEP = ("ldn161", "ldn169", "lrn50", "lrn101")
+# the ladder of ldn121 on trunks that have tests of their own
+for name in ("ldn_dpn68", "ldn_efficientnet_lite0"):
+    LIGHTEST.remove(name)
 
 
 def every(only=None, names=None, argument="name"):

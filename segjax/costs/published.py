@@ -147,7 +147,7 @@ def _ladder_tables(rows: Sequence[Published]) -> list[str]:
     for row in rows:
         options = " ".join(f"{key}={value}" for key, value in row.options.items() if key != "aux")
         cost = row.ours()
-        apart = f"{cost.multiply_adds / row.multiply_adds - 1:+.1%}".replace("%", " %")
+        apart = f"{100 * (cost.multiply_adds / row.multiply_adds - 1):+.1f} %"
         lines.append(
             f"| {row.source} | `{' '.join((row.name, options)).strip()}` | {row.parameters / 1e6:.1f} | "
             f"{cost.parameters / 1e6:.3f} | {row.multiply_adds / 1e9:.1f} | {cost.multiply_adds / 1e9:.2f} | {apart} |"

@@ -1,4 +1,4 @@
-"""Confusion matrix of a whole dataset and its worst images, in constant memory, on any number of hosts."""
+"""Confusion matrix of a whole dataset, its worst and best images, in constant memory, on any number of hosts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import heapq
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from jax.sharding import NamedSharding
 
 from segjax import metrics, parallel
 from segjax.typing import Array
+
+MAIN = "logits"  # the output that is ranked and observed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,7 @@ class ImageScore:
     pixel_accuracy: share of valid pixels that are right, 0..1.
     image: uint8 (h, w, 3).
     label, prediction: train ids (h, w).
+    others: name -> prediction of each further output of the network.
     """
 
     record: int
@@ -34,6 +38,7 @@ class ImageScore:
     image: np.ndarray
     label: np.ndarray
     prediction: np.ndarray
+    others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +49,18 @@ class Evaluation:
     images: number of images counted.
     seconds: wall time.
     worst: images with the lowest mIoU, worst first.
+    best: images with the highest mIoU, best first.
+    kept: images that were asked for.
+    others: name -> matrix of each further output of the network.
     """
 
     matrix: np.ndarray
     images: int
     seconds: float
     worst: tuple[ImageScore, ...] = ()
+    best: tuple[ImageScore, ...] = ()
+    kept: tuple[ImageScore, ...] = ()
+    others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def scores(self) -> dict:
@@ -57,13 +68,37 @@ class Evaluation:
         return metrics.iou_scores(self.matrix)
 
 
+class _Ranked:
+    """The `count` images with the lowest mIoU, or the highest; of equals, the first."""
+
+    def __init__(self, count: int, *, highest: bool = False):
+        self.count, self._sign = count, 1 if highest else -1
+        self._heap: list[tuple[float, int, ImageScore]] = []  # on top: the image that the next one replaces
+
+    def takes(self, miou: float, record: int) -> bool:
+        """Returns whether an image belongs to them."""
+        rank = (self._sign * miou, -record)
+        return len(self._heap) < self.count or bool(self.count) and rank > self._heap[0][:2]
+
+    def add(self, found: ImageScore) -> None:
+        """Adds an image that `takes` accepts; what it replaces is dropped."""
+        add = heapq.heappush if len(self._heap) < self.count else heapq.heapreplace
+        add(self._heap, (self._sign * found.miou, -found.record, found))
+
+    def ordered(self) -> tuple[ImageScore, ...]:
+        """Returns the images, the extreme one first."""
+        return tuple(entry[2] for entry in sorted(self._heap, key=lambda entry: entry[:2], reverse=True))
+
+
 def evaluate(
-    predict_fn: Callable[[Array], Array],
+    predict_fn: Callable[[Array], Any],
     batches: Iterable[Mapping[str, np.ndarray]],
     *,
     num_classes: int,
     ignore_label: int = 255,
     worst: int = 0,
+    best: int = 0,
+    keep: Collection[int] = (),
     sharding: NamedSharding | None = None,
     observe: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -73,54 +108,67 @@ def evaluate(
     Device work of a batch overlaps with reading the next one. Each image is counted in int32 on the device, and images
     are summed in int64 on the host.
 
-    predict_fn: images uint8 (b, h, w, 3) on the device -> class ids int (b, h, w), or logits (b, h, w, k).
+    predict_fn: images uint8 (b, h, w, 3) on the device -> class ids int (b, h, w), or logits (b, h, w, k). Or name ->
+        such ids, of several outputs: "logits", by which images are ranked and which is observed, and others.
     batches: dicts of this host's rows: image uint8 (b, h, w, 3), label uint8 (b, h, w), weight float32 (b,) with 0 for
         padding rows, record int32 (b,). Every host must yield the same number of batches with the same shapes.
-    worst: number of worst images to keep; all others are dropped after their batch.
+    worst, best: number of worst and of best images to keep; all others are dropped after their batch.
+    keep: records of further images to keep.
     sharding: of images (b, h, w, 3) over the devices of all hosts, None = one device. The height is split only if it is
         divisible.
     observe: called on every host for each image, with its record, prediction uint8 (h, w) and label uint8 (h, w).
     progress: called after each batch with the number of images counted so far.
     """
     spread, score, pick_row, maps = _programs(num_classes, ignore_label, sharding)
-    matrix = np.zeros((num_classes, num_classes), np.int64)
+    matrices: dict[str, np.ndarray] = {}
     images = 0
-    heap: list[tuple[float, int, ImageScore]] = []  # on top: the highest mIoU of the worst images
+    lowest, highest, kept = _Ranked(worst), _Ranked(best, highest=True), {}
 
     def start(batch):
         batch = {name: batch[name] for name in ("image", "label", "weight", "record")}
         batch = jax.device_put(batch) if sharding is None else parallel.shard_batch(batch, sharding.mesh)
         if sharding is not None and _divides(sharding, batch["image"].shape):
             batch["image"] = spread(batch["image"])
-        batch["prediction"] = _class_ids(predict_fn(batch["image"]))
-        return batch, score(batch["prediction"], batch["label"], batch["weight"], batch["record"])
+        found = predict_fn(batch["image"])
+        found = found if isinstance(found, Mapping) else {MAIN: found}
+        outputs = {name: _class_ids(ids) for name, ids in found.items()}
+        return batch, outputs, score(outputs, batch["label"], batch["weight"], batch["record"])
 
-    def finish(batch, counted):
+    def finish(batch, outputs, counted):
         nonlocal images
-        matrices, weight, record = parallel.fetch_replicated(counted) if sharding else jax.device_get(counted)
+        counts, weight, record = parallel.fetch_replicated(counted) if sharding else jax.device_get(counted)
+        others = [name for name in outputs if name != MAIN]
         if observe:
-            predictions, labels = map(_on_host, maps(batch["prediction"], batch["label"]))
+            predictions, labels = map(_on_host, maps(outputs[MAIN], batch["label"]))
         for row in np.flatnonzero(weight > 0):  # the numbers are the same on all hosts, and so are the branches
             images += 1
-            matrix[:] += matrices[row]
+            for name in outputs:
+                matrices[name] = matrices.get(name, 0) + counts[name][row].astype(np.int64)
+            number = int(record[row])
             if observe:
-                observe(int(record[row]), predictions[row], labels[row])
-            if worst and matrices[row].any():
-                scores = metrics.iou_scores(matrices[row].astype(np.int64))
-                rank = (-scores["miou"], -int(record[row]))
-                if len(heap) < worst or rank > heap[0][:2]:
-                    image, label, prediction = (
-                        _on_host(pick_row(batch[name], row)) for name in ("image", "label", "prediction")
-                    )
-                    found = ImageScore(
-                        int(record[row]),
-                        float(scores["miou"]),
-                        float(scores["pixel_accuracy"]),
-                        image,
-                        label,
-                        prediction,
-                    )
-                    (heapq.heappush if len(heap) < worst else heapq.heapreplace)(heap, (*rank, found))
+                observe(number, predictions[row], labels[row])
+            if not (worst or best or keep):
+                continue
+            scores = metrics.iou_scores(counts[MAIN][row].astype(np.int64))
+            ranks = [rank for rank in (lowest, highest) if rank.takes(scores["miou"], number)]
+            if not counts[MAIN][row].any():  # without a label there is no score
+                ranks = []
+            if ranks or number in keep:
+                arrays = (batch["image"], batch["label"], outputs[MAIN], *(outputs[name] for name in others))
+                image, label, prediction, *predicted = (_on_host(pick_row(x, row)) for x in arrays)
+                found = ImageScore(
+                    number,
+                    float(scores["miou"]),
+                    float(scores["pixel_accuracy"]),
+                    image,
+                    label,
+                    prediction,
+                    dict(zip(others, predicted)),
+                )
+                for rank in ranks:
+                    rank.add(found)
+                if number in keep:
+                    kept[number] = found
         if progress:
             progress(images)
 
@@ -133,8 +181,15 @@ def evaluate(
         running = started
     if running:
         finish(*running)
-    ordered = tuple(entry[2] for entry in sorted(heap, key=lambda entry: entry[:2], reverse=True))
-    return Evaluation(matrix, images, time.perf_counter() - begin, ordered)
+    return Evaluation(
+        matrices.pop(MAIN, np.zeros((num_classes, num_classes), np.int64)),
+        images,
+        time.perf_counter() - begin,
+        lowest.ordered(),
+        highest.ordered(),
+        tuple(kept[record] for record in sorted(kept)),
+        matrices,
+    )
 
 
 @functools.lru_cache(maxsize=16)
@@ -149,10 +204,10 @@ def _programs(num_classes: int, ignore_label: int, sharding: NamedSharding | Non
     return spread, score, pick_row, maps
 
 
-def _count_per_image(prediction, label, weight, record, *, num_classes, ignore_label):
-    """Returns the confusion matrix of each row, int32 (b, k, k), with weights and records, which every host needs."""
+def _count_per_image(predictions, label, weight, record, *, num_classes, ignore_label):
+    """Returns name -> confusion matrix of each row, int32 (b, k, k); weights and records, which every host needs."""
     count = functools.partial(metrics.confusion_matrix, num_classes=num_classes, ignore_label=ignore_label)
-    return jax.vmap(count)(prediction, label), weight, record
+    return {name: jax.vmap(count)(ids, label) for name, ids in predictions.items()}, weight, record
 
 
 def _on_host(array: jax.Array) -> np.ndarray:

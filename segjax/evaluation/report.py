@@ -1,4 +1,4 @@
-"""Reports of an evaluation: a table, CSV files, a plot of the confusion matrix, sheets of the worst images."""
+"""Reports of an evaluation: a table, CSV files, a plot of the confusion matrix, sheets of worst and best images."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def write_report(
     ignore_label: int = 255,
     title: str = "",
 ) -> list[Path]:
-    """Writes classes.csv, confusion.csv, confusion.png and worst_1.png, worst_2.png, ...; returns their paths.
+    """Writes classes.csv, confusion.csv, confusion.png, worst_1.png, .., best_1.png, ..; returns their paths.
 
-    Call it on one host only.
+    With worst and best images also best_beside_worst.png. Call it on one host only.
 
-    evaluation: result of `evaluate`; each sheet shows six of its worst images.
+    evaluation: result of `evaluate`; each sheet shows six of its worst or best images.
     palette: uint8 (k, 3).
     names: index of a record -> name of its image.
 
@@ -68,29 +68,42 @@ def write_report(
     """
     folder = Path(folder)
     paths = [
-        _write_csv(folder / "classes.csv", _class_csv(evaluation.matrix, class_names)),
-        _write_csv(
+        write_csv(folder / "classes.csv", _class_csv(evaluation.matrix, class_names)),
+        write_csv(
             folder / "confusion.csv",
             [["truth", *class_names], *([name, *map(int, row)] for name, row in zip(class_names, evaluation.matrix))],
         ),
         write_png(folder / "confusion.png", visualize.confusion_plot(evaluation.matrix, class_names)),
     ]
-    for start in range(0, len(evaluation.worst), ROWS_PER_SHEET):
-        scores = evaluation.worst[start : start + ROWS_PER_SHEET]
-        picture = worst_sheet(
-            scores,
+    for kind, found in (("worst", evaluation.worst), ("best", evaluation.best)):
+        for start in range(0, len(found), ROWS_PER_SHEET):
+            scores = found[start : start + ROWS_PER_SHEET]
+            picture = error_sheet(
+                [[score] for score in scores],
+                class_names=class_names,
+                palette=palette,
+                names=names,
+                ignore_label=ignore_label,
+                heading=f"{title + ': ' if title else ''}{kind} images {start + 1} to {start + len(scores)}",
+            )
+            paths.append(write_png(folder / f"{kind}_{start // ROWS_PER_SHEET + 1}.png", picture))
+    if evaluation.worst and evaluation.best:
+        pairs = list(zip(evaluation.best, evaluation.worst))[:ROWS_PER_SHEET]
+        picture = error_sheet(
+            pairs,
             class_names=class_names,
             palette=palette,
             names=names,
             ignore_label=ignore_label,
-            heading=f"{title + ': ' if title else ''}worst images {start + 1} to {start + len(scores)}",
+            heading=f"{title + ': ' if title else ''}best images (left) beside worst images (right)",
+            tile_width=300,
         )
-        paths.append(write_png(folder / f"worst_{start // ROWS_PER_SHEET + 1}.png", picture))
+        paths.append(write_png(folder / "best_beside_worst.png", picture))
     return paths
 
 
-def worst_sheet(
-    scores: Sequence[ImageScore],
+def error_sheet(
+    rows: Sequence[Sequence[ImageScore]],
     *,
     class_names: Sequence[str],
     palette: np.ndarray,
@@ -99,29 +112,38 @@ def worst_sheet(
     heading: str = "",
     tile_width: int = 480,
 ) -> np.ndarray:
-    """Builds a sheet of image | truth | prediction | error, one row per image, with a legend.
+    """Builds a sheet of image | truth | prediction | error for each image, with a legend.
 
+    rows: images of each row, one or several, all of one number.
     palette: uint8 (k, 3).
     names: index of a record -> name of its image.
     tile_width: pixels.
     Returns uint8 (h, w, 3).
     """
-    rows, captions = [], []
-    for score in scores:
-        rows.append(
+    tiles, captions = [], []
+    for row in rows:
+        tiles.append(
             [
-                score.image,
-                visualize.overlay(score.image, score.label, palette),
-                visualize.overlay(score.image, score.prediction, palette),
-                visualize.error_map(score.prediction, score.label, image=score.image, ignore_label=ignore_label),
+                tile
+                for score in row
+                for tile in (
+                    score.image,
+                    visualize.overlay(score.image, score.label, palette),
+                    visualize.overlay(score.image, score.prediction, palette),
+                    visualize.error_map(score.prediction, score.label, image=score.image, ignore_label=ignore_label),
+                )
             ]
         )
         captions.append(
-            f"{names(score.record)}    mIoU {_percent(score.miou)}    pixel accuracy {_percent(score.pixel_accuracy)}"
+            [
+                f"{names(score.record)}    mIoU {_percent(score.miou)}    "
+                f"pixel accuracy {_percent(score.pixel_accuracy)}"
+                for score in row
+            ]
         )
-    titles = ("image", "truth", "prediction", "error")
+    titles = ("image", "truth", "prediction", "error") * len(rows[0])
     return visualize.labelled_sheet(
-        rows, class_names, palette, captions=captions, titles=titles, heading=heading, tile_width=tile_width
+        tiles, class_names, palette, captions=captions, titles=titles, heading=heading, tile_width=tile_width
     )
 
 
@@ -178,7 +200,8 @@ def _class_csv(matrix: np.ndarray, class_names: Sequence[str]) -> list[list]:
     return lines
 
 
-def _write_csv(path: Path, lines: Sequence[Sequence]) -> Path:
+def write_csv(path: Path, lines: Sequence[Sequence]) -> Path:
+    """Writes lines of cells as CSV; returns the path. Raises UserError if it cannot be written."""
     text = io.StringIO()
     csv.writer(text).writerows(lines)
     with writing(path):

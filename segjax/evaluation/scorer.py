@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from segjax import data, parallel
@@ -17,13 +16,14 @@ from segjax.typing import Variables
 class Scorer:
     """score(variables) -> Evaluation of every labelled image of a source, compiled once per image size.
 
-    predict: (variables, images uint8 (b, h, w, 3)) -> class ids (b, h, w), see `inference.network.class_ids`.
+    predict: (variables, images uint8 (b, h, w, 3)) -> class ids (b, h, w), of one output or of several by name; see
+        `inference.network.class_ids`.
     limit: so many images only, spread evenly.
     """
 
     def __init__(
         self,
-        predict: Callable[[Variables, Any], jax.Array],
+        predict: Callable[[Variables, Any], Any],
         source: data.Source,
         *,
         mesh: Mesh,
@@ -39,10 +39,12 @@ class Scorer:
         variables: Variables,
         *,
         worst: int = 0,
+        best: int = 0,
+        keep: Collection[int] = (),
         observe: Callable[..., None] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Evaluation:
-        """Every process calls it and gets the same result. worst, observe, progress: see `evaluate`."""
+        """Every process calls it and gets the same result. worst, best, keep, observe, progress: see `evaluate`."""
         part, parts = parallel.batch_part(self._mesh)
         return evaluate(
             functools.partial(self._predict, variables),
@@ -51,6 +53,8 @@ class Scorer:
             ),
             num_classes=self._source.num_classes,
             worst=worst,
+            best=best,
+            keep=keep,
             sharding=parallel.batch_sharding(self._mesh, 4, space_axis=1),
             observe=observe,
             progress=progress,

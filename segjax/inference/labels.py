@@ -159,7 +159,8 @@ def predictor(
 
     The ids are those of `Labels`. Each image shape compiles once.
 
-    apply_fn, normalise, protocol: see `labeller`.
+    apply_fn: see `labeller`; of a tree of logits, the result is a tree of class ids.
+    normalise, protocol: see `labeller`.
     classes: of the network, among which the most probable one is sought; the ids are places in them. () = all.
 
     The returned function raises UserError as `views.predict` does.
@@ -168,8 +169,10 @@ def predictor(
 
     @jax.jit
     def class_ids(variables, images):
-        scores = average(variables, images)
-        return labels_of(scores[..., jnp.array(classes)] if classes else scores).ids
+        def ids(scores: Array) -> Array:
+            return labels_of(scores[..., jnp.array(classes)] if classes else scores).ids
+
+        return jax.tree.map(ids, average(variables, images))
 
     def checked(variables, images):
         check_finite(images)

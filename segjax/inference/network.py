@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from segjax import augment, models, parallel
+from segjax import augment, models, ops, parallel
 from segjax.data import LabelMap
 from segjax.data.resized import Resize, read_resize
 from segjax.errors import UserError, choose
 from segjax.inference.labels import Labels, labeller, predictor
-from segjax.typing import Array, Variables
+from segjax.typing import Array, SegOutput, Variables
 from segjax.weights.runs import load_for_inference
 
 log = logging.getLogger("segjax")
@@ -127,28 +127,49 @@ def _with_dtype(spec: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     return {**spec, "options": {**spec["options"], "dtype": dtype}}
 
 
-def class_ids(module: Any, normalisation: str, **views: Any) -> Callable[[Variables, Array], jax.Array]:
+def class_ids(
+    module: Any, normalisation: str, outputs: Sequence[str] = (), **views: Any
+) -> Callable[[Variables, Array], Any]:
     """Returns a jitted function (variables, images uint8 (b, h, w, 3)) -> class ids (b, h, w).
 
     Unlike `Network.predictor`, it takes the variables as an argument, which change during training.
 
     module: of an image network.
     normalisation: key of `augment.NORMALISATION`.
+    outputs: names of outputs, for a function to {name: class ids} from one forward pass; see `output_logits`.
     views: keyword arguments of `views.predict`.
 
     Raises UserError for an unknown normalisation.
     """
-    return _of_module(predictor, module, normalisation, views)
+    return _of_module(predictor, module, normalisation, views, outputs)
 
 
-def _of_module(make: Callable[..., Any], module: Any, normalisation: str, options: Mapping[str, Any]) -> Any:
+def output_logits(output: SegOutput, names: Sequence[str], size: tuple[int, int]) -> dict[str, Array]:
+    """Returns name -> logits (b, *size, k) of outputs of a network: "logits", and auxiliary ones by their names.
+
+    Logits of another size are resized bilinearly, with pixels' edges aligned.
+    """
+    found = {name: output.logits if name == "logits" else output.aux[name] for name in names}
+    return {name: x if x.shape[1:3] == size else ops.resize(x, size) for name, x in found.items()}
+
+
+def output_names(output: SegOutput) -> tuple[str, ...]:
+    """Returns the names of the outputs that label pixels: auxiliary ones from coarse to fine, then "logits"."""
+    maps = {name: x.shape[1] for name, x in output.aux.items() if len(x.shape) == 4}
+    return (*sorted(maps, key=lambda name: (maps[name], name)), "logits")
+
+
+def _of_module(
+    make: Callable[..., Any], module: Any, normalisation: str, options: Mapping[str, Any], outputs: Sequence[str] = ()
+) -> Any:
     """Returns make(apply, normalise=..., **options) for a module; make: `labeller` or `predictor`."""
     mean, std = augment.normalisation(normalisation)
-    return make(
-        lambda variables, images: module.apply(variables, images, train=False).logits,
-        normalise=functools.partial(augment.normalise, mean=mean, std=std),
-        **options,
-    )
+
+    def apply(variables: Variables, images: Array) -> Any:
+        output = module.apply(variables, images, train=False)
+        return output_logits(output, outputs, images.shape[1:3]) if outputs else output.logits
+
+    return make(apply, normalise=functools.partial(augment.normalise, mean=mean, std=std), **options)
 
 
 def find_run(name: str, workdir: Path | None) -> Path:

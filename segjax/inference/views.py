@@ -7,6 +7,7 @@ other in a `lax.scan`. So the network is compiled once per scale, and memory doe
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ def tile_starts(length: int, window: int, overlap: float = 1 / 3) -> list[int]:
 
 
 def predict(
-    apply_fn: Callable[[Array], Array],
+    apply_fn: Callable[[Array], Any],
     images: Array,
     *,
     scales: Sequence[float] = (1.0,),
@@ -53,13 +54,14 @@ def predict(
     average: Average = "logits",
     multiple: int = 1,
     base_size: tuple[int, int] | None = None,
-) -> jax.Array:
+) -> Any:
     """Returns the mean logits over scales, mirror images and overlapping windows, at the size of the images.
 
     The result is (b, h, w, k) float32, probabilities if average="probabilities". Under jit, everything but apply_fn and
     images is static, and each image size compiles once.
 
-    apply_fn: images (b, h', w', 3) float32 -> logits (b, h', w', k), for any h', w'.
+    apply_fn: images (b, h', w', 3) float32 -> logits (b, h', w', k), for any h', w'. Or a tree of them, such as the
+        logits of several heads: the result is then such a tree, from one forward pass per view.
     images: (b, h, w, 3) float32, normalised for the network.
     scales: factors by which images are resized (bilinear, antialiased when shrinking); the logits are resized back.
     flip: whether to average with the logits of the mirror image.
@@ -87,22 +89,28 @@ def predict(
     if base_size is not None:
         images = ops.resize(images, tuple(base_size), method="bicubic", antialias=True)
     size = tuple(images.shape[1:3])
-    total, count = 0.0, 0
+    total, count = None, 0
+    add = lambda total, part: part if total is None else jax.tree.map(jnp.add, total, part)  # noqa: E731
     for scale in scales:
         scaled_size = tuple(multiple * math.ceil(max(1, int(n * scale + EPSILON)) / multiple) for n in size)
         scaled_window = scaled_size if window is None else tuple(int(n * max(scale, 1.0) + EPSILON) for n in window)
         scaled = images if scaled_size == size else ops.resize(images, scaled_size, antialias=True)
         if average == "logits":  # the mean is linear, so both mirror images share one loop
             logits = _mean_over_views(apply_fn, scaled, scaled_window, overlap, flip)
-            total, count = total + (logits if scaled_size == size else ops.resize(logits, size)), count + 1
+            if scaled_size != size:
+                logits = jax.tree.map(lambda x: ops.resize(x, size), logits)
+            total, count = add(total, logits), count + 1
             continue
         for mirrored in (False, True)[: 1 + flip]:
             view = scaled[:, :, ::-1] if mirrored else scaled
             logits = _mean_over_views(apply_fn, view, scaled_window, overlap, False)
-            logits = ops.resize(logits[:, :, ::-1] if mirrored else logits, size)
-            total, count = total + jax.nn.softmax(logits), count + 1
-    total = total / count
-    return total if size == full_size else ops.resize(total, full_size, method="nearest")
+            turned = jax.tree.map(lambda x: x[:, :, ::-1], logits) if mirrored else logits
+            shares = jax.tree.map(lambda x: jax.nn.softmax(ops.resize(x, size)), turned)
+            total, count = add(total, shares), count + 1
+    total = jax.tree.map(lambda x: x / count, total)
+    if size == full_size:
+        return total
+    return jax.tree.map(lambda x: ops.resize(x, full_size, method="nearest"), total)
 
 
 def check_views(
@@ -136,12 +144,15 @@ def _number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: float, flip: bool) -> jax.Array:
-    """Returns the mean logits (b, h, w, k) float32 of one scale; images (b, h, w, c), window (h, w) in its pixels."""
+def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: float, flip: bool) -> Any:
+    """Returns the mean logits (b, h, w, k) float32 of one scale, or a tree of them, see `predict`.
+
+    images: (b, h, w, c). window: (h, w) in its pixels.
+    """
     b, h, w, c = images.shape
     th, tw = min(window[0], h), min(window[1], w)
     if (th, tw) == (h, w) and not flip:  # a whole image needs no tiles; most evaluations are of this kind
-        return _checked(apply_fn(images), (b, h, w))
+        return jax.tree.map(lambda logits: _checked(logits, (b, h, w)), apply_fn(images))
     rows, columns = tile_starts(h, th, overlap), tile_starts(w, tw, overlap)
     # A tile at x of the mirror image is the mirrored tile at w - tw - x of the image. So only tiles are mirrored, and
     # there is no second copy of the image.
@@ -154,23 +165,27 @@ def _mean_over_views(apply_fn, images: Array, window: tuple[int, int], overlap: 
     weight_y, weight_x = jnp.asarray(weight_y), jnp.asarray(weight_x)
 
     tile_shape = jax.ShapeDtypeStruct((b, th, tw, c), images.dtype)
-    k = jax.eval_shape(apply_fn, tile_shape).shape[-1]
+    shapes = jax.eval_shape(apply_fn, tile_shape)
 
     def add_view(total, view):
         y, x, mirrored = view
         tile = lax.dynamic_slice(images, (0, y, x, 0), (b, th, tw, c))
         if flip:
             tile = lax.select(jnp.broadcast_to(mirrored == 1, tile.shape), tile[:, :, ::-1], tile)
-        logits = _checked(apply_fn(tile), (b, th, tw))
+        return jax.tree.map(functools.partial(add_logits, view), total, apply_fn(tile)), None
+
+    def add_logits(view, total, logits):
+        y, x, mirrored = view
+        logits = _checked(logits, (b, th, tw))
         if flip:
             logits = lax.select(jnp.broadcast_to(mirrored == 1, logits.shape), logits[:, :, ::-1], logits)
         share_y = lax.dynamic_slice(weight_y, (y,), (th,))
         share_x = lax.dynamic_slice(weight_x, (mirrored, x), (1, tw))[0]
         logits = logits * (share_y[:, None] * share_x)[:, :, None]
         there = lax.dynamic_slice(total, (0, y, x, 0), logits.shape)
-        return lax.dynamic_update_slice(total, there + logits, (0, y, x, 0)), None
+        return lax.dynamic_update_slice(total, there + logits, (0, y, x, 0))
 
-    total = jnp.zeros((b, h, w, k), jnp.float32)
+    total = jax.tree.map(lambda logits: jnp.zeros((b, h, w, logits.shape[-1]), jnp.float32), shapes)
     return lax.scan(add_view, total, tuple(jnp.asarray(v, jnp.int32) for v in zip(*views)))[0]
 
 

@@ -27,6 +27,7 @@ from segjax.ops.activation import relu as relu
 from segjax.ops.batch_norm import batch_norm, normalise
 from segjax.ops.conv import conv2d, conv_transpose2d
 from segjax.ops.dropout import dropout
+from segjax.ops.moments import Moments, example_moments
 from segjax.typing import Array
 
 Initializer = Callable[..., Array]
@@ -155,11 +156,22 @@ def _uniform(bound: float) -> Initializer:
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
+MOMENTS = "batch_moments"
+
+
+def measures(module: nn.Module) -> bool:
+    """Returns whether this call measures the inputs of batch norms: its collection "batch_moments" is mutable."""
+    return module.is_mutable_collection(MOMENTS) and not module.is_initializing()
+
+
 class BatchNorm(nn.Module):
     """Batch norm over the last axis, with the semantics of torch.nn.BatchNorm2d.
 
     Leaves, float32, shape (c,): scale and bias in params; mean and var in batch_stats. The running variance is
     unbiased. Statistics of a bfloat16 batch are computed in float32.
+
+    If the collection "batch_moments" is mutable, it receives `Moments` of each example of the input as "input", of all
+    calls of a norm that the forward pass calls several times; training/recalibration.py adds them up.
 
     train: normalise with the batch and update the running statistics; otherwise use the running statistics.
     momentum: weight of the new batch in the running statistics.
@@ -182,6 +194,10 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", self.scale_init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        if measures(self):
+            found, zeros = example_moments(x), jnp.zeros((x.shape[0], *shape))
+            moments = self.variable(MOMENTS, "input", lambda: Moments(jnp.zeros((), jnp.int32), zeros, zeros))
+            moments.value += found
         if not self.train:
             return normalise(x, mean.value, var.value, scale, bias, eps=self.eps, dtype=self.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
@@ -214,7 +230,7 @@ def norm_of_means(norm: Callable[..., nn.Module], count: int) -> Callable[..., n
 class Dropout(nn.Module):
     """Dropout: in training, zeroes values with probability `rate` and scales the others by 1 / (1 - rate).
 
-    It draws from the rng "dropout".
+    It draws from the rng "dropout". It is off while the inputs of batch norms are measured, see `measures`.
 
     channels: zero whole channels of an example (torch.nn.Dropout2d).
     """
@@ -232,4 +248,5 @@ class Dropout(nn.Module):
 
     def draw(self) -> Array | None:
         """Returns the key of the next mask; None if nothing is dropped."""
-        return self.make_rng("dropout") if self.train and self.rate and not self.is_initializing() else None
+        drops = self.train and self.rate and not self.is_initializing() and not measures(self)
+        return self.make_rng("dropout") if drops else None

@@ -79,6 +79,7 @@ class HRNetOCR(ImageNetwork):
     key_channels: int = 256
     align_corners: bool = True
     dropout: float = 0.05
+    unit_names = ()  # the last stage has parallel branches, and no last units
 
     remat_segments = ("block", "stem", "up", "spp", "head")
 

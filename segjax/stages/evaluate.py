@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
 
 from segjax import evaluation, inference, metrics, parallel
 from segjax.data import Source
-from segjax.errors import UserError
-from segjax.inference.network import class_ids, compute_dtype, find_run, open_network
+from segjax.errors import UserError, did_you_mean
+from segjax.evaluation.confusions import MAIN
+from segjax.evaluation.levels import level_scores, level_table, write_levels
+from segjax.inference.network import Network, class_ids, compute_dtype, find_run, open_network, output_names
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.config.views import ViewOptions
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.own_classes import check_choice, compared_classes
-from segjax.stages.stage import Context, Stage
+from segjax.stages.preview import image_network
+from segjax.stages.stage import Context, Preview, Stage
 from segjax.training.start import other_classes
+from segjax.typing import SegOutput
 
 log = logging.getLogger("segjax")
+
+ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +43,9 @@ class Options(ViewOptions):
     split: to score.
     batch_size: images of a batch.
     limit: number of images, spread evenly; 0 = all.
-    worst: number of images in the picture of the worst.
+    worst, best: number of images in the pictures of the worst and of the best.
+    outputs: names of outputs to score beside the logits, or "all"; () = none.
+    output_images: number of images in the picture of the outputs, spread evenly.
     mesh: axis -> number of devices.
     dtype: of the computation.
     benchmark: key of `metrics.RULES` for scores by the rule of that server, "" for none.
@@ -45,6 +58,9 @@ class Options(ViewOptions):
     batch_size: int = 1
     limit: int = 0
     worst: int = 0
+    best: int = 0
+    outputs: Any = ()
+    output_images: int = 4
     mesh: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})
     dtype: str = "auto"
     benchmark: str = ""
@@ -59,7 +75,10 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     options = Options(**options_of(rest, Options, where=where), dataset=read_own_dataset(settings, where))
     check_keys(options.mesh, ("data", "space"), where=f"{where}.mesh")
     check_numbers(settings, ("batch_size",), where=where, low=1)
-    check_numbers(settings, ("limit", "worst"), where=where, low=0)
+    check_numbers(settings, ("limit", "worst", "best", "output_images"), where=where, low=0)
+    outputs = options.outputs
+    if outputs != ALL and not (isinstance(outputs, tuple) and all(isinstance(name, str) for name in outputs)):
+        raise UserError(f"config key {where}.outputs={outputs!r} must be 'all', or list outputs, as in ('aux',).")
     compute_dtype(options.dtype)
     if options.benchmark:
         metrics.find_rule(options.benchmark)
@@ -68,15 +87,18 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     return options
 
 
-def check(options: Options, dataset: Dataset) -> None:
-    """Raises UserError for a server's scores of resized images, see `Stage.check`."""
-    dataset = options.dataset or dataset
+def check(options: Options, preview: Preview) -> None:
+    """Raises UserError for a server's scores of resized images, and an output that the network lacks."""
+    dataset = options.dataset or preview.dataset
     if options.benchmark and dataset.resize:
         raise UserError(
             f"config key {dataset.where}.resize makes other images than those that the server of "
             f"benchmark={options.benchmark!r} scores; give the stage a dataset without resize and views such as "
             "scales=(0.5,), or no benchmark."
         )
+    if options.outputs:
+        _, _, output = image_network(preview, options.checkpoint)
+        chosen_outputs(options, output, where=preview.name)
 
 
 def inputs(options: Options, begun: bool) -> dict[str, str]:
@@ -85,7 +107,7 @@ def inputs(options: Options, begun: bool) -> dict[str, str]:
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
-    """Writes the class table, confusion matrix and worst images to the stage's folder, and returns the report.
+    """Writes the class table, confusion matrix, worst and best images to the stage's folder, and returns the report.
 
     Raises UserError for a checkpoint that cannot be read, a network with another number of classes than the dataset,
     and data that cannot be read.
@@ -93,26 +115,21 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     mesh = parallel.make_mesh(options.mesh)
     dataset = options.dataset or context.dataset
     source = dataset.open(options.split)
-    network = open_network(find_run(options.checkpoint, context.workdir), dtype=options.dtype, resize=dataset.resize)
-    if network.spec["num_classes"] != source.num_classes:
-        raise UserError(
-            f"the network in {options.checkpoint} knows {network.spec['num_classes']} classes but the dataset "
-            f"{dataset.name} has {source.num_classes}; evaluate it on the data set it was trained for, or give "
-            f"{dataset.where}.label_map a map onto its classes."
-        )
-    if other := other_classes(network.info, source.class_names):
-        log.warning("checkpoint %s: %s; it is scored as if they were the same", options.checkpoint, other)
+    network = open_scored(options.checkpoint, source, dataset, context.workdir, dtype=options.dtype)
+    outputs = chosen_outputs(options, output_shapes(network, source), where=context.name) if options.outputs else ()
     source, compared = compared_classes(options.classes, dataset, source, options.split)
     extra = extra_scores(options, source, dataset)
     scorer = evaluation.Scorer(
-        class_ids(network.module, network.normalisation, classes=compared, **options.views),
+        class_ids(network.module, network.normalisation, outputs, classes=compared, **options.views),
         source,
         mesh=mesh,
         batch_size=options.batch_size,
         limit=options.limit or None,
     )
     variables = parallel.replicate(network.variables, mesh)
-    scored = scorer(variables, worst=options.worst, observe=extra)
+    count = min(len(source), options.limit or len(source))
+    shown = np.linspace(0, count - 1, num=options.output_images).astype(int) * len(source) // count if outputs else ()
+    scored = scorer(variables, worst=options.worst, best=options.best, keep=set(map(int, shown)), observe=extra)
     found = extra.report() if extra else {}
     where = f"{dataset} {options.split}, {scored.images} images"
     if compared:
@@ -130,6 +147,17 @@ def run(options: Options, context: Context) -> dict[str, Any]:
             names=lambda record: source.names[record],
             title=title,
         )
+        if outputs:
+            Console().print(level_table(level_scores(scored, outputs, source.class_names), title=title))
+            write_levels(
+                scored,
+                outputs,
+                context.folder,
+                class_names=source.class_names,
+                palette=source.palette,
+                name_of=lambda record: source.names[record],
+                title=title,
+            )
         for name, scores in found.items():
             log.info("%s: %s", name, ", ".join(evaluation.describe_scores(scores)))
         log.info("pictures and tables: %s", context.folder)
@@ -139,8 +167,58 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         "images": scored.images,
         "images_per_second": round(scored.images / max(scored.seconds, 1e-9), 2),
         "checkpoint_step": network.step,
+        **({"outputs": level_scores(scored, outputs, source.class_names)} if outputs else {}),
         **found,
     }
+
+
+def open_scored(checkpoint: str, source: Source, dataset: Dataset, workdir: Path, *, dtype: str) -> Network:
+    """Opens a network to be scored.
+
+    checkpoint: name of a stage of the run, or a path.
+    source: records that it is scored on.
+    dataset: of the source, for errors.
+    workdir: folder of the run.
+    dtype: of the computation.
+
+    Raises UserError for a checkpoint that cannot be read, and a network with another number of classes.
+    """
+    network = open_network(find_run(checkpoint, workdir), dtype=dtype, resize=dataset.resize)
+    if network.spec["num_classes"] != source.num_classes:
+        raise UserError(
+            f"the network in {checkpoint} knows {network.spec['num_classes']} classes but the dataset "
+            f"{dataset.name} has {source.num_classes}; evaluate it on the data set it was trained for, or give "
+            f"{dataset.where}.label_map a map onto its classes."
+        )
+    if other := other_classes(network.info, source.class_names):
+        log.warning("checkpoint %s: %s; it is scored as if they were the same", checkpoint, other)
+    return network
+
+
+def output_shapes(network: Network, source: Source) -> SegOutput:
+    """Returns the shapes of the outputs for the first image of a source."""
+    images = jax.ShapeDtypeStruct((1, *map(int, source.sizes[0]), 3), jnp.float32)
+    return jax.eval_shape(functools.partial(network.module.apply, train=False), network.variables, images)
+
+
+def chosen_outputs(options: Options, output: SegOutput, *, where: str) -> tuple[str, ...]:
+    """Returns the names of the outputs to score: those of the section, then "logits"; or all, from coarse to fine.
+
+    output: of the network, arrays or shapes.
+    where: config key of the stage.
+
+    Raises UserError with the nearest name for an output that the network lacks.
+    """
+    names = output_names(output)
+    if options.outputs == ALL:
+        return names
+    for name in options.outputs:
+        if name not in names:
+            raise UserError(
+                f"config key {where}.outputs names {name!r}, which the network in {options.checkpoint} does not have."
+                f"{did_you_mean(name, names)}"
+            )
+    return (*(name for name in dict.fromkeys(options.outputs) if name != MAIN), MAIN)
 
 
 def extra_scores(options: Options, source: Source, dataset: Dataset) -> evaluation.ExtraScores | None:

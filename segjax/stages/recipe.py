@@ -19,11 +19,12 @@ from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain, write_json
 from segjax.host import usable_cores
 from segjax.outputs import check_local
-from segjax.stages import compare, evaluate, propagate, pseudo_label, train, train_video
+from segjax.stages import compare, disable_tail, evaluate, propagate, pseudo_label, recalibrate, train, train_video
 from segjax.stages.config.choices import apply_overrides, check_choices
 from segjax.stages.config.keys import check_keys
 from segjax.stages.dataset import Dataset, datasets_of, read_dataset, with_folders
 from segjax.stages.finished import Planned, decide
+from segjax.stages.preview import preview
 from segjax.stages.stage import Context, Stage
 from segjax.weights.runs import has_checkpoint
 
@@ -34,7 +35,9 @@ STAGES: dict[str, Stage] = {
     "train_video": train_video.STAGE,
     "propagate": propagate.STAGE,
     "pseudo_label": pseudo_label.STAGE,
+    "recalibrate": recalibrate.STAGE,
     "evaluate": evaluate.STAGE,
+    "disable_tail": disable_tail.STAGE,
     "compare": compare.STAGE,
 }
 
@@ -85,9 +88,10 @@ def run_recipe(
     ]
     # --stage repeats an evaluation, which costs little; a training is repeated by deleting its folder
     decisions = decide(planned, reports, asked=() if only is None else (only,))
+    known = {name: (STAGES[config[name].kind], options[name]) for name in names}
     for one in planned:
         if decisions[one.name].runs:
-            one.stage.check(one.options, run_dataset(config, one.name, workdir))
+            one.stage.check(one.options, preview(one.name, known, workdir, run_dataset(config, one.name, workdir)))
     kinds = set()
     for one in planned:
         name, section, folder = one.name, config[one.name], one.folder

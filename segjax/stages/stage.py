@@ -37,8 +37,29 @@ def no_inputs(options: Any, begun: bool) -> dict[str, str]:
     return {}
 
 
-def no_check(options: Any, dataset: Dataset) -> None:
-    """Accepts any options: there is nothing to compare with the dataset."""
+@dataclasses.dataclass(frozen=True)
+class Preview:
+    """What a stage can know of its run before the first stage runs.
+
+    name: of the stage.
+    workdir: folder of the run.
+    dataset: `config.dataset`; what an earlier stage writes does not exist yet.
+    spec_of: checkpoint -> spec of the network that it has or will have, see `Stage.network`; of a network that is not
+        trained yet, without the number of classes. Raises UserError for a stage without network.
+    """
+
+    name: str
+    workdir: Path
+    dataset: Dataset
+    spec_of: Callable[[str], Mapping[str, Any]]
+
+
+def no_check(options: Any, preview: Preview) -> None:
+    """Accepts any options: there is nothing to compare them with."""
+
+
+def no_network(options: Any) -> None:
+    """Returns None: a stage that saves no checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,18 +71,21 @@ class Stage:
     run: (options, context) -> report, plain data for report.json.
     inputs: (options, begun) -> {config key: the stage or folder that it names, "" for none}. begun: whether the stage
         has checkpoints of its own, from which it resumes.
-    check: (options, dataset of the run) -> None. Raises UserError for options that do not fit the datasets, as far as
-        is known before any stage runs; reads no images. Called if the stage is going to run.
+    check: (options, preview) -> None. Raises UserError for options that do not fit the datasets or the network of
+        another stage, as far as is known before any stage runs; reads no images. Called if the stage is going to run.
     again: when a finished stage runs again: "never" (changed settings are an error); "when_stale" (if one of its inputs
         has run since, or with --stage); "always".
     extends: whether a finished stage goes on if it gets a longer duration; `run` then calls `begin_extension`.
     writes_dataset: whether it writes a dataset to the folder `dataset` of its own folder; later stages may read it.
+    network: options -> the spec of the network in the stage's checkpoint, or the checkpoint that has the same network;
+        None for a stage without checkpoint.
     """
 
     read: Callable[[Mapping[str, Any], str], Any]
     run: Callable[[Any, Context], dict[str, Any]]
     inputs: Callable[[Any, bool], Mapping[str, str]] = no_inputs
-    check: Callable[[Any, Dataset], None] = no_check
+    check: Callable[[Any, Preview], None] = no_check
     again: Literal["never", "when_stale", "always"] = "never"
     extends: bool = False
     writes_dataset: bool = False
+    network: Callable[[Any], Mapping[str, Any] | str | None] = no_network

@@ -25,7 +25,7 @@ from segjax.stages.part_targets import check_soft, check_term_parts, online_part
 from segjax.stages.record_lists import write_record_lists
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
-from segjax.stages.stage import Context, Stage
+from segjax.stages.stage import Context, Preview, Stage
 from segjax.stages.training_options import (
     KEYS,
     TrainingOptions,
@@ -113,9 +113,9 @@ def inputs(options: Options, begun: bool) -> dict[str, str]:
     return {**training_inputs(options, begun), **{f"{e.where.partition('.')[2]}.stage": e.stage for e in options.extra}}
 
 
-def check(options: Options, dataset: Dataset) -> None:
+def check(options: Options, preview: Preview) -> None:
     """Raises UserError for extra data with other classes than the dataset of the stage, see `Stage.check`."""
-    check_classes(options.extra, options.dataset or dataset)
+    check_classes(options.extra, options.dataset or preview.dataset)
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
@@ -309,4 +309,9 @@ def make_augmentation(
     )
 
 
-STAGE = Stage(read, run, inputs, check, extends=True)
+def network(options: Options) -> dict[str, Any]:
+    """Returns the spec of the network without the number of classes. Raises UserError as `with_source_options` does."""
+    return with_source_options({"name": options.model, "options": options.model_options}, options.init)
+
+
+STAGE = Stage(read, run, inputs, check, extends=True, network=network)

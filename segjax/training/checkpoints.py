@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 
 from segjax import parallel
 from segjax.errors import UserError
 from segjax.training.state import TrainState
+from segjax.typing import Variables
 from segjax.weights.runs import VARIABLES, check_fingerprints, fingerprint, first_line, newest_intact
 
 log = logging.getLogger("segjax")
@@ -32,10 +34,10 @@ def _tree(state: TrainState) -> dict[str, Any]:
 
 def _fingerprints(tree: dict[str, Any]) -> dict[str, np.uint32]:
     # two, because prediction reads the variables only and could not verify a fingerprint of all
-    return {
-        "variables": fingerprint({name: tree[name] for name in VARIABLES}),
-        "training": fingerprint({"step": tree["step"], "opt_state": tree["opt_state"]}),
-    }
+    found = {"variables": fingerprint({name: tree.get(name, {}) for name in VARIABLES})}
+    if "opt_state" in tree:
+        found["training"] = fingerprint({"step": tree["step"], "opt_state": tree["opt_state"]})
+    return found
 
 
 class Checkpoints:
@@ -82,12 +84,27 @@ class Checkpoints:
 
         Raises UserError if the disk is full or cannot be written.
         """
-        if step in self.manager.all_steps():
-            return
-        tree = _tree(state)
+        if step not in self.manager.all_steps():
+            self._save(_tree(state), step, meta, state.step.sharding)
+
+    def save_variables(self, variables: Variables, mesh: Mesh, *, step: int, meta: dict[str, Any]) -> None:
+        """Starts saving variables, from which no training can resume, in place of all checkpoints of the folder.
+
+        variables: {"params", "batch_stats"}, replicated on the mesh.
+        mesh: of devices.
+        step: of the training that they are from.
+        meta: plain data for the checkpoint's JSON.
+
+        Raises UserError if the disk is full or cannot be written.
+        """
+        for old in self.manager.all_steps():
+            self.manager.delete(old)
+        self._save({name: variables[name] for name in ("params", "batch_stats")}, step, meta, parallel.replicated(mesh))
+
+    def _save(self, tree: dict[str, Any], step: int, meta: dict[str, Any], place: jax.sharding.Sharding) -> None:
+        """Saves a tree with its fingerprints; place: of scalars."""
         self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted during the training
         self._check_room(sum(x.nbytes for x in jax.tree.leaves(tree)))
-        place = tree["step"].sharding
         tree["fingerprint"] = {
             name: jax.make_array_from_callback((), place, lambda _, word=word: word)
             for name, word in _fingerprints(tree).items()

@@ -151,6 +151,9 @@ def line_plot(
     level_name: str = "",
     level_band: float = 0.0,
     ticks: Sequence[str] = (),
+    places: Sequence[float] = (),
+    beside: bool = False,
+    from_zero: bool = False,
     dpi: int = 120,
 ) -> np.ndarray:
     """Plots lines with points and error bars; lines of one name share an entry of the legend.
@@ -158,10 +161,13 @@ def line_plot(
     level, level_name: y and name of a horizontal dotted line, None = no line.
     level_band: half the height of a band around that line, 0 = none.
     ticks: text for x = 0, 1, 2, ..., () = the numbers themselves.
+    places: numbers on the horizontal axis, () = the x of all points.
+    beside: whether the legend stands beside the plot instead of in it.
+    from_zero: whether the vertical axis begins at 0.
     dpi: dots per inch.
     Returns uint8 (h, w, 3).
     """
-    figure = _figure(7, 4.2, dpi)
+    figure = _figure(8.6 if beside else 7, 4.2, dpi)
     axes = figure.add_subplot()
     if level is not None:
         axes.axhline(level, color="#2d3138", linewidth=1, linestyle=":", label=level_name or None)
@@ -186,13 +192,17 @@ def line_plot(
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.4, len(ticks) - 0.6)
     else:
-        axes.set_xticks(sorted({x for line in lines for x in line.x}))
+        axes.set_xticks(places or sorted({x for line in lines for x in line.x}))
+    if from_zero:
+        axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1))
     axes.set_xlabel(x_label, fontsize=10)
     axes.set_ylabel(y_label, fontsize=10)
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(named) > 1 or level_name:
+    if beside:
+        figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    elif len(named) > 1 or level_name:
         axes.legend(frameon=False, fontsize=9)
     return _pixels(figure)
 

@@ -47,7 +47,7 @@ def legend(names: Sequence[str], palette: np.ndarray, *, width: int, size: int =
 def sheet(
     rows: Sequence[Sequence[np.ndarray]],
     *,
-    captions: Sequence[str] = (),
+    captions: Sequence[str | Sequence[str]] = (),
     titles: Sequence[str] = (),
     heading: str = "",
     foot: np.ndarray | None = None,
@@ -56,7 +56,7 @@ def sheet(
     """Draws rows of pictures with column titles, a caption over each row, and one picture across the foot.
 
     rows: lists of uint8 (h, w, 3), or None for an empty tile; pictures keep their aspect ratio.
-    captions: one per row.
+    captions: one text per row, or several, which share its columns equally.
     titles: one per column.
     heading: title of the sheet.
     foot: picture such as a legend, uint8 (h, w, 3), cut to the width of the sheet.
@@ -88,7 +88,10 @@ def sheet(
             write(band, title, GAP + i * (tile_width + GAP), 0, size=size, bold=True)
     for i, row in enumerate(rows):
         if i < len(captions):
-            write(strip(line), shorten(captions[i], width - 2 * GAP, size), GAP, 0, size=size, color=FAINT)
+            texts = (captions[i],) if isinstance(captions[i], str) else captions[i]
+            band, share = strip(line), (width - GAP) // len(texts)
+            for j, text in enumerate(texts):
+                write(band, shorten(text, share - GAP, size), GAP + j * share, 0, size=size, color=FAINT)
         tiles = [None if tile is None else _to_width(tile, tile_width) for tile in row]
         height = max(tile.shape[0] for tile in tiles if tile is not None)
         band = strip(height + GAP)

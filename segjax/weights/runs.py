@@ -95,6 +95,24 @@ def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str,
     return result
 
 
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """Returns what a checkpoint contains beside its arrays: "model", normalisation, label map, ...
+
+    path: as in `load_for_inference`. Raises UserError if there is no checkpoint, or none is intact.
+    """
+    if Path(path).suffix == ".safetensors":
+        return weights.read_info(path)
+    folder, step = _newest(Path(path))
+    with ocp.CheckpointManager(
+        folder,
+        item_handlers={"meta": ocp.JsonCheckpointHandler()},
+        options=ocp.CheckpointManagerOptions(read_only=True),
+    ) as manager:
+        only_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        steps = [step] if step is not None else list(manager.all_steps())
+        return newest_intact(folder, steps, lambda step: manager.restore(step, args=only_meta).meta)
+
+
 def export_weights(checkpoint: str | Path, output: str | Path) -> Path:
     """Writes the weights of a training run to a .safetensors file under the published tensor names; returns its path.
 

@@ -1,4 +1,4 @@
-"""The matrix of a data set against numpy, whatever the batches, padding and devices; the worst images."""
+"""The matrix of a data set against numpy, whatever the batches, padding and devices; the worst and best images."""
 
 import gc
 
@@ -65,6 +65,28 @@ def test_rows_on_eight_devices_give_the_same_result(records, axes, height):
     for a, b in zip(one.worst, many.worst):
         np.testing.assert_array_equal(a.image, b.image)
         np.testing.assert_array_equal(a.prediction, b.prediction)
+
+
+def test_best_images_and_those_that_are_asked_for(records):
+    mious = [numpy_miou(numpy_matrix([record])) for record in records]
+    want = sorted(range(len(records)), key=lambda i: (-mious[i], i))[:5]
+    result = evaluate(by_value, batches(records, 4), num_classes=K, best=5, worst=2, keep={3, 17})
+    assert [score.record for score in result.best] == want and [score.record for score in result.kept] == [3, 17]
+    assert len(result.worst) == 2 and result.best[0].miou >= result.best[-1].miou > result.worst[0].miou
+    np.testing.assert_array_equal(result.kept[1].image, records[17][0])
+
+
+def test_several_outputs_are_counted_apart(records):
+    """The logits rank the images, whatever their place in the mapping."""
+    outputs = lambda x: {"aux": (by_value(x) + 1) % K, "logits": by_value(x)}  # noqa: E731
+    alone = evaluate(by_value, batches(records, 4), num_classes=K, worst=2)
+    result = evaluate(jax.jit(outputs), batches(records, 4), num_classes=K, worst=2)
+    np.testing.assert_array_equal(result.matrix, alone.matrix)
+    assert list(result.others) == ["aux"]
+    np.testing.assert_array_equal(result.others["aux"], np.roll(alone.matrix, 1, axis=1))
+    assert [score.record for score in result.worst] == [score.record for score in alone.worst]
+    for score in result.worst:
+        np.testing.assert_array_equal(score.others["aux"], (score.prediction + 1) % K)
 
 
 @pytest.mark.parametrize("worst", [1, 5, 100])

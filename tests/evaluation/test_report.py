@@ -33,6 +33,14 @@ def test_report_files(tmp_path, records):
         assert cv2.imread(str(path)) is not None
 
 
+def test_best_images_stand_beside_the_worst(tmp_path, records):
+    result = evaluate(by_value, batches(records, 4), num_classes=K, worst=2, best=ROWS_PER_SHEET + 1)
+    paths = write_report(result, tmp_path, class_names=NAMES, palette=PALETTE)
+    assert [p.name for p in paths[3:]] == ["worst_1.png", "best_1.png", "best_2.png", "best_beside_worst.png"]
+    beside, worst = cv2.imread(str(paths[-1])), cv2.imread(str(paths[3]))
+    assert beside.shape[1] > worst.shape[1], "two images of four tiles each"
+
+
 def test_table_shows_percent_and_a_dash_for_absent_classes():
     matrix = np.array([[90, 10, 0, 0], [0, 50, 0, 0], [0, 0, 30, 20], [0, 0, 0, 0]])
     matrix[2, 3] = 0

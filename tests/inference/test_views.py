@@ -222,6 +222,26 @@ def test_probabilities_are_averaged_over_views_at_the_size_of_the_image(flip):
     np.testing.assert_allclose(found, total / count, atol=1e-5)
 
 
+@pytest.mark.parametrize("average, window", [("logits", (7, 9)), ("probabilities", None)])
+def test_several_heads_share_the_views(average, window):
+    """A tree of logits gives the tree of what each head gives alone, from one call of the network per shape of view."""
+    calls = []
+
+    def heads(x):
+        calls.append(x.shape)
+        return {"fine": jnp.cos(3 * x), "coarse": jnp.concatenate([x, x[..., :1] ** 2], -1)}
+
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 12, 16, 3)), jnp.float32)
+    protocol = dict(scales=(0.5, 1.0), flip=True, window=window, average=average, base_size=(10, 12))
+    found = predict(heads, images, **protocol)
+    together = len(calls)
+    for name in ("fine", "coarse"):
+        calls.clear()
+        alone = predict(lambda x, name=name: heads(x)[name], images, **protocol)
+        np.testing.assert_allclose(found[name], alone, atol=1e-6)
+        assert len(calls) == together
+
+
 def test_base_size_is_where_everything_happens():
     images = random_images(20, 30)
     there = ops.resize(images, (24, 48), method="bicubic", antialias=True)

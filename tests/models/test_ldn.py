@@ -88,6 +88,13 @@ def test_the_smallest_image_is_the_one_that_the_error_names(layout):
         jax.eval_shape(lambda v, x: network.apply(v, x), variables, jnp.zeros((1, limit - 1, 200, 3)))
 
 
+def test_networks_are_initialised_with_images_that_they_take():
+    for layout, side in (("64to4", 64), ("128to4", 127)):
+        spec = {"name": "ldn121", "num_classes": 5, "options": {"layout": layout}}
+        (images,) = models.example_inputs(spec, models.from_spec(spec))
+        assert images.shape == (1, side, side, 3)
+
+
 def test_odd_maps_are_rounded_down_as_published():
     """97x145, the size of the stored cases: 49x73 after the first convolution."""
     output, _ = thin(size=(97, 145))
@@ -104,7 +111,9 @@ def test_trunks_for_random_initial_weights_lack_a_norm_and_the_first_bottlenecks
     """Those whose input has at most 4 growth channels: in DenseNet-121 three of the first block, one of the second."""
     images = jnp.zeros((1, 64, 64, 3))
     full, fresh = (
-        jax.eval_shape(trunk_of("ldn121", random_init=on).init, jax.random.key(0), images)["params"]
+        jax.eval_shape(trunk_of("ldn121", random_init=on, blocks=(6, 12, 2, 2)).init, jax.random.key(0), images)[
+            "params"
+        ]
         for on in (False, True)
     )
     assert set(full) - set(fresh) == {"features.norm0"} and not set(fresh) - set(full)
@@ -174,6 +183,23 @@ def test_one_level_of_one_image_uses_the_running_statistics():
     _, new = jax.jit(partial(pooling.apply, mutable=["batch_stats"]))(variables, x)
     kept = {name: bool((leaf["norm"]["mean"] == 1).all()) for name, leaf in new["batch_stats"].items()}
     assert kept == {"spp_bn": False, "spp0": False, "spp1": True, "spp_fuse": False}
+
+
+def test_grids_of_other_rows_and_of_psp_net():
+    """The heads are named by the rows; PSPNet's grids are square, its levels twice as wide."""
+    for options, heads in (
+        (dict(grid_rows=(6, 3)), {"aux_spp3": (3, 4), "aux_spp6": (6, 9)}),
+        (dict(grid_rows=(6, 3), square_grids=True), {"aux_spp3": (3, 3), "aux_spp6": (6, 6)}),
+        (dict(spp="pspnet"), {f"aux_spp{n}": (n, n) for n in (1, 2, 3, 6)}),
+        (dict(spp="none"), {}),
+    ):
+        output, variables = thin("32to4", **options)
+        assert {name: y.shape[1:3] for name, y in output.aux.items() if "spp" in name} == heads
+        pyramid = variables["params"].get("spp.spp", {})
+        assert ("spp_bn" in pyramid) == ("grid_rows" in options)
+        if options.get("spp") == "pspnet":
+            assert pyramid["spp0"]["conv"]["kernel"].shape[3] == 16 and output.features["spp"].shape[3] == 32
+    assert {"spp.spp.spp_bn", "spp.spp.spp_fuse"} <= set(variables["params"])  # a 1x1 and a 3x3 convolution
 
 
 def test_separable_ladders_lack_the_1x1_before_the_3x3():

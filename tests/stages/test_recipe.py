@@ -151,7 +151,7 @@ def test_every_kind_of_stage_lists_what_differs(kind, ran, tmp_path, monkeypatch
     )
     assert f"({'; '.join(wanted)})" in text
     assert ("only a longer duration lets" in text) == (kind in ("train", "train_video"))
-    assert text.endswith("give --stage=one to run stage 'one' again.") == (kind == "evaluate")
+    assert text.endswith("give --stage=one to run stage 'one' again.") == (stage.again == "when_stale")
     many = {f"key{i}": i for i in range(11)}
     with pytest.raises(UserError, match=r"one.key0: nothing -> 0; .*; and 3 more\)"):
         run(**many)

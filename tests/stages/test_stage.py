@@ -31,7 +31,9 @@ SMALLEST = {
     "train_video": VIDEO,
     "propagate": dict(kind="propagate", method="flow"),
     "pseudo_label": dict(kind="pseudo_label", checkpoint="train", unlabelled=dict(rest=dict(split="train::8"))),
+    "recalibrate": dict(kind="recalibrate", checkpoint="train"),
     "evaluate": dict(kind="evaluate", checkpoint="train", split="test"),
+    "disable_tail": dict(kind="disable_tail", checkpoint="train", split="test"),
     "compare": dict(kind="compare", cells=[dict(series="a", at=0, stages=["evaluate"])]),
 }
 
@@ -58,7 +60,7 @@ def test_which_stages_run_again():
     """A training or its data is never replaced by mistake; scores are cheap, and a comparison only reads them."""
     assert {kind: stage.again for kind, stage in STAGES.items()} == {
         "train": "never", "train_video": "never", "propagate": "never", "pseudo_label": "never",
-        "evaluate": "when_stale", "compare": "always",
+        "recalibrate": "when_stale", "evaluate": "when_stale", "disable_tail": "when_stale", "compare": "always",
     }  # fmt: skip
 
 
@@ -78,6 +80,10 @@ def test_inputs_are_the_keys_that_name_other_stages():
         "init.checkpoint": "", "extra.near.stage": "propagate", "extra.coarse.stage": "",
     }  # fmt: skip
     assert inputs("evaluate", begun=True) == {"checkpoint": "train"}
+    assert inputs("recalibrate", begun=True) == {"checkpoint": "train"}
+    assert inputs("disable_tail", checkpoint=dict(a="train", b="other")) == {
+        "checkpoint.a": "train", "checkpoint.b": "other",
+    }  # fmt: skip
     assert inputs("propagate", method="prediction", checkpoint="train_video") == {"checkpoint": "train_video"}
     assert inputs("compare") == {"cells[0].stages[0]": "evaluate"}
 
@@ -137,6 +143,10 @@ WRONG = {
     ),
     ("propagate", "propagate.flow.nam is not known"): dict(flow=dict(nam="dis")),
     ("evaluate", "evaluate.dataset.name is missing"): dict(dataset=dict(test="x")),
+    ("evaluate", "evaluate.outputs='aux' must be 'all', or list outputs"): dict(outputs="aux"),
+    ("evaluate", "evaluate.best=-1 must be"): dict(best=-1),
+    ("disable_tail", "disable_tail.units=(-1,) must list whole numbers"): dict(units=(-1,)),
+    ("disable_tail", "disable_tail.checkpoint={} must be a checkpoint, or name several"): dict(checkpoint={}),
 }
 
 
@@ -148,12 +158,14 @@ def test_what_no_run_could_use_is_found_while_reading(case):
     assert sentence in str(error.value)
 
 
-@pytest.mark.parametrize("kind", ["train", "train_video", "evaluate", "compare"])
+@pytest.mark.parametrize("kind", ["train", "train_video", "recalibrate", "evaluate", "disable_tail", "compare"])
 def test_required_keys(kind):
     required = {
         "train": ("batch_size", "crop", "model", "loss", "optimizer"),
         "train_video": ("batch_size", "crop", "model", "optimizer"),
+        "recalibrate": ("checkpoint",),
         "evaluate": ("checkpoint", "split"),
+        "disable_tail": ("checkpoint", "split"),
         "compare": ("cells",),
     }
     for key in required[kind]:

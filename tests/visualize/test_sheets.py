@@ -31,6 +31,15 @@ def test_sheet_places_tiles_in_a_grid():
                 assert x0 == visualize.GAP + j * (60 + visualize.GAP) and x1 - x0 == 59 and y1 - y0 == 29
 
 
+def test_captions_share_the_columns():
+    rows = [[picture(), picture()]]
+    one, two = (visualize.sheet(rows, captions=[text], tile_width=64) for text in ("left", ("left", "left")))
+    half = visualize.GAP + (one.shape[1] - visualize.GAP) // 2
+    line = slice(visualize.GAP, visualize.GAP + 18)
+    np.testing.assert_array_equal(one[:, :half], two[:, :half])
+    assert (one[line, half:] == 255).all() and not (two[line, half:] == 255).all()
+
+
 def test_sheet_takes_tiles_of_other_sizes_and_empty_places():
     out = visualize.sheet([[picture(40, 30), None], [picture(10, 90), picture(33, 33)]], tile_width=64)
     assert out.shape[1] == visualize.sheet_width(2, 64)
