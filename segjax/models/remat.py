@@ -57,9 +57,8 @@ def segments(remat: Remat, default: str = "block") -> frozenset[str]:
         return frozenset(SEGMENTS)
     names = frozenset(name.strip() for name in remat.split("+")) if remat.strip() else frozenset()
     for name in sorted(names - set(SEGMENTS)):
-        raise UserError(
-            f"remat={remat!r}: segment {name!r} does not exist; join names with '+'.{did_you_mean(name, SEGMENTS)}"
-        )
+        near = did_you_mean(name, (*SEGMENTS, FULL))
+        raise UserError(f"remat={remat!r}: segment {name!r} does not exist; join names with '+'.{near}")
     return names
 
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.activation import relu
 from segjax.ops.batch_norm import batch_norm, batch_norm_again
 from segjax.ops.conv import conv2d
 from segjax.ops.dropout import dropout
@@ -106,7 +107,7 @@ def dense_layer(
             y, *moments = batch_norm(x, *norm, *options)
         else:
             y = batch_norm_again(x, *norm, *moments, *options)
-        return jax.nn.relu(y), tuple(moments)
+        return relu(y), tuple(moments)
 
     moments1, moments2 = known or (None, None)
     if leaves.conv1 is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from functools import lru_cache, partial
 
@@ -80,12 +81,14 @@ def _max_backward(geometry, saved, dy):
     for number, tap in reversed(list(enumerate(taps))):
         rows, columns = (slice(k, k + (m - 1) * step + 1, step) for k, m, step in zip(tap, sides, strides))
         first = jnp.where(padded[:, rows, columns] == y, jnp.uint8(number), first)
-    dx = jnp.zeros(padded.shape, dy.dtype)
+    parts = []
     for number, tap in reversed(list(enumerate(taps))):  # in which XLA adds the gradients of overlapping windows
         around = [
             (k, n - k - (m - 1) * step - 1, step - 1) for k, n, m, step in zip(tap, padded.shape[1:3], sides, strides)
         ]
-        dx += lax.pad(jnp.where(first == number, dy, 0), np.zeros((), dy.dtype), [(0, 0, 0), *around, (0, 0, 0)])
+        own = jnp.where(first == number, dy, 0)
+        parts.append(lax.pad(own, np.zeros((), dy.dtype), [(0, 0, 0), *around, (0, 0, 0)]))
+    dx = functools.reduce(jnp.add, parts)
     (top, _), (left, _) = pads
     return (dx[:, top : top + x.shape[1], left : left + x.shape[2]],)
 
