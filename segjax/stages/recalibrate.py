@@ -120,7 +120,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     _check_norms(network.variables, options, name)
     views = _views(options, network, source, mesh, context.seed)
     identity = config_hash(
-        plain({key: value for key, value in context.settings.items() if key not in ("save_batches", "loader")}),
+        plain({key: value for key, value in context.settings.items() if key not in ("save_batches", "loader", "mesh")}),
         [int(fingerprint(network.variables)), context.seed, list(source.names), views.rows.records.shape],
     )
     # a module without rematerialisation: a block that is written out for the backward pass calls no batch norm
