@@ -11,7 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def parse_arg(arg: str | None, **defaults) -> ConfigDict:
@@ -32,6 +32,11 @@ def parse_arg(arg: str | None, **defaults) -> ConfigDict:
             raise ValueError(f"unknown recipe option {name!r}; {hint}")
         options[name] = _typed(name, text, defaults[name])
     return ConfigDict(options)
+
+
+def any_type(value: object) -> FieldReference:
+    """Returns a config value that an override may replace by one of another type, as `remat` by names of segments."""
+    return FieldReference(value, field_type=object)
 
 
 _KIND_OF = {bool: "True or False", int: "a whole number", float: "a number"}
@@ -146,7 +151,7 @@ def train_video(crop: tuple[int, int], *, epochs: float, batch: int, width: floa
         model=dict(name="sdcnet2d_recon", options=dict(width=width, levels=levels, init_as="flow")),
         init=dict(weights="", source="", checkpoint="", skip=()),
         dtype="auto",
-        remat=False,
+        remat=any_type(False),
         loss=dict(color=0.7, gradient=0.2, smooth=0.1),
         optimizer=dict(name="adam", lr=1e-4, options=dict(weight_decay=1e-4), schedule=dict(kind="constant")),
         ema_decay=0.0,

@@ -270,7 +270,7 @@ def training(arg, net, extra):
     stage.model = dict(name=name, options={})
     stage.init = dict(weights="" if net == "fastscnn" else "imagenet", source="", checkpoint="", scope="all", skip=())
     stage.dtype = "auto"
-    stage.remat = net == "wrn38"
+    stage.remat = common.any_type(net == "wrn38")
     stage.loss = dict(main=dict(name="ohem_cross_entropy", on="heads", weight=1.0, options=OHEM))
     stage.optimizer = dict(
         name="sgd",

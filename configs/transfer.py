@@ -98,7 +98,7 @@ def train(task, net, arg):
     weights = "" if arg.start or net == "fastscnn" else "imagenet"
     stage.init = dict(weights=weights, source="", checkpoint=arg.start, scope="all", skip=())
     stage.dtype = "auto"
-    stage.remat = False
+    stage.remat = common.any_type(False)
 
     stage.loss = dict(main=dict(name="relaxed_cross_entropy", on="heads", weight=1.0, options={}))
     if task.startswith("mapillary"):

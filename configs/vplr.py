@@ -119,7 +119,7 @@ def get_config(arg=None):
     if arg.preset in ("camvid", "cityscapes") and not light:
         train.init.weights = "imagenet"  # of the trunk; the paper's Mapillary weights were not released
     train.dtype = "auto"  # bfloat16 convolutions on accelerators, float32 on CPU
-    train.remat = False
+    train.remat = common.any_type(False)
 
     train.loss = dict(main=dict(name="relaxed_cross_entropy", on="heads", weight=1.0, options={}))
 

@@ -10,7 +10,7 @@ A shape is written in the order of the array's axes: `logits (b, h, w, k)`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -28,6 +28,20 @@ Targets = Mapping[str, Any]
 Variables = Mapping[str, Any]  # {"params": nested dict, "batch_stats": nested dict}
 
 
+class Enlargement(NamedTuple):
+    """The last step of an image network: its heads enlarged to the images' size, see models/heads.py.
+
+    heads: outputs that were enlarged.
+    size: rows and columns of the images.
+    align_corners, padded: see `models.heads.upsample_logits`.
+    """
+
+    heads: tuple[str, ...]
+    size: tuple[int, int]
+    align_corners: bool
+    padded: tuple[int, int] | None
+
+
 @flax.struct.dataclass
 class SegOutput:
     """Output of every network.
@@ -36,11 +50,13 @@ class SegOutput:
     aux: name -> auxiliary logits, (b, h', w', k) float32, at the size that the network defines.
     features: name -> intermediate map; XLA removes unused ones. Every image network has "low.logits", (b, h', w', k)
         float32: its logits before their last enlargement to the image's size (models/heads.py).
+    enlargement: how logits and aux follow from the features "low.NAME"; no array. None if they do not.
     """
 
     logits: Array
     aux: Mapping[str, Array] = flax.struct.field(default_factory=dict)
     features: Mapping[str, Array] = flax.struct.field(default_factory=dict)
+    enlargement: Enlargement | None = flax.struct.field(pytree_node=False, default=None)
 
 
 @flax.struct.dataclass

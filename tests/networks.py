@@ -15,14 +15,20 @@ import pytest
 from segjax import models
 
 SIZE = (33, 47)  # odd on purpose
+LARGER = (65, 79)  # of networks whose smallest map is at 1/64 of the image
 CLASSES = 5
 
 
+def size_of(name, **options):
+    """An odd size (h, w) that the network takes."""
+    return SIZE if getattr(models.create(name, CLASSES, **options), "smallest", 1) <= min(SIZE) else LARGER
+
+
 @cache
-def traced(name, num_classes=CLASSES, *, size=SIZE, batch=1, **options):
+def traced(name, num_classes=CLASSES, *, size=None, batch=1, **options):
     """Shapes of the output in evaluation and of the variables; options must be hashable."""
     module = models.create(name, num_classes, **options)
-    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((batch, *(size or size_of(name, **options)), 3), jnp.float32)
     return jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, train=False), images)
 
 
@@ -56,6 +62,11 @@ def lightest(names):
 
 
 LIGHTEST = lightest(models.names())
+# deeper trunks of networks that are tested, whose tracing takes seconds
+DEEP = ("ldn161", "ldn169", "lrn50", "lrn101")
+# the ladder of ldn121 on trunks that have tests of their own
+for name in ("ldn_dpn68", "ldn_efficientnet_lite0"):
+    LIGHTEST.remove(name)
 
 
 def every(only=None, names=None, argument="name"):

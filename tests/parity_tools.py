@@ -62,18 +62,23 @@ def to_flax(value: np.ndarray, kind: str) -> np.ndarray:
 
 
 def formula_variables(
-    module, tensors: list | None = None, *, small: str = "^$", unused: str = "^$", dtype=np.float32, other=None
-):
+    module, tensors: list | None = None, *, small: str = "^$", unused: str = "^$", added: str = "^$", dtype=np.float32,
+    other=None,
+):  # fmt: skip
     """Variables of `module` filled by formula.
 
     tensors: [name, shape, kind] of the published network; then the names must be the same on both sides, except those
-        matching `unused`. Without it kinds follow from our own leaves, `small` names the BN weights scaled by 0.25.
+        matching `unused` (theirs only) and `added` (ours only). Without it kinds follow from our own leaves, `small`
+        names the BN weights scaled by 0.25.
     other: values of tensors that are stored instead.
     """
     template = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
     leaves = {torch_name(path): (path, leaf.shape) for path, leaf in flatten_dict(template).items()}
     if tensors is None:
         tensors = [(name, *_published(path, shape, name, small)) for name, (path, shape) in leaves.items()]
+    else:
+        ours = {name: leaf for name, leaf in leaves.items() if re.search(added, name)}
+        tensors = [*tensors, *((name, *_published(path, shape, name, small)) for name, (path, shape) in ours.items())]
     theirs = {name for name, _, _ in tensors if not re.search(unused, name)}
     assert theirs == set(leaves), (
         f"missing {sorted(theirs - set(leaves))[:5]}, surplus {sorted(set(leaves) - theirs)[:5]}"
@@ -161,11 +166,14 @@ def load_spec(folder: Path) -> dict:
     return json.loads((folder / "spec.json").read_text())
 
 
-def check_eval(module, folder: Path, case: int, tolerance: float, *, unused: str = "^$", heads: Callable = heads_of):
+def check_eval(
+    module, folder: Path, case: int, tolerance: float, *, unused: str = "^$", added: str = "^$",
+    heads: Callable = heads_of,
+):  # fmt: skip
     """Eval-mode outputs and intermediate maps of one stored case, float32."""
     spec = load_spec(folder)
     stored = np.load(folder / f"case{case}.npz")
-    variables = formula_variables(module, spec["tensors"], unused=unused, other=load_other(folder, spec))
+    variables = formula_variables(module, spec["tensors"], unused=unused, added=added, other=load_other(folder, spec))
     images = formula_input(tuple(spec["cases"][case]["input_shape"]), formula=spec["input_formula"])
     output = jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     for name, value in heads(output).items():
@@ -176,7 +184,7 @@ def check_eval(module, folder: Path, case: int, tolerance: float, *, unused: str
 
 def check_train(
     module, folder: Path, case: int, *, outputs: float, gradients: float, buffers: float = 1e-5,
-    loss: float | None = None, x64: bool = False, unused: str = "^$", heads: Callable = heads_of,
+    loss: float | None = None, x64: bool = False, unused: str = "^$", added: str = "^$", heads: Callable = heads_of,
 ):  # fmt: skip
     """One train-mode forward and backward: outputs, scalar loss, norm of every gradient, running statistics after it.
 
@@ -187,7 +195,7 @@ def check_train(
     dtype = np.float64 if x64 else np.float32
     with jax.enable_x64(True) if x64 else nullcontext():
         variables = formula_variables(
-            module, spec["tensors"], unused=unused, dtype=dtype, other=load_other(folder, spec)
+            module, spec["tensors"], unused=unused, added=added, dtype=dtype, other=load_other(folder, spec)
         )
         images = formula_input(tuple(spec["cases"][case]["input_shape"]), dtype, spec["input_formula"])
 

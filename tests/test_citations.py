@@ -22,9 +22,13 @@ SUBJECTS = {
     ("csst", "4.4"): r"CamVid",
     ("csst", "4.6"): r"shot",
     ("csst", "4.6.2"): r"Mapillary",
+    ("ldn", "3.1"): r"spli?t",
+    ("ldn", "3.2"): r"pyramid",
+    ("ldn", "3.3"): r"transition",
     ("ldn", "5.1"): r"soft|target|batchnorm",
     ("ldn", "5.4"): r"ScanNet",
     ("ldn", "5.6"): r"disabl",
+    ("ldn", "5.7"): r"1x1|checkpoint",
     ("ldn", "5.8"): r"upsampling path",
 }
 PAPERS = {"vplr": r"VPLR|Zhu et al|Paper", "csst": r"CSST", "ldn": r"Ladder-style"}

@@ -20,6 +20,7 @@ NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, f
     "efficientnet_lite": ((127 / 255,) * 3, (128 / 255,) * 3),
     # Ladder DenseNets: pixels of Cityscapes
     "ldn": ((73.45286 / 255, 83.21195 / 255, 72.78044 / 255), (45.19961 / 255, 46.3659 / 255, 45.48506 / 255)),
+    "dpn": ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3),  # dual path networks, ImageNet weights
     "swiftnet": ((73.15 / 255, 82.90 / 255, 72.3 / 255), (47.67 / 255, 48.49 / 255, 47.73 / 255)),
     "bisenet": ((0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115)),
     "camvid": ((0.41189, 0.42513, 0.43267), (0.27414, 0.28506, 0.28285)),  # pixels of CamVid (GSVNet)

@@ -65,10 +65,12 @@ def _summary_of_all(arguments: argparse.Namespace) -> None:
 
     from segjax import models
     from segjax.costs.networks import model_page
+    from segjax.costs.published import comparison
     from segjax.files import write_file
 
     with writing_file(arguments.output) if arguments.output else contextlib.nullcontext():
         page = model_page(models.names(), arguments.size, num_classes=arguments.num_classes)
+        page += comparison(models.names())
         if arguments.output:
             write_file(Path(arguments.output), page)
     print(arguments.output or page, end="\n" if arguments.output else "")

@@ -2,7 +2,8 @@
 
 Multiply-adds are products of an activation with a value made of a `kernel` leaf. The count does not depend on the
 backend's lowering of a convolution: those of `ops` are traced as textbook convolutions. As is usual, products with
-constants (resizing) and BatchNorm, which folds into the convolution, are not counted.
+constants (resizing) and BatchNorm, which folds into the convolution, are not counted. The values that enter a BatchNorm
+are counted apart, for papers that add one operation for each.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rich.table import Table
 from segjax.ops import textbook_convolutions
 from segjax.typing import Array, Variables
 
+COUNTED = ("kernel", "scale")  # leaves whose products with activations are counted; scales are those of batch norms
 PRODUCTS = ("conv_general_dilated", "dot_general", "mul")
 OTHER = "(products of activations)"
 # names of the published trunks; MobileNetV2 and EfficientNet-Lite have one list of blocks
@@ -33,12 +35,14 @@ class Cost:
 
     parameters: number of values.
     multiply_adds: number in one forward pass.
+    norm_values: number of values that enter a batch norm.
     activation_bytes: size of the outputs of its convolutions.
     saved_bytes: size of what training keeps for the backward pass; filled from `saved_for_backward`.
     """
 
     parameters: int = 0
     multiply_adds: int = 0
+    norm_values: int = 0
     activation_bytes: int = 0
     saved_bytes: int = 0
 
@@ -62,7 +66,7 @@ def module_costs(
     with textbook_convolutions():
         closed = jax.make_jaxpr(apply_fn)(variables, images)
     leaves = [path for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
-    inputs = [_Kernels({_module(path)} if path[-1].key == "kernel" else ()) for path in leaves]
+    inputs = [_Leaves({(path[-1].key, _module(path))} if path[-1].key in COUNTED else ()) for path in leaves]
     inputs += [ACTIVATION] * (len(closed.jaxpr.invars) - len(inputs))
     counted: dict[str, Cost] = {}
     _walk_jaxpr(closed.jaxpr, inputs, 1, counted)
@@ -149,18 +153,22 @@ def _cells(cost: Cost, total: Cost) -> tuple[str, ...]:
 
 
 # Walk over the jaxpr: each variable is either an activation, or made of parameters and constants only. The latter are
-# followed with the names of the modules whose kernels they contain.
+# followed with the kernels and scales that they contain.
 
 
-class _Kernels(frozenset):
-    """Names of the modules whose kernels a value without activations contains; empty for constants and other leaves."""
+class _Leaves(frozenset):
+    """Kernels and scales in a value without activations, as (leaf, module); empty for constants and other leaves."""
+
+    def owner(self, leaf: str) -> str:
+        """Returns the module of the first kernel or scale, "" without one."""
+        return min((module for kind, module in self if kind == leaf), default="")
 
 
 ACTIVATION = None
 
 
 def _join(kinds):
-    return ACTIVATION if any(kind is ACTIVATION for kind in kinds) else _Kernels().union(*kinds)
+    return ACTIVATION if any(kind is ACTIVATION for kind in kinds) else _Leaves(frozenset().union(*kinds))
 
 
 def _walk_jaxpr(jaxpr, inputs, times: int, counted: dict[str, Cost]):
@@ -168,7 +176,7 @@ def _walk_jaxpr(jaxpr, inputs, times: int, counted: dict[str, Cost]):
     kinds = dict(zip(jaxpr.invars, inputs))
 
     def kind_of(var):
-        return _Kernels() if isinstance(var, core.Literal) else kinds.get(var, _Kernels())
+        return _Leaves() if isinstance(var, core.Literal) else kinds.get(var, _Leaves())
 
     for eqn in jaxpr.eqns:
         operands = [kind_of(var) for var in eqn.invars]
@@ -232,17 +240,19 @@ def _settle(jaxpr, consts, carry, slices):
 def _count_products(eqn, operands, times, counted) -> None:
     out = eqn.outvars[0].aval
     if eqn.primitive.name == "mul":
-        modules = _join([kind for kind in operands if kind is not ACTIVATION])
-        if modules and len(operands) == 2 and ACTIVATION in operands:
-            cost = counted.setdefault(min(modules), Cost())
+        leaves = _join([kind for kind in operands if kind is not ACTIVATION])
+        if len(operands) != 2 or ACTIVATION not in operands:
+            return
+        if module := leaves.owner("kernel"):
+            cost = counted.setdefault(module, Cost())
             cost.multiply_adds += times * out.size
             cost.activation_bytes = max(cost.activation_bytes, times * _bytes(out))  # terms of a sum: one output
+        elif module := leaves.owner("scale"):
+            counted.setdefault(module, Cost()).norm_values += times * out.size
         return
     if all(kind is ACTIVATION for kind in operands[:2]):
         module = OTHER
-    elif modules := _join([kind for kind in operands[:2] if kind is not ACTIVATION]):
-        module = min(modules)
-    else:
+    elif not (module := _join([kind for kind in operands[:2] if kind is not ACTIVATION]).owner("kernel")):
         return
     cost = counted.setdefault(module, Cost())
     cost.multiply_adds += times * _products(eqn)

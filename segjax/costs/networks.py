@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,54 +13,6 @@ from segjax import models
 from segjax.costs.modules import Cost, cost_table, module_costs, saved_for_backward
 from segjax.errors import UserError
 from segjax.typing import Array, Variables
-
-
-class Published(NamedTuple):
-    """Figures that others published for a network, to compare with those counted here.
-
-    name: name in `segjax.models`.
-    size: (h, w) of one image.
-    parameters, multiply_adds: their figures; multiply-adds of convolutions only.
-    within: relative error of the rounded figure.
-    source: where the figure is from.
-    num_classes: classes that they counted.
-    aux: whether they counted the auxiliary head.
-    """
-
-    name: str
-    size: tuple[int, int]
-    parameters: int
-    multiply_adds: float
-    within: float
-    source: str
-    num_classes: int = 19
-    aux: bool = False
-
-    def ours(self) -> Cost:
-        """Returns the cost counted here for the same network."""
-        model = models.create(self.name, self.num_classes)
-        images = jax.ShapeDtypeStruct((1, *self.size, 3), jnp.float32)
-        variables = abstract_variables(model, images)
-        if self.aux:
-            costs = module_costs(forward(model), variables, images)
-        else:
-            costs = _inference_costs(self.name, self.num_classes, {}, variables, images, 1)
-        total = Cost()
-        for cost in costs.values():
-            total += cost
-        return total
-
-
-_TORCHVISION_TABLE = ("torchvision's table of weights", 21, True)
-PUBLISHED = (
-    Published("fastscnn", (1024, 2048), 1_138_051, 6.71e9, 2e-3, "Tramac/Fast-SCNN-pytorch, run"),
-    Published("swiftnet_r18", (1024, 1024), 11_797_071, 51.8e9, 2e-3, "orsic/swiftnet, run"),
-    Published("swiftnet_r18_pyramid", (1024, 1024), 12_056_275, 64.1e9, 2e-3, "orsic/swiftnet, run"),
-    Published("deeplabv3_r50", (520, 520), 42_004_074, 178.722e9, 1e-5, *_TORCHVISION_TABLE),
-    Published("deeplabv3_r101", (520, 520), 60_996_202, 258.743e9, 1e-5, *_TORCHVISION_TABLE),
-    Published("fcn_r50", (520, 520), 35_322_218, 152.717e9, 1e-5, *_TORCHVISION_TABLE),
-    Published("fcn_r101", (520, 520), 54_314_346, 232.738e9, 1e-5, *_TORCHVISION_TABLE),
-)
 
 
 def abstract_variables(model: Any, images: jax.ShapeDtypeStruct) -> Variables:
@@ -100,14 +52,26 @@ def model_costs(
     model = models.create(name, num_classes, **options)
     images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
     variables = abstract_variables(model, images)
-    costs = _inference_costs(name, num_classes, options, variables, images, depth)
+    costs = inference_costs(name, num_classes, options, variables, images, depth)
     for group, saved in _saved(model, variables, images, depth).items():
         costs.setdefault(group, Cost()).saved_bytes += saved
     return costs
 
 
-def _inference_costs(name, num_classes, options, variables, images, depth):
-    """Returns the costs in inference: auxiliary heads have parameters, but do not run."""
+def inference_costs(
+    name: str,
+    num_classes: int,
+    options: Mapping[str, Any],
+    variables: Variables,
+    images: jax.ShapeDtypeStruct,
+    depth: int | None,
+) -> dict[str, Cost]:
+    """Returns the costs in inference: auxiliary heads have parameters, but do not run.
+
+    name, options: network of `segjax.models` and its options.
+    variables, images: shapes.
+    depth: see `module_costs`.
+    """
     quiet = {"aux": False} if "aux" in models.options(name) else {}
     model = models.create(name, num_classes, **{**options, **quiet})
     return module_costs(forward(model), variables, images, depth=depth)
@@ -207,23 +171,6 @@ def model_page(names: Sequence[str], size: tuple[int, int], *, num_classes: int 
         "|---|---|---|---|---|---|",
     ]
     lines += [_row(name, size, num_classes) for name in names]
-    lines += [
-        "",
-        "## Against the figures of others",
-        "",
-        "Their convention is ours: a multiplication and the addition after it count once, convolutions only. "
-        "torchvision (which calls them GFLOPS) counts 21 classes and the auxiliary head, and so does that row of ours. "
-        "The papers of the Ladder DenseNets add one operation for each value that enters a batch norm.",
-        "",
-        "| network | size | their G | ours | source |",
-        "|---|---|---|---|---|",
-    ]
-    for published in PUBLISHED:
-        if published.name in names:
-            figures = f"{published.multiply_adds / 1e9:g} | {published.ours().multiply_adds / 1e9:.3f}"
-            lines.append(
-                f"| `{published.name}` | {'x'.join(map(str, published.size))} | {figures} | {published.source} |"
-            )
     return "\n".join(lines) + "\n"
 
 
@@ -231,7 +178,7 @@ def _row(name: str, size: tuple[int, int], num_classes: int) -> str:
     model = models.create(name, num_classes)
     images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     variables = abstract_variables(model, images)
-    costs = _inference_costs(name, num_classes, {}, variables, images, 1)
+    costs = inference_costs(name, num_classes, {}, variables, images, 1)
     remat = models.create(name, num_classes, remat=True)
     kept = [sum(_saved(m, variables, images, 1).values()) / 2**30 for m in (model, remat)]
     cells = (

@@ -37,8 +37,10 @@ from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
 from segjax.models.flownets import FlowNet2S
 from segjax.models.icnet import icnet_r50
+from segjax.models.ldn import ldn121, ldn161, ldn169, ldn_dpn68, ldn_efficientnet_lite0, lrn18, lrn50, lrn101
 from segjax.models.ocr import hrnet_w18_ocr, hrnet_w48_ocr
 from segjax.models.pspnet import pspnet_r50, pspnet_r101
+from segjax.models.remat import check_segments
 from segjax.models.sdcnet import SDCNet2D
 from segjax.models.swiftnet import swiftnet_efficientnet_lite0, swiftnet_r18, swiftnet_r18_pyramid
 from segjax.models.trunks import trunk_pattern as trunk_pattern
@@ -71,6 +73,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hrnet_w18_ocr": hrnet_w18_ocr,
     "hrnet_w48_ocr": hrnet_w48_ocr,
     "icnet_r50": icnet_r50,
+    "ldn121": ldn121,
+    "ldn161": ldn161,
+    "ldn169": ldn169,
+    "ldn_dpn68": ldn_dpn68,
+    "ldn_efficientnet_lite0": ldn_efficientnet_lite0,
+    "lrn18": lrn18,
+    "lrn50": lrn50,
+    "lrn101": lrn101,
     "pspnet_r50": pspnet_r50,
     "pspnet_r101": pspnet_r101,
     "swiftnet_efficientnet_lite0": swiftnet_efficientnet_lite0,
@@ -105,7 +115,8 @@ class Family(NamedTuple):
 
 
 def _one_image(module: nn.Module) -> tuple[Any, ...]:
-    return (jnp.zeros((1, 64, 64, 3)),)
+    side = max(64, getattr(module, "smallest", 1))
+    return (jnp.zeros((1, side, side, 3)),)
 
 
 def _frames_and_flows(module: nn.Module) -> tuple[Any, ...]:
@@ -157,7 +168,7 @@ def create(name: str, num_classes: int, **options_: object) -> nn.Module:
     dtype: type of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
     bn_momentum: weight of the new batch in the running statistics.
     bn_eps: term added to the variance in batch norm.
-    remat: recompute activations in the backward pass.
+    remat: what is computed again in the backward pass, which saves memory: True, or segments, see models/remat.py.
     Raises UserError for an unknown name or option, or an impossible value.
     """
     return _create("image", name, options_, num_classes=num_classes)
@@ -207,7 +218,10 @@ def _create(kind: str, name: str, options_: Mapping[str, object], **given: objec
         if key not in known:
             raise UserError(f"{family.title} {name!r} has no option {key!r}.{did_you_mean(key, known)}")
     check_options(family.networks[name], name, {**given, **options_})
-    return family.networks[name](**given, **_hashable(options_))
+    network = family.networks[name](**given, **_hashable(options_))
+    if isinstance(getattr(network, "remat", False), str):
+        check_segments(network.remat, network.remat_segments, network=name)
+    return network
 
 
 def _hashable(options_: Mapping[str, object]) -> dict[str, object]:

@@ -19,15 +19,8 @@ from segjax.models.backbones.resnet import ResNet
 from segjax.models.blocks import ConvNormReLU
 from segjax.models.checks import check_images
 from segjax.models.heads import find_form, seg_output
-from segjax.models.layers import (
-    Dropout,
-    ImageNetwork,
-    conv_and_norm,
-    kaiming_fan_in,
-    norm_of_means,
-    relu,
-    rematerialised,
-)
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_in, norm_of_means, relu
+from segjax.models.remat import rematerialised
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -142,6 +135,8 @@ class BiSeNet(ImageNetwork):
     aux: bool = True
     dropout: float = 0.0
 
+    remat_segments = ("block", "stem", "up", "head")
+
     @property
     def loss_weights(self) -> dict[str, float]:
         """Returns the published weight of the loss on each output.
@@ -161,7 +156,8 @@ class BiSeNet(ImageNetwork):
         form, dtype = self._form(), jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train, kaiming_fan_in)
         image_norm = norm_of_means(norm, images.shape[0])
-        block = partial(rematerialised(ConvNormReLU, self.remat), conv=conv, norm=norm)
+        block = partial(rematerialised(ConvNormReLU, self.recomputed), conv=conv, norm=norm)
+        refinement = rematerialised(AttentionRefinement, self.recomputed, "up")
 
         size = images.shape[1:3]
         short = [(0, -n % form.multiple) for n in size]
@@ -174,29 +170,40 @@ class BiSeNet(ImageNetwork):
         spatial = y  # b h/8 w/8 128
 
         resnet = partial(ResNet, self.depth, name=form.trunk)
-        maps = find_trunk(self.trunk, resnet, conv=conv, norm=norm, output_stride=32, remat=self.remat)(x)
+        maps = find_trunk(self.trunk, resnet, conv=conv, norm=norm, output_stride=32, remat=self.recomputed)(x)
         y = maps[32].mean((1, 2), keepdims=True)
         y = ConvNormReLU(128, conv, image_norm, kernel_size=1, name=form.context)(y)
         context = {}
         for stride, below, arm, refine in zip((32, 16), (maps[16], spatial), form.arms, form.refines):
             # the first y is one pixel: every method of upsampling fills the map with it
             y = jnp.broadcast_to(y, (*maps[stride].shape[:3], 128)) if stride == 32 else y
-            y = AttentionRefinement(form, conv, norm, image_norm, name=arm)(maps[stride]) + y
+            y = refinement(form, conv, norm, image_norm, name=arm)(maps[stride]) + y
             y = context[stride // 2] = block(128, name=refine)(self._grow(y, below.shape[1:3], form))
 
-        y = fused = block(256, kernel_size=1, name=form.fusion)(jnp.concatenate([spatial, context[8]], -1))
-        y = y.mean((1, 2), keepdims=True)
-        for i, name in enumerate(form.fusion_attention):
-            y = conv(256, 1, name=name)(relu(y) if i else y)
-        y = image_norm(name=form.fusion_norm)(y) if form.fusion_norm else y
-        fused = fused + fused * jax.nn.sigmoid(y)
+        # inside another segment, nothing is recomputed twice
+        inner = partial(ConvNormReLU, conv=conv, norm=norm)
 
+        def fuse(net: BiSeNet, spatial: Array, context: Array) -> Array:
+            convolve = inner if "up" in net.recomputed else block
+            y = fused = convolve(256, kernel_size=1, name=form.fusion)(jnp.concatenate([spatial, context], -1))
+            y = y.mean((1, 2), keepdims=True)
+            for i, name in enumerate(form.fusion_attention):
+                y = conv(256, 1, name=name)(relu(y) if i else y)
+            y = image_norm(name=form.fusion_norm)(y) if form.fusion_norm else y
+            return fused + fused * jax.nn.sigmoid(y)
+
+        def classify(net: BiSeNet, y: Array, head: str, width: int) -> Array:
+            convolve = inner if "head" in net.recomputed else block
+            y = convolve(width, name=f"{head}.{form.head_layers[0]}")(y)
+            y = Dropout(net.dropout, train=train, name=f"{head}.drop")(y)
+            return conv(net.num_classes, 1, use_bias=True, name=f"{head}.{form.head_layers[1]}")(y)
+
+        fused = rematerialised(fuse, self.recomputed, "up")(self, spatial, context[8])
         heads = {}
         for output, (head, width, stride) in form.heads.items():
             if output in self.loss_weights:
-                y = block(width, name=f"{head}.{form.head_layers[0]}")(context[stride] if stride else fused)
-                y = Dropout(self.dropout, train=train, name=f"{head}.drop")(y)
-                heads[output] = conv(self.num_classes, 1, use_bias=True, name=f"{head}.{form.head_layers[1]}")(y)
+                classifier = rematerialised(partial(classify, head=head, width=width), self.recomputed, "head")
+                heads[output] = classifier(self, context[stride] if stride else fused)
         features = {"spatial": spatial, "layer3": maps[16], "refine0": context[16], "refine1": context[8], "ffm": fused}
         return seg_output(heads, features, size, align_corners=form.align_corners, padded=x.shape[1:3])
 

@@ -15,6 +15,7 @@ from segjax.typing import Array
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "bool": (lambda v: isinstance(v, bool), "True or False"),
+    "bool | str": (lambda v: isinstance(v, (bool, str)), "True, False, or names such as 'layer+stem'"),
     "int": (lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool), "a whole number"),
     "float": (lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool), "a number"),
     "tuple[int, ...]": (lambda v: _all(v, numbers.Integral), "whole numbers, such as (6, 12)"),
@@ -34,8 +35,8 @@ def check_options(build: Callable[..., Any], name: str, options: Mapping[str, An
     """
     for key, value in options.items():
         parameter = inspect.signature(build).parameters[key]
-        kind, _, optional = str(parameter.annotation).partition(" | ")
-        if value is None and optional == "None":
+        kind = str(parameter.annotation).removesuffix(" | None")
+        if value is None and kind != parameter.annotation:
             continue
         fits, wanted = KINDS.get(kind, (lambda v: True, ""))
         if fits(value):

@@ -21,6 +21,7 @@ from segjax.models.backbones.resnet_caffe import CaffeResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_in
+from segjax.models.remat import Remat
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -50,7 +51,7 @@ class SingleScale(nn.Module):
     depth: depth of the ResNet.
     rates: dilations of the pyramid.
     conv, norm, drop: constructors of the layers.
-    remat: recompute each block of the trunk in the backward pass.
+    remat: segments that are computed again in the backward pass, of block and stem. The pyramid keeps its input only.
     """
 
     num_classes: int
@@ -59,7 +60,7 @@ class SingleScale(nn.Module):
     conv: ModuleDef
     norm: ModuleDef
     drop: ModuleDef
-    remat: bool
+    remat: Remat
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -92,6 +93,8 @@ class DeepLabV2(ImageNetwork):
     dropout: float = 0.0
     bn_momentum: float = 0.001
 
+    remat_segments = ("block", "stem")
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -104,7 +107,7 @@ class DeepLabV2(ImageNetwork):
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train and not self.frozen_bn, kaiming_fan_in)
         drop = partial(Dropout, self.dropout, train=train)
-        base = SingleScale(self.num_classes, self.depth, self.rates, conv, norm, drop, self.remat, name="base")
+        base = SingleScale(self.num_classes, self.depth, self.rates, conv, norm, drop, self.recomputed, name="base")
 
         size = images.shape[1:3]
         images = images[..., ::-1] if self.bgr else images

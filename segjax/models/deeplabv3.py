@@ -21,6 +21,7 @@ from segjax.models.backbones.resnet import DEEP_STEM, STEM, ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, find_form, seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, norm_of_means, relu
+from segjax.models.remat import rematerialised
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
@@ -113,6 +114,8 @@ class DeepLabV3(ImageNetwork):
     dropout: float = 0.5
     head_dropout: float = 0.1
 
+    remat_segments = ("block", "stem", "spp", "head")
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -131,19 +134,26 @@ class DeepLabV3(ImageNetwork):
         trunk = find_trunk(
             self.trunk, partial(ResNet, self.depth, stem_names=form.stem, name=form.trunk),
             conv=partial(conv, kernel_init=kaiming_fan_out), norm=norm, output_stride=self.output_stride,
-            remat=self.remat,
+            remat=self.recomputed,
         )  # fmt: skip
         maps = trunk.stages(images.astype(dtype))
         pyramid_drop = partial(drop, self.dropout, channels=form.drop_channels)
-        x = ASPP(256, RATES[self.output_stride], form, conv, norm, pyramid_drop, name=form.pyramid)(maps["layer4"])
+        pyramid, fcn_head = (
+            rematerialised(kind, self.recomputed, name) for kind, name in ((ASPP, "spp"), (FCNHead, "head"))
+        )
+        x = pyramid(256, RATES[self.output_stride], form, conv, norm, pyramid_drop, name=form.pyramid)(maps["layer4"])
         features = maps | {"aspp": x}
-        x = relu(norm(name=form.block[1])(conv(256, 3, name=form.block[0])(x)))
-        if form.drop_before_classifier:
-            x = drop(self.head_dropout, name="head.block.3")(x)
-        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name=form.block[2])(x)}
+
+        def head(net: DeepLabV3, x: Array) -> Array:
+            x = relu(norm(name=form.block[1])(conv(256, 3, name=form.block[0])(x)))
+            if form.drop_before_classifier:
+                x = drop(net.head_dropout, name="head.block.3")(x)
+            return conv(net.num_classes, 1, use_bias=True, name=form.block[2])(x)
+
+        heads = {"logits": rematerialised(head, self.recomputed, "head")(self, x)}
         if self.aux:
-            head = FCNHead(self.num_classes, conv, norm, partial(drop, self.head_dropout), name=form.aux)
-            heads["aux"] = head(maps["layer3"])
+            aux = fcn_head(self.num_classes, conv, norm, partial(drop, self.head_dropout), name=form.aux)
+            heads["aux"] = aux(maps["layer3"])
         return seg_output(heads, features, images.shape[1:3], align_corners=form.align_corners)
 
     @property

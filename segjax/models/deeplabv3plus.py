@@ -18,6 +18,7 @@ from segjax.models.backbones.densenet import DenseNet
 from segjax.models.backbones.efficientnet_lite import BN_EPS
 from segjax.models.backbones.resnet import VPLR_STEM, ResNet, resnext50_32x4d, se_resnext50_32x4d, se_resnext101_32x4d
 from segjax.models.backbones.wide_resnet import WideResNet38
+from segjax.models.blocks import FactoredConv
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
 from segjax.models.layers import (
@@ -30,6 +31,7 @@ from segjax.models.layers import (
     relu,
     torch_default,
 )
+from segjax.models.remat import rematerialised
 from segjax.models.trunks import LIGHT
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -48,24 +50,6 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     **LIGHT,
 }
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # the field of view in image pixels is the same
-
-
-class SeparableConv(nn.Module):
-    """Depthwise 3x3 and pointwise convolution with nothing between.
-
-    With many channels it has 1/9 of the multiply-adds of a dense 3x3 convolution.
-    """
-
-    features: int
-    conv: ModuleDef
-    dilation: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps x (b, h, w, c) to (b, h, w, features)."""
-        c = x.shape[-1]
-        x = self.conv(c, 3, dilation=self.dilation, groups=c, name="depthwise")(x)
-        return self.conv(self.features, 1, name="pointwise")(x)
 
 
 class ASPP(nn.Module):
@@ -137,12 +121,12 @@ class DeepLabV3Plus(ImageNetwork):
         conv, norm = conv_and_norm(self, train, kaiming_fan_in)
         # VPLR's WideResNet38 initialises only the last layers with kaiming_fan_in
         inner = partial(conv, kernel_init=torch_default) if self.trunk == "wide_resnet38" else conv
-        inner3x3 = partial(SeparableConv, conv=inner) if self.separable else partial(inner, kernel_size=3)
-        conv3x3 = partial(SeparableConv, conv=conv) if self.separable else partial(conv, kernel_size=3)
+        inner3x3 = partial(FactoredConv, conv=inner) if self.separable else partial(inner, kernel_size=3)
+        conv3x3 = partial(FactoredConv, conv=conv) if self.separable else partial(conv, kernel_size=3)
 
         trunk = TRUNKS[self.trunk](
             conv=partial(conv, kernel_init=kaiming_fan_out), norm=norm,
-            output_stride=self.output_stride, remat=self.remat, **self._pool(),
+            output_stride=self.output_stride, remat=self.recomputed, **self._pool(),
             **({"dropout": tuple(self.trunk_dropout), "train": train} if self.trunk_dropout else {}),
         )  # fmt: skip
         if trunk.name != "backbone":
@@ -155,20 +139,45 @@ class DeepLabV3Plus(ImageNetwork):
             )
 
         rates = RATES[self.output_stride] if self.rates is None else tuple(self.rates)
-        x = ASPP(self.aspp_channels, rates, inner, inner3x3, norm, name="aspp")(maps[self.output_stride])
-        x = bot = inner(self.decoder_channels, 1, name="bot_aspp")(x)
+
+        def context(net: DeepLabV3Plus, x: Array) -> Array:
+            x = ASPP(net.aspp_channels, rates, inner, inner3x3, norm, name="aspp")(x)
+            return inner(net.decoder_channels, 1, name="bot_aspp")(x)
+
+        def up(net: DeepLabV3Plus, x: Array, skip: Array, stride: int) -> Array:
+            x = net._merge(x, conv(net.skip_channels, 1, name=f"ladder.{stride}.skip")(skip))
+            x = conv3x3(net.decoder_channels, name=f"ladder.{stride}.0")(x)
+            return relu(norm(name=f"ladder.{stride}.1")(x))
+
+        def head(net: DeepLabV3Plus, x: Array, skip: Array) -> Array:
+            x = net._merge(x, inner(net.skip_channels, 1, name="bot_fine")(skip))
+            for i in (0, 3):
+                x = relu(norm(name=f"final.{i + 1}")(conv3x3(net.decoder_channels, name=f"final.{i}")(x)))
+            if net.dropout:
+                x = Dropout(net.dropout, train=train, name="drop")(x)
+            return conv(net.num_classes, 1, name="final.6")(x)
+
+        x = bot = rematerialised(context, self.recomputed, "spp")(self, maps[self.output_stride])
         for stride in self.skip_strides[:-1]:
-            x = self._merge(x, conv(self.skip_channels, 1, name=f"ladder.{stride}.skip")(maps[stride]))
-            x = conv3x3(self.decoder_channels, name=f"ladder.{stride}.0")(x)
-            x = relu(norm(name=f"ladder.{stride}.1")(x))
-        x = self._merge(x, inner(self.skip_channels, 1, name="bot_fine")(maps[self.skip_strides[-1]]))
-        for i in (0, 3):
-            x = relu(norm(name=f"final.{i + 1}")(conv3x3(self.decoder_channels, name=f"final.{i}")(x)))
-        if self.dropout:
-            x = Dropout(self.dropout, train=train, name="drop")(x)
-        x = conv(self.num_classes, 1, name="final.6")(x)
+            x = rematerialised(partial(up, stride=stride), self.recomputed, "up")(self, x, maps[stride])
+        x = rematerialised(head, self.recomputed, "head")(self, x, maps[self.skip_strides[-1]])
         features = {f"stride{s}": maps[s] for s in maps} | {"aspp_bot": bot}
         return seg_output({"logits": x}, features, images.shape[1:3], align_corners=self.align_corners)
+
+    @property
+    def remat_segments(self) -> tuple[str, ...]:
+        """Returns the segments of the network."""
+        dense = ("conv3x3", "cat1x1", "layer", "td") if self._dense else ()
+        return (*dense, "block", "stem", "spp", "up", "head")
+
+    @property
+    def usual_remat(self) -> str:
+        """Returns the segments that remat=True stands for."""
+        return "layer" if self._dense else "block"
+
+    @property
+    def _dense(self) -> bool:
+        return self.trunk.startswith("densenet")
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -20,6 +20,7 @@ from segjax.models.blocks import ConvNormReLU, SeparableConv
 from segjax.models.checks import check_images
 from segjax.models.heads import MMSEG_NAMES, FCNHead, seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, norm_of_means
+from segjax.models.remat import Remat, rematerialised
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -40,26 +41,34 @@ class SeparableHead(nn.Module):
     conv: ModuleDef
     norm: ModuleDef
     drop: ModuleDef
+    remat: Remat = False
 
     @nn.compact
     def __call__(self, x: Array, skip: Array) -> tuple[Array, Array]:
         """Maps x (b, h, w, c), skip (b, h', w', c') to logits (b, h', w', k) and the fused pyramid (b, h, w, 512)."""
         unit = partial(ConvNormReLU, conv=self.conv, norm=self.norm, kernel_size=1)
         separable = partial(SeparableConv, CHANNELS, self.conv, self.norm, names=SEPARABLE)
-        pool = unit(CHANNELS, norm=norm_of_means(self.norm, x.shape[0]), name="image_pool.1")(
-            x.mean((1, 2), keepdims=True)
-        )
-        maps = [jnp.broadcast_to(pool, (*x.shape[:3], CHANNELS)), unit(CHANNELS, name="aspp_modules.0")(x)]
-        maps += [separable(dilation=rate, name=f"aspp_modules.{i}")(x) for i, rate in enumerate(self.rates, start=1)]
-        fused = unit(CHANNELS, kernel_size=3, name="bottleneck")(jnp.concatenate(maps, -1))
 
-        skip = unit(SKIP_CHANNELS, name="c1_bottleneck")(skip)
-        y = jnp.concatenate([resize(fused, skip.shape[1:3], align_corners=self.align_corners), skip], -1)
-        for i in range(2):
-            y = separable(name=f"sep_bottleneck.{i}")(y)
-        init = nn.initializers.normal(0.01)
-        y = self.conv(self.num_classes, 1, use_bias=True, kernel_init=init, name="conv_seg")(self.drop(name="drop")(y))
-        return y, fused
+        def pyramid(head: SeparableHead, x: Array) -> Array:
+            norm = norm_of_means(head.norm, x.shape[0])
+            pool = unit(CHANNELS, norm=norm, name="image_pool.1")(x.mean((1, 2), keepdims=True))
+            maps = [jnp.broadcast_to(pool, (*x.shape[:3], CHANNELS)), unit(CHANNELS, name="aspp_modules.0")(x)]
+            rates = enumerate(head.rates, start=1)
+            maps += [separable(dilation=rate, name=f"aspp_modules.{i}")(x) for i, rate in rates]
+            return unit(CHANNELS, kernel_size=3, name="bottleneck")(jnp.concatenate(maps, -1))
+
+        def classify(head: SeparableHead, fused: Array, skip: Array) -> Array:
+            skip = unit(SKIP_CHANNELS, name="c1_bottleneck")(skip)
+            y = jnp.concatenate([resize(fused, skip.shape[1:3], align_corners=head.align_corners), skip], -1)
+            for i in range(2):
+                y = separable(name=f"sep_bottleneck.{i}")(y)
+            last = head.conv(
+                head.num_classes, 1, use_bias=True, kernel_init=nn.initializers.normal(0.01), name="conv_seg"
+            )
+            return last(head.drop(name="drop")(y))
+
+        fused = rematerialised(pyramid, self.remat, "spp")(self, x)
+        return rematerialised(classify, self.remat, "head")(self, fused, skip), fused
 
 
 class MMSegDeepLabV3Plus(ImageNetwork):
@@ -81,6 +90,8 @@ class MMSegDeepLabV3Plus(ImageNetwork):
     align_corners: bool = False
     dropout: float = 0.1
 
+    remat_segments = ("block", "stem", "spp", "head")
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -96,16 +107,18 @@ class MMSegDeepLabV3Plus(ImageNetwork):
         drop = partial(Dropout, self.dropout, train=train, channels=True)
         trunk = ResNet(
             self.depth, conv, norm, self.output_stride, stem_names=MMSEG_STEM if self.deep_stem else STEM,
-            deep_stem_width=32, multi_grid=tuple(self.multi_grid), remat=self.remat, name="backbone",
+            deep_stem_width=32, multi_grid=tuple(self.multi_grid), remat=self.recomputed, name="backbone",
         )  # fmt: skip
         maps = trunk.stages(images.astype(dtype))
         head = SeparableHead(
-            self.num_classes, RATES[self.output_stride], self.align_corners, conv, norm, drop, name="decode_head"
-        )
+            self.num_classes, RATES[self.output_stride], self.align_corners, conv, norm, drop, self.recomputed,
+            name="decode_head",
+        )  # fmt: skip
         logits, fused = head(maps["layer4"], maps["layer1"])
         heads = {"logits": logits}
         if self.aux:
-            quarter = FCNHead(self.num_classes, conv, norm, drop, names=MMSEG_NAMES, name="auxiliary_head")
+            fcn_head = rematerialised(FCNHead, self.recomputed, "head")
+            quarter = fcn_head(self.num_classes, conv, norm, drop, names=MMSEG_NAMES, name="auxiliary_head")
             heads["aux"] = quarter(maps["layer3"])
         return seg_output(heads, maps | {"aspp": fused}, images.shape[1:3], align_corners=self.align_corners)
 

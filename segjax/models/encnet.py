@@ -19,6 +19,7 @@ from segjax.models.backbones.resnet import DEEP_STEM, ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, relu, torch_default
+from segjax.models.remat import rematerialised
 from segjax.models.trunks import find_trunk
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -126,6 +127,8 @@ class EncNet(ImageNetwork):
     square_scale: bool = True
     dropout: float = 0.1
 
+    remat_segments = ("block", "stem", "spp", "head")
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -141,27 +144,32 @@ class EncNet(ImageNetwork):
         trunk = find_trunk(
             self.trunk, partial(ResNet, self.depth, stem_names=DEEP_STEM, name="pretrained"),
             conv=partial(conv, kernel_init=kaiming_fan_out), norm=norm, output_stride=self.output_stride,
-            remat=self.remat,
+            remat=self.recomputed,
         )  # fmt: skip
         maps = trunk.stages(images.astype(dtype))
-        x = relu(norm(name="head.conv5.1")(conv(512, 3, name="head.conv5.0")(maps["layer4"])))
-        features = maps | {"conv5": x}
-        if self.lateral:
-            x = self._fuse(x, maps, conv, norm)
-
         # the vectors per image stay float32 in half precision: one of their numbers scales a whole map
         wide = jnp.promote_types(dtype, jnp.float32)
-        encoding = Encoding(
-            conv, partial(norm, dtype=wide), self.codewords, self.square_scale, name="head.encmodule.encoding"
-        )(x)
-        gamma = jax.nn.sigmoid(Linear(512, wide, name="head.encmodule.fc.0")(encoding))
-        x = relu(x + x * gamma[:, None, None].astype(dtype))
+
+        def context(net: EncNet, maps: dict[str, Array]) -> tuple[Array, Array, Array]:
+            x = conv5 = relu(norm(name="head.conv5.1")(conv(512, 3, name="head.conv5.0")(maps["layer4"])))
+            if net.lateral:
+                x = net._fuse(x, maps, conv, norm)
+            encoding = Encoding(
+                conv, partial(norm, dtype=wide), net.codewords, net.square_scale, name="head.encmodule.encoding"
+            )(x)
+            gamma = jax.nn.sigmoid(Linear(512, wide, name="head.encmodule.fc.0")(encoding))
+            return conv5, encoding, relu(x + x * gamma[:, None, None].astype(dtype))
+
+        read = {name: maps[name] for name in ("layer2", "layer3", "layer4")}
+        conv5, encoding, x = rematerialised(context, self.recomputed, "spp")(self, read)
+        features = maps | {"conv5": conv5}
         heads = {"logits": conv(self.num_classes, 1, use_bias=True, name="head.conv6.1")(drop(name="head.conv6.0")(x))}
 
         aux = {}
         if self.aux:
             aux["se"] = Linear(self.num_classes, wide, name="head.encmodule.selayer")(encoding)
-            heads["aux"] = FCNHead(self.num_classes, conv, norm, drop, name="auxlayer.block")(maps["layer3"])
+            fcn_head = rematerialised(FCNHead, self.recomputed, "head")
+            heads["aux"] = fcn_head(self.num_classes, conv, norm, drop, name="auxlayer.block")(maps["layer3"])
         return seg_output(heads, features, images.shape[1:3], align_corners=True, aux=aux)
 
     def _fuse(self, x: Array, maps: dict[str, Array], conv: ModuleDef, norm: ModuleDef) -> Array:

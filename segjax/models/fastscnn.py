@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from segjax.models.blocks import SeparableConv, pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
-from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, relu, rematerialised
+from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, relu
+from segjax.models.remat import rematerialised
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -98,6 +99,8 @@ class FastSCNN(ImageNetwork):
     stem_padding: int = 0
     dropout: float = 0.1
 
+    remat_segments = ("block", "stem", "spp", "up", "head")
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -109,12 +112,17 @@ class FastSCNN(ImageNetwork):
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
         drop = partial(Dropout, self.dropout, train=train)
-        separable = partial(rematerialised(SeparableConv, self.remat), conv=conv, norm=norm)
-        residual = partial(rematerialised(InvertedResidual, self.remat), conv=conv, norm=norm)
+        remat = self.recomputed
+        separable = partial(rematerialised(SeparableConv, remat), conv=conv, norm=norm)
+        residual = partial(rematerialised(InvertedResidual, remat), conv=conv, norm=norm)
 
         name = "learning_to_downsample"
-        x = conv(32, 3, 2, self.stem_padding, name=f"{name}.conv.conv.0")(images.astype(dtype))
-        x = relu(norm(name=f"{name}.conv.conv.1")(x))
+
+        def stem(net: FastSCNN, images: Array) -> Array:
+            x = conv(32, 3, 2, net.stem_padding, name="learning_to_downsample.conv.conv.0")(images.astype(dtype))
+            return relu(norm(name="learning_to_downsample.conv.conv.1")(x))
+
+        x = rematerialised(stem, remat, "stem")(self, images)
         x = separable(48, stride=2, name=f"{name}.dsconv1")(x)
         high = separable(64, stride=2, name=f"{name}.dsconv2")(x)  # b h/8 w/8 64
 
@@ -124,19 +132,23 @@ class FastSCNN(ImageNetwork):
             for i in range(3):
                 x = residual(width, stride=stride if i == 0 else 1, name=f"{name}.bottleneck{stage}.{i}")(x)
             features[f"bottleneck{stage}"] = x
-        x = features["gfe"] = PyramidPooling(128, conv, norm, name=f"{name}.ppm")(x)  # b h/32 w/32 128
+        pooling, fusion = rematerialised(PyramidPooling, remat, "spp"), rematerialised(FeatureFusion, remat, "up")
+        x = features["gfe"] = pooling(128, conv, norm, name=f"{name}.ppm")(x)  # b h/32 w/32 128
 
-        x = FeatureFusion(128, conv, norm, self.fusion_dilation, name="feature_fusion")(high, x)
+        x = fusion(128, conv, norm, self.fusion_dilation, name="feature_fusion")(high, x)
         features["ffm"] = x  # b h/8 w/8 128
         x = separable(128, name="classifier.dsconv1")(x)
         x = separable(128, name="classifier.dsconv2")(x)
         x = drop(name="classifier.conv.0")(x)
         heads = {"logits": conv(self.num_classes, 1, use_bias=True, name="classifier.conv.1")(x)}
 
-        if self.aux:
-            y = conv(self.aux_channels, 3, name="auxlayer.0")(high)
+        def aux(net: FastSCNN, y: Array) -> Array:
+            y = conv(net.aux_channels, 3, name="auxlayer.0")(y)
             y = drop(name="auxlayer.3")(relu(norm(name="auxlayer.1")(y)))
-            heads["aux"] = conv(self.num_classes, 1, use_bias=True, name="auxlayer.4")(y)
+            return conv(net.num_classes, 1, use_bias=True, name="auxlayer.4")(y)
+
+        if self.aux:
+            heads["aux"] = rematerialised(aux, remat, "head")(self, high)
         return seg_output(heads, features, images.shape[1:3], align_corners=True)
 
     @property

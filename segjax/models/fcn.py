@@ -11,6 +11,7 @@ from segjax.models.backbones.resnet import ResNet
 from segjax.models.checks import check_images
 from segjax.models.heads import FCNHead, seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out
+from segjax.models.remat import rematerialised
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
@@ -30,6 +31,8 @@ class FCN(ImageNetwork):
     output_stride: int = 8
     dropout: float = 0.1
 
+    remat_segments = ("block", "stem", "head")
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -42,10 +45,11 @@ class FCN(ImageNetwork):
         conv, norm = conv_and_norm(self, train)
         trunk = find_trunk(
             self.trunk, partial(ResNet, self.depth, name="backbone"), conv=partial(conv, kernel_init=kaiming_fan_out),
-            norm=norm, output_stride=self.output_stride, remat=self.remat,
+            norm=norm, output_stride=self.output_stride, remat=self.recomputed,
         )  # fmt: skip
         maps = trunk.stages(images.astype(dtype))
-        head = partial(FCNHead, self.num_classes, conv, norm, partial(Dropout, self.dropout, train=train))
+        drop = partial(Dropout, self.dropout, train=train)
+        head = partial(rematerialised(FCNHead, self.recomputed, "head"), self.num_classes, conv, norm, drop)
         heads = {"logits": head(name="classifier")(maps["layer4"])}
         if self.aux:
             heads["aux"] = head(name="aux_classifier")(maps["layer3"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError, did_you_mean
 from segjax.models.layers import relu
 from segjax.ops import resize
-from segjax.typing import Array, SegOutput
+from segjax.typing import Array, Enlargement, SegOutput
 
 ModuleDef = Callable[..., nn.Module]
 Form = TypeVar("Form")
@@ -93,9 +94,33 @@ def seg_output(
     - PSPNet "semseg", BiSeNet "coincheung" and SwiftNetPyramid pad the images: the low logits cover the padded images.
     """
     low = {name: _widened(logits) for name, logits in heads.items()}
-    full = {name: upsample_logits(y, size, align_corners=align_corners, padded=padded) for name, y in low.items()}
-    logits = full.pop("logits")
-    return SegOutput(logits, {**(aux or {}), **full}, {**features, **{f"low.{name}": y for name, y in low.items()}})
+    small = SegOutput(low["logits"], {**(aux or {}), **low})
+    del small.aux["logits"]
+    features = {**features, **{f"low.{name}": y for name, y in low.items()}}
+    rule = Enlargement(tuple(low), size, align_corners, padded)
+    return enlarged(small.replace(features=features, enlargement=rule))
+
+
+def enlarged(output: SegOutput) -> SegOutput:
+    """Returns the output with its heads enlarged to the images' size by its own rule; unchanged without a rule.
+
+    output: of `before_enlargement`.
+    """
+    rule = output.enlargement
+    if rule is None:
+        return output
+    enlarge = partial(upsample_logits, size=rule.size, align_corners=rule.align_corners, padded=rule.padded)
+    aux = {name: enlarge(y) if name in rule.heads else y for name, y in output.aux.items()}
+    return output.replace(logits=enlarge(output.logits), aux=aux)
+
+
+def before_enlargement(output: SegOutput) -> SegOutput:
+    """Returns the output of a network without features, its heads as they were before the last enlargement."""
+    if output.enlargement is None:
+        return output.replace(features={})
+    low = {name: output.features[f"low.{name}"] for name in output.enlargement.heads}
+    logits = low.pop("logits")
+    return output.replace(logits=logits, aux={**output.aux, **low}, features={})
 
 
 def _widened(x: Array) -> Array:

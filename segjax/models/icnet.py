@@ -25,6 +25,7 @@ from segjax.models.checks import check_images
 from segjax.models.heads import find_form, seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, relu
 from segjax.models.pspnet import BINS, PyramidPooling
+from segjax.models.remat import rematerialised
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -69,6 +70,11 @@ class ICNet(ImageNetwork):
     aux: bool = True
     dropout: float = 0.1
 
+    @property
+    def remat_segments(self) -> tuple[str, ...]:
+        """Returns the segments of the network; the pyramid of the tramac form has no layers."""
+        return ("block", "stem", "up", *(["spp"] if self.form == "gluon" else []))
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -81,14 +87,17 @@ class ICNet(ImageNetwork):
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
         trunk = ResNet(
-            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, 8, stem_names=DEEP_STEM, remat=self.remat,
-            name="pretrained",
+            self.depth, partial(conv, kernel_init=kaiming_fan_out), norm, 8, stem_names=DEEP_STEM,
+            remat=self.recomputed, name="pretrained",
         )  # fmt: skip
 
-        fine = images.astype(dtype)
-        for i, width in enumerate((32, 32, 64)):
-            fine = conv(width, 3, 2, name=f"conv_sub1.{i}.conv")(fine)
-            fine = relu(norm(name=f"conv_sub1.{i}.bn")(fine))
+        def high_resolution(net: ICNet, fine: Array) -> Array:
+            for i, width in enumerate((32, 32, 64)):
+                fine = conv(width, 3, 2, name=f"conv_sub1.{i}.conv")(fine)
+                fine = relu(norm(name=f"conv_sub1.{i}.bn")(fine))
+            return fine
+
+        fine = rematerialised(high_resolution, self.recomputed, "stem")(self, images.astype(dtype))
         if self.form == "gluon":
             drop = partial(Dropout, self.dropout, train=train)
             medium, coarse, maps = self._gluon_branches(trunk, images.astype(dtype), conv, norm, drop)
@@ -98,7 +107,7 @@ class ICNet(ImageNetwork):
             coarse = maps["layer4"] + sum(pyramid(maps["layer4"], BINS, lambda i, means: means)[1:])
         features = maps | {"sub1": fine, "ppm": coarse}
 
-        fusion = partial(CascadeFusion, self.num_classes, self.aux, conv, norm)
+        fusion = partial(rematerialised(CascadeFusion, self.recomputed, "up"), self.num_classes, self.aux, conv, norm)
         x, aux16 = fusion(name="head.cff_24")(coarse, medium)
         features["cff24"] = x
         x, aux8 = fusion(name="head.cff_12")(x, fine)
@@ -125,10 +134,14 @@ class ICNet(ImageNetwork):
 
         maps = trunk.stages(self._shrunk(images, 2), between=shrink)
         levels = tuple((f"psp.conv{i}.0", f"psp.conv{i}.1") for i in range(1, 5))
-        x = PyramidPooling(levels, conv, norm, name="head_sub4")(maps["layer4"])
-        x = relu(norm(name="head_sub4.conv.1")(conv(512, 3, name="head_sub4.conv.0")(x)))
-        x = drop(name="head_sub4.conv.3")(x)
-        coarse = relu(norm(name="conv_sub4.1")(conv(256, 1, name="conv_sub4.0")(x)))
+
+        def context(net: ICNet, x: Array) -> Array:
+            x = PyramidPooling(levels, conv, norm, name="head_sub4")(x)
+            x = relu(norm(name="head_sub4.conv.1")(conv(512, 3, name="head_sub4.conv.0")(x)))
+            x = drop(name="head_sub4.conv.3")(x)
+            return relu(norm(name="conv_sub4.1")(conv(256, 1, name="conv_sub4.0")(x)))
+
+        coarse = rematerialised(context, self.recomputed, "spp")(self, maps["layer4"])
         medium = relu(norm(name="conv_sub2.1")(conv(256, 1, name="conv_sub2.0")(maps["layer2"])))
         return medium, coarse, maps
 

@@ -22,8 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.models.remat import segments
 from segjax.ops.batch_norm import batch_norm, normalise
 from segjax.ops.conv import conv2d, conv_transpose2d
+from segjax.ops.dropout import dropout
 from segjax.ops.moments import Moments, example_moments
 from segjax.typing import Array
 
@@ -51,14 +53,25 @@ class ImageNetwork(nn.Module):
     num_classes: k.
     dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
     bn_momentum, bn_eps: of all batch norms; the momentum is the weight of the new batch.
-    remat: whether activations are recomputed in the backward pass.
+    remat: segments that are computed again in the backward pass, see models/remat.py.
+
+    remat_segments: those that the network has; no option.
+    usual_remat: segments that remat=True stands for; no option.
     """
 
     num_classes: int
     dtype: str = "float32"
     bn_momentum: float = 0.1
     bn_eps: float = 1e-5
-    remat: bool = False
+    remat: bool | str = False
+
+    remat_segments = ("block", "stem", "up", "spp", "head")
+    usual_remat = "block"
+
+    @property
+    def recomputed(self) -> frozenset[str]:
+        """Returns the segments that `remat` names. Raises UserError for one that does not exist."""
+        return segments(self.remat, self.usual_remat)
 
 
 def conv_and_norm(
@@ -73,14 +86,6 @@ def conv_and_norm(
     dtype = jnp.dtype(network.dtype)
     norm = partial(BatchNorm, train=train, momentum=network.bn_momentum, eps=network.bn_eps, dtype=dtype)
     return partial(Conv, dtype=dtype, kernel_init=kernel_init or torch_default), norm
-
-
-def rematerialised(block: type[nn.Module], remat: bool) -> type[nn.Module]:
-    """Returns the block; if `remat`, a version of it whose activations are recomputed in the backward pass.
-
-    Names and shapes of the parameters are the same in both cases.
-    """
-    return nn.remat(block) if remat else block
 
 
 class Conv(nn.Module):
@@ -201,12 +206,20 @@ class BatchNorm(nn.Module):
             return normalise(x, mean.value, var.value, scale, bias, eps=self.eps, dtype=self.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
         y, batch_mean, batch_var = batch_norm(x, scale, bias, self.eps, self.dtype, axis_name)
-        if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
-            count = x.size // x.shape[-1] * (1 if axis_name is None else jax.lax.psum(1, axis_name))
-            unbiased = batch_var * (count / max(count - 1, 1))
-            mean.value += self.momentum * (batch_mean - mean.value)
-            var.value += self.momentum * (unbiased - var.value)
+        self.record(batch_mean, batch_var, x.size // x.shape[-1])
         return y
+
+    def record(self, batch_mean: Array, batch_var: Array, count: int) -> None:
+        """Updates the running statistics, if they may change, with the mean and the biased variance (c,) of a batch.
+
+        count: of values per channel on this device.
+        """
+        if self.is_initializing() or not self.is_mutable_collection("batch_stats"):
+            return
+        count = count * (1 if self.axis_name is None else jax.lax.psum(1, self.axis_name))
+        for name, new in (("mean", batch_mean), ("var", batch_var * (count / max(count - 1, 1)))):
+            old = self.get_variable("batch_stats", name)
+            self.put_variable("batch_stats", name, old + self.momentum * (new - old))
 
 
 def norm_of_means(norm: Callable[..., nn.Module], count: int) -> Callable[..., nn.Module]:
@@ -233,10 +246,11 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Returns x (b, h, w, c), same shape, with values dropped if `train`."""
-        if not self.train or self.rate == 0 or self.is_initializing() or measures(self):
-            return x
         shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if self.channels else x.shape
-        # 16 random bits per value instead of 32: half the time, and the probability is off by less than 1e-5
-        limit = round((1 - self.rate) * 2**16)
-        keep = jax.random.bits(self.make_rng("dropout"), shape, jnp.uint16) < limit
-        return jnp.where(keep, x * (2**16 / limit), 0).astype(x.dtype)
+        key = self.draw()
+        return x if key is None else dropout(x, key, self.rate, shape)
+
+    def draw(self) -> Array | None:
+        """Returns the key of the next mask; None if nothing is dropped."""
+        drops = self.train and self.rate and not self.is_initializing() and not measures(self)
+        return self.make_rng("dropout") if drops else None

@@ -18,6 +18,7 @@ from segjax.models.backbones.hrnet import HRNet
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.remat import rematerialised
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
 
@@ -80,6 +81,8 @@ class HRNetOCR(ImageNetwork):
     dropout: float = 0.05
     unit_names = ()  # the last stage has parallel branches, and no last units
 
+    remat_segments = ("block", "stem", "up", "spp", "head")
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -90,25 +93,31 @@ class HRNetOCR(ImageNetwork):
         check_images(images)
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train)
-        trunk = HRNet(self.width, partial(conv, kernel_init=kaiming_fan_out), norm, self.align_corners, self.remat)
+        trunk = HRNet(self.width, partial(conv, kernel_init=kaiming_fan_out), norm, self.align_corners, self.recomputed)
         nn.share_scope(self, trunk)
         maps = trunk.stages(images.astype(dtype))
         size = maps["stage4.0"].shape[1:3]
         x = jnp.concatenate([resize(maps[f"stage4.{i}"], size, align_corners=self.align_corners) for i in range(4)], -1)
 
-        coarse = conv(x.shape[-1], 1, use_bias=True, name="aux_head.0")(x)
-        coarse = relu(norm(name="aux_head.1")(coarse))
-        coarse = conv(self.num_classes, 1, use_bias=True, name="aux_head.3")(coarse)
-        x = conv(self.ocr_channels, 3, use_bias=True, name="conv3x3_ocr.0")(x)
-        x = relu(norm(name="conv3x3_ocr.1")(x))
-        regions = gather_regions(x, coarse)
-        features = maps | {"ocr3x3": x, "gather": regions[:, :, None]}
-        attention = ObjectAttention(self.key_channels, conv, norm, name="ocr_distri_head.object_context_block")
-        x = jnp.concatenate([attention(x, regions), x], -1)
-        x = conv(self.ocr_channels, 1, name="ocr_distri_head.conv_bn_dropout.0")(x)
-        x = relu(norm(name="ocr_distri_head.conv_bn_dropout.1.0")(x))
-        x = Dropout(self.dropout, train=train, channels=True, name="ocr_distri_head.conv_bn_dropout.2")(x)
-        features["distri"] = x
+        def coarse_head(net: HRNetOCR, x: Array) -> Array:
+            x = conv(x.shape[-1], 1, use_bias=True, name="aux_head.0")(x)
+            x = relu(norm(name="aux_head.1")(x))
+            return conv(net.num_classes, 1, use_bias=True, name="aux_head.3")(x)
+
+        def context(net: HRNetOCR, x: Array, coarse: Array) -> tuple[Array, Array, Array]:
+            x = conv(net.ocr_channels, 3, use_bias=True, name="conv3x3_ocr.0")(x)
+            x = pixels = relu(norm(name="conv3x3_ocr.1")(x))
+            regions = gather_regions(x, coarse)
+            attention = ObjectAttention(net.key_channels, conv, norm, name="ocr_distri_head.object_context_block")
+            x = jnp.concatenate([attention(x, regions), x], -1)
+            x = conv(net.ocr_channels, 1, name="ocr_distri_head.conv_bn_dropout.0")(x)
+            x = relu(norm(name="ocr_distri_head.conv_bn_dropout.1.0")(x))
+            x = Dropout(net.dropout, train=train, channels=True, name="ocr_distri_head.conv_bn_dropout.2")(x)
+            return pixels, regions, x
+
+        coarse = rematerialised(coarse_head, self.recomputed, "head")(self, x)
+        pixels, regions, x = rematerialised(context, self.recomputed, "spp")(self, x, coarse)
+        features = maps | {"ocr3x3": pixels, "gather": regions[:, :, None], "distri": x}
         heads = {"logits": conv(self.num_classes, 1, use_bias=True, name="cls_head")(x)}
         if self.aux:
             heads["aux"] = coarse

@@ -24,6 +24,7 @@ from segjax.models.blocks import pyramid
 from segjax.models.checks import check_images
 from segjax.models.heads import MMSEG_NAMES, FCNHead, find_form, seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, norm_of_means, relu
+from segjax.models.remat import rematerialised
 from segjax.models.trunks import find_trunk
 from segjax.typing import Array, SegOutput
 
@@ -122,6 +123,8 @@ class PSPNet(ImageNetwork):
     dropout: float = 0.1
     align_corners: bool | None = None
 
+    remat_segments = ("block", "stem", "spp", "head")
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -145,18 +148,26 @@ class PSPNet(ImageNetwork):
         )  # fmt: skip
         trunk = find_trunk(
             self.trunk, resnet, conv=partial(conv, kernel_init=kaiming_fan_out), norm=norm,
-            output_stride=self.output_stride, remat=self.remat,
+            output_stride=self.output_stride, remat=self.recomputed,
         )  # fmt: skip
         if self.trunk is None and form.trunk is None:
             nn.share_scope(self, trunk)
         maps = trunk.stages(images.astype(dtype))
-        x = PyramidPooling(form.levels, conv, norm, align_corners, name=form.pyramid)(maps["layer4"])
-        features = maps | {"stem": maps["layer0"], "ppm": x}
-        x = relu(norm(name=form.block[1])(conv(512, 3, name=form.block[0])(x)))
-        heads = {"logits": conv(self.num_classes, 1, use_bias=True, name=form.block[2])(drop(name="drop")(x))}
+        remat = self.recomputed
+
+        def head(net: PSPNet, x: Array) -> tuple[Array, Array]:
+            pyramid = rematerialised(PyramidPooling, remat if "head" not in remat else False, "spp")
+            joined = pyramid(form.levels, conv, norm, align_corners, name=form.pyramid)(x)
+            x = relu(norm(name=form.block[1])(conv(512, 3, name=form.block[0])(joined)))
+            return joined, conv(net.num_classes, 1, use_bias=True, name=form.block[2])(drop(name="drop")(x))
+
+        # one segment with the pyramid, whose joined map has twice the channels of its input
+        joined, logits = rematerialised(head, remat, "head")(self, maps["layer4"])
+        features, heads = maps | {"stem": maps["layer0"], "ppm": joined}, {"logits": logits}
         if self.aux:
-            head = FCNHead(self.num_classes, conv, norm, drop, names=form.aux_names, name=form.aux)
-            heads["aux"] = head(maps["layer3"])
+            fcn_head = rematerialised(FCNHead, remat, "head")
+            aux = fcn_head(self.num_classes, conv, norm, drop, names=form.aux_names, name=form.aux)
+            heads["aux"] = aux(maps["layer3"])
         return seg_output(heads, features, (h, w), align_corners=align_corners, padded=images.shape[1:3])
 
     @property

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from segjax.errors import UserError
-from segjax.models.layers import Conv, ConvTranspose, Initializer, rematerialised
+from segjax.models.layers import Conv, ConvTranspose, Initializer
+from segjax.models.remat import rematerialised, segments
 from segjax.ops import bilinear_warp
 from segjax.typing import Array
 
@@ -81,6 +82,7 @@ class SDCNet2D(nn.Module):
         are those of FlowNet2 on Cityscapes.
     init_as: "released" (Xavier, biases uniform in 0..1), or "flow": the untrained network returns its last input flow,
         so that training starts at that flow's accuracy. Layers and names are the same.
+    remat: "block" for the convolutions, "up" for the transposed ones, True for both; see models/remat.py.
     """
 
     frames: int = 3
@@ -90,7 +92,10 @@ class SDCNet2D(nn.Module):
     flow_std: tuple[float, float] = (13.77204132, 7.47463894)
     init_as: str = "flow"
     dtype: str = "float32"
-    remat: bool = False
+    remat: bool | str = False
+
+    remat_segments = ("block", "up")
+    usual_remat = "block+up"
 
     @nn.compact
     def __call__(self, images: Array, flows: Array, train: bool = False) -> VideoOutput:
@@ -111,9 +116,10 @@ class SDCNet2D(nn.Module):
         released = self.init_as == "released"
         bias = (lambda key, shape, dtype: jax.random.uniform(key, shape, dtype)) if released else nn.initializers.zeros
         xavier = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        block = rematerialised(Conv, self.remat)
+        remat = segments(self.remat, self.usual_remat)
+        block = rematerialised(Conv, remat, "block")
         conv = partial(block, use_bias=True, dtype=dtype, kernel_init=xavier, bias_init=bias)
-        up = partial(rematerialised(ConvTranspose, self.remat), dtype=dtype)
+        up = partial(rematerialised(ConvTranspose, remat, "up"), dtype=dtype)
 
         maps = encode(x, conv, [self._scaled(width // 2) for width, _, _ in _ENCODER[: self.levels]])
         y = maps.pop()

@@ -18,10 +18,11 @@ from segjax.errors import UserError, did_you_mean
 from segjax.models.backbones.efficientnet_lite import BN_EPS
 from segjax.models.backbones.resnet import ResNet
 from segjax.models.backbones.resnet_pyramid import PyramidResNet
-from segjax.models.blocks import pyramid
+from segjax.models.blocks import PyramidPooling, Unit
 from segjax.models.checks import check_images
 from segjax.models.heads import seg_output
 from segjax.models.layers import Dropout, ImageNetwork, conv_and_norm, kaiming_fan_out, relu
+from segjax.models.remat import rematerialised
 from segjax.models.trunks import LIGHT
 from segjax.ops import resize
 from segjax.typing import Array, SegOutput
@@ -34,44 +35,6 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     **LIGHT,
 }
 POOL_ROWS = (8, 4, 2)
-
-
-class Unit(nn.Module):
-    """Unit: batch norm, ReLU, convolution."""
-
-    features: int
-    conv: ModuleDef
-    norm: ModuleDef
-    kernel_size: int = 3
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps x (b, h, w, c) to (b, h, w, features)."""
-        x = relu(self.norm(name="norm")(x))
-        return self.conv(self.features, self.kernel_size, name="conv")(x)
-
-
-class PyramidPooling(nn.Module):
-    """Pyramid pooling: means over grids, projected, upsampled and fused.
-
-    The grids have 8, 4 and 2 rows, and columns by the aspect ratio.
-    """
-
-    features: int
-    conv: ModuleDef
-    norm: ModuleDef
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps x (b, h, w, c) to (b, h, w, features)."""
-        unit = partial(Unit, conv=self.conv, norm=self.norm, kernel_size=1)
-        x = unit(self.features, name="spp_bn")(x)
-        h, w = x.shape[1:3]
-        grids = [(rows, max(1, round(rows * w / h))) for rows in POOL_ROWS]
-        levels = pyramid(
-            x, grids, lambda i, means: unit(self.features // len(POOL_ROWS), name=f"spp{i}")(means), align_corners=False
-        )
-        return unit(self.features, name="spp_fuse")(jnp.concatenate(levels, -1))
 
 
 class LadderNetwork(ImageNetwork):
@@ -91,9 +54,13 @@ class LadderNetwork(ImageNetwork):
 
     def classify(self, x: Array, conv: ModuleDef, norm: ModuleDef, train: bool) -> dict[str, Array]:
         """Returns {"logits": (b, h', w', k)} of the decoder's map x (b, h', w', c). Call it in the compact method."""
-        x = relu(norm(name="logits.norm")(x))
-        x = Dropout(self.dropout, train=train, name="drop")(x)
-        return {"logits": conv(self.num_classes, 1, use_bias=True, name="logits.conv")(x)}
+
+        def head(net: LadderNetwork, x: Array) -> Array:
+            x = relu(norm(name="logits.norm")(x))
+            x = Dropout(net.dropout, train=train, name="drop")(x)
+            return conv(net.num_classes, 1, use_bias=True, name="logits.conv")(x)
+
+        return {"logits": rematerialised(head, self.recomputed, "head")(self, x)}
 
 
 class SwiftNet(LadderNetwork):
@@ -118,16 +85,23 @@ class SwiftNet(LadderNetwork):
             raise UserError(f"trunk={self.trunk!r} does not exist.{did_you_mean(self.trunk, TRUNKS)}")
         dtype = jnp.dtype(self.dtype)
         conv, norm = conv_and_norm(self, train, kaiming_fan_out)
-        trunk = TRUNKS[self.trunk](conv=conv, norm=norm, remat=self.remat)
+        trunk = TRUNKS[self.trunk](conv=conv, norm=norm, remat=self.recomputed)
         maps = trunk(images.astype(dtype))
         spp_norm = partial(norm, momentum=self.spp_momentum)
-        x = PyramidPooling(self.features, conv, spp_norm, name="backbone.spp.spp")(maps[32])
+        unit, pyramid = (
+            rematerialised(Unit, self.recomputed, "up"),
+            rematerialised(PyramidPooling, self.recomputed, "spp"),
+        )
+        x, _ = pyramid(
+            self.features, conv, spp_norm, POOL_ROWS, self.features, self.features // len(POOL_ROWS),
+            name="backbone.spp.spp",
+        )(maps[32])  # fmt: skip
         features = {f"stride{stride}": y for stride, y in maps.items()} | {"spp": x}
         for i, stride in enumerate((16, 8, 4)):
             name = f"backbone.upsample.{i}"
-            skip = Unit(self.features, conv, norm, kernel_size=1, name=f"{name}.bottleneck")(maps[stride])
+            skip = unit(self.features, conv, norm, kernel_size=1, name=f"{name}.bottleneck")(maps[stride])
             x = _add(x, skip)
-            x = features[f"up{i}"] = Unit(self.features, conv, norm, name=f"{name}.blend_conv")(x)
+            x = features[f"up{i}"] = unit(self.features, conv, norm, name=f"{name}.blend_conv")(x)
         return seg_output(self.classify(x, conv, norm, train), features, images.shape[1:3], align_corners=False)
 
 
@@ -144,6 +118,8 @@ class SwiftNetPyramid(LadderNetwork):
     depth: int = 18
     scales: int = 3
 
+    remat_segments = ("block", "stem", "up", "head")
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> SegOutput:
         """Returns logits and features of images (b, h, w, 3), normalised floats.
@@ -157,7 +133,7 @@ class SwiftNetPyramid(LadderNetwork):
         conv, norm = conv_and_norm(self, train, kaiming_fan_out)
         pads = [(0, 0 if self._fits(n) else -n % 2 ** (self.scales - 1)) for n in images.shape[1:3]]
         x = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-        trunk = PyramidResNet(self.depth, conv, norm, self.remat, name="backbone")
+        trunk = PyramidResNet(self.depth, conv, norm, self.recomputed, name="backbone")
         levels = trunk([level.astype(jnp.dtype(self.dtype)) for level in self._pyramid(x)])
 
         sums: dict[int, Array] = {}  # stride in pixels of the image -> maps of all scales that have it
@@ -170,7 +146,8 @@ class SwiftNetPyramid(LadderNetwork):
         y, features = sums[first], {}
         for i, stride in enumerate(rest):
             name = f"backbone.upsample_blends.{i}.blend_conv"
-            y = Unit(self.features, conv, norm, name=name)(_add(y, sums[stride]))
+            unit = rematerialised(Unit, self.recomputed, "up")
+            y = unit(self.features, conv, norm, name=name)(_add(y, sums[stride]))
             features[f"upb{i}"] = y
         heads = self.classify(y, conv, norm, train)
         return seg_output(heads, features, images.shape[1:3], align_corners=False, padded=x.shape[1:3])

@@ -37,7 +37,7 @@ from segjax.stages.training_options import (
 from segjax.training.online import label_online
 from segjax.training.part_losses import number_of_part
 from segjax.training.run import RunPlan, TrainingTask, place_state, run_training
-from segjax.training.start import first_variables, model_spec, with_source_options
+from segjax.training.start import check_init, first_variables, model_spec, with_source_options
 from segjax.training.state import TrainState
 from segjax.training.step import Step, make_train_step
 from segjax.training.terms import TermOptions, check_outputs, loss_terms
@@ -81,6 +81,7 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     loss = _read_loss(settings["loss"], part_names(extra), f"{where}.loss")
     model = models.create(training["model"], 2, **training["model_options"])  # the real number comes with the data
     check_outputs(loss, model.loss_weights, getattr(model, "loss_names", {}), where=f"{where}.loss")
+    check_init(model, training["init"], f"{where}.init")
     return Options(
         **training,
         extra=extra,
@@ -293,6 +294,7 @@ def make_step(
         accumulate_steps=steps,
         constrain=parallel.constrain_images(mesh),
         parts=tuple(parts),
+        recompute_loss="loss" in model.recomputed,
         **completing,
     )
 

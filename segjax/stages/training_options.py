@@ -61,7 +61,8 @@ class TrainingOptions:
     model, model_options: name in `segjax.models`, and its options.
     init: first weights.
     dtype: of the computation, "float32" or "bfloat16".
-    remat: whether activations are recomputed in the backward pass, which saves memory.
+    remat: segments whose activations are computed again in the backward pass, which saves memory: True, False, or
+        names joined by "+", see models/remat.py.
     optimizer: with its schedule.
     ema_decay: of the moving average of the variables, 0 for none.
     mesh: axis -> number of devices.
@@ -77,7 +78,7 @@ class TrainingOptions:
     model_options: Mapping[str, Any]
     init: Init
     dtype: str
-    remat: bool
+    remat: bool | str
     optimizer: OptimizerOptions
     ema_decay: float
     mesh: Mapping[str, int]
@@ -94,7 +95,8 @@ def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> di
     where: its config key.
     family: of the network, key of `models.FAMILIES`.
 
-    Raises UserError for unknown keys of its sub-sections, unknown names, and wrong numbers.
+    Raises UserError for unknown keys of its sub-sections, unknown names, wrong numbers, and options that the network
+    does not accept.
     """
     plan = read_plan(settings, where)
     check_numbers(settings, ("keep",), where=where, low=1)
@@ -105,14 +107,17 @@ def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> di
     model, networks = settings["model"], models.FAMILIES[family].networks
     choose(networks, model.get("name", ""), where=f"{where}.model.name")
     check_keys(model, {"name", "options"}, where=f"{where}.model", required=["name"])
+    options, remat = plain(model.get("options", {})), settings.get("remat", False)
+    # refuses options that the network does not accept, and segments that it does not have, before any stage runs
+    models.from_spec({"name": model["name"], "num_classes": 2, "options": {**options, "remat": remat}})
     return dict(
         dataset=read_own_dataset(settings, where),
         plan=plan,
         model=model["name"],
-        model_options=plain(model.get("options", {})),
+        model_options=options,
         init=read_init(settings.get("init", {}), f"{where}.init"),
         dtype=compute_dtype(settings.get("dtype", "auto")),
-        remat=settings.get("remat", False),
+        remat=remat,
         optimizer=_read_optimizer(settings["optimizer"], f"{where}.optimizer"),
         ema_decay=settings.get("ema_decay", 0.0),
         mesh=plain(mesh),

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from segjax.ops.barriers import compile_with_barriers
+
 log = logging.getLogger("segjax")
 
 
@@ -20,6 +22,7 @@ class CompiledSteps:
 
     An executable raises an error for arrays of another shape. A jitted function would silently compile again, for
     minutes in the middle of a training run.
+    On the CPU, segments that are recomputed in the backward pass take effect, see ops/barriers.py.
     """
 
     def __init__(self, build: Callable[[Hashable], tuple[Callable, tuple[Any, ...], Any]]):
@@ -42,7 +45,9 @@ class CompiledSteps:
         start = time.perf_counter()
         step, arguments, shardings = self._build(bucket)
         # the state is donated, so that a device holds it once; only positional arguments can be donated
-        compiled = jax.jit(step, donate_argnums=0, out_shardings=shardings).lower(*arguments).compile()
+        lowered = jax.jit(step, donate_argnums=0, out_shardings=shardings).lower(*arguments)
+        device = next(iter(jax.tree.leaves(shardings)[0].device_set))
+        compiled = compile_with_barriers(lowered, device.platform)
         log.info("compiled the step for %s in %.1f s", bucket, time.perf_counter() - start)
         return compiled
 

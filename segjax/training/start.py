@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from segjax import models, weights
 from segjax.data import LabelMap
@@ -42,7 +41,9 @@ class Init:
     skip: Sequence[str] | str = ()
 
 
-def model_spec(name: str, options: Mapping[str, Any], *, num_classes: int, dtype: str, remat: bool) -> dict[str, Any]:
+def model_spec(
+    name: str, options: Mapping[str, Any], *, num_classes: int, dtype: str, remat: bool | str
+) -> dict[str, Any]:
     """Returns the model spec {"name", "num_classes", "options"}, from which `models.from_spec` builds the network."""
     return {"name": name, "num_classes": num_classes, "options": {**options, "dtype": dtype, "remat": remat}}
 
@@ -96,8 +97,9 @@ def first_variables(
     not fit, and for a trunk that the network lacks.
     """
     start = jax.jit(functools.partial(model.init, train=False))
-    variables = start(jax.random.key(seed), *(inputs or (jnp.zeros((1, 64, 64, 3), jnp.float32),)))
+    variables = start(jax.random.key(seed), *(inputs or models.FAMILIES["image"].inputs(model)))
     only = _scope(model, variables, init.scope or "all")
+    check_init(model, init, where)
     if init.weights and init.checkpoint:
         raise UserError(
             f"{where} names both weights and a checkpoint; keep one (an empty {where}.weights= clears a preset's)."
@@ -131,6 +133,20 @@ def first_variables(
     return variables
 
 
+def check_init(model: Any, init: Init, where: str) -> None:
+    """Raises UserError for ImageNet weights of a network that is built for random initial weights.
+
+    model: the network.
+    init: which weights.
+    where: config key of `init`.
+    """
+    if init.weights == "imagenet" and getattr(model, "random_init", False):
+        raise UserError(
+            f"{where}.weights='imagenet' does not fit the network's option random_init=True, whose trunk lacks layers; "
+            "leave one of them out."
+        )
+
+
 def _warn_other_normalisation(what: str, theirs: str, ours: str) -> None:
     if theirs and ours and theirs != ours:
         log.warning("%s: trained on images with normalisation=%r; here it is %r", what, theirs, ours)
@@ -155,7 +171,7 @@ def other_classes(info: Mapping[str, Any], class_names: Sequence[str]) -> str:
 def classifiers(model, variables: Variables) -> set[str]:
     """Returns the names of the leaves whose shape depends on the number of classes."""
     larger = functools.partial(model.clone(num_classes=model.num_classes + 1).init, train=False)
-    other = weights.sizes(jax.eval_shape(larger, jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.float32)))
+    other = weights.sizes(jax.eval_shape(larger, jax.random.key(0), *models.FAMILIES["image"].inputs(model)))
     return {name for name, size in weights.sizes(variables).items() if other[name] != size}
 
 

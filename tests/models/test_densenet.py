@@ -62,7 +62,45 @@ def test_output_stride_keeps_the_resolution(output_stride, channels):
     assert found == {stride: (64 // stride, 96 // stride, c) for stride, c in channels.items()}
 
 
-@pytest.mark.parametrize("options, value", [(dict(depth=42), "42"), (dict(output_stride=12), "12")])
+THIN = dict(growth=4, blocks=(2, 3, 2, 2))
+
+
+def test_splits_halve_a_block_and_add_a_map():
+    """Of three layers one runs before the mean; the stem's map comes before the pooling, which has no padding."""
+    found = shapes(size=(130, 128), splits=(2, 3), stem_pool=2, stem_map=True, **THIN)
+    assert found == {
+        2: (65, 64, 8), 4: (32, 32, 16), 8: (16, 16, 12), 16: (8, 8, 20), 32: (4, 4, 14), 64: (2, 2, 18),
+        128: (1, 1, 17),
+    }  # fmt: skip
+
+
+def test_a_stem_of_stride_1_doubles_every_map():
+    found = shapes(size=(64, 96), stem_stride=1, stem_pool=2, stem_map=True, **THIN)
+    assert {stride: found[stride][:2] for stride in found} == {n: (64 // n, 96 // n) for n in (1, 2, 4, 8, 16)}
+
+
+def test_dropout_follows_each_layer_in_training_only():
+    images = jnp.zeros((1, 64, 64, 3))
+
+    def draws(train):
+        trunk = DenseNet(121, partial(Conv), partial(BatchNorm), layer_dropout=0.2, train=train, **THIN)
+        variables = jax.eval_shape(trunk.init, jax.random.key(0), images)
+        rngs = {"dropout": jax.random.key(1)}
+        return str(jax.make_jaxpr(partial(trunk.apply, rngs=rngs))(variables, images)).count(" random_bits[")
+
+    assert draws(True) == 9 and draws(False) == 0
+
+
+@pytest.mark.parametrize(
+    "options, value",
+    [
+        (dict(depth=42), "42"),
+        (dict(output_stride=12), "12"),
+        (dict(splits=(5,)), r"splits=\(5,\) are not possible"),
+        (dict(splits=(3,), output_stride=16), "output_stride=32"),
+        (dict(blocks=(1, 2, 3)), "four numbers"),
+    ],
+)
 def test_impossible_settings_are_named(options, value):
     with pytest.raises(UserError, match=value):
         shapes(**options)

@@ -120,6 +120,15 @@ WRONG = {
         loss=dict(main=dict(name="cross_entropy", on="logit"))
     ),
     ("train", "'fastscnn' has no option 'dept'"): dict(model=dict(name="fastscnn", options=dict(dept=1))),
+    ("train", "layout='64-4' does not exist. Did you mean '64to4'"): dict(
+        model=dict(name="ldn121", options=dict(layout="64-4", aux=False))
+    ),
+    ("train", "layout='64to4' does not fit resnet18, which has no dense layers to split"): dict(
+        model=dict(name="lrn18", options=dict(layout="64to4"))
+    ),
+    ("train", "train.init.weights='imagenet' does not fit the network's option random_init=True"): dict(
+        model=dict(name="ldn121", options=dict(random_init=True)), init=dict(weights="imagenet")
+    ),
     ("train_video", "flow.mean and flow.std of train_video must both hold 2 numbers"): dict(
         flow=dict(name="dis", mean=(0.0, 0.0))
     ),

@@ -48,6 +48,9 @@ IMAGENET = {
         for depth in (50, 101)
     },
     "densenet121": files.old_densenet121,
+    "densenet161": lambda: files.old_densenet(48, (6, 12, 36, 24)),
+    "densenet169": lambda: files.old_densenet(32, (6, 12, 32, 32)),
+    "dpn68": files.dpn68,
     "mobilenet_v2": files.mobilenet_v2,
     **{f"hrnet_w{width}": lambda width=width: files.hrnet_imagenet(width) for width in (18, 48)},
     **{f"efficientnet_lite{n}": lambda n=n: files.efficientnet_lite(n) for n in range(3)},
@@ -61,7 +64,10 @@ OTHERS = {
     "encnet_r50": "efficientnet_lite0", "bisenet_r18": "mobilenet_v2", "swiftnet_r18": "efficientnet_lite1",
     "deeplabv3plus_r50": "densenet121",
 }  # fmt: skip
-TRUNKS = [*((name, {}) for name in models.names()), *((name, {"trunk": trunk}) for name, trunk in OTHERS.items())]
+TRUNKS = [
+    *(pytest.param(name, {}, marks=[pytest.mark.slow] * (name in networks.DEEP)) for name in models.names()),
+    *((name, {"trunk": trunk}) for name, trunk in OTHERS.items()),
+]
 
 
 @pytest.mark.parametrize(

@@ -72,14 +72,18 @@ def torchvision_resnet(depth):
 
 
 def old_densenet121():
-    names = conv("features.conv0", 64, 3, 7) | norm("features.norm0", 64)
-    c = 64
-    for block, count in enumerate((6, 12, 24, 16), start=1):
+    return old_densenet(32, (6, 12, 24, 16))
+
+
+def old_densenet(growth, blocks):
+    c = 2 * growth
+    names = conv("features.conv0", c, 3, 7) | norm("features.norm0", c)
+    for block, count in enumerate(blocks, start=1):
         for layer in range(1, count + 1):
             name = f"features.denseblock{block}.denselayer{layer}"
-            names |= norm(f"{name}.norm.1", c) | conv(f"{name}.conv.1", 128, c)
-            names |= norm(f"{name}.norm.2", 128) | conv(f"{name}.conv.2", 32, 128, 3)
-            c += 32
+            names |= norm(f"{name}.norm.1", c) | conv(f"{name}.conv.1", 4 * growth, c)
+            names |= norm(f"{name}.norm.2", 4 * growth) | conv(f"{name}.conv.2", growth, 4 * growth, 3)
+            c += growth
         if block < 4:
             names |= norm(f"features.transition{block}.norm", c) | conv(f"features.transition{block}.conv", c // 2, c)
             c //= 2
@@ -262,6 +266,23 @@ def mobilenet_v2():
             inner, index = out, index + 1
     names |= conv("features.18.0", 1280, 320) | norm("features.18.1", 1280)
     return names | linear("classifier.1", 1000, 1280)
+
+
+def dpn68():
+    """The port of timm: a projection in the first block of a stage, names by its stride; the classifier is 1x1."""
+    names = conv("features.conv1_1.conv", 10, 3, 3) | norm("features.conv1_1.bn", 10)
+    c = 10
+    for stage, (count, wide, growth) in enumerate(((3, 64, 16), (4, 128, 32), (12, 256, 32), (3, 512, 64)), start=2):
+        for block in range(1, count + 1):
+            name, inner = f"features.conv{stage}_{block}", 128 * 2 ** (stage - 2)
+            if block == 1:
+                first = f"{name}.c1x1_w_s{1 if stage == 2 else 2}"
+                names |= norm(f"{first}.bn", c) | conv(f"{first}.conv", wide + 2 * growth, c)
+            names |= norm(f"{name}.c1x1_a.bn", c) | conv(f"{name}.c1x1_a.conv", inner, c)
+            names |= norm(f"{name}.c3x3_b.bn", inner) | conv(f"{name}.c3x3_b.conv", inner, inner // 32, 3)
+            names |= norm(f"{name}.c1x1_c.bn", inner) | conv(f"{name}.c1x1_c.conv", wide + growth, inner)
+            c = wide + 3 * growth if block == 1 else c + growth
+    return names | norm("features.conv5_bn_ac.bn", c) | conv("classifier", 1000, c, bias=True)
 
 
 def efficientnet_lite(variant):

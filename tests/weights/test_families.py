@@ -103,6 +103,7 @@ FAMILIES = {
     ),
     "HRNet ImageNet": ("hrnet_imagenet", "hrnet_w48_ocr", files.hrnet_imagenet, TRUNK),
     "LDN": ("ldn", "ldn121_32to4", lambda: same("ldn121_32to4"), ALL),
+    "timm dpn68": ("timm_dpn", ("ldn_dpn68", {}), files.dpn68, TRUNK),
     "SwiftNet": (
         "swiftnet", "swiftnet_r18", lambda: same("swiftnet_r18") | {"backbone.img_mean": (1, 3, 1, 1)}, ALL
     ),
@@ -240,7 +241,7 @@ OPTIONS = {
     "timm_seresnext": "deeplabv3plus_srnx50", "nvidia_main_deeplabv3plus": "deeplabv3plus_srnx50",
     "nvidia_main_ocr": "hrnet_w48_ocr", "encoding_deeplabv3": "deeplabv3_r101", "encoding_pspnet": "pspnet_r50",
     "encoding_encnet": "encnet_r50", "mmseg_pspnet": "pspnet_r50", "kazuto1011": "deeplabv2_r101",
-    "kazuto1011_resnet": "deeplabv2_r101",
+    "kazuto1011_resnet": "deeplabv2_r101", "ldn": "ldn121",
 }  # fmt: skip
 
 

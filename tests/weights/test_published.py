@@ -53,7 +53,7 @@ def test_the_table_of_published_weights():
     for name, (source, url, sha256) in published.PUBLISHED.items():
         assert source in weights.SOURCES, name
         if sha256:  # as the publisher's file name has it
-            assert len(sha256) == 8 and int(sha256, 16) >= 0 and url.endswith(f"-{sha256}.pth")
+            assert len(sha256) in (8, 9) and int(sha256, 16) >= 0 and url.endswith(f"-{sha256}.pth")
     assert sum(not sha256 for _, _, sha256 in published.PUBLISHED.values()) <= 4
     assert published.PUBLISHED["pspnet_r50_mmseg_cityscapes"][1].endswith(
         "/pspnet/pspnet_r50-d8_512x1024_40k_cityscapes/"

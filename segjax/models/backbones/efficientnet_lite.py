@@ -16,7 +16,8 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.strides import LAYERS
-from segjax.models.layers import kaiming_fan_in, relu6, rematerialised
+from segjax.models.layers import kaiming_fan_in, relu6
+from segjax.models.remat import Remat, rematerialised
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
@@ -76,7 +77,7 @@ class EfficientNetLite(nn.Module):
         each convolution's input.
     head: append the 1280-channel convolution of the ImageNet classifier, with the key "head".
     bn_eps: term in the trunk's batch norms, independent of the decoder's: the weights were trained with it.
-    remat: recompute each block in the backward pass.
+    remat: segments that are computed again in the backward pass, see models/remat.py.
     """
 
     variant: int
@@ -86,7 +87,7 @@ class EfficientNetLite(nn.Module):
     design_size: int | None = None
     head: bool = False
     bn_eps: float = BN_EPS
-    remat: bool = False
+    remat: Remat = False
 
     def __call__(self, images: Array) -> dict[int | str, Array]:
         """Returns {2: (b, h/2, w/2, 16), 4: .., 24), 8: .., 40), 16: .., 112), 32: .., 320)} (Lite0) of the images."""
@@ -105,8 +106,8 @@ class EfficientNetLite(nn.Module):
         if self.output_stride not in (8, 16, 32):
             raise UserError(f"output_stride={self.output_stride} is not possible here; choose 8, 16 or 32.")
         block = rematerialised(MBConv, self.remat)
-        norm, padding = partial(self.norm, eps=self.bn_eps), self._same(3, 2, 1)
-        x = relu6(norm(name="_bn0")(self.conv(STEM_WIDTH, 3, 2, padding, name="_conv_stem")(images)))
+        norm = partial(self.norm, eps=self.bn_eps)
+        x = rematerialised(_stem, self.remat, "stem")(self, images)
         stride, undilated, dilation, index, maps = 2, 2, 1, 0, {}
         for count, kernel_size, step, expansion, width in stages(self.variant):
             before, undilated = dilation, undilated * step
@@ -130,6 +131,11 @@ class EfficientNetLite(nn.Module):
         size = -(-self.design_size // stride)
         total = max((-(-size // step) - 1) * step + kernel_size - size, 0)
         return ((total // 2, total - total // 2),) * 2
+
+
+def _stem(net: EfficientNetLite, images: Array) -> Array:
+    x = net.conv(STEM_WIDTH, 3, 2, net._same(3, 2, 1), name="_conv_stem")(images)
+    return relu6(net.norm(eps=net.bn_eps, name="_bn0")(x))
 
 
 def stages(variant: int) -> Sequence[tuple[int, int, int, int, int]]:

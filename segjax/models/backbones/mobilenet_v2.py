@@ -13,7 +13,8 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.strides import LAYERS
-from segjax.models.layers import relu6, rematerialised
+from segjax.models.layers import relu6
+from segjax.models.remat import Remat, rematerialised
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
@@ -50,13 +51,13 @@ class MobileNetV2(nn.Module):
 
     conv, norm: constructors of the layers, see `layers.conv_and_norm`.
     output_stride: 8, 16 or 32.
-    remat: recompute each block in the backward pass.
+    remat: segments that are computed again in the backward pass, see models/remat.py.
     """
 
     conv: ModuleDef
     norm: ModuleDef
     output_stride: int = 32
-    remat: bool = False
+    remat: Remat = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
         """Returns {2: (b, h/2, w/2, 16), 4: (b, h/4, w/4, 24), ...} down to output_stride, of images (b, h, w, 3)."""
@@ -75,7 +76,7 @@ class MobileNetV2(nn.Module):
                 f"output_stride={self.output_stride} is not possible with a MobileNetV2; choose 8, 16 or 32."
             )
         block = rematerialised(InvertedResidual, self.remat)
-        x = relu6(self.norm(name="features.0.1")(self.conv(32, 3, 2, name="features.0.0")(images)))
+        x = rematerialised(_stem, self.remat, "stem")(self, images)
         maps, index, stride, undilated, dilation = {}, 1, 2, 2, 1
         for expansion, features, count, step in STAGES:
             first, undilated = dilation, undilated * step
@@ -90,3 +91,7 @@ class MobileNetV2(nn.Module):
                 index += 1
             maps[LAYERS[undilated]] = x
         return maps
+
+
+def _stem(net: MobileNetV2, images: Array) -> Array:
+    return relu6(net.norm(name="features.0.1")(net.conv(32, 3, 2, name="features.0.0")(images)))

@@ -17,7 +17,8 @@ import flax.linen as nn
 import jax
 
 from segjax.errors import UserError
-from segjax.models.layers import relu, rematerialised
+from segjax.models.layers import relu
+from segjax.models.remat import Remat, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -151,7 +152,7 @@ class ResNet(nn.Module):
     groups, group_width, squeeze_excite: of the bottlenecks; groups 32 and group_width 4 build a ResNeXt 32x4d.
     pool_padding, pool_ceil: of the 3x3 stride-2 max pooling (Cadene's SE-ResNeXt trunks: 0 and True).
     deep_stem_width: width of the first two convolutions of the deep stem; the third has twice as many channels.
-    remat: recompute each block in the backward pass.
+    remat: segments that are computed again in the backward pass, see models/remat.py.
     """
 
     depth: int
@@ -167,7 +168,7 @@ class ResNet(nn.Module):
     pool_ceil: bool = False
     deep_stem_width: int = 64
     multi_grid: tuple[int, ...] = ()
-    remat: bool = False
+    remat: Remat = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
         """Returns {4: (b, h/4, w/4, c), ...} down to output_stride, of images (b, h, w, 3)."""
@@ -182,13 +183,7 @@ class ResNet(nn.Module):
         Raises UserError for a depth, an output stride or other options that are not possible.
         """
         plan, block = self._plan(), self._block()
-        x = images
-        deep, first = len(self.stem_names) == 6, self.deep_stem_width
-        for i, width in enumerate((first, first, 2 * first) if deep else (64,)):
-            conv, norm = self.stem_names[2 * i : 2 * i + 2]
-            x = self.conv(width, 3 if deep else 7, 2 if i == 0 else 1, name=conv)(x)
-            x = relu(self.norm(name=norm)(x))
-        x = max_pool(x, 3, 2, self.pool_padding, ceil_mode=self.pool_ceil)
+        x = rematerialised(_stem, self.remat, "stem")(self, images)
         maps = {"layer0": x}
         for i, (_, step, dilations) in enumerate(plan, start=1):
             for j, dilation in enumerate(dilations):
@@ -210,6 +205,16 @@ class ResNet(nn.Module):
             raise UserError(f"ResNet-{self.depth} has no bottlenecks: groups and squeeze_excite need depth 50 or 101.")
         block = rematerialised(kind, self.remat)
         return block if kind is BasicBlock else partial(block, **kin)
+
+
+def _stem(net: ResNet, x: Array) -> Array:
+    """Returns the map after the pooling, of images x (b, h, w, 3)."""
+    deep, first = len(net.stem_names) == 6, net.deep_stem_width
+    for i, width in enumerate((first, first, 2 * first) if deep else (64,)):
+        conv, norm = net.stem_names[2 * i : 2 * i + 2]
+        x = net.conv(width, 3 if deep else 7, 2 if i == 0 else 1, name=conv)(x)
+        x = relu(net.norm(name=norm)(x))
+    return max_pool(x, 3, 2, net.pool_padding, ceil_mode=net.pool_ceil)
 
 
 resnext50_32x4d = partial(ResNet, 50, groups=32, group_width=4)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.models.backbones.resnet import stage_plan
-from segjax.models.layers import relu, rematerialised
+from segjax.models.layers import relu
+from segjax.models.remat import Remat, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -70,7 +71,7 @@ class CaffeResNet(nn.Module):
     conv: ModuleDef
     norm: ModuleDef
     output_stride: int = 8
-    remat: bool = False
+    remat: Remat = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
         """Returns {4: (b, h/4, w/4, 256), ...} down to output_stride, of images (b, h, w, 3)."""
@@ -85,9 +86,8 @@ class CaffeResNet(nn.Module):
         Raises UserError for a depth or an output stride that does not exist.
         """
         block = rematerialised(Bottleneck, self.remat)
-        x = relu(ConvNorm(64, 7, self.conv, self.norm, 2, name="layer1.conv1")(images))
-        maps = {"layer1": max_pool(x, 3, 2, 1, ceil_mode=True)}
-        x = maps["layer1"]
+        x = rematerialised(_stem, self.remat, "stem")(self, images)
+        maps = {"layer1": x}
         for i, (_, step, dilations) in enumerate(stage_plan(self.depth, self.output_stride, "all_blocks"), start=2):
             for j, dilation in enumerate(dilations, start=1):
                 first = j == 1
@@ -97,3 +97,9 @@ class CaffeResNet(nn.Module):
                 )(x)  # fmt: skip
             maps[f"layer{i}"] = x
         return maps
+
+
+def _stem(net: CaffeResNet, images: Array) -> Array:
+    """Returns the map after the pooling, of images (b, h, w, 3)."""
+    x = relu(ConvNorm(64, 7, net.conv, net.norm, 2, name="layer1.conv1")(images))
+    return max_pool(x, 3, 2, 1, ceil_mode=True)

@@ -12,7 +12,8 @@ import flax.linen as nn
 
 from segjax.errors import UserError
 from segjax.models.backbones.resnet import BLOCKS
-from segjax.models.layers import relu, rematerialised
+from segjax.models.layers import relu
+from segjax.models.remat import Remat, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -50,13 +51,13 @@ class PyramidResNet(nn.Module):
 
     depth: 18 or 34.
     conv, norm: constructors of the layers, see `layers.conv_and_norm`.
-    remat: recompute each block in the backward pass.
+    remat: segments that are computed again in the backward pass, see models/remat.py.
     """
 
     depth: int
     conv: ModuleDef
     norm: ModuleDef
-    remat: bool = False
+    remat: Remat = False
 
     @nn.compact
     def __call__(self, images: Sequence[Array]) -> list[dict[int, Array]]:
@@ -67,11 +68,7 @@ class PyramidResNet(nn.Module):
         if self.depth not in (18, 34):
             raise UserError(f"a ResNet-{self.depth} on several scales does not exist here; choose depth 18 or 34.")
         block = rematerialised(PyramidBlock, self.remat)
-        stem = self.conv(64, 7, 2, name="conv1")
-        maps = []
-        for scale, x in enumerate(images):
-            x = relu(self.norm(name=f"bn1.{scale}")(stem(x)))
-            maps.append(max_pool(x, 3, 2, 1))
+        maps = rematerialised(_stem, self.remat, "stem")(self, images)
         found = [{} for _ in images]
         for i, count in enumerate(BLOCKS[self.depth]):
             for j in range(count):
@@ -81,3 +78,9 @@ class PyramidResNet(nn.Module):
             for scale, x in enumerate(sums):
                 found[scale][4 * 2**i] = x
         return found
+
+
+def _stem(net: PyramidResNet, images: Sequence[Array]) -> list[Array]:
+    """Returns each scale's map after the pooling, of its images (b, h, w, 3)."""
+    stem = net.conv(64, 7, 2, name="conv1")
+    return [max_pool(relu(net.norm(name=f"bn1.{scale}")(stem(x))), 3, 2, 1) for scale, x in enumerate(images)]

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from segjax.errors import UserError
-from segjax.models.layers import Dropout, relu, rematerialised
+from segjax.models.layers import Dropout, relu
+from segjax.models.remat import Remat, rematerialised
 from segjax.ops import max_pool
 from segjax.typing import Array
 
@@ -70,7 +71,7 @@ class WideResNet38(nn.Module):
     output_stride: 8 (A2 as published), 16 or 32. A module that would exceed it is dilated, and so are all later ones.
     dropout: rates of the channel dropout in mod6 and mod7, (0.3, 0.5) as published, or () for none.
     train: drop channels.
-    remat: recompute each block in the backward pass.
+    remat: segments that are computed again in the backward pass, see models/remat.py.
     """
 
     conv: ModuleDef
@@ -78,7 +79,7 @@ class WideResNet38(nn.Module):
     output_stride: int = 8
     dropout: tuple[float, ...] = ()
     train: bool = False
-    remat: bool = False
+    remat: Remat = False
 
     def __call__(self, images: Array) -> dict[int, Array]:
         """Returns {2: (b, h/2, w/2, 128), 4: (b, h/4, w/4, 256), ...} down to output_stride, of images (b, h, w, 3)."""
@@ -95,10 +96,10 @@ class WideResNet38(nn.Module):
             raise UserError(f"dropout={self.dropout} of WideResNet38 takes two rates, of mod6 and mod7, or none.")
         rates = dict(zip(("mod6", "mod7"), self.dropout))
         block = rematerialised(PreActivationBlock, self.remat)
-        x = self.conv(64, 3, name="mod1.conv1")(images)
-        maps = {"mod1": x}
+        mod1, x = rematerialised(_stem, self.remat, "stem")(self, images)
+        maps = {"mod1": mod1}
         for (name, _, step, dilation), (blocks, widths, _) in zip(self._plan(), MODULES):
-            if name in ("mod2", "mod3"):
+            if name == "mod3":
                 x = max_pool(x, 3, 2, 1)
             for j in range(1, blocks + 1):
                 x = block(
@@ -120,3 +121,9 @@ class WideResNet38(nn.Module):
             stride *= step
             plan.append((f"mod{i}", stride, step, dilation))
         return plan
+
+
+def _stem(net: WideResNet38, images: Array) -> tuple[Array, Array]:
+    """Returns the maps before and after the first pooling, of images (b, h, w, 3)."""
+    x = net.conv(64, 3, name="mod1.conv1")(images)
+    return x, max_pool(x, 3, 2, 1)

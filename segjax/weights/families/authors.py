@@ -15,10 +15,11 @@ SOURCES: dict[str, Source] = {
         ignore=r"^(incre_modules|downsamp_modules|final_layer|classifier)\.",
         places=(Place(fills=r"^(conv[12]|bn[12]|layer1|transition\d|stage\d)\."),),
     ),
-    # ivankreso/LDN; files from before 2019 have the DenseNet's old names
+    # ivankreso/LDN; files from before 2019 have the DenseNet's old names; its pyramid has no auxiliary heads
     "ldn": Source(
-        rename=((r"^(.*\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),), ignore=r"^features\.norm5\.",
-        normalisation="ldn",
+        rename=((r"^(.*\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),),
+        ignore=r"^features\.norm5\.|\.aux_logits\.", places=(Place(fills=r"^(?!spp\.spp\.aux)"),),
+        options={"form": "released"}, normalisation="ldn",
     ),
     # orsic/swiftnet: single scale and pyramid; files contain the statistics of the input as buffers
     "swiftnet": Source(ignore=r"^backbone\.img_(mean|std)$", normalisation="swiftnet"),

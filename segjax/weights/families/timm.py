@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segjax.weights.families.trunks import DEEP_RESNET, RESNET, SE_RESNEXT
-from segjax.weights.source import Place, Source
+from segjax.weights.source import Place, Source, under
 
 EFFICIENTNET = r"_conv_stem\.|_bn0\.|_blocks\."
 
@@ -21,6 +21,10 @@ SOURCES: dict[str, Source] = {
     ),
     # se_resnext50_32x4d, se_resnext101_32x4d; legacy_seresnext* of timm
     "cadene_se_resnext": Source(ignore=r"^last_linear\.", places=SE_RESNEXT),
+    # dpn68 (rwightman/pytorch-dpn-pretrained); the trunk ends before the classifier's norm
+    "timm_dpn": Source(
+        ignore=r"^(classifier|features\.conv5_bn_ac)\.", places=under("", leaves=r"features\."), normalisation="dpn"
+    ),
     # EfficientNet-Lite, ImageNet classifiers; the trunk ends before the convolution to 1280 channels
     "efficientnet_lite": Source(
         ignore=r"^(_conv_head|_bn1|_fc)\.",
