@@ -1,5 +1,6 @@
 """Population statistics against numpy in float64: any batches, one device and eight, sums that are saved."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from segjax import augment, parallel
 from segjax.data.every_record import full_rows
+from segjax.models.layers import BatchNorm
 from segjax.ops.moments import Moments
 from segjax.training.recalibration import Population, changes, make_measurement
 from tests.tiny_network import Tiny, oracle, variables
@@ -71,6 +73,24 @@ def test_moments_of_parts_are_those_of_the_whole():
     np.testing.assert_allclose(total.mean, x.mean(0), rtol=1e-15)
     np.testing.assert_allclose(total.squares / 9, x.var(0), rtol=1e-8)
     assert (empty + empty).count == 0
+
+
+def test_a_norm_that_is_called_twice_sees_both_maps():
+    """As the shortcuts of SwiftNet's pyramid, which all scales share; also under rematerialisation."""
+
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            norm = nn.remat(BatchNorm)(train=True, name="norm")
+            return norm(x).sum() + norm(2 * x[:, ::2]).sum()
+
+    x = np.random.default_rng(0).normal(3, 1, (2, 4, 5, 3)).astype(np.float32)
+    _, new = Twice().apply(Twice().init(jax.random.key(0), x), x, mutable=["batch_moments"])
+    found = new["batch_moments"]["norm"]["input"]
+    for example, seen in enumerate(x.astype(np.float64)):
+        values = np.concatenate([seen.reshape(-1, 3), 2 * seen[::2].reshape(-1, 3)])
+        np.testing.assert_allclose(found.mean[example], values.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(found.squares[example] / found.count, values.var(0), rtol=1e-5)
 
 
 def test_only_the_measurement_turns_dropout_off_and_keeps_the_statistics():
