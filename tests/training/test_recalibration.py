@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from segjax import augment, parallel
-from segjax.data.every_record import full_rows
+from segjax.data import Reading
+from segjax.data.every_record import Rows, every_image, full_rows
 from segjax.models.layers import BatchNorm
 from segjax.ops.moments import Moments
 from segjax.training.recalibration import Population, changes, make_measurement
+from tests.data.fake_source import FakeSource
 from tests.tiny_network import Tiny, oracle, variables
 
 IMAGES = np.random.default_rng(1).integers(0, 255, (7, 6, 10, 3), np.uint8) // np.arange(1, 8)[:, None, None, None]
@@ -27,8 +29,9 @@ def rows_of(batch_size):
 
 def measured(batch_size, devices):
     mesh = parallel.make_mesh({"data": devices}, jax.devices()[:devices])
-    measure = make_measurement(Tiny(19), prepare, mesh, rows=batch_size)
-    population, rows, fill = Population(), rows_of(batch_size), -batch_size % devices
+    population, rows = Population(), rows_of(batch_size)
+    size = rows.records.shape[1]
+    measure, fill = make_measurement(Tiny(19), prepare, mesh, rows=size), -size % devices
     for records, counted in zip(rows.records, rows.counted):
         images = np.concatenate([IMAGES[records], np.full((fill, 6, 10, 3), 255, np.uint8)])
         batch = parallel.shard_batch({"image": images}, mesh)
@@ -57,7 +60,18 @@ def test_every_image_counts_once_and_fillers_do_not():
         [True, False],
         [True, True],
     ]
-    assert full_rows([(4, 4)] * 2, 5).records.tolist() == [[0, 1, 0, 1, 0]]
+    assert full_rows([(4, 4)] * 2, 5).records.tolist() == [[0, 1]]
+    assert full_rows([(4, 4), (4, 4), (2, 2)], 5).records.tolist() == [[0, 1], [2, 2]]
+    assert full_rows([(4, 4), (2, 2)] * 3, 5, limit=4).records.tolist() == [[0, 4], [1, 3]]
+
+
+def test_nothing_is_left_after_the_last_batch():
+    """A stage that was killed between its last batch and its checkpoint has no image to read."""
+    source = FakeSource(count=3, sizes=((4, 4),))
+    rows = full_rows(source.sizes, 2)
+    assert len(list(every_image(source, rows, Reading(num_threads=0), fill=1))) == 2
+    none = Rows(rows.records[2:], rows.counted[2:], rows.sizes[2:])
+    assert list(every_image(source, none, Reading(), fill=1)) == []
 
 
 def test_moments_of_parts_are_those_of_the_whole():
