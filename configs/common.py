@@ -227,7 +227,8 @@ def shrink(config: ConfigDict, *, keep_data: bool = False) -> ConfigDict:
         for extra in stage.get("extra", {}).values() if not keep_data else ():
             if isinstance(extra, ConfigDict) and "split" in extra:  # of coarse labels, which the street does not have
                 extra.split = "train"
-                extra.update(dict(dataset={}) if "dataset" in extra else {})
+                if "dataset" in extra:
+                    del extra["dataset"]
         if stage.kind == "pseudo_label":
             stage.update(batch_size=2, size=0, window=(), sheet_rows=1)
             if not keep_data:

@@ -186,3 +186,46 @@ def test_rows_of_the_study_share_labels_and_steps():
 def test_rows_of_the_study_that_do_not_exist(arg, message):
     with pytest.raises(ValueError, match=message):
         load("csst_ablation", arg)
+
+
+def test_ladders_have_the_layout_and_the_rates_of_their_preset():
+    config = load("ldn", "cityscapes")
+    assert config.train.model.to_dict() == {"name": "ldn121", "options": {"layout": "64to4"}}
+    assert dict(config.train.optimizer.lr_rules)[".*"] == 1.0 and 0.25 in dict(config.train.optimizer.lr_rules).values()
+    assert 0.125 in dict(load("ldn", "voc2012").train.optimizer.lr_rules).values()
+    assert load("ldn", "camvid,init=random").train.total_epochs == 2 * load("ldn", "camvid").train.total_epochs == 800
+    assert load("ldn", "camvid,init=random").train.model.options.random_init
+    assert "layout" not in load("ldn", "cityscapes,net=lrn18").train.model.options  # which has another one of its own
+    assert load("ldn", "cityscapes_half").dataset.resize == 0.5
+    assert load("ldn", "cityscapes,remat=layer+stem").train.remat == "layer+stem"
+
+
+def test_augmentations_of_ladders_add_up():
+    found = {name: load("ldn", f"cityscapes,augment={name}").train for name in ("none", "flip", "crop", "scale")}
+    assert [train.augment.flip for train in found.values()] == [False, True, True, True]
+    assert [train.crop.size == (768, 768) for train in found.values()] == [False, False, True, True]
+    assert [train.crop.scale_range == (0.5, 2.0) for train in found.values()] == [False, False, False, True]
+
+
+def test_every_training_of_ladders_is_recalibrated_before_it_is_scored():
+    for arg in ("camvid", "voc2012", "cross", "rob2018"):
+        config = load("ldn", arg)
+        of = {name: config[name] for name in config.stages}
+        scored = {stage.checkpoint for stage in of.values() if stage.kind == "evaluate"}
+        assert scored and all(of[name].kind == "recalibrate" for name in scored)
+        assert all(of[of[name].checkpoint].kind == "train" for name in scored)
+
+
+@pytest.mark.parametrize(
+    "arg, message",
+    [
+        ("net=ldn12", "did you mean 'ldn121'"),
+        ("init=imagenet", "no ImageNet weights fit"),
+        ("camvid,net=efficientnet,init=random", "is for ImageNet weights"),
+        ("camvid,augment=colour", "unknown augment"),
+        ("epochs=-1", "0 or more"),
+    ],
+)
+def test_options_of_ladders_that_do_not_fit(arg, message):
+    with pytest.raises(ValueError, match=message):
+        load("ldn", arg)

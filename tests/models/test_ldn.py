@@ -88,6 +88,13 @@ def test_the_smallest_image_is_the_one_that_the_error_names(layout):
         jax.eval_shape(lambda v, x: network.apply(v, x), variables, jnp.zeros((1, limit - 1, 200, 3)))
 
 
+def test_networks_are_initialised_with_images_that_they_take():
+    for layout, side in (("64to4", 64), ("128to4", 127)):
+        spec = {"name": "ldn121", "num_classes": 5, "options": {"layout": layout}}
+        (images,) = models.example_inputs(spec, models.from_spec(spec))
+        assert images.shape == (1, side, side, 3)
+
+
 def test_odd_maps_are_rounded_down_as_published():
     """97x145, the size of the stored cases: 49x73 after the first convolution."""
     output, _ = thin(size=(97, 145))
