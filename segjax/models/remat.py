@@ -51,6 +51,7 @@ def segments(remat: Remat, default: str = "block") -> frozenset[str]:
     """
     if isinstance(remat, frozenset):
         return remat
+    remat = {"True": True, "False": False}.get(remat, remat)  # a recipe's option is text
     if isinstance(remat, bool):
         remat = default if remat else ""
     if remat == FULL:

@@ -22,8 +22,13 @@ ROWS = (
 
 
 def test_names_of_segments():
-    assert segments(False) == segments("") == frozenset()
-    assert segments(True, "layer+stem") == segments(" stem + layer ") == {"layer", "stem"}
+    assert segments(False) == segments("") == segments("False") == frozenset()
+    assert (
+        segments(True, "layer+stem")
+        == segments("True", "stem+layer")
+        == segments(" stem + layer ")
+        == {"layer", "stem"}
+    )
     assert segments("full") == set(SEGMENTS)
     assert segments(segments("td")) == {"td"}
     with pytest.raises(UserError, match="remat='layer,stem': segment 'layer,stem' does not exist; join names with"):
