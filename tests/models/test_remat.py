@@ -44,6 +44,12 @@ def test_the_usual_choice_of_a_ladder_and_of_a_network_before_it():
     assert "loss" in models.create("ldn121", 5, remat="full").recomputed
 
 
+def test_a_video_network_has_its_own_segments():
+    assert models.create_video("sdcnet2d", remat="up").remat == "up"
+    with pytest.raises(UserError, match="sdcnet2d has no segment 'loss' .*; choose of block, up"):
+        models.create_video("sdcnet2d", remat="block+loss")
+
+
 def loss(params, others, x, remat):
     net = models.create("ldn121", 3, dtype="float64", remat=remat, **THIN)
     output, new = net.apply(
