@@ -33,10 +33,12 @@ def full_rows(sizes: np.ndarray, batch_size: int, *, limit: int | None = None) -
     """Returns the rows of batches of images of one size.
 
     sizes: int (n, 2), height and width of the records; batches as in `eval_rows`.
-    batch_size: records of a batch.
+    batch_size: records of a batch; fewer if no size has so many.
     limit: so many records only, spread evenly.
     """
-    records, shapes = eval_rows(sizes, batch_size, limit=limit)
+    _, alone = eval_rows(sizes, 1, limit=limit)
+    most = max(np.unique(alone, axis=0, return_counts=True)[1], default=1)
+    records, shapes = eval_rows(sizes, min(batch_size, int(most)), limit=limit)
     counted = records >= 0
     filled = records.copy()
     for batch in np.flatnonzero(~counted.all(1)):

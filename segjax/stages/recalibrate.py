@@ -120,14 +120,14 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     _check_norms(network.variables, options, name)
     views = _views(options, network, source, mesh, context.seed)
     identity = config_hash(
-        plain({key: value for key, value in context.settings.items() if key not in ("save_batches", "loader")}),
+        plain({key: value for key, value in context.settings.items() if key not in ("save_batches", "loader", "mesh")}),
         [int(fingerprint(network.variables)), context.seed, list(source.names), views.rows.records.shape],
     )
     # a module without rematerialisation: a block that is written out for the backward pass calls no batch norm
     options_ = {**network.spec["options"], "remat": False}
     module = models.from_spec({**network.spec, "options": options_})
     variables = parallel.replicate(network.variables, mesh)
-    measure = make_measurement(module, views.prepare, mesh, rows=options.batch_size)
+    measure = make_measurement(module, views.prepare, mesh, rows=views.rows.records.shape[1])
     begin, sums = time.perf_counter(), context.folder / "moments.npz"
     population, measured = _measure(measure, variables, views, sums, identity, save_batches=options.save_batches)
     seconds = time.perf_counter() - begin
@@ -177,15 +177,17 @@ def _views(options: Options, network: Network, source: data.Source, mesh: Mesh, 
     mean, std = augment.normalisation(network.normalisation)
     part, parts = parallel.batch_part(mesh)
     reading = data.Reading(**options.loader)
-    shared = dict(process_index=part, process_count=parts, fill=-options.batch_size % parallel.axis_size(mesh, "data"))
     to_devices = functools.partial(parallel.shard_batch, mesh=mesh)
-    limit = options.limit or None
-    if not isinstance(options.crop, CropOptions):
+    crops = isinstance(options.crop, CropOptions)  # they have one size, whatever the sizes of the images
+    sizes = np.broadcast_to(options.crop.size, (len(source), 2)) if crops else source.sizes
+    rows = full_rows(sizes, options.batch_size, limit=options.limit or None)
+    fill = -rows.records.shape[1] % parallel.axis_size(mesh, "data")
+    shared = dict(process_index=part, process_count=parts, fill=fill)
+    if not crops:
 
         def normalised(batch: Batch) -> Array:
             return augment.normalise(batch["image"], mean=mean, std=std)
 
-        rows = full_rows(source.sizes, options.batch_size, limit=limit)
         return _Views(rows, lambda rows: every_image(source, rows, reading, **shared), normalised, to_devices)
 
     crop = options.crop
@@ -194,8 +196,6 @@ def _views(options: Options, network: Network, source: data.Source, mesh: Mesh, 
     def augmented(batch: Batch) -> Array:
         return augment.augment_batch(batch, seed=seed, crop=crop.size, mean=mean, std=std, **options.augment)[0]
 
-    # crops have one size, whatever the sizes of the images
-    rows = full_rows([crop.size] * len(source), options.batch_size, limit=limit)
     return _Views(
         rows, lambda rows: every_crop(samples, crop.size, rows, reading, seed=seed, **shared), augmented, to_devices
     )

@@ -111,14 +111,15 @@ def test_scores_without_the_last_units(tmp_path, street_dir):
         assert cv2.imread(str(folder / picture)) is not None
 
 
-def test_what_is_refused_before_the_training(tmp_path, street_dir, monkeypatch):
+def test_what_is_refused_before_the_training_of_a_network_that_is_recalibrated(tmp_path, street_dir, monkeypatch):
     monkeypatch.setattr("segjax.stages.train.run_training", None)
-    settings = config(street_dir, ("train", "disable_tail"), checkpoint="train", units=(0, 9))
-    with pytest.raises(UserError, match="'train'.* has a trunk whose units are not known|FastSCNN has a trunk"):
+    settings = config(street_dir, ("train", "better", "disable_tail"), checkpoint="better", units=(0, 9))
+    settings.better = dict(kind="recalibrate", checkpoint="train")
+    with pytest.raises(UserError, match="FastSCNN has a trunk whose units are not known"):
         run_recipe(settings, workdir=tmp_path)
     settings.train.model.name = "residuals"
     monkeypatch.setitem(choices._MODELS, "residuals", set())
     with pytest.raises(
-        UserError, match=r"disable_tail.units=\(0, 9\) disables 9 units, but .* of the network in train"
+        UserError, match=r"disable_tail.units=\(0, 9\) disables 9 units, but .* of the network in better"
     ):
         run_recipe(settings, workdir=tmp_path)

@@ -1,14 +1,18 @@
 """Population statistics against numpy in float64: any batches, one device and eight, sums that are saved."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from segjax import augment, parallel
-from segjax.data.every_record import full_rows
+from segjax.data import Reading
+from segjax.data.every_record import Rows, every_image, full_rows
+from segjax.models.layers import BatchNorm
 from segjax.ops.moments import Moments
 from segjax.training.recalibration import Population, changes, make_measurement
+from tests.data.fake_source import FakeSource
 from tests.tiny_network import Tiny, oracle, variables
 
 IMAGES = np.random.default_rng(1).integers(0, 255, (7, 6, 10, 3), np.uint8) // np.arange(1, 8)[:, None, None, None]
@@ -25,8 +29,9 @@ def rows_of(batch_size):
 
 def measured(batch_size, devices):
     mesh = parallel.make_mesh({"data": devices}, jax.devices()[:devices])
-    measure = make_measurement(Tiny(19), prepare, mesh, rows=batch_size)
-    population, rows, fill = Population(), rows_of(batch_size), -batch_size % devices
+    population, rows = Population(), rows_of(batch_size)
+    size = rows.records.shape[1]
+    measure, fill = make_measurement(Tiny(19), prepare, mesh, rows=size), -size % devices
     for records, counted in zip(rows.records, rows.counted):
         images = np.concatenate([IMAGES[records], np.full((fill, 6, 10, 3), 255, np.uint8)])
         batch = parallel.shard_batch({"image": images}, mesh)
@@ -55,7 +60,18 @@ def test_every_image_counts_once_and_fillers_do_not():
         [True, False],
         [True, True],
     ]
-    assert full_rows([(4, 4)] * 2, 5).records.tolist() == [[0, 1, 0, 1, 0]]
+    assert full_rows([(4, 4)] * 2, 5).records.tolist() == [[0, 1]]
+    assert full_rows([(4, 4), (4, 4), (2, 2)], 5).records.tolist() == [[0, 1], [2, 2]]
+    assert full_rows([(4, 4), (2, 2)] * 3, 5, limit=4).records.tolist() == [[0, 4], [1, 3]]
+
+
+def test_nothing_is_left_after_the_last_batch():
+    """A stage that was killed between its last batch and its checkpoint has no image to read."""
+    source = FakeSource(count=3, sizes=((4, 4),))
+    rows = full_rows(source.sizes, 2)
+    assert len(list(every_image(source, rows, Reading(num_threads=0), fill=1))) == 2
+    none = Rows(rows.records[2:], rows.counted[2:], rows.sizes[2:])
+    assert list(every_image(source, none, Reading(), fill=1)) == []
 
 
 def test_moments_of_parts_are_those_of_the_whole():
@@ -71,6 +87,24 @@ def test_moments_of_parts_are_those_of_the_whole():
     np.testing.assert_allclose(total.mean, x.mean(0), rtol=1e-15)
     np.testing.assert_allclose(total.squares / 9, x.var(0), rtol=1e-8)
     assert (empty + empty).count == 0
+
+
+def test_a_norm_that_is_called_twice_sees_both_maps():
+    """As the shortcuts of SwiftNet's pyramid, which all scales share; also under rematerialisation."""
+
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            norm = nn.remat(BatchNorm)(train=True, name="norm")
+            return norm(x).sum() + norm(2 * x[:, ::2]).sum()
+
+    x = np.random.default_rng(0).normal(3, 1, (2, 4, 5, 3)).astype(np.float32)
+    _, new = Twice().apply(Twice().init(jax.random.key(0), x), x, mutable=["batch_moments"])
+    found = new["batch_moments"]["norm"]["input"]
+    for example, seen in enumerate(x.astype(np.float64)):
+        values = np.concatenate([seen.reshape(-1, 3), 2 * seen[::2].reshape(-1, 3)])
+        np.testing.assert_allclose(found.mean[example], values.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(found.squares[example] / found.count, values.var(0), rtol=1e-5)
 
 
 def test_only_the_measurement_turns_dropout_off_and_keeps_the_statistics():
