@@ -51,6 +51,7 @@ def segments(remat: Remat, default: str = "block") -> frozenset[str]:
     """
     if isinstance(remat, frozenset):
         return remat
+    remat = {"True": True, "False": False}.get(remat, remat)  # a recipe's option is text
     if isinstance(remat, bool):
         remat = default if remat else ""
     if remat == FULL:
@@ -65,14 +66,14 @@ def segments(remat: Remat, default: str = "block") -> frozenset[str]:
 def check_segments(remat: Remat, own: Collection[str], *, network: str) -> None:
     """Raises UserError for a segment that does not exist, or that the network does not have.
 
-    own: segments of the network; "loss" belongs to every training.
+    own: segments of the network, and "loss" if its training step has this segment.
     network: its name.
     """
     if remat == FULL:
         return
-    for name in sorted(segments(remat, "") - {*own, "loss"}):
+    for name in sorted(segments(remat, "") - set(own)):
         raise UserError(
-            f"remat={remat!r}: {network} has no segment {name!r} ({SEGMENTS[name]}); choose of {', '.join(own)}, loss."
+            f"remat={remat!r}: {network} has no segment {name!r} ({SEGMENTS[name]}); choose of {', '.join(own)}."
         )
 
 

@@ -130,8 +130,9 @@ def _backward(settings, saved, cotangents):
     buffer, moments, layers, keys, like_x = saved
     gradient, end, gradients = cotangents[0], buffer.shape[-1], []
     for leaves, known, key in zip(reversed(layers), reversed(moments), reversed(keys)):
-        # the next layer starts when the gradients of the previous one are complete, and its activations are free
-        buffer, gradient, gradients = lax.optimization_barrier((buffer, gradient, gradients))
+        # A layer starts when the gradients of the one before it here are complete, and its activations are free. The
+        # barrier's copies of the parameters' gradients are not used: inside shard_map they would vary over the devices.
+        buffer, gradient, _ = lax.optimization_barrier((buffer, gradient, gradients[:1]))
         start = end - leaves.conv2.shape[-1]
 
         def again(x, leaves, key=key, known=known):

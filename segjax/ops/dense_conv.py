@@ -64,7 +64,8 @@ def _dense_dk(x: Array, dy: Array, kernel: tuple[int, int], stride, pads: Pads, 
 
     def product(tap: Array) -> Array:
         size = x.shape[0], (ho - 1) * stride[0] + 1, (wo - 1) * stride[1] + 1, c
-        view = lax.dynamic_slice(x, (0, tap[0], tap[1], 0), size)[:, :: stride[0], :: stride[1]]
+        first = jnp.zeros((), tap.dtype)  # all of one type, also in double precision
+        view = lax.dynamic_slice(x, (first, tap[0], tap[1], first), size)[:, :: stride[0], :: stride[1]]
         return view.reshape(-1, c).T @ dy
 
     # a loop: written out, the shifted copies of x for all taps exist at the same time

@@ -22,8 +22,13 @@ ROWS = (
 
 
 def test_names_of_segments():
-    assert segments(False) == segments("") == frozenset()
-    assert segments(True, "layer+stem") == segments(" stem + layer ") == {"layer", "stem"}
+    assert segments(False) == segments("") == segments("False") == frozenset()
+    assert (
+        segments(True, "layer+stem")
+        == segments("True", "stem+layer")
+        == segments(" stem + layer ")
+        == {"layer", "stem"}
+    )
     assert segments("full") == set(SEGMENTS)
     assert segments(segments("td")) == {"td"}
     with pytest.raises(UserError, match="remat='layer,stem': segment 'layer,stem' does not exist; join names with"):
@@ -37,6 +42,12 @@ def test_the_usual_choice_of_a_ladder_and_of_a_network_before_it():
     assert models.create("swiftnet_r18", 5, remat=True).recomputed == {"block"}
     assert models.create("deeplabv3plus_r18", 5, trunk="densenet121", remat=True).recomputed == {"layer"}
     assert "loss" in models.create("ldn121", 5, remat="full").recomputed
+
+
+def test_a_video_network_has_its_own_segments():
+    assert models.create_video("sdcnet2d", remat="up").remat == "up"
+    with pytest.raises(UserError, match="sdcnet2d has no segment 'loss' .*; choose of block, up"):
+        models.create_video("sdcnet2d", remat="block+loss")
 
 
 def loss(params, others, x, remat):

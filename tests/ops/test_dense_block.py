@@ -110,3 +110,20 @@ def test_every_layer_runs_twice_in_a_fraction_of_the_memory():
     assert 2 * buffer < temporary(dense_block) < 6 * buffer < 12 * buffer < temporary(joined)
     jaxpr = jax.make_jaxpr(lambda x, layers: gradients(dense_block, (x, layers, keys), settings)[1])(x, layers)
     assert sum(eqn.primitive.name == "optimization_barrier" for eqn in operations(jaxpr.jaxpr)) == 8
+
+
+def test_devices_of_a_mapped_axis_share_statistics(case):
+    """Inside shard_map: gradients of parameters, which all devices have, are those of the whole batch."""
+    x, layers, _ = case
+    keys, plain = [None] * len(layers), SETTINGS._replace(dropout=0.0)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
+
+    def gradient(settings, x, layers):
+        return jax.grad(lambda x, layers: loss(dense_block, settings, x, layers, keys)[0], (0, 1))(x, layers)
+
+    island = jax.shard_map(
+        partial(gradient, plain._replace(axis_name="data")), mesh=mesh, in_specs=(P("data"), P()),
+        out_specs=(P("data"), P()),
+    )  # fmt: skip
+    found, expected = jax.jit(island)(x, layers), jax.jit(partial(gradient, plain))(x, layers)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), found, expected)
