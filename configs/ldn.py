@@ -211,7 +211,7 @@ def training(arg):
     stage.model = dict(name=NETS[arg.net], options=model_options(arg))
     stage.init = dict(weights="" if random else "imagenet", source="", checkpoint="", scope="all", skip=())
     stage.dtype = "auto"
-    stage.remat = arg.remat or False
+    stage.remat = common.any_type(arg.remat or False)
     # 0.6 of the last logits, 0.4 of the mean over the auxiliary heads, which are compared with soft targets (eq. 1)
     stage.loss = dict(main=dict(name="cross_entropy", on="heads", weight=1.0, options={}))
     rate = 1.0 if random else trunk_rate  # of pretrained weights

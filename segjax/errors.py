@@ -42,7 +42,7 @@ def choose(table: Mapping[str, Any], name: str, *, where: str) -> Any:
     return table[name]
 
 
-SMALLER = "take a smaller batch or smaller crops or windows, set remat=True, or raise accumulate_steps"
+SMALLER = "take a smaller batch or smaller crops or windows, set remat='full', or raise accumulate_steps"
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR}
 
 

@@ -28,7 +28,7 @@ SUBJECTS = {
     ("ldn", "5.1"): r"soft|target|batchnorm",
     ("ldn", "5.4"): r"ScanNet",
     ("ldn", "5.6"): r"disabl",
-    ("ldn", "5.7"): r"1x1|checkpoint",
+    ("ldn", "5.7"): r"1x1|checkpoint|segment",
     ("ldn", "5.8"): r"upsampling path",
 }
 PAPERS = {"vplr": r"VPLR|Zhu et al|Paper", "csst": r"CSST", "ldn": r"Ladder-style"}

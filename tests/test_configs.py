@@ -10,8 +10,10 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
 from configs import common
+from segjax.commands.train import define_flags, parse_flags
 from segjax.data.classes import CLASSES
 from segjax.files import as_text
 from segjax.stages.recipe import read_recipe
@@ -229,3 +231,16 @@ def test_every_training_of_ladders_is_recalibrated_before_it_is_scored():
 def test_options_of_ladders_that_do_not_fit(arg, message):
     with pytest.raises(ValueError, match=message):
         load("ldn", arg)
+
+
+@pytest.mark.parametrize(
+    "recipe, stage",
+    [("vplr", "train"), ("vplr", "train_video"), ("csst", "student"), ("transfer", "train"), ("ldn", "train")],
+)
+def test_segments_replace_the_boolean_of_a_recipe(recipe, stage):
+    """On the command line, where an override must have the type of the value that it replaces."""
+    argv = ["main.py", f"--config={ROOT}/configs/{recipe}.py", f"--config.{stage}.remat=block+up"]
+    values = flags.FlagValues()
+    define_flags(values, argv)
+    parse_flags(argv, values)
+    assert values.config[stage].remat == "block+up"

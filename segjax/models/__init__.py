@@ -220,7 +220,8 @@ def _create(kind: str, name: str, options_: Mapping[str, object], **given: objec
     check_options(family.networks[name], name, {**given, **options_})
     network = family.networks[name](**given, **_hashable(options_))
     if isinstance(getattr(network, "remat", False), str):
-        check_segments(network.remat, network.remat_segments, network=name)
+        loss = ("loss",) if kind == "image" else ()  # a segment of the training step of these networks
+        check_segments(network.remat, (*network.remat_segments, *loss), network=name)
     return network
 
 

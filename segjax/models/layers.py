@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.models.remat import segments
+from segjax.ops.activation import relu as relu
 from segjax.ops.batch_norm import batch_norm, normalise
 from segjax.ops.conv import conv2d, conv_transpose2d
 from segjax.ops.dropout import dropout
@@ -35,11 +36,6 @@ kaiming_fan_in: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "n
 kaiming_fan_out: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 torch_default: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(+-1/sqrt(fan_in))
 xavier_normal: Initializer = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
-
-
-def relu(x: Array) -> Array:
-    """Returns max(x, 0), with gradient 0 at 0."""
-    return nn.relu(x)
 
 
 def relu6(x: Array) -> Array:

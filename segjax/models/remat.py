@@ -51,29 +51,29 @@ def segments(remat: Remat, default: str = "block") -> frozenset[str]:
     """
     if isinstance(remat, frozenset):
         return remat
+    remat = {"True": True, "False": False}.get(remat, remat)  # a recipe's option is text
     if isinstance(remat, bool):
         remat = default if remat else ""
     if remat == FULL:
         return frozenset(SEGMENTS)
     names = frozenset(name.strip() for name in remat.split("+")) if remat.strip() else frozenset()
     for name in sorted(names - set(SEGMENTS)):
-        raise UserError(
-            f"remat={remat!r}: segment {name!r} does not exist; join names with '+'.{did_you_mean(name, SEGMENTS)}"
-        )
+        near = did_you_mean(name, (*SEGMENTS, FULL))
+        raise UserError(f"remat={remat!r}: segment {name!r} does not exist; join names with '+'.{near}")
     return names
 
 
 def check_segments(remat: Remat, own: Collection[str], *, network: str) -> None:
     """Raises UserError for a segment that does not exist, or that the network does not have.
 
-    own: segments of the network; "loss" belongs to every training.
+    own: segments of the network, and "loss" if its training step has this segment.
     network: its name.
     """
     if remat == FULL:
         return
-    for name in sorted(segments(remat, "") - {*own, "loss"}):
+    for name in sorted(segments(remat, "") - set(own)):
         raise UserError(
-            f"remat={remat!r}: {network} has no segment {name!r} ({SEGMENTS[name]}); choose of {', '.join(own)}, loss."
+            f"remat={remat!r}: {network} has no segment {name!r} ({SEGMENTS[name]}); choose of {', '.join(own)}."
         )
 
 

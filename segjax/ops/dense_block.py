@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.activation import relu
 from segjax.ops.batch_norm import batch_norm, batch_norm_again
 from segjax.ops.conv import conv2d
 from segjax.ops.dropout import dropout
@@ -106,7 +107,7 @@ def dense_layer(
             y, *moments = batch_norm(x, *norm, *options)
         else:
             y = batch_norm_again(x, *norm, *moments, *options)
-        return jax.nn.relu(y), tuple(moments)
+        return relu(y), tuple(moments)
 
     moments1, moments2 = known or (None, None)
     if leaves.conv1 is not None:
@@ -129,8 +130,9 @@ def _backward(settings, saved, cotangents):
     buffer, moments, layers, keys, like_x = saved
     gradient, end, gradients = cotangents[0], buffer.shape[-1], []
     for leaves, known, key in zip(reversed(layers), reversed(moments), reversed(keys)):
-        # the next layer starts when the gradients of the previous one are complete, and its activations are free
-        buffer, gradient, gradients = lax.optimization_barrier((buffer, gradient, gradients))
+        # A layer starts when the gradients of the one before it here are complete, and its activations are free. The
+        # barrier's copies of the parameters' gradients are not used: inside shard_map they would vary over the devices.
+        buffer, gradient, _ = lax.optimization_barrier((buffer, gradient, gradients[:1]))
         start = end - leaves.conv2.shape[-1]
 
         def again(x, leaves, key=key, known=known):

@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jax import lax
 
@@ -60,12 +61,16 @@ def _dense_dk(x: Array, dy: Array, kernel: tuple[int, int], stride, pads: Pads, 
     (top, bottom), (left, right) = pads
     x = pad(x, (top, max(bottom, 0)), (left, max(right, 0)))
     dy = dy.reshape(-1, d)
-    products = []
-    for i in range(0, kernel[0] * dilation[0], dilation[0]):
-        for j in range(0, kernel[1] * dilation[1], dilation[1]):
-            view = x[:, i : i + (ho - 1) * stride[0] + 1 : stride[0], j : j + (wo - 1) * stride[1] + 1 : stride[1]]
-            products.append(view.reshape(-1, c).T @ dy)
-    return jnp.stack(products).reshape(*kernel, c, d)
+
+    def product(tap: Array) -> Array:
+        size = x.shape[0], (ho - 1) * stride[0] + 1, (wo - 1) * stride[1] + 1, c
+        first = jnp.zeros((), tap.dtype)  # all of one type, also in double precision
+        view = lax.dynamic_slice(x, (first, tap[0], tap[1], first), size)[:, :: stride[0], :: stride[1]]
+        return view.reshape(-1, c).T @ dy
+
+    # a loop: written out, the shifted copies of x for all taps exist at the same time
+    starts = np.indices(kernel).reshape(2, -1).T * np.asarray(dilation)
+    return lax.map(product, jnp.asarray(starts, jnp.int32)).reshape(*kernel, c, d)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -294,7 +294,7 @@ def make_step(
         accumulate_steps=steps,
         constrain=parallel.constrain_images(mesh),
         parts=tuple(parts),
-        recompute_loss="loss" in model.recomputed,
+        recompute_loss="loss" in getattr(model, "recomputed", ()),
         **completing,
     )
 

@@ -80,7 +80,7 @@ def log_memory_plan(plan: MemoryPlan, *, name: str) -> None:
     log.info("memory on each device, %s:\n%s", name, plan.table())
     if not plan.fits:
         log.warning(
-            "%s needs %.1f GiB and the device has %.1f GiB: lower batch_size or crop.size, set remat=True, or raise "
+            "%s needs %.1f GiB and the device has %.1f GiB: lower batch_size or crop.size, set remat='full', or raise "
             "accumulate_steps",
             name, plan.needed / 2**30, plan.limit / 2**30,
         )  # fmt: skip

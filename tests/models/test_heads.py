@@ -53,6 +53,11 @@ def test_heads_are_enlarged_and_kept_and_other_outputs_pass(padded):
     assert set(output.aux) == {"se", "aux"} and set(output.features) == {"stem", "low.logits", "low.aux"}
     np.testing.assert_array_equal(output.features["low.logits"], low.astype(jnp.float32))
     assert set(aux) == {"se"} and set(features) == {"stem"}  # what was given is not changed
+    small = heads.before_enlargement(output)
+    assert small.logits.shape == (1, 2, 3, 4) and small.aux["se"].shape == (1, 4) and not small.features
+    again = heads.enlarged(small)
+    np.testing.assert_array_equal(again.logits, output.logits)
+    np.testing.assert_array_equal(again.aux["aux"], output.aux["aux"])
 
 
 def test_logits_are_enlarged_in_float32_and_float64_stays():

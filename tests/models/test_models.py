@@ -101,7 +101,7 @@ def test_training_keeps_the_types_and_remat_is_used(name):
 
     On several images of another size than that of the variables.
     """
-    module = models.create(name, 5, dtype="bfloat16", remat=True, bn_momentum=0.05, bn_eps=1e-3)
+    module = models.create(name, 5, dtype="bfloat16", remat="full", bn_momentum=0.05, bn_eps=1e-3)
     base = shapes(name)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(base))
     closed, (output, new) = jax.make_jaxpr(partial(train_apply, module), return_shape=True)(base, shaped(*OTHER, 3))
@@ -199,7 +199,7 @@ def test_training_changes_every_statistic_and_reaches_every_parameter(name):
 @every(EXECUTED)
 def test_remat_changes_memory_and_nothing_else(name):
     """Also not the statistics, although every block runs twice, nor the dropout mask."""
-    (plain, stats), (remat, remat_stats) = gradients(name, False), gradients(name, True)
+    (plain, stats), (remat, remat_stats) = gradients(name, False), gradients(name, "full")
     largest = max(np.abs(g).max() for g in jax.tree.leaves(plain))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(remat)):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4 * largest)

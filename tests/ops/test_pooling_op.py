@@ -2,12 +2,14 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segjax.ops import adaptive_avg_pool, avg_pool, max_pool
+from segjax.ops import adaptive_avg_pool, avg_pool, for_platform, max_pool
 
 
 def windows(x, window, stride, padding, ceil_mode=False):
@@ -63,3 +65,20 @@ def test_adaptive_avg_pool(size, out):
 def test_max_pool_of_integers():
     x = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
     np.testing.assert_array_equal(max_pool(x, 2)[0, :, :, 0], [[5, 7], [13, 15]])
+
+
+@pytest.mark.parametrize(
+    "window, stride, padding, ceil_mode", [(2, None, 0, False), (3, 2, 1, True), ((2, 3), (1, 2), (1, 0), False)]
+)
+def test_the_gradient_of_max_pooling_on_the_cpu_is_that_of_xla(window, stride, padding, ceil_mode):
+    """Byte for byte, also if the largest value of a window occurs several times."""
+    x = jnp.asarray(np.random.default_rng(0).integers(-2, 3, (2, 9, 12, 3)) * 0.37, jnp.float32)
+    pool = lambda x: max_pool(x, window, stride, padding, ceil_mode=ceil_mode)  # noqa: E731
+    dy = jax.random.normal(jax.random.key(0), jax.eval_shape(pool, x).shape)
+
+    def gradient(x):
+        return jax.vjp(pool, x)[1](dy)[0]
+
+    ours, theirs = jax.jit(gradient), jax.jit(for_platform(gradient, "tpu"))
+    assert "select_and_scatter" not in ours.lower(x).as_text() and "select_and_scatter" in theirs.lower(x).as_text()
+    np.testing.assert_array_equal(ours(x), theirs(x))

@@ -23,7 +23,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError
-from segjax.models.layers import BatchNorm, Dropout, relu
+from segjax.models.layers import BatchNorm, Dropout, measures, relu
 from segjax.models.remat import Remat, rematerialised, segments
 from segjax.ops import avg_pool, max_pool
 from segjax.ops.dense_block import DenseLeaves, DenseSettings, dense_block
@@ -211,7 +211,7 @@ class DenseNet(nn.Module):
     def _block(self, x: Array, part: Part, remat: frozenset[str]) -> Array:
         """Returns the map of a part, of its input x (b, h, w, c)."""
         in_training = self.norm(parent=None).train and not self.is_initializing()
-        if "layer" in remat and in_training and not self.is_mutable_collection("batch_moments"):
+        if "layer" in remat and in_training and not measures(self):
             return one_buffer_block(x, _layers(self, DenseVariables, x.shape[-1], part))
         block = partial(_joined_block, part=part, remat=remat)
         return rematerialised(block, remat - {"layer"}, "block")(self, x)
