@@ -13,9 +13,9 @@ models                      networks by name
 data                        datasets, splits, epochs and batches; NumPy only
 weights                     weight files and the checkpoints of training runs
 media                       frames in; pictures, videos and archives out
-costs                       parameters, multiply-adds and memory of networks
 inference                   images and videos through a trained network
 training                    step, loop, optimizers, schedules, checkpoints
+costs                       parameters, multiply-adds and memory of networks
 evaluation                  scores of a trained network on a dataset
 propagation                 labels propagated to neighbouring frames
 pseudo                      labels of unlabelled images by a trained network

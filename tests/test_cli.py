@@ -181,20 +181,28 @@ def test_summary_with_compile_tells_what_is_planned(monkeypatch, capsys):
     import flax.linen as nn
 
     from segjax import models
-    from segjax.models.layers import Conv
+    from segjax.costs import tpu
+    from segjax.models.layers import Conv, ImageNetwork
     from segjax.typing import SegOutput
 
-    class OneConvolution(nn.Module):
-        num_classes: int
+    class OneConvolution(ImageNetwork):
+        loss_weights = {"logits": 1.0}
 
         @nn.compact
         def __call__(self, images, train=False):
             return SegOutput(Conv(self.num_classes, name="conv")(images))
 
     monkeypatch.setitem(models.MODELS, "one", OneConvolution)
+    monkeypatch.setattr(tpu, "missing", lambda: "")
+    monkeypatch.setattr(tpu, "compiled_bytes", lambda workload, program: 5 * 2**20)
     assert cli.main(["summary", "--model=one", "--size=32x32", "--compile"]) == 0
     out = capsys.readouterr().out
-    assert "inference needs" in out and "gradient of a training step needs" in out
+    assert "inference, compiled: " in out and "loss and gradient, compiled: " in out
+    assert "MiB on cpu beside" in out and out.count("5.0 MiB on a TPU v5e:2x2") == 2
+    monkeypatch.setattr(tpu, "missing", lambda: "no compiler; install it")
+    assert cli.main(["summary", "--model=one", "--size=32x32", "--compile"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("no compiler; install it") == 1 and "a TPU" not in out
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ LAYERS = (
     "typing errors host files outputs recipes",
     "ops parallel visualize",
     "{losses metrics augment models data}",
-    "{weights media costs}",
+    "{weights media}",
     "{inference training}",
-    "{evaluation propagation pseudo submission}",
+    "{costs evaluation propagation pseudo submission}",
     "stages",
     "commands",
     "cli",
@@ -149,10 +149,10 @@ def test_the_layers_are_those_of_the_plan():
     lowest = {"typing", "errors", "host", "files", "outputs", "recipes"}
     assert ALLOWED["models"] == lowest | {"ops", "parallel", "visualize", "models"}
     assert ALLOWED["training"] - ALLOWED["models"] == {
-        "losses", "metrics", "augment", "data", "weights", "media", "costs", "training",
+        "losses", "metrics", "augment", "data", "weights", "media", "training",
     }  # fmt: skip
     assert ALLOWED["evaluation"] - ALLOWED["training"] == {"inference", "evaluation"}
-    assert ALLOWED["stages"] - ALLOWED["evaluation"] == {"propagation", "pseudo", "submission", "stages"}
+    assert ALLOWED["stages"] - ALLOWED["evaluation"] == {"costs", "propagation", "pseudo", "submission", "stages"}
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

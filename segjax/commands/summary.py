@@ -28,7 +28,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
         metavar="K=V",
         help="options of the network",
     )
-    add("--compile", action="store_true", help="also compile, and print the memory that XLA plans on this device")
+    add("--compile", action="store_true", help="also compile for this device and a TPU, and print the memory planned")
     add("--output", metavar="FILE", help="with --all: write the page to this file instead of printing it")
 
 
@@ -47,24 +47,24 @@ def run(arguments: argparse.Namespace) -> None:
         _summary_of_all(arguments)
         return
 
-    from segjax.costs.networks import print_summary
+    from segjax.costs.memory import Workload
+    from segjax.costs.summary import print_summary
 
-    print_summary(
-        arguments.model,
+    workload = Workload(
+        name=arguments.model,
         size=arguments.size,
         num_classes=arguments.num_classes,
         batch=arguments.batch,
-        depth=arguments.depth,
         options=dict(arguments.option),
-        compile=arguments.compile,
     )
+    print_summary(workload, depth=arguments.depth, compile=arguments.compile)
 
 
 def _summary_of_all(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from segjax import models
-    from segjax.costs.networks import model_page
+    from segjax.costs.page import model_page
     from segjax.costs.published import comparison
     from segjax.files import write_file
 

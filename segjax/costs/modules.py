@@ -113,7 +113,7 @@ def saved_for_backward(
     for key, aval in kept.items():
         if key in moving and key in owner:
             group = _group(owner[key], depth)
-            saved[group] = saved.get(group, 0) + _bytes(aval)
+            saved[group] = saved.get(group, 0) + value_bytes(aval)
     return saved
 
 
@@ -246,7 +246,7 @@ def _count_products(eqn, operands, times, counted) -> None:
         if module := leaves.owner("kernel"):
             cost = counted.setdefault(module, Cost())
             cost.multiply_adds += times * out.size
-            cost.activation_bytes = max(cost.activation_bytes, times * _bytes(out))  # terms of a sum: one output
+            cost.activation_bytes = max(cost.activation_bytes, times * value_bytes(out))  # terms of a sum: one output
         elif module := leaves.owner("scale"):
             counted.setdefault(module, Cost()).norm_values += times * out.size
         return
@@ -256,7 +256,7 @@ def _count_products(eqn, operands, times, counted) -> None:
         return
     cost = counted.setdefault(module, Cost())
     cost.multiply_adds += times * _products(eqn)
-    cost.activation_bytes += times * _bytes(out)
+    cost.activation_bytes += times * value_bytes(out)
 
 
 def _products(eqn) -> int:
@@ -284,7 +284,8 @@ def _group(name: str, depth: int | None) -> str:
     return ".".join(name.split(".")[:depth]) or "(top)"
 
 
-def _bytes(aval) -> int:
+def value_bytes(aval: Any) -> int:
+    """Returns the bytes of a value; aval: its shape and dtype, as a jaxpr has them."""
     # typed PRNG keys have an extended dtype, whose itemsize numpy cannot give; they are a few words
     return aval.size * (
         np.dtype(aval.dtype).itemsize if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key) else 8

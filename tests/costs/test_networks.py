@@ -1,10 +1,7 @@
-"""Costs of the networks by name: the published figures, sums that agree, and the page of docs/."""
+"""Costs of the networks by name: stages, and sums that agree."""
 
-import re
-
-from segjax import models
 from segjax.costs import networks
-from segjax.costs.networks import model_costs, model_page
+from segjax.costs.networks import model_costs
 
 
 def test_stages_are_told_apart_whatever_the_prefix(monkeypatch):
@@ -35,22 +32,3 @@ def test_what_training_keeps_of_a_network_is_all_found_in_its_modules():
     found = model_costs("swiftnet_r18", (64, 96), depth=1)
     remat = model_costs("swiftnet_r18", (64, 96), depth=1, remat=True)
     assert remat["backbone"].saved_bytes < 0.7 * found["backbone"].saved_bytes
-
-
-def rows_of(page):
-    """Network -> cells of its row, without the comparison that follows."""
-    found = re.findall(r"^\| `(\w+)` \| (.*) \|$", page.split("## Against")[0], re.MULTILINE)
-    return {name: cells.split(" | ") for name, cells in found}
-
-
-def test_page_of_all_networks(root):
-    listed = list(rows_of((root / "docs" / "models.md").read_text()))
-    assert listed == models.names(), "regenerate docs/models.md with the command in its first lines"
-
-
-def test_rows_of_the_page():
-    text = model_page(["fastscnn"], (64, 96))
-    ((_, cells),) = rows_of(text).items()
-    assert cells[0] == "1.14" and 0.01 < float(cells[1]) < 0.03
-    assert float(cells[2]) > float(cells[3]) > 0
-    assert "64x96" in text and "segjax summary --all" in text
