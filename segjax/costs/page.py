@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from segjax.costs.memory import Workload, kept_bytes, traced_network, training_peak
 from segjax.costs.networks import inference_costs
 
+PLATFORM = "gpu"  # on a CPU, convolutions and pooling are written out as other operations, which XLA fuses there
 REMAT = {False: "", True: "True", "full": "full"}  # value of the option -> in the heading of its columns
 
 
@@ -37,7 +38,8 @@ def model_page(names: Sequence[str], size: tuple[int, int], *, num_classes: int 
         "and matrix products with learned kernels in inference, where auxiliary heads do not run; resizing, BatchNorm "
         "and activations are not counted. Kept, in GiB: what the backward pass keeps of the forward pass, auxiliary "
         "heads included. Peak, in GiB: the most that loss and gradient need at a time, beside their arguments and "
-        "results. Both without recomputation, with `remat=True` and with `remat=full`. Loss weights: as published.",
+        "results. Both without recomputation, with `remat=True` and with `remat=full`, for the program of a GPU. Loss "
+        "weights: as published.",
         "",
         "Stage by stage: `segjax summary --model=NAME --size=HxW`; module by module: with `--depth=3`.",
         "",
@@ -58,8 +60,8 @@ def _row(name: str, size: tuple[int, int], num_classes: int) -> str:
     cells = (
         f"{sum(cost.parameters for cost in costs.values()) / 1e6:.2f}",
         _digits(sum(cost.multiply_adds for cost in costs.values()) / 1e9),
-        *(_digits(kept_bytes(workload) / 2**30) for workload in workloads),
-        *(_digits(training_peak(workload).temporaries / 2**30) for workload in workloads),
+        *(_digits(kept_bytes(workload, platform=PLATFORM) / 2**30) for workload in workloads),
+        *(_digits(training_peak(workload, platform=PLATFORM).temporaries / 2**30) for workload in workloads),
         ", ".join(f"{head} {weight:g}" for head, weight in model.loss_weights.items()),
     )
     return f"| `{name}` | {' | '.join(cells)} |"
