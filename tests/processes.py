@@ -13,6 +13,13 @@ QUICK_TO_COMPILE = (
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 
+# flags of main.py: a ladder of 10,000 parameters, which compiles in a third of the time of Fast-SCNN
+SMALL_NETWORK = (
+    "--config.train.model.name=ldn121",
+    "--config.train.model.options={'growth': 4, 'blocks': (1, 1, 1, 1), 'width': 8, 'aux': False, 'layout': '32to4', "
+    "'random_init': True, 'spp': 'none'}",
+)
+
 
 def environment(*, devices: int = 1, **more: object) -> dict[str, str]:
     """Returns the environment of a program on so many CPU devices, which compiles quickly.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from segjax.errors import UserError, explain
-from tests.processes import environment
+from tests.processes import SMALL_NETWORK, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,7 +75,7 @@ def test_the_command_line_goes_before_the_recipe(tmp_path, street_dir):
     """Options of the sampler, the optimizer and the length that the recipe names give way, and a new one is taken."""
     sampler = ["--config.train.sampler.kind=uniform", "--config.train.optimizer.name=adamw"]
     flags = [*sampler, "--config.train.total_epochs=1", "--config.train.model.options.aux=True"]
-    run = main(tmp_path, street_dir, DEBUG, *flags, "--stage=train")
+    run = main(tmp_path, street_dir, DEBUG, *SMALL_NETWORK, *flags, "--stage=train")
     assert run.returncode == 0, run.stderr[-2000:]
     assert "train.sampler.tile=64 of the recipe gives way to --config.train.sampler.kind=uniform" in run.stdout
     assert "train.optimizer.options.momentum=0.9 of the recipe gives way" in run.stdout
@@ -197,13 +197,13 @@ def test_damaged_data_is_named(damage, folders, tmp_path, street_dir):
 
 
 def test_finished_stages_are_skipped_and_other_settings_refused(tmp_path, street_dir):
-    first = main(tmp_path, street_dir, DEBUG)
+    first = main(tmp_path, street_dir, DEBUG, *SMALL_NETWORK)
     assert first.returncode == 0, first.stderr[-2000:]
     report = (tmp_path / "train" / "report.json").read_text()
-    again = main(tmp_path, street_dir, DEBUG)
+    again = main(tmp_path, street_dir, DEBUG, *SMALL_NETWORK)
     assert again.returncode == 0 and "stage train is done" in again.stdout
     assert (tmp_path / "train" / "report.json").read_text() == report
-    other = main(tmp_path, street_dir, DEBUG, "--config.train.optimizer.lr=0.5")
+    other = main(tmp_path, street_dir, DEBUG, *SMALL_NETWORK, "--config.train.optimizer.lr=0.5")
     sentence = error_of(other)
     assert (
         "was finished with other settings than these (train.optimizer.lr: 0.045 -> 0.5), and only a longer" in sentence
@@ -219,15 +219,15 @@ EXPLODES = [
 
 
 def test_nan_stops_with_step_images_and_checkpoint(tmp_path, street_dir):
-    sentence = error_of(main(tmp_path, street_dir, DEBUG, *EXPLODES))
+    sentence = error_of(main(tmp_path, street_dir, DEBUG, *SMALL_NETWORK, *EXPLODES))
     assert "its images were" in sentence and "param_norm=" in sentence
     assert "nothing was saved yet" in sentence  # the very first update destroys the parameters: it must not be saved
 
 
 def test_nan_after_some_good_steps_names_the_checkpoint_before(tmp_path, street_dir):
     start = ["--config.train.checkpoint_steps=1", "--config.train.total_steps=2", "--config.dataset.validation="]
-    assert main(tmp_path, street_dir, DEBUG, "--stage=train", *start).returncode == 0
+    assert main(tmp_path, street_dir, DEBUG, *SMALL_NETWORK, "--stage=train", *start).returncode == 0
     (tmp_path / "train" / "report.json").unlink()  # as if it had been interrupted
-    result = main(tmp_path, street_dir, DEBUG, "--stage=train", *EXPLODES)
+    result = main(tmp_path, street_dir, DEBUG, *SMALL_NETWORK, "--stage=train", *EXPLODES)
     assert "the last good checkpoint is" in error_of(result)
     assert "train.optimizer.lr: 0.045 -> 1e+30" in result.stdout  # other settings than it was started with are told

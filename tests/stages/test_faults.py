@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from segjax.weights.runs import load_for_inference
-from tests.processes import environment
+from tests.processes import SMALL_NETWORK, environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS = 12
@@ -31,6 +31,7 @@ def command(workdir: Path, *extra: str) -> list[str]:
         "--config=configs/vplr.py:propagate=none,debug",
         f"--workdir={workdir}",
         "--stage=train",
+        *SMALL_NETWORK,
         *(f"--config.{key}={value}" for key, value in overrides.items()),
         *extra,
     ]

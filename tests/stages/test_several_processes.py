@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.processes import run_together
+from tests.processes import SMALL_NETWORK, run_together
 
 
 @pytest.mark.parametrize("resume", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -18,7 +18,7 @@ def test_train_and_evaluate(resume, tmp_path, street_dir, monkeypatch):
             lambda address, index: [
                 sys.executable, "main.py", "--config=configs/vplr.py:propagate=none,debug", f"--workdir={workdir}",
                 "--config.train.mesh.data=-1", "--config.train.param_rules=(('.*', 'data'),)",
-                f"--coordinator={address}", "--num_processes=2", f"--process_id={index}", *more,
+                f"--coordinator={address}", "--num_processes=2", f"--process_id={index}", *SMALL_NETWORK, *more,
             ],
             devices=1,
         )  # fmt: skip
