@@ -151,7 +151,7 @@ def own_data(folders: Path) -> list[str]:
 
 
 def test_own_folder_trains(folders, tmp_path, street_dir):
-    run = main(tmp_path / "w", street_dir, *own_data(folders), "--config.evaluate.boundary=True")
+    run = main(tmp_path / "w", street_dir, *own_data(folders), *SMALL_NETWORK, "--config.evaluate.boundary=True")
     assert run.returncode == 0, run.stderr[-2000:]
     report = json.loads((tmp_path / "w" / "report.json").read_text())["evaluate"]
     assert report["images"] == 4 and set(report["boundary_f"]["classes"]) == {"class 0", "class 1", "class 2"}

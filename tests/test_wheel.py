@@ -1,5 +1,6 @@
 """An installed segjax, far from any checkout: wheel and sdist are built; the wheel trains in an empty environment."""
 
+import ast
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import environment
+from tests.processes import SMALL_NETWORK, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("segjax", "configs", "data_builders", "docs")
@@ -125,7 +126,9 @@ def test_the_wheel_trains_in_another_folder(python, tmp_path, street_dir):
     (tmp_path / "configs" / "mine.py").write_text(own)
 
     segjax = python.with_name("segjax")
-    flags = [f"--config={DEBUG}", "--config.train.batch_size=1"]
+    flags = [f"--config={DEBUG}", "--config.train.batch_size=1", *SMALL_NETWORK]
+    overrides = dict(flag.removeprefix("--config.").split("=", 1) for flag in flags[1:])
+    overrides = {key: value if key.endswith("name") else ast.literal_eval(value) for key, value in overrides.items()}
     here = dict(cwd=tmp_path, SEGJAX_DATA_DIR=street_dir)
     run(segjax, "train", *flags, **here)
     report = json.loads((tmp_path / "runs" / "vplr" / "report.json").read_text())
@@ -137,7 +140,7 @@ from segjax.commands.train import train
 from segjax.stages.config.recipe_file import load_recipe
 for _ in range(2):
     assert cli.main(["train", *{flags}]) == 0
-report = train("{DEBUG}", overrides={{"train.batch_size": 1}})
+report = train("{DEBUG}", overrides={overrides})
 assert report["train"]["steps"] == 3
 assert cli.main(["train", "--config={DEBUG}", "--config.train.batch_siz=1"]) == 2
 assert load_recipe("configs/mine.py").seed == 3
