@@ -91,8 +91,10 @@ def checked(arg):
     arg.init = common.pick("init", arg.init or ("random" if arg.net == "thin" else "imagenet"), INITS)
     if arg.net == "thin" and arg.init == "imagenet":
         raise ValueError("no ImageNet weights fit net=thin; write init=random, or another net.")
-    if arg.net not in DENSE and arg.init == "random" and arg.net == "efficientnet":
+    if arg.net == "efficientnet" and arg.init == "random":
         raise ValueError("net=efficientnet is for ImageNet weights; write net=ldn121,init=random.")
+    if arg.analyses and arg.preset in ("cross", "rob2018"):
+        raise ValueError(f"the option analyses is for presets of one dataset, and {arg.preset} has several.")
     if arg.epochs < 0 or arg.batch < 0:
         raise ValueError(f"epochs={arg.epochs} and batch={arg.batch} must be 0 or more.")
     return arg
@@ -139,7 +141,7 @@ def cross(config, arg):
         stage = training(arg)
         stage.dataset = sets[trained]
         if name == "both":
-            stage.extra = dict(vistas=dict(dataset=sets["mapillary"], split="train"))
+            stage.extra = dict(vistas=dict(dataset=sets["mapillary"], split="train", times=1))
         add(config, name, stage)
         recalibrated = f"recalibrate_{name}"
         add(config, recalibrated, recalibration(arg, name, stage))
@@ -161,7 +163,8 @@ def rob2018(config, arg):
     config.dataset = sets["cityscapes"]
     stage = training(arg)
     stage.dataset = ConfigDict({**sets["cityscapes"], "train": "trainval"})
-    stage.extra = {name: dict(dataset=sets[name], split=split) for name, split in ROB.items() if name != "cityscapes"}
+    others = {name: split for name, split in ROB.items() if name != "cityscapes"}
+    stage.extra = {name: dict(dataset=sets[name], split=split, times=1) for name, split in others.items()}
     add(config, "train", stage)
     add(config, "recalibrate", recalibration(arg, "train", stage))
     for name, section in sets.items():

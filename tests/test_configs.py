@@ -218,6 +218,12 @@ def test_every_training_of_ladders_is_recalibrated_before_it_is_scored():
         assert all(of[of[name].checkpoint].kind == "train" for name in scored)
 
 
+def test_an_epoch_of_ladders_shows_the_images_of_every_dataset():
+    for config, name in ((load("ldn", "cross"), "both"), (load("ldn", "rob2018"), "train")):
+        assert config[name].sampler.kind == "uniform" and config[name].extra
+        assert all(part.times == 1 for part in config[name].extra.values())
+
+
 @pytest.mark.parametrize(
     "arg, message",
     [
@@ -226,6 +232,7 @@ def test_every_training_of_ladders_is_recalibrated_before_it_is_scored():
         ("camvid,net=efficientnet,init=random", "is for ImageNet weights"),
         ("camvid,augment=colour", "unknown augment"),
         ("epochs=-1", "0 or more"),
+        ("cross,analyses", "of one dataset"),
     ],
 )
 def test_options_of_ladders_that_do_not_fit(arg, message):
