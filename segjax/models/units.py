@@ -39,14 +39,14 @@ TABLE: tuple[UnitNames, ...] = (
 )
 
 
-class Unit(NamedTuple):
+class TrunkUnit(NamedTuple):
     """A unit. name: of the unit. leaves: names of the parameters to set to zero."""
 
     name: str
     leaves: tuple[str, ...]
 
 
-def trunk_units(module: Any, sizes: Mapping[str, int]) -> dict[str, list[Unit]]:
+def trunk_units(module: Any, sizes: Mapping[str, int]) -> dict[str, list[TrunkUnit]]:
     """Returns the units of each block of a network's trunk, both from the image to the classifier.
 
     module: of the network. Its attribute `unit_names`, a tuple of `UnitNames`, overrides TABLE; () for a trunk that has
@@ -65,12 +65,12 @@ def trunk_units(module: Any, sizes: Mapping[str, int]) -> dict[str, list[Unit]]:
     )
 
 
-def tail(blocks: Mapping[str, Sequence[Unit]], count: int = 2) -> list[Unit]:
+def tail(blocks: Mapping[str, Sequence[TrunkUnit]], count: int = 2) -> list[TrunkUnit]:
     """Returns the units of the last `count` blocks, from the image to the classifier."""
     return [unit for block in list(blocks)[-count:] for unit in blocks[block]]
 
 
-def _blocks(names: UnitNames, sizes: Mapping[str, int]) -> dict[str, list[Unit]]:
+def _blocks(names: UnitNames, sizes: Mapping[str, int]) -> dict[str, list[TrunkUnit]]:
     found: dict[str, dict[str, list[str]]] = {}  # unit -> alternative of `last` -> leaves
     places: dict[str, tuple[int, int]] = {}
     for name in sizes:
@@ -85,14 +85,14 @@ def _blocks(names: UnitNames, sizes: Mapping[str, int]) -> dict[str, list[Unit]]
                 found.setdefault(key, {}).setdefault(last, []).append(name)
                 break
     by_width = "block" not in re.compile(names.pattern).groupindex
-    blocks: dict[str, list[Unit]] = {}
+    blocks: dict[str, list[TrunkUnit]] = {}
     before = 0
     for key in sorted(found, key=places.__getitem__):
         leaves = next(found[key][last] for last in names.last.split("|") if last in found[key])
         width = min(sizes[leaf] for leaf in leaves)
         if not by_width:
-            blocks.setdefault(str(places[key][0]), []).append(Unit(key, tuple(leaves)))
+            blocks.setdefault(str(places[key][0]), []).append(TrunkUnit(key, tuple(leaves)))
         elif width == before:
-            blocks.setdefault(f"of {width} channels", []).append(Unit(key, tuple(leaves)))
+            blocks.setdefault(f"of {width} channels", []).append(TrunkUnit(key, tuple(leaves)))
         before = width
     return blocks

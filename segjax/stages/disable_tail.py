@@ -22,7 +22,7 @@ from segjax import evaluation, inference, parallel, weights
 from segjax.errors import UserError
 from segjax.evaluation.tail import Disabled, describe_tail, tail_table, write_tail
 from segjax.inference.network import class_ids, compute_dtype
-from segjax.models.units import Unit, tail, trunk_units
+from segjax.models.units import TrunkUnit, tail, trunk_units
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.config.views import ViewOptions
 from segjax.stages.dataset import Dataset, read_own_dataset
@@ -150,7 +150,7 @@ def without(variables: Variables, names: Collection[str]) -> Variables:
     return flax.traverse_util.unflatten_dict(flat)
 
 
-def _tail(module: Any, variables: Variables, options: Options, name: str, checkpoint: str) -> list[Unit]:
+def _tail(module: Any, variables: Variables, options: Options, name: str, checkpoint: str) -> list[TrunkUnit]:
     """Returns the units of the last two blocks. Raises UserError if there are fewer than are to be disabled."""
     units = tail(trunk_units(module, weights.sizes({"params": variables["params"]})))
     most = max(options.units, default=0)
