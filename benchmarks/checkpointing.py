@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from segjax.costs import memory, tpu  # noqa: E402
+from segjax.costs import programs, tpu  # noqa: E402
 from segjax.errors import UserError  # noqa: E402
 
 COLUMNS = ("kept", "peak", "cpu", "tpu", "tpu-bfloat16")
@@ -97,16 +97,16 @@ def measure(row: Row, column: str, args: argparse.Namespace) -> int:
     """Bytes of a cell."""
     options: dict[str, Any] = {"remat": row.remat or False, "layout": "32to4"}
     size = tuple(map(int, args.size.split("x")))
-    workload = memory.Workload(name=row.network, size=size, batch=args.batch, options=options)
+    workload = programs.Workload(name=row.network, size=size, batch=args.batch, options=options)
     if column == "kept":
-        return memory.kept_bytes(workload, platform=args.platform)
+        return programs.kept_bytes(workload, platform=args.platform)
     if column == "peak":
-        peak = memory.training_peak(workload, platform=args.platform)
+        peak = programs.training_peak(workload, platform=args.platform)
         for held in peak.held[: args.held]:
             print(f"  {held.size / 2**20:.0f} MiB {held.what} of {held.scope}")
         return peak.temporaries
     if column == "cpu":
-        return memory.compiled_bytes(workload, "training_step")
+        return programs.compiled_bytes(workload, "training_step")
     if column == "tpu-bfloat16":
         workload.options["dtype"] = "bfloat16"
     return tpu.compiled_bytes(workload, "training_step", topology=args.topology)

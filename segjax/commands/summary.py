@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         _summary_of_all(arguments)
         return
 
-    from segjax.costs.memory import Workload
+    from segjax.costs.programs import Workload
     from segjax.costs.summary import print_summary
 
     workload = Workload(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segjax.costs.memory import Workload, kept_bytes, traced_network, training_peak
 from segjax.costs.networks import inference_costs
+from segjax.costs.programs import Workload, kept_bytes, traced_network, training_peak
 
 PLATFORM = "gpu"  # on a CPU, convolutions and pooling are written out as other operations, which XLA fuses there
 REMAT = {False: "", True: "True", "full": "full"}  # value of the option -> in the heading of its columns

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from segjax.costs import memory, tpu
+from segjax.costs import programs, tpu
 from segjax.costs.modules import cost_table
 from segjax.costs.networks import model_costs
 from segjax.costs.peak import Peak
@@ -17,7 +17,7 @@ from segjax.costs.peak import Peak
 TITLES = {"inference": "inference", "training_step": "loss and gradient"}
 
 
-def print_summary(workload: memory.Workload, *, depth: int | None = None, compile: bool = False) -> None:
+def print_summary(workload: programs.Workload, *, depth: int | None = None, compile: bool = False) -> None:
     """Prints parameters, multiply-adds and memory of a network; nothing is run.
 
     workload: the network and its batch.
@@ -32,12 +32,12 @@ def print_summary(workload: memory.Workload, *, depth: int | None = None, compil
     costs = model_costs(name, size, num_classes=classes, batch=batch, depth=depth, **options)
     table = cost_table(costs, title=f"{name}, {classes} classes, {batch} x {size[0]}x{size[1]}")
     Console(width=Console(width=1000).measure(table).maximum).print(table)  # all digits, also on a narrow terminal
-    _, variables, _ = memory.traced_network(workload)
+    _, variables, _ = programs.traced_network(workload)
     params, statistics = variables["params"], {key: value for key, value in variables.items() if key != "params"}
     print(f"parameters: {_mebibytes(params)} in float32, statistics {_mebibytes(statistics)}")
     kept = sum(cost.saved_bytes for cost in costs.values())
     print(f"training keeps {_mib(kept)} of activations for the backward pass")
-    print(peak_line(memory.training_peak(workload)))
+    print(peak_line(programs.training_peak(workload)))
     if compile:
         for line in compiled_lines(workload):
             print(line, flush=True)  # a program may take minutes
@@ -60,15 +60,15 @@ def _place(scope: str) -> str:
     return f"the {half} pass of {'/'.join(modules) or names[0] or 'the loss'}"
 
 
-def compiled_lines(workload: memory.Workload) -> Iterator[str]:
+def compiled_lines(workload: programs.Workload) -> Iterator[str]:
     """Yields a sentence about the memory of each compiled program on each backend.
 
     Raises UserError if a backend reports no memory or refuses a program.
     """
     here = jax.default_backend()
-    for program in memory.PROGRAMS:
+    for program in programs.PROGRAMS:
         what = TITLES[program]
-        yield _compiled(what, memory.compiled_bytes(workload, program), here)
+        yield _compiled(what, programs.compiled_bytes(workload, program), here)
         if here != "tpu" and not tpu.missing():
             yield _compiled(what, tpu.compiled_bytes(workload, program), f"a TPU {tpu.TOPOLOGY}")
     if here != "tpu" and tpu.missing():

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from segjax.costs import memory
+from segjax.costs import programs
 from segjax.errors import UserError
 
 TOPOLOGY = "v5e:2x2"  # the smallest of the chips with 16 GiB
@@ -28,10 +28,10 @@ def missing() -> str:
     return ""
 
 
-def compiled_bytes(workload: memory.Workload, program: str, *, topology: str = TOPOLOGY) -> int:
+def compiled_bytes(workload: programs.Workload, program: str, *, topology: str = TOPOLOGY) -> int:
     """Returns the bytes of temporary memory that the TPU's compiler plans on one device of a topology.
 
-    program: key of `memory.PROGRAMS`.
+    program: key of `programs.PROGRAMS`.
     topology: key of ACCELERATOR_TYPES.
 
     Raises UserError if the compiler is not installed, or if it refuses the program, for example because the device's
@@ -63,9 +63,9 @@ def main() -> None:
     from jax.experimental import topologies
 
     request = json.loads(sys.argv[1])
-    workload = memory.Workload(**{**request["workload"], "size": tuple(request["workload"]["size"])})
+    workload = programs.Workload(**{**request["workload"], "size": tuple(request["workload"]["size"])})
     device = topologies.get_topology_desc(request["topology"], platform="tpu").devices[0]
-    print(memory.compiled_bytes(workload, request["program"], device))
+    print(programs.compiled_bytes(workload, request["program"], device))
 
 
 if __name__ == "__main__":

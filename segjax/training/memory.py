@@ -60,11 +60,7 @@ def memory_plan(
     """
     device = device or jax.local_devices()[0]
     sizes = {name: sum(map(_bytes_per_device, jax.tree.leaves(tree))) for name, tree in groups.items()}
-    try:
-        stats = compiled.memory_analysis()
-    except (NotImplementedError, jax.errors.JaxRuntimeError):
-        stats = None
-    program = {}
+    stats, program = memory_analysis(compiled), {}
     if stats is not None:
         program = {
             "arguments": stats.argument_size_in_bytes,
@@ -73,6 +69,14 @@ def memory_plan(
             "code": stats.generated_code_size_in_bytes,
         }
     return MemoryPlan(sizes, program, device_memory(device))
+
+
+def memory_analysis(compiled: jax.stages.Compiled) -> Any:
+    """Returns what XLA has planned for a compiled program, None if the backend does not report it."""
+    try:
+        return compiled.memory_analysis()
+    except (NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
 
 
 def log_memory_plan(plan: MemoryPlan, *, name: str) -> None:

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from segjax.costs.compiled import temporary_bytes
-from segjax.costs.memory import Workload, kept_bytes, training_peak
 from segjax.costs.peak import peak_memory
+from segjax.costs.planned import temporary_bytes
+from segjax.costs.programs import Workload, kept_bytes, training_peak
 
 ONE = 256 * 64 * 4  # bytes of the maps below
 X, W = jax.ShapeDtypeStruct((256, 64), jnp.float32), jax.ShapeDtypeStruct((64, 64), jnp.float32)

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from segjax.costs import tpu
-from segjax.costs.memory import Workload
+from segjax.costs.programs import Workload
 from segjax.errors import UserError
 
 TINY = Workload(name="fastscnn", size=(64, 64), num_classes=3)
@@ -35,7 +35,7 @@ def test_the_process_builds_the_same_program(monkeypatch, capsys):
     monkeypatch.setattr(tpu, "missing", lambda: "")
     monkeypatch.setattr(tpu.subprocess, "run", run)
     monkeypatch.setattr(topologies, "get_topology_desc", lambda name, platform: Topology)
-    monkeypatch.setattr(tpu.memory, "compiled_bytes", lambda *arguments: compiled.append(arguments) or 123)
+    monkeypatch.setattr(tpu.programs, "compiled_bytes", lambda *arguments: compiled.append(arguments) or 123)
     assert tpu.compiled_bytes(TINY, "training_step") == 123
     assert compiled == [(TINY, "training_step", "a device")]
     assert asked["JAX_PLATFORMS"] == "cpu" and asked["TPU_ACCELERATOR_TYPE"] == "v5litepod-4"

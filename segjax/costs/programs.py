@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from segjax import models
-from segjax.costs.compiled import temporary_bytes
 from segjax.costs.modules import saved_for_backward
 from segjax.costs.networks import abstract_variables, forward, training
 from segjax.costs.peak import Peak, peak_memory
+from segjax.costs.planned import temporary_bytes
 from segjax.ops import made_for
 from segjax.training.state import TrainState
 from segjax.training.step import make_train_step

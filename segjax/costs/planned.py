@@ -10,6 +10,7 @@ import jax
 from segjax.errors import UserError
 from segjax.ops import for_platform
 from segjax.ops.barriers import compile_with_barriers
+from segjax.training.memory import memory_analysis
 
 
 def temporary_bytes(function: Callable[..., Any], *arguments: Any, device: jax.Device | None = None) -> int:
@@ -25,6 +26,6 @@ def temporary_bytes(function: Callable[..., Any], *arguments: Any, device: jax.D
     sharding = jax.sharding.SingleDeviceSharding(device)
     arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), arguments)
     lowered = jax.jit(for_platform(function, device.platform)).lower(*arguments)
-    if (analysis := compile_with_barriers(lowered, device.platform).memory_analysis()) is None:
+    if (analysis := memory_analysis(compile_with_barriers(lowered, device.platform))) is None:
         raise UserError(f"the {device.platform} backend does not report memory; leave --compile out")
     return analysis.temp_size_in_bytes
