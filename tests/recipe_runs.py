@@ -8,7 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import common
-from tests.processes import environment
+from tests.processes import environment, small_network
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common"))
@@ -30,11 +30,13 @@ def is_slow(recipe: str, arg: str) -> bool:
     return arg in getattr(common.load(ROOT / "configs" / f"{recipe}.py"), "SLOW", ())
 
 
-def debug_run(recipe: str, arg: str, workdir: Path, data_dir: Path) -> None:
-    """Trains 3 steps per stage and evaluates."""
+def debug_run(recipe: str, arg: str, workdir: Path, data_dir: Path, *, small: bool = False) -> None:
+    """Trains 3 steps per stage and evaluates; small: another network, where many trainings would take long."""
     command = [sys.executable, "main.py", f"--config=configs/{recipe}.py:{arg + ',' if arg else ''}debug"]
+    config = load(recipe, f"{arg},debug")
+    trained = [name for name in config.stages if config[name].kind == "train"]
     run = subprocess.run(
-        [*command, f"--workdir={workdir}"],
+        [*command, f"--workdir={workdir}", *(small_network(*trained) if small else ())],
         cwd=ROOT,
         env=environment(SEGJAX_DATA_DIR=data_dir),
         capture_output=True,
@@ -43,7 +45,7 @@ def debug_run(recipe: str, arg: str, workdir: Path, data_dir: Path) -> None:
     )
     assert run.returncode == 0, run.stderr[-4000:]
     report = json.loads((workdir / "report.json").read_text())
-    assert list(report) == list(load(recipe, f"{arg},debug").stages)
+    assert list(report) == list(config.stages)
     kinds = [stage["kind"] for stage in report.values()]
     assert kinds.count("train") >= kinds.count("evaluate") > 0
     assert all(0 <= stage["miou"] <= 1 for stage in report.values() if stage["kind"] == "evaluate")

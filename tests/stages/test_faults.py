@@ -20,7 +20,7 @@ from tests.processes import SMALL_NETWORK, environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS = 12
-KILLS = int(os.environ.get("SEGJAX_KILLS", 2))
+KILLS = int(os.environ.get("SEGJAX_KILLS", 3))
 
 
 def command(workdir: Path, *extra: str) -> list[str]:
