@@ -26,43 +26,23 @@ Marked "a guess": what neither version of the paper states. Results: docs/self_t
 from ml_collections import ConfigDict
 
 from configs import common
+from configs import csst_training as trainings
 
-# Sections 4.2, 4.4 and 4.5. A crop of 640 at CamVid's full size is 320 at half of it. Ratios: pools of 40K, 9K, 7K, 18K
-#                epochs  crop        net          ratio  every
+# Ratios: pools of 40K, 9K, 7K and 18K
+#                net          ratio  every
 PRESETS = {
-    "synthetic": (0, (128, 256), "fastscnn", 3.0, 4),
-    "camvid": (90, (320, 320), "deeplabv2", 7.0, 8),
-    "own": (90, (320, 320), "r18", 1.0, 0),
-    "cityscapes": (180, (800, 800), "rnx50", 13.4, 0),
-    "voc2012": (50, (480, 480), "pspnet", 6.2, 0),
-    "bdd100k": (180, (800, 800), "rnx50", 2.3, 0),
-    "mapillary": (180, (800, 800), "rnx50", 6.0, 0),
-}
-STEPS = {"synthetic": 400, "camvid": 600}  # of a light network on a CPU, the same for teacher and student
-# v2, Table 6; its crops and epochs are those of Cityscapes. The other networks have the values of section 4.2.
-#                name of the network           lr     decay  crop   epochs  batch
-NETS = {
-    "fastscnn": ("fastscnn", 0.045, 4e-5, 1024, 1000, 16),
-    "icnet": ("icnet_r50", 0.01, 1e-4, 769, 120, 16),
-    "bisenet": ("bisenet_r18", 0.025, 1e-4, 1024, 120, 16),
-    "pspnet": ("pspnet_r101", 0.01, 1e-4, 769, 180, 16),
-    "wrn38": ("deeplabv3plus_wrn38", 0.02, 1e-4, 800, 180, 8),
-    "ocr": ("hrnet_w48_ocr", 0.01, 5e-4, 769, 180, 8),
-    "rnx50": ("deeplabv3plus_rnx50", 0.02, 1e-4, 800, 180, 16),
-    "deeplabv2": ("deeplabv2_r101", 0.02, 1e-4, 800, 180, 16),  # v2, Table 7
-    "deeplabv3": ("deeplabv3_r101", 0.02, 1e-4, 800, 180, 16),  # v2, Table 9
-    "encnet": ("encnet_r101", 0.02, 1e-4, 800, 180, 16),  # v2, Table 9
-    "r18": ("deeplabv3plus_r18", 0.02, 1e-4, 800, 180, 16),
-    "efficientnet": ("swiftnet_efficientnet_lite0", 0.02, 1e-4, 800, 180, 16),
+    "synthetic": ("fastscnn", 3.0, 4),
+    "camvid": ("deeplabv2", 7.0, 8),
+    "own": ("r18", 1.0, 0),
+    "cityscapes": ("rnx50", 13.4, 0),
+    "voc2012": ("pspnet", 6.2, 0),
+    "bdd100k": ("rnx50", 2.3, 0),
+    "mapillary": ("rnx50", 6.0, 0),
 }
 METHODS = ("student", "finetune", "pretrain", "consistency", "soft", "regulariser")
-SAMPLING = ("centroid", "uniform")
 TOP_K = 5  # a guess: the paper keeps "the top-k predictions"
 REGULARISER = 0.1  # a guess: the weight of eq. 7's last term
 THRESHOLD = 0.9  # a guess: of the confidence of the network's own labels in eq. 4
-JITTER = dict(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1)
-BLUR = dict(sigma=(0.15, 1.3), probability=0.5)  # a guess: the paper states no numbers
-OHEM = dict(threshold=0.7, min_kept=100_000)  # a guess: the paper names the loss, and no number of pixels
 
 SHIPPED = (
     "",
@@ -109,7 +89,7 @@ def get_config(arg=None):
                 add_evaluation(config, f"evaluate_student{suffix}", last, arg)
     if arg.preset in FOREIGN:
         add_evaluation(config, f"evaluate_{config.stages[-1]}", config.stages[-1], arg, on=source_dataset(arg))
-        add(config, "adapt", adaptation(arg, config.stages[-2]))
+        add(config, "adapt", trainings.adaptation(arg, config.stages[-2]))
     add_evaluation(config, "evaluate", config.stages[-1], arg)
     if arg.debug:
         common.shrink(config, keep_data=bool(arg.images or (arg.data and arg.preset != "own")))
@@ -121,9 +101,9 @@ def get_config(arg=None):
 
 def checked(arg):
     """Returns the options with the defaults of their preset. Raises ValueError for those that do not fit it."""
-    _, _, net, ratio, every = PRESETS[common.pick("preset", arg.preset, PRESETS)]
+    net, ratio, every = PRESETS[common.pick("preset", arg.preset, PRESETS)]
     common.pick("method", arg.method, METHODS)
-    common.pick("sampling", arg.sampling, SAMPLING)
+    common.pick("sampling", arg.sampling, trainings.SAMPLING)
     for name in ("coarse", "submission"):
         if arg[name] and arg.preset != "cityscapes":
             raise ValueError(f"the option {name} belongs to the preset cityscapes; write cityscapes,{name}.")
@@ -139,7 +119,7 @@ def checked(arg):
     arg.net = arg.net or net
     arg.teacher = arg.teacher or (net if arg.preset == "cityscapes" else arg.net)
     for name in (arg.net, arg.teacher):
-        common.pick("net", name, NETS)
+        common.pick("net", name, trainings.NETS)
     if arg.method == "finetune" and arg.net != arg.teacher:
         raise ValueError("method=finetune trains the teacher itself; give the same net and teacher.")
     if arg.method in ("consistency", "pretrain", "finetune") and arg.loops > 1:
@@ -156,11 +136,6 @@ def checked(arg):
     arg.shots = 10 if arg.shots < 0 else arg.shots
     arg.frames_every = arg.frames_every or 1
     return arg
-
-
-def light(arg, net):
-    """Whether a training is one of minutes on a CPU."""
-    return arg.preset == "synthetic" or (arg.preset == "camvid" and net in ("fastscnn", "efficientnet"))
 
 
 def dataset(arg):
@@ -251,99 +226,10 @@ def add_student(config, arg, extra, suffix, *, labels):
 
 
 def training(arg, net, extra):
-    """Returns a training stage on the real labels and on extra parts."""
-    epochs, crop, _, _, _ = PRESETS[arg.preset]
-    name, lr, decay, own_crop, own_epochs, batch = NETS[net]
-    if arg.preset == "cityscapes":
-        crop, epochs = (own_crop, own_crop), own_epochs
-    if arg.preset == "camvid" and arg.v1:
-        epochs = 80
-    stage = ConfigDict(dict(kind="train", batch_size=arg.batch or batch, total_epochs=epochs))
+    """Returns a training on the labels of the source domain and on extra parts."""
+    stage = trainings.training(arg, net, extra)
     if source := source_dataset(arg):
         stage.dataset = source
-    stage.crop = dict(size=crop, scale_range=(0.5, 2.0), schedule=arg.schedule, warmup_epochs=20 if arg.v1 else 0)
-    stage.sampler = sampler(arg, extra)
-    if extra:
-        stage.extra = extra
-    stage.augment = dict(flip=True, color_jitter=JITTER, blur=BLUR)
-    stage.normalisation = "caffe" if net == "deeplabv2" else "imagenet"
-    stage.model = dict(name=name, options={})
-    stage.init = dict(weights="" if net == "fastscnn" else "imagenet", source="", checkpoint="", scope="all", skip=())
-    stage.dtype = "auto"
-    stage.remat = common.any_type(net == "wrn38")
-    stage.loss = dict(main=dict(name="ohem_cross_entropy", on="heads", weight=1.0, options=OHEM))
-    stage.optimizer = dict(
-        name="sgd",
-        lr=lr,
-        options=dict(momentum=0.9, weight_decay=decay),
-        schedule=dict(kind="poly", power=0.9, per="epoch"),
-        lr_rules=((".*", 1.0),),
-        decay_rules=((".*", 1.0),),
-    )
-    stage.accumulate_steps = 1
-    stage.ema_decay = 0.0
-    stage.mesh = dict(data=-1, space=1)
-    stage.loader = dict(num_workers=0, num_threads=2 if light(arg, net) else 16, cache_bytes=2**30)
-    stage.log_steps = 10
-    stage.checkpoint_epochs = 5
-    stage.eval_epochs = max(epochs // 5, 1)
-    stage.eval_limit = 100  # images of the validation split
-    stage.keep = 2
-    if light(arg, net):
-        minutes(stage, arg, net)
-    return with_steps(stage, arg.steps or STEPS[arg.preset]) if light(arg, net) or arg.steps else stage
-
-
-def loss_and_sampling(stage):
-    """Sets what all trainings of the paper share, on labels alone, for a recipe that continues with a student."""
-    stage.loss = dict(main=dict(name="ohem_cross_entropy", on="heads", weight=1.0, options=OHEM))
-    stage.sampler = dict(kind="mixed", parts=dict(real=dict(kind="centroid", ratio=1.0)))
-    stage.augment = dict(flip=True, color_jitter=JITTER, blur=BLUR)
-    stage.optimizer.schedule.power = 0.9
-    return stage
-
-
-def sampler(arg, extra):
-    """Returns the section `sampler`: centroids of every part, `ratio` times as many of extra parts as of real ones."""
-    half = arg.v1 and extra  # of the real images, drawn uniformly
-    parts = dict(real=dict(kind="uniform", ratio=0.5) if half else dict(kind=arg.sampling, ratio=1.0))
-    for name, part in extra.items():
-        online = part.get("labels") == "online"  # no places are known
-        share = arg.ratio * parts["real"]["ratio"] / len(extra)
-        parts[name] = dict(kind="uniform" if online else arg.sampling, ratio=share)
-    return dict(kind="mixed", parts=parts)
-
-
-def minutes(stage, arg, net):
-    """Sets a run of minutes on 2 cores: fewer steps, and a learning rate per step."""
-    if arg.preset == "camvid":
-        common.camvid_on_cpu(stage, net)
-        stage.crop.size = (264, 320)
-        stage.loss.main.options = ConfigDict(OHEM)
-    else:
-        stage.optimizer.schedule = dict(kind="poly", power=0.9, per="step", warmup_steps=20)
-        stage.augment = dict(flip=True, color_jitter={}, blur={})
-        stage.crop.scale_range = (0.75, 2.0)
-    stage.batch_size = arg.batch or 8
-
-
-def with_steps(stage, steps):
-    """Sets the length of a training in steps instead of epochs."""
-    for key in [key for key in stage if key.endswith("_epochs")]:
-        del stage[key]
-    stage.update(total_steps=steps, checkpoint_steps=max(steps // 4, 1), eval_steps=max(steps // 2, 1))
-    return stage
-
-
-def adaptation(arg, start):
-    """Returns the fine-tuning on the labels of the target domain (section 4.6: without OHEM and other options)."""
-    stage = training(arg, arg.net, {})
-    del stage["dataset"]
-    stage.init.update(weights="", checkpoint=start)
-    stage.optimizer.lr *= 0.1
-    stage.sampler = dict(kind="uniform")
-    stage.loss = dict(main=dict(name="cross_entropy", on="heads", weight=1.0, options={}))
-    stage.crop.schedule = "constant"
     return stage
 
 
@@ -367,7 +253,7 @@ def add_evaluation(config, name, checkpoint, arg, on=None):
 def sweep(add):
     """Adds Table 1 of the paper, (a) and Table 2."""
     for ratio in (1.0, 2.0, 4.0, 13.4):
-        for sampling in SAMPLING:
+        for sampling in trainings.SAMPLING:
             add(f"cityscapes,ratio={ratio},sampling={sampling}")
     for method in METHODS:
         add(f"cityscapes,method={method}")

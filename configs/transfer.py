@@ -18,7 +18,7 @@ Hours on 8 V100 (VPLR's release): Cityscapes 9 to 14. Expected: above 50 trainin
 
 from ml_collections import ConfigDict
 
-from configs import common, csst
+from configs import common, csst_training
 
 # Epochs, crop, lr, scales, tile: VPLR's release for Mapillary and KITTI, the paper for Cityscapes and CamVid.
 TASKS = {
@@ -124,7 +124,7 @@ def train(task, net, arg):
     stage.eval_epochs = max(epochs // 5, 1)
     stage.eval_limit = 100
     stage.keep = 2
-    return csst.loss_and_sampling(stage) if arg.csst else stage
+    return csst_training.loss_and_sampling(stage) if arg.csst else stage
 
 
 def evaluation(task, arg, *, checkpoint):

@@ -8,10 +8,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import common
+from segjax.recipes import recipe_names
 from tests.processes import environment, small_network
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common"))
+RECIPES = recipe_names()
 
 
 def presets(recipe: str) -> list[str]:

@@ -3,17 +3,34 @@
 import os
 from pathlib import Path
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from segjax.data import LabelMap, class_table
+from segjax.data import LabelMap, class_table, open_source
 from segjax.stages import pseudo_label, run_recipe
 from tests import stand_in
 
 STREET = dict(height=32, width=48, train=3, validation=1, test=1, frames=6, labelled_every=1)
 MAP = LabelMap(class_table("cityscapes"))
 SHARP = 30.0  # so that probabilities spread from 0.2 to 1
+
+
+def street(street_dir, split="train", **options):
+    return open_source("synthetic_street", split, data_dir=street_dir, builder_options=STREET, **options)
+
+
+def write_images(root, source):
+    """Images as people have them: a JPEG, a PNG, a grey PNG, a damaged file, a larger JPEG, a note."""
+    for name, place in (("b10.jpg", 0), ("b9.png", 1)):
+        cv2.imwrite(str(root / name), source[place].image[..., ::-1])
+    cv2.imwrite(str(root / "grey.png"), source[2].image[..., 0])
+    (root / "broken.jpg").write_bytes((root / "b10.jpg").read_bytes()[:300])
+    (root / "sub").mkdir()
+    cv2.imwrite(str(root / "sub/large.jpg"), cv2.resize(source[3].image, (96, 64))[..., ::-1])
+    (root / "notes.txt").write_text("nothing")
+    return root
 
 
 def logits(variables, images):

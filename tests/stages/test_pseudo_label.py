@@ -1,50 +1,24 @@
-"""The stage "pseudo_label": records and report against numpy, kill -9, two processes, bad input."""
+"""The stage "pseudo_label": records and report against numpy."""
 
-import errno
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from segjax.data import LabelMap, class_table, open_source, record_shards
 from segjax.data.derived import PSEUDO, open_derived
-from segjax.data.image_files import decode_image, decode_mask, encode_png
+from segjax.data.image_files import decode_image, decode_mask
 from segjax.data.tfds_source import TfdsSource
 from segjax.errors import UserError
 from segjax.media.writers import VideoWriter
-from segjax.stages import run_recipe
-from segjax.stages.pseudo_options import read
-from tests.processes import environment, run_together
-from tests.stages.teacher import MAP, STREET, config, files, label, network, probabilities
+from tests.stages.teacher import MAP, label, probabilities, street, write_images
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def street(street_dir, split="train", **options):
-    return open_source("synthetic_street", split, data_dir=street_dir, builder_options=STREET, **options)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, street_dir):
-    """Images as people have them: a JPEG, a PNG, a grey PNG, a damaged file, a larger JPEG, a note."""
-    root = tmp_path_factory.mktemp("images")
-    source = street(street_dir)
-    for name, place in (("b10.jpg", 0), ("b9.png", 1)):
-        cv2.imwrite(str(root / name), source[place].image[..., ::-1])
-    cv2.imwrite(str(root / "grey.png"), source[2].image[..., 0])
-    (root / "broken.jpg").write_bytes((root / "b10.jpg").read_bytes()[:300])
-    (root / "sub").mkdir()
-    cv2.imwrite(str(root / "sub/large.jpg"), cv2.resize(source[3].image, (96, 64))[..., ::-1])
-    (root / "notes.txt").write_text("nothing")
-    return root
+    return write_images(tmp_path_factory.mktemp("images"), street(street_dir))
 
 
 @pytest.fixture(scope="module")
@@ -222,187 +196,6 @@ def test_a_record_depends_on_its_image_only(done, street_dir, folder, tmp_path):
     for name, (_, stored) in records(other).items():
         before = first[name][1]
         assert all(stored[key] == before[key] for key in ("image", "label", "confidence", "name"))
-
-
-def test_kill_9_and_the_same_bytes(street_dir, tmp_path):
-    words = [sys.executable, "-m", "tests.stages.teacher", street_dir, tmp_path / "killed"]
-    process = subprocess.Popen(
-        list(map(str, words)), cwd=ROOT, env=environment(SHARD_IMAGES=1, PYTHONPATH=ROOT), stderr=subprocess.PIPE
-    )
-    shards = tmp_path / "killed/pseudo_label/shards"
-    deadline = time.time() + 300
-    while process.poll() is None and len(list(shards.glob("0*.json"))) < 2 and time.time() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    first = {path.name: path.stat().st_mtime_ns for path in shards.glob("0*.json")}
-    assert first, process.stderr.read()[-3000:]
-    assert not (tmp_path / "killed/pseudo_label/dataset").exists()
-    killed = label(street_dir, tmp_path / "killed", shard_images=1)
-    kept = {path.name: path.stat().st_mtime_ns for path in shards.glob("0*.json")}
-    assert first.items() <= kept.items(), "work that was done must not be repeated"
-    whole = label(street_dir, tmp_path / "whole", shard_images=1)
-    assert files(killed["dataset"]) == files(whole["dataset"]) and len(files(whole["dataset"])) == 12
-    for name in ("classes", "confidence", "truth", "pools", "megabytes"):
-        assert killed[name] == whole[name]
-
-
-def test_two_processes_write_what_one_writes(street_dir, tmp_path):
-    street(street_dir)  # built before the processes need it
-    run_together(
-        lambda address, index: [
-            sys.executable, "-m", "tests.stages.teacher", street_dir, tmp_path / "two", address, index
-        ],
-        devices=1,
-    )  # fmt: skip
-    subprocess.run(
-        list(map(str, [sys.executable, "-m", "tests.stages.teacher", street_dir, tmp_path / "one"])),
-        cwd=ROOT,
-        env=environment(PYTHONPATH=ROOT),
-        check=True,
-        capture_output=True,
-    )
-    one, two = (tmp_path / name / "pseudo_label" for name in ("one", "two"))
-    assert files(one / "dataset") == files(two / "dataset") and len(files(one / "dataset")) == 4
-    reports = [json.loads((folder / "report.json").read_text()) for folder in (one, two)]
-    assert reports[0]["classes"] == reports[1]["classes"] and reports[0]["truth"] == reports[1]["truth"]
-
-
-def test_a_full_disk_leaves_no_dataset_and_the_same_command_resumes(street_dir, tmp_path, monkeypatch):
-    written, whole = [], record_shards.write_shard
-
-    def full(path, examples):
-        if len(written) == 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        written.append(path)
-        return whole(path, examples)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(record_shards, "write_shard", full)
-        with pytest.raises(UserError, match="^the disk is full while building .*pseudo_label; free space .*--workdir$"):
-            label(street_dir, tmp_path)
-    assert not (tmp_path / "pseudo_label/dataset").exists() and not (tmp_path / "pseudo_label/report.json").exists()
-    assert len(list((tmp_path / "pseudo_label/shards").glob("0*.json"))) == 2
-    report = label(street_dir, tmp_path)
-    assert files(report["dataset"]) == files(label(street_dir, tmp_path / "again")["dataset"])
-
-
-def test_a_folder_begun_with_other_settings(street_dir, tmp_path):
-    label(street_dir, tmp_path, limit=2)
-    (tmp_path / "pseudo_label/report.json").unlink()
-    with pytest.raises(UserError, match=r"was begun with other settings \(threshold: 0.0 -> 0.5\); delete the folder"):
-        label(street_dir, tmp_path, limit=2, threshold=0.5)
-
-
-def test_referenced_images_that_changed(street_dir, folder, tmp_path):
-    images = tmp_path / "images"
-    shutil.copytree(folder, images)
-    report = label(street_dir, tmp_path, unlabelled=dict(own=dict(frames=str(images))), images="referenced")
-    source = TfdsSource(report["dataset"], PSEUDO)
-    assert report["megabytes"]["image"] < 0.001 and source.names[1] == "own/b10"
-    file = images / "b10.jpg"
-    data = file.read_bytes()
-    assert (source[1].image == decode_image(data, "b10")).all() and source[1].label.shape == (32, 48)
-    file.write_bytes(data + b"\0")
-    with pytest.raises(UserError, match=f"^{file} has changed since its pseudo label was written .* label the images"):
-        source[1]
-    file.write_bytes(data[:-9] + b"123456789")
-    with pytest.raises(UserError, match="another content"):
-        source[1]
-    file.unlink()
-    with pytest.raises(UserError, match=f"^{file} does not exist.*images='referenced'"):
-        source[1]
-
-
-SPLIT = dict(rest=dict(split="train::3"))
-
-
-@pytest.mark.parametrize(
-    "wrong, said",
-    [
-        (dict(labels="sfot"), "Did you mean 'soft'"),
-        (dict(images="copy"), "Did you mean 'copied'"),
-        (dict(top_k=3), "top_k=3 belongs to labels='soft'"),
-        (dict(threshold=1.5), "threshold=1.5 must be a probability"),
-        (dict(threshold=dict(road=-1)), "threshold.road=-1 must be a probability"),
-        (dict(batch_size=-1), "batch_size=-1"),
-        (dict(shard_images=0), "shard_images=0"),
-        (dict(size=-1), "size=-1"),
-        (dict(scales=(0,)), "scales="),
-        (dict(protocol="singel"), "Did you mean 'single'"),
-        (dict(shard_image=3), "Did you mean 'shard_images'"),
-        (dict(unlabelled={}), "unlabelled={} must name pools"),
-        (dict(unlabelled=dict(a=3)), "unlabelled.a must have either 'split'"),
-        (dict(unlabelled=dict(a=dict(split="train", frames="x"))), "must have either 'split'"),
-        (dict(unlabelled=dict(a=dict(split="train", onyl="all"))), "Did you mean 'only'"),
-        (dict(unlabelled=dict(a=dict(split="train", only="al"))), "Did you mean 'all'"),
-        (dict(unlabelled=dict(a=dict(frames="x", every=0))), "every=0"),
-        (dict(unlabelled={"a/b": dict(frames="x")}), "a pool's name has letters"),
-        (dict(images="referenced"), "images of pool 'rest' are stored in a dataset"),
-        (dict(images="referenced", size=9, unlabelled=dict(a=dict(frames="x"))), "size reduces images"),
-    ],
-)
-def test_wrong_sections(wrong, said):
-    section = {"kind": "pseudo_label", "checkpoint": "teacher", "unlabelled": SPLIT, **wrong}
-    with pytest.raises(UserError, match=said):
-        read(section, "pseudo_label")
-
-
-def refused(street_dir, workdir, **section):
-    with pytest.raises(UserError) as error:
-        label(street_dir, workdir, **section)
-    assert not (Path(workdir) / "pseudo_label/shards").exists(), "nothing is begun"
-    return str(error.value)
-
-
-def test_pools_that_are_refused(street_dir, tmp_path, folder):
-    def pool(**settings):
-        return dict(unlabelled=dict(a=settings))
-
-    empty, broken, held_out = (tmp_path / name for name in ("empty", "broken", "held_out"))
-    for made in (empty, broken, held_out):
-        made.mkdir()
-    (broken / "a.png").write_bytes(b"no image")
-    assert "holds no image" in refused(street_dir, tmp_path, **pool(frames=str(empty)))
-    assert "is no path" in refused(street_dir, tmp_path, **pool(frames=str(tmp_path / "nowhere")))
-    assert "matches no image" in refused(street_dir, tmp_path, **pool(frames=str(folder / "*.tif")))
-    said = refused(street_dir, tmp_path, **pool(frames=str(broken)))
-    assert "pool 'a': none of the images" in said and "a.png" in said
-    said = refused(street_dir, tmp_path, **pool(split="train"))
-    assert "all 18 records of synthetic_street train are labelled" in said and "only='all'" in said
-    said = refused(street_dir, tmp_path, **pool(split="validation", only="all"))
-    assert "unlabelled.a: 6 images are those of the run's own validation split 'validation', such as" in said
-
-    held = street(street_dir, "validation")
-    name = held.names[2]
-    cv2.imwrite(str(held_out / f"{name}.jpg"), held[2].image[..., ::-1])
-    said = refused(street_dir, tmp_path, **pool(frames=str(held_out)))
-    assert f"1 images are those of the run's own validation split 'validation', such as {name}" in said
-    assert "own validation split" in refused(street_dir, tmp_path, size=16, **pool(frames=str(held_out)))
-    (held_out / f"{name}.jpg").write_bytes(encode_png(255 - held[2].image))  # of the same name by chance
-    assert label(street_dir, tmp_path, **pool(frames=str(held_out)))["records"] == 1
-
-
-def test_teachers_that_are_refused(street_dir, tmp_path, monkeypatch):
-    assert "top_k=20 is more than the 19 classes" in refused(street_dir, tmp_path, labels="soft", top_k=20)
-    said = refused(street_dir, tmp_path, threshold={"raod": 0.5})
-    assert "threshold names 'raod', which is no class. Did you mean 'road'?" in said
-    other = network(LabelMap(class_table("camvid")))
-    monkeypatch.setattr("tests.stages.teacher.network", lambda: other)
-    said = refused(street_dir, tmp_path)
-    assert (
-        "the teacher in teacher has other classes than the dataset synthetic_street (11 classes instead of 19)" in said
-    )
-
-
-def test_a_video_network_is_no_teacher(street_dir, tmp_path, monkeypatch):
-    def load(path):
-        return {"name": "sdcnet2d", "num_classes": 0, "options": {}}, {}, {"step": 1}
-
-    monkeypatch.setattr("segjax.inference.network.load_for_inference", load)
-    (tmp_path / "teacher").mkdir()
-    with pytest.raises(UserError, match="teacher holds sdcnet2d, which labels no image; give a run of a stage of kind"):
-        run_recipe(config(street_dir), workdir=tmp_path)
 
 
 def test_a_finished_stage_is_skipped_and_a_missing_teacher_is_named(done, street_dir, folder, tmp_path):
