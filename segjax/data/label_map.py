@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_table
+from segjax.data.label_checks import MAX_CLASSES, check_labels
 from segjax.data.listing import is_text
 from segjax.data.text_files import read_text
 from segjax.errors import UserError, did_you_mean
 from segjax.files import write_file
 
-CODINGS = ("id", "color")
-_UNKNOWN = 254  # marks values that the map does not list, so that a map has at most 254 classes
-_MAX_CLASSES = 254
+_UNKNOWN = MAX_CLASSES  # marks values that the map does not list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class LabelMap:
     name: str = dataclasses.field(default="the label map", compare=False)
 
     def __post_init__(self):
-        _validate(self.table.labels, self.coding, self.name)
+        check_labels(self.table.labels, self.coding, self.name)
 
     @classmethod
     def open(cls, source: LabelMap | ClassTable | str | os.PathLike) -> LabelMap:
@@ -252,32 +251,6 @@ class LabelMap:
 
 
 _KEYS = ("coding", "labels")
-
-
-def _validate(labels: tuple[Label, ...], coding: str, name: str) -> None:
-    if coding not in CODINGS:
-        raise UserError(f"{name} has coding {coding!r}.{did_you_mean(coding, CODINGS)}")
-    classes = {x.train_id for x in labels} - {IGNORE_LABEL}
-    if not classes:
-        raise UserError(f"{name} lists no class; give at least one label a train_id from 0")
-    if len(classes) > _MAX_CLASSES:
-        raise UserError(f"{name} has {len(classes)} classes; at most {_MAX_CLASSES} fit beside the ignored label")
-    if classes != set(range(len(classes))):
-        missing = min(set(range(len(classes))) - classes)
-        raise UserError(f"{name} has {len(classes)} classes but no train_id {missing}; number them from 0 without gaps")
-    seen: dict[Any, Label] = {}
-    for x in labels:
-        if not 0 <= x.id <= 65535:
-            raise UserError(f"{name}, label {x.name!r} has id {x.id}; a mask holds ids from 0 to 65535")
-        if len(x.color) != 3 or not all(0 <= c <= 255 for c in x.color):
-            raise UserError(f"{name}, label {x.name!r} has color {list(x.color)}; write three numbers from 0 to 255")
-        keys = [("id", x.id)] + ([("color", x.color)] if coding == "color" else [])
-        for key in keys:
-            if key in seen:
-                raise UserError(
-                    f"{name} lists {key[0]} {key[1]} twice ({seen[key].name!r} and {x.name!r}); remove one of them"
-                )
-            seen[key] = x
 
 
 def _integer(value: Any) -> int:
