@@ -15,21 +15,24 @@ rows: joined by +, each with its number of seeds if it is not `seeds`, as in tea
     student7, student7_uniform   7 pseudo labels per real one, with and without centroid sampling
     student7_METHOD              a METHOD of csst.py: finetune, pretrain, soft, regulariser; consistency has no teacher
     pool7                        the pool are images of the folders and videos in `pool`, joined by +
-every: keep every Nth label. steps: of each training run; 0: those of the preset. split: that is scored.
+every: keep every Nth label. steps: of each training run; 0: those of the preset, or of csst.py. split: that is scored.
 The other options are those of csst.py. Results: docs/self_training.md.
 """
+
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from configs import common, csst
 
-#             every  rows
+#             every  steps  rows
 PRESETS = {
-    "synthetic": (4, "teacher+student3+bound"),
-    "camvid": (16, "teacher*5+student7*5+bound*3+teacher_x2*3+student7_uniform*3+student1*3+student3*3"),
-    "cityscapes": (0, "teacher+teacher_x2+student1+student2+student4+student13"),
+    "synthetic": (4, 0, "teacher+student3+bound"),
+    "camvid": (16, 300, "teacher*5+student7*5+bound*3+teacher_x2*3+student7_uniform*3+student1*3+student3*3"),
+    "cityscapes": (0, 0, "teacher+teacher_x2+student1+student2+student4+student13"),
 }
 NETS = {"camvid": "efficientnet"}
+POOL_SIZES = {"camvid": 360, "cityscapes": 1024}  # short side of the images that the teacher was trained on
 LABELS_ONLY = ("teacher", "teacher_x2", "bound")
 RULE = "A row beats the teacher if the 95 % interval of its differences, paired by seed, is above 0."
 NO_RATIO = "no pseudo labels"
@@ -45,8 +48,9 @@ OPTIONS = dict(
 
 def get_config(arg=None):
     arg = common.parse_arg(arg, **OPTIONS)
-    every, rows = PRESETS[common.pick("preset", arg.preset, PRESETS)]
+    every, steps, rows = PRESETS[common.pick("preset", arg.preset, PRESETS)]
     arg.every = every if arg.every < 0 else arg.every
+    arg.steps = arg.steps or steps
     arg.net = arg.net or NETS.get(arg.preset, "")
     rows = read_rows(arg.rows or rows, arg)
     if arg.debug:
@@ -144,8 +148,8 @@ def add_student(config, arg, found, name, row, seed):
         if labels not in config:
             found.pseudo_label.checkpoint = f"teacher_seed{seed}"
             if kind == "pool":
-                frames = {f"pool{i}": dict(frames=path, every=5) for i, path in enumerate(arg.pool.split("+"), start=1)}
-                found.pseudo_label.unlabelled = frames
+                found.pseudo_label.unlabelled = files(arg.pool)
+                found.pseudo_label.size = POOL_SIZES.get(arg.preset, 0)
             add(config, arg, found.pseudo_label, labels, seed, every=arg.every, full_name=labels)
     last = f"teacher_seed{seed}"
     for stage in ("pretrain", "student"):
@@ -158,6 +162,12 @@ def add_student(config, arg, found, name, row, seed):
         own_name = f"{name}_before" if stage == "pretrain" else name
         last = add(config, arg, found[stage], own_name, seed, every=arg.every)
     return last
+
+
+def files(pool):
+    """Returns the pools of the option `pool`: all images of a folder, every 5th frame of a video."""
+    paths = enumerate(pool.split("+"), start=1)
+    return {f"pool{i}": dict(frames=path, every=5 if Path(path).suffix else 1) for i, path in paths}
 
 
 def add(config, arg, stage, name, seed, *, every, full_name=""):

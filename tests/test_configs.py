@@ -170,6 +170,8 @@ def test_rows_of_the_study_share_labels_and_steps():
     steps = {name: stage.total_steps for name, stage in of.items() if stage.kind == "train"}
     assert steps.pop("teacher_x2_seed0") == 200 and set(steps.values()) == {100}
     assert [len(cell["stages"]) for cell in config.compare.cells] == [2, 1, 1, 1]
+    pool = load("csst_ablation", "camvid,rows=pool7,pool=drive.mp4+photos,seeds=1").pool_seed0
+    assert pool.size == 360 and {name: one.every for name, one in pool.unlabelled.items()} == {"pool1": 5, "pool2": 1}
 
 
 @pytest.mark.parametrize(
