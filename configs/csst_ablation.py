@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from configs import common, csst
+from configs import ablation, common, csst
 
 #             every  steps  rows
 PRESETS = {
@@ -52,7 +52,8 @@ def get_config(arg=None):
     arg.every = every if arg.every < 0 else arg.every
     arg.steps = arg.steps or steps
     arg.net = arg.net or NETS.get(arg.preset, "")
-    rows = read_rows(arg.rows or rows, arg)
+    rows = ablation.with_baseline(ablation.read_rows(arg.rows or rows, arg.seeds), "teacher")
+    rows = {name: (read_row(name, arg), seeds) for name, seeds in rows.items()}
     if arg.debug:
         rows = {name: (row, 1) for name, (row, _) in rows.items()}
 
@@ -74,21 +75,6 @@ def get_config(arg=None):
     config.compare.title = f"{config.dataset.name}, {labels}, scores on {config[config.stages[-1]].split}"
     config.stages = (*config.stages, "compare")
     return common.shrink(config) if arg.debug else config
-
-
-def read_rows(text, arg):
-    """Returns name -> (kind, ratio and variant; number of seeds) of a text such as "teacher*5+student7_uniform"."""
-    if arg.seeds < 1:
-        raise ValueError(f"recipe option seeds={arg.seeds} must be 1 or more.")
-    rows = {}
-    for word in filter(None, text.split("+")):
-        name, star, seeds = word.partition("*")
-        if star and (not seeds.isdecimal() or int(seeds) < 1):
-            raise ValueError(f"recipe option rows has {word!r}; write a number of seeds after *, such as {name}*3.")
-        rows[name] = (read_row(name, arg), int(seeds or arg.seeds))
-    if "teacher" not in rows:  # the baseline of every other row
-        rows = {"teacher": (("teacher", 0, ""), max(seeds for _, seeds in rows.values())), **rows}
-    return rows
 
 
 def read_row(name, arg):
@@ -116,8 +102,7 @@ def read_row(name, arg):
 def recipe(arg, **more):
     """Returns the recipe of configs/csst.py with these options."""
     own = dict(preset=arg.preset, net=arg.net, data=arg.data, steps=arg.steps, batch=arg.batch, every=arg.every)
-    words = {name: value for name, value in {**own, **more}.items() if value}
-    return csst.get_config(",".join(f"{name}={value}" for name, value in words.items()))
+    return csst.get_config(ablation.arguments(**own, **more))
 
 
 def add_row(config, arg, name, row, seed):

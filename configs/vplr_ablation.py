@@ -20,7 +20,7 @@ The other options are those of vplr.py. Results: docs/propagation.md.
 
 from ml_collections import ConfigDict
 
-from configs import common, vplr
+from configs import ablation, common, vplr
 
 MODES = ("jp", "lp")
 #            every  steps  k       batch  net
@@ -67,7 +67,7 @@ def get_config(arg=None):
     if arg.preset == "camvid" and not arg.frames:
         camvid_video(config)
     if arg.crop:
-        config.train.crop.size = read_size("crop", arg.crop)
+        config.train.crop.size = ablation.read_size("crop", arg.crop)
     if every > 1:
         config.dataset.train = f"{config.dataset.train}::{every}"  # all frames stay, one of `every` labels
     first = config.copy_and_resolve_references()
@@ -111,8 +111,7 @@ def get_config(arg=None):
 
 def recipe(options, **more):
     """Returns the recipe of configs/vplr.py with these options."""
-    words = {name: value for name, value in {**options, **more}.items() if value}
-    return vplr.get_config(",".join(f"{name}={value}" for name, value in words.items()))
+    return vplr.get_config(ablation.arguments(**options, **more))
 
 
 def camvid_video(config):
@@ -193,14 +192,6 @@ def read_number(option, text):
             f"recipe option {option} holds {text!r}; write numbers from 1 with + between them, such as 1+3."
         )
     return int(text)
-
-
-def read_size(option, text):
-    """Returns (height, width) of a text such as "128x256"."""
-    sides = text.split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
-        raise ValueError(f"recipe option {option}={text!r} is no size; write HEIGHTxWIDTH in pixels, such as 128x256.")
-    return tuple(map(int, sides))
 
 
 def sweep(add):

@@ -161,37 +161,6 @@ def test_options_of_self_training_that_do_not_fit(arg, message):
         load("csst", arg)
 
 
-def test_rows_of_the_study_share_labels_and_steps():
-    config = load("csst_ablation", "camvid,rows=teacher*2+student7_soft+bound+teacher_x2,seeds=1,steps=100")
-    of = {name: config[name] for name in config.stages}
-    assert of["teacher_seed1"].dataset.train == "train::16,first=1" and of["teacher_seed1"].seed == 1
-    assert of["student7_soft_seed0"].dataset.train == of["labels_soft_seed0"].dataset.train == "train::16,first=0"
-    assert of["labels_soft_seed0"].checkpoint == "teacher_seed0" and "dataset" not in of["bound_seed0"]
-    steps = {name: stage.total_steps for name, stage in of.items() if stage.kind == "train"}
-    assert steps.pop("teacher_x2_seed0") == 200 and set(steps.values()) == {100}
-    assert [len(cell["stages"]) for cell in config.compare.cells] == [2, 1, 1, 1]
-    pool = load("csst_ablation", "camvid,rows=pool7,pool=drive.mp4+photos,seeds=1").pool_seed0
-    assert pool.size == 360 and {name: one.every for name, one in pool.unlabelled.items()} == {"pool1": 5, "pool2": 1}
-
-
-@pytest.mark.parametrize(
-    "arg, message",
-    [
-        ("rows=pupil", "names 'pupil'"),
-        ("rows=student", "names 'student'"),
-        ("rows=student3_hard", "unknown variant"),
-        ("rows=teacher*x", "number of seeds"),
-        ("rows=pool7", "needs pool="),
-        ("cityscapes,rows=bound", "needs every=N"),
-        ("camvid,every=1,rows=student7", "needs every=N"),
-        ("seeds=0", "must be 1 or more"),
-    ],
-)
-def test_rows_of_the_study_that_do_not_exist(arg, message):
-    with pytest.raises(ValueError, match=message):
-        load("csst_ablation", arg)
-
-
 def test_ladders_have_the_layout_and_the_rates_of_their_preset():
     config = load("ldn", "cityscapes")
     assert config.train.model.to_dict() == {"name": "ldn121", "options": {"layout": "64to4"}}

@@ -1,0 +1,43 @@
+"""Shared parts of the ablations: rows with their numbers of seeds, and options that are passed on to a recipe."""
+
+
+def read_rows(text, seeds):
+    """Returns name -> number of seeds of a text such as "teacher*5+student7_uniform".
+
+    seeds: of rows without a number. Raises ValueError for numbers below 1.
+    """
+    if seeds < 1:
+        raise ValueError(f"recipe option seeds={seeds} must be 1 or more.")
+    rows = {}
+    for word in filter(None, text.split("+")):
+        name, star, number = word.partition("*")
+        if star and (not number.isdecimal() or int(number) < 1):
+            raise ValueError(f"recipe option rows has {word!r}; write a number of seeds after *, such as {name}*3.")
+        rows[name] = int(number or seeds)
+    return rows
+
+
+def with_baseline(rows, name):
+    """Returns the rows, with the one that the others are compared to, for as many seeds as any of them has."""
+    return rows if name in rows else {name: max(rows.values()), **rows}
+
+
+def arguments(**options):
+    """Returns the argument of a recipe, such as "preset=camvid,steps=300"; options without value are left out."""
+    return ",".join(f"{name}={value}" for name, value in options.items() if value)
+
+
+def add(config, name, section):
+    """Adds a stage, unless it is there; returns its name."""
+    if name not in config:
+        config[name] = section
+        config.stages = (*config.stages, name)
+    return name
+
+
+def read_size(option, text):
+    """Returns (height, width) of a text such as "128x256"."""
+    sides = text.split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(f"recipe option {option}={text!r} is no size; write HEIGHTxWIDTH in pixels, such as 128x256.")
+    return tuple(map(int, sides))

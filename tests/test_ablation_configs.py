@@ -1,0 +1,74 @@
+"""Rows of the ablations: what they share, and what they refuse."""
+
+import pytest
+
+from tests.recipe_runs import load
+
+
+def test_rows_of_the_study_share_labels_and_steps():
+    config = load("csst_ablation", "camvid,rows=teacher*2+student7_soft+bound+teacher_x2,seeds=1,steps=100")
+    of = {name: config[name] for name in config.stages}
+    assert of["teacher_seed1"].dataset.train == "train::16,first=1" and of["teacher_seed1"].seed == 1
+    assert of["student7_soft_seed0"].dataset.train == of["labels_soft_seed0"].dataset.train == "train::16,first=0"
+    assert of["labels_soft_seed0"].checkpoint == "teacher_seed0" and "dataset" not in of["bound_seed0"]
+    steps = {name: stage.total_steps for name, stage in of.items() if stage.kind == "train"}
+    assert steps.pop("teacher_x2_seed0") == 200 and set(steps.values()) == {100}
+    assert [len(cell["stages"]) for cell in config.compare.cells] == [2, 1, 1, 1]
+    pool = load("csst_ablation", "camvid,rows=pool7,pool=drive.mp4+photos,seeds=1").pool_seed0
+    assert pool.size == 360 and {name: one.every for name, one in pool.unlabelled.items()} == {"pool1": 5, "pool2": 1}
+
+
+def test_rows_of_the_ladder_study_share_trainings():
+    config = load("ldn_ablation", "camvid_half,rows=running*1+no_aux*2+augment_flip,seeds=1")
+    train = {name: config[name] for name in config.stages if config[name].kind == "train"}
+    assert list(train) == ["train_base_seed0", "train_no_aux_seed0", "train_augment_flip_seed0", "train_base_seed1",
+                           "train_no_aux_seed1"]  # fmt: skip
+    assert config.evaluate_running_seed0.checkpoint == "train_base_seed0"
+    assert config.evaluate_base_seed1.checkpoint == "recalibrate_base_seed1"
+    assert config.recalibrate_base_seed1.checkpoint == "train_base_seed1"
+    assert train["train_no_aux_seed1"].model.options.aux is False and train["train_no_aux_seed1"].seed == 1
+    assert train["train_base_seed0"].crop.size == (264, 320)
+    assert train["train_augment_flip_seed0"].crop.size == (360, 480), "the whole image"
+    assert len({stage.total_epochs for stage in train.values()}) == 1
+    assert [(cell["series"], len(cell["stages"])) for cell in config.compare.cells] == [
+        ("base", 2), ("running", 1), ("no_aux", 2), ("augment_flip", 1)]  # fmt: skip
+
+
+def test_a_ladder_is_trained_on_two_datasets_and_scored_on_both():
+    config = load("ldn_ablation", "camvid_half,rows=both,seeds=1")
+    both = config.train_both_seed0
+    assert both.extra.street.dataset.label_map == config.evaluate_both_on_street_seed0.dataset.label_map
+    assert config.recalibrate_both_seed0.extra == both.extra and "dataset" not in both
+    assert [(cell["series"], cell["at"]) for cell in config.compare.cells] == [
+        ("camvid", "CamVid"), ("camvid", "street"), ("both", "CamVid"), ("both", "street")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arg, message",
+    [
+        ("rows=no_axu", "did you mean 'no_aux'"),
+        ("rows=base*0", "number of seeds"),
+        ("camvid_half,rows=base+both", "study"),
+    ],
+)
+def test_rows_of_the_ladder_study_that_do_not_fit(arg, message):
+    with pytest.raises(ValueError, match=message):
+        load("ldn_ablation", arg)
+
+
+@pytest.mark.parametrize(
+    "arg, message",
+    [
+        ("rows=pupil", "names 'pupil'"),
+        ("rows=student", "names 'student'"),
+        ("rows=student3_hard", "unknown variant"),
+        ("rows=teacher*x", "number of seeds"),
+        ("rows=pool7", "needs pool="),
+        ("cityscapes,rows=bound", "needs every=N"),
+        ("camvid,every=1,rows=student7", "needs every=N"),
+        ("seeds=0", "must be 1 or more"),
+    ],
+)
+def test_rows_of_the_study_that_do_not_exist(arg, message):
+    with pytest.raises(ValueError, match=message):
+        load("csst_ablation", arg)
