@@ -65,7 +65,7 @@ def get_config(arg=None):
             if seed < seeds:
                 add_row(config, arg, name, row, seed)
     cells = []
-    for name, ((kind, ratio, variant), seeds) in rows.items():
+    for name, ((kind, ratio, variant), seeds) in sorted(rows.items(), key=lambda row: row[1][0][1]):  # by ratio
         stages = tuple(f"evaluate_{name}_seed{seed}" for seed in range(seeds))
         series = " ".join(filter(None, ("student" if ratio else kind, "of a foreign pool" * (kind == "pool"), variant)))
         cells.append(dict(series=series, at=f"{ratio}:1" if ratio else NO_RATIO, stages=stages))
