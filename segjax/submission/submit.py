@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from segjax.media.progress import progress_bar
 from segjax.metrics.plain import plain_scores
 from segjax.submission import package
 from segjax.submission.servers import Server
+
+log = logging.getLogger("segjax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,23 +91,31 @@ def predict_submission(
 ) -> Path:
     """Predicts all records with the network of a training run, writes the archive and returns its path.
 
+    A network of several taxonomies chooses among the classes of the dataset, which it knows by their names; of equal
+    names it takes the first.
+
     Finished predictions are kept in OUTPUT.parts, so that the same call resumes after an interruption; the archive
     appears when it is complete.
 
     checkpoint: training run, stage, checkpoint or exported weights.
     batch, views: as in `segjax.inference.files.predict_clips`.
 
-    Raises UserError for a checkpoint that cannot be opened, a network of other classes, parts begun with other
-    settings, or files that cannot be written.
+    Raises UserError for a checkpoint that cannot be opened, a network that lacks classes of the dataset, parts begun
+    with other settings, or files that cannot be written.
     """
     output = check_output(output)
     network = open_network(checkpoint)
-    classes = network.label_map
-    if classes.class_names != source.class_names:
-        raise UserError(
-            f"the network in {checkpoint} knows the classes {_shown(classes.class_names)} but {server.dataset} has "
-            f"{_shown(source.class_names)}; submit a network that was trained for them"
-        )
+    known = network.label_map.class_names
+    if known != source.class_names:  # a network of several taxonomies chooses among the classes of the server
+        missing = [name for name in source.class_names if name not in known]
+        if missing:
+            raise UserError(
+                f"the network in {checkpoint} knows the classes {_shown(known)} and not {missing[0]!r}, but "
+                f"{server.dataset} has {_shown(source.class_names)}; submit a network that was trained for them"
+            )
+        views["classes"] = tuple(known.index(name) for name in source.class_names)
+        log.warning("the network chooses among the %d classes of %s, of its %d", len(source.class_names), server.dataset,
+                 len(known))  # fmt: skip
     parts = output.with_name(output.name + ".parts")
     settings = {
         "weights": _weights_digest(network.variables),
