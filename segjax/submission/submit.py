@@ -114,8 +114,8 @@ def predict_submission(
                 f"{server.dataset} has {_shown(source.class_names)}; submit a network that was trained for them"
             )
         views["classes"] = tuple(known.index(name) for name in source.class_names)
-        log.warning("the network chooses among the %d classes of %s, of its %d", len(source.class_names), server.dataset,
-                 len(known))  # fmt: skip
+        chosen = len(source.class_names)
+        log.warning("the network chooses among the %d classes of %s, of its %d", chosen, server.dataset, len(known))
     parts = output.with_name(output.name + ".parts")
     settings = {
         "weights": _weights_digest(network.variables),
