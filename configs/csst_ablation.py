@@ -19,8 +19,6 @@ every: keep every Nth label. steps: of each training run; 0: those of the preset
 The other options are those of csst.py. Results: docs/self_training.md.
 """
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from configs import ablation, common, csst
@@ -152,7 +150,7 @@ def add_student(config, arg, found, name, row, seed):
 def files(pool):
     """Returns the pools of the option `pool`: all images of a folder, every 5th frame of a video."""
     paths = enumerate(pool.split("+"), start=1)
-    return {f"pool{i}": dict(frames=path, every=5 if Path(path).suffix else 1) for i, path in paths}
+    return {f"pool{i}": dict(frames=path, every=5 if "." in path.rpartition("/")[2] else 1) for i, path in paths}
 
 
 def add(config, arg, stage, name, seed, *, every, full_name=""):

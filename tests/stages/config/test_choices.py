@@ -7,13 +7,13 @@ from ml_collections import ConfigDict
 
 from configs import common
 from segjax.errors import UserError, did_you_mean
+from segjax.recipes import recipe_names
 from segjax.stages.config.choices import check_choices, find_choices
 from segjax.stages.recipe import check_inputs, read_recipe
 from segjax.training.terms import loss_terms
 from tests.config_tools import read_config
 
 ROOT = Path(__file__).resolve().parents[3]
-RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common"))
 
 
 def read(*words: str, recipe: str = "configs/vplr.py"):
@@ -145,7 +145,7 @@ def test_nothing_to_choose_from_is_said_so():
 
 
 def sweeps():
-    for recipe in RECIPES:
+    for recipe in recipe_names():
         found = []
         common.load(ROOT / "configs" / f"{recipe}.py").sweep(
             lambda arg="", found=found, **overrides: found.append((arg, overrides))
