@@ -4,7 +4,7 @@
 def read_rows(text, seeds):
     """Returns name -> number of seeds of a text such as "teacher*5+student7_uniform".
 
-    seeds: of rows without a number. Raises ValueError for numbers below 1.
+    seeds: of rows without a number. Raises ValueError for numbers below 1, and without rows.
     """
     if seeds < 1:
         raise ValueError(f"recipe option seeds={seeds} must be 1 or more.")
@@ -14,6 +14,8 @@ def read_rows(text, seeds):
         if star and (not number.isdecimal() or int(number) < 1):
             raise ValueError(f"recipe option rows has {word!r}; write a number of seeds after *, such as {name}*3.")
         rows[name] = int(number or seeds)
+    if not rows:
+        raise ValueError(f"recipe option rows={text!r} names no row.")
     return rows
 
 

@@ -14,7 +14,8 @@ rows: joined by +, each with its number of seeds if it is not `seeds`, as in tea
     bound                        all true labels: no pseudo label can be expected to pass it
     student7, student7_uniform   7 pseudo labels per real one, with and without centroid sampling
     student7_METHOD              a METHOD of csst.py: finetune, pretrain, soft, regulariser; consistency has no teacher
-    pool7                        the pool are images of the folders and videos in `pool`, joined by +
+    pool7                        the pool are images of the folders and videos in `pool`, joined by +; of a name with a
+                                 dot, as drive.mp4, every 5th
 every: keep every Nth label. steps: of each training run; 0: those of the preset, or of csst.py. split: that is scored.
 The other options are those of csst.py. Results: docs/self_training.md.
 """
@@ -118,8 +119,7 @@ def add_row(config, arg, name, row, seed):
         last = add_student(config, arg, found, name, row, seed)
     evaluate = found.evaluate
     evaluate.update(checkpoint=last, split=arg.split or evaluate.split)
-    config[f"evaluate_{name}_seed{seed}"] = evaluate
-    config.stages = (*config.stages, f"evaluate_{name}_seed{seed}")
+    ablation.add(config, f"evaluate_{name}_seed{seed}", evaluate)
 
 
 def add_student(config, arg, found, name, row, seed):
@@ -162,9 +162,7 @@ def add(config, arg, stage, name, seed, *, every, full_name=""):
         if every > 1:
             section = {**config.dataset.to_dict(), "train": f"{config.dataset.train}::{every},first={seed % every}"}
             stage.dataset = ConfigDict(section)
-        config[name] = stage
-        config.stages = (*config.stages, name)
-    return name
+    return ablation.add(config, name, stage)
 
 
 def sweep(add):

@@ -1,7 +1,5 @@
 """The stage "pseudo_label": records and report against numpy."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -12,8 +10,6 @@ from segjax.data.tfds_source import TfdsSource
 from segjax.errors import UserError
 from segjax.media.writers import VideoWriter
 from tests.stages.teacher import MAP, label, probabilities, street, write_images
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
