@@ -6,8 +6,8 @@
     python main.py --config=configs/ldn_ablation.py:cityscapes,data=DIR                the paper's; accelerators
 
 The same command resumes after a kill. With more seeds or other rows it trains only what is new. The last stage writes
-compare/table.md, table.csv and curves.png: mIoU, and differences to the row `base`, paired by seed, with 95 %
-intervals.
+compare/table.md, table.csv and curves.png: mIoU, and differences to the row `base` (of Table 7: `camvid`), paired by
+seed, with 95 % intervals.
 
 rows: joined by +, each with its number of seeds if it is not `seeds`, as in base*5+no_aux*3:
     base                                        the recipe of ldn.py, with recalibrated batch norms
@@ -16,8 +16,8 @@ rows: joined by +, each with its number of seeds if it is not `seeds`, as in bas
     augment_none, augment_flip, augment_crop    Table 10; base has scales, crops and flips
     camvid, street, both                        Table 7 in kind: trained on CamVid, on the embedded street, on both, in
                                                 CamVid's 11 classes, and scored on the test images of each
-epochs: of each training; 0: those of the preset. crop: HEIGHTxWIDTH. The other options are those of ldn.py.
-Results: docs/ldn.md.
+epochs: of each training; 0: those of the preset. crop: HEIGHTxWIDTH, of rows with crops: augment_none and augment_flip
+train on whole images. net, data, batch and remat are those of ldn.py. See docs/ldn.md.
 """
 
 from ml_collections import ConfigDict
@@ -40,7 +40,7 @@ PRESETS = {
     "camvid_half": (12, "efficientnet", "264x320"),
     "cityscapes": (0, "ldn121", ""),
 }
-RULE = "A row differs from base if the 95 % interval of the differences, paired by seed, excludes 0."
+RULE = "A row differs from {} if the 95 % interval of the differences, paired by seed, excludes 0."
 STREET_MAP = "synthetic_street_to_camvid"
 
 SHIPPED = ("rows=base+running,seeds=1", "", "camvid_half", "camvid_half,rows=camvid+street+both", "cityscapes")
@@ -59,7 +59,8 @@ def get_config(arg=None):
     table_7 = [name for name in rows if name in TABLE_7]
     if table_7 and (len(table_7) < len(rows) or arg.preset != "camvid_half"):
         raise ValueError(f"the rows {', '.join(TABLE_7)} are a study of their own; write camvid_half,rows=camvid+both.")
-    rows = ablation.with_baseline(rows, "camvid" if table_7 else "base")
+    baseline = "camvid" if table_7 else "base"
+    rows = ablation.with_baseline(rows, baseline)
     if arg.debug:
         rows = dict.fromkeys(rows, 1)
 
@@ -72,8 +73,8 @@ def get_config(arg=None):
                 for at, stage in add_row(config, arg, name, seed).items():
                     cells.setdefault((name, at), []).append(stage)
     cells = tuple(dict(series=name, at=at, stages=tuple(stages)) for (name, at), stages in cells.items())
-    config.compare = dict(kind="compare", baseline=next(iter(rows)), rule=RULE, cells=cells, band=True, partial=False)
-    config.compare.update(axis="scored on", columns=("miou", "pixel_accuracy"))
+    config.compare = dict(kind="compare", baseline=baseline, rule=RULE.format(baseline), cells=cells)
+    config.compare.update(axis="scored on", columns=("miou", "pixel_accuracy"), band=True, partial=False)
     config.compare.title = f"{config.dataset.name} {config.dataset.train}, {arg.net}"
     config.stages = (*config.stages, "compare")
     if arg.debug:

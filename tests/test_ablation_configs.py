@@ -39,6 +39,7 @@ def test_a_ladder_is_trained_on_two_datasets_and_scored_on_both():
     both = config.train_both_seed0
     assert both.extra.street.dataset.label_map == config.evaluate_both_on_street_seed0.dataset.label_map
     assert config.recalibrate_both_seed0.extra == both.extra and "dataset" not in both
+    assert config.compare.baseline == "camvid" and "differs from camvid" in config.compare.rule
     assert [(cell["series"], cell["at"]) for cell in config.compare.cells] == [
         ("camvid", "CamVid"), ("camvid", "street"), ("both", "CamVid"), ("both", "street")]  # fmt: skip
 
@@ -48,6 +49,7 @@ def test_a_ladder_is_trained_on_two_datasets_and_scored_on_both():
     [
         ("rows=no_axu", "did you mean 'no_aux'"),
         ("rows=base*0", "number of seeds"),
+        ("rows=+", "names no row"),
         ("camvid_half,rows=base+both", "study"),
     ],
 )
