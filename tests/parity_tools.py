@@ -63,7 +63,7 @@ def to_flax(value: np.ndarray, kind: str) -> np.ndarray:
 
 def formula_variables(
     module, tensors: list | None = None, *, small: str = "^$", unused: str = "^$", added: str = "^$", dtype=np.float32,
-    other=None,
+    other=None, inputs: tuple = (),
 ):  # fmt: skip
     """Variables of `module` filled by formula.
 
@@ -71,8 +71,10 @@ def formula_variables(
         matching `unused` (theirs only) and `added` (ours only). Without it kinds follow from our own leaves, `small`
         names the BN weights scaled by 0.25.
     other: values of tensors that are stored instead.
+    inputs: arguments of the module's call, by default one image.
     """
-    template = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    inputs = inputs or (jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),)
+    template = jax.eval_shape(module.init, jax.random.key(0), *inputs)
     leaves = {torch_name(path): (path, leaf.shape) for path, leaf in flatten_dict(template).items()}
     if tensors is None:
         tensors = [(name, *_published(path, shape, name, small)) for name, (path, shape) in leaves.items()]

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError, did_you_mean
+from segjax.models.a_lite import ALite, FeatureState
 from segjax.models.bisenet import bisenet_r18, bisenet_r18_coincheung
 from segjax.models.checks import check_options
 from segjax.models.deeplabv2 import deeplabv2_r101
@@ -36,9 +37,11 @@ from segjax.models.encnet import encnet_r50, encnet_r101
 from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
 from segjax.models.flownets import FlowNet2S
+from segjax.models.gsvnet import GSVNet
 from segjax.models.icnet import icnet_r50
 from segjax.models.ldn import ldn121, ldn161, ldn169, ldn_dpn68, ldn_efficientnet_lite0, lrn18, lrn50, lrn101
 from segjax.models.ocr import hrnet_w18_ocr, hrnet_w48_ocr
+from segjax.models.propagation import Copy, Warp
 from segjax.models.pspnet import pspnet_r50, pspnet_r101
 from segjax.models.remat import check_segments
 from segjax.models.sdcnet import SDCNet2D
@@ -98,6 +101,14 @@ VIDEO_MODELS: dict[str, Callable[..., nn.Module]] = {
 # (variables, images a, images b) -> flow from a into b, all (b, h, w, c)
 FLOW_MODELS: dict[str, Callable[..., nn.Module]] = {"flownet2_s": FlowNet2S}
 
+# (variables, state, image (b, h, w, 3), image before) -> state, see models/propagation.py
+PROPAGATION_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "gsvnet": GSVNet,
+    "copy": Copy,
+    "warp": Warp,
+    "a_lite": ALite,
+}
+
 
 class Family(NamedTuple):
     """Family of networks that share one call signature.
@@ -106,12 +117,14 @@ class Family(NamedTuple):
     networks: name -> constructor.
     inputs: module -> small arguments of its call, all zeros, to initialise it or to infer shapes.
     fixed: parameters that the name alone determines; they are no options.
+    classes: whether a network is built for a number of classes.
     """
 
     title: str
     networks: Mapping[str, Callable[..., nn.Module]]
     inputs: Callable[[nn.Module], tuple[Any, ...]]
     fixed: tuple[str, ...] = ()
+    classes: bool = False
 
 
 def _one_image(module: nn.Module) -> tuple[Any, ...]:
@@ -127,10 +140,18 @@ def _two_images(module: nn.Module) -> tuple[Any, ...]:
     return jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64, 3))
 
 
+def _state_and_images(module: nn.Module) -> tuple[Any, ...]:
+    state = jnp.zeros((1, *module.grid((64, 64)), module.num_classes))
+    if isinstance(module, ALite):
+        state = FeatureState(jnp.zeros((*state.shape[:3], module.feature_channels)), state)
+    return (state, *_two_images(module))
+
+
 FAMILIES: dict[str, Family] = {
-    "image": Family("model", MODELS, _one_image),
+    "image": Family("model", MODELS, _one_image, classes=True),
     "video": Family("video network", VIDEO_MODELS, _frames_and_flows, fixed=("frames",)),
     "flow": Family("flow network", FLOW_MODELS, _two_images),
+    "propagation": Family("propagation network", PROPAGATION_MODELS, _state_and_images, classes=True),
 }
 _FROM_CODE = ("num_classes", "parent", "name")  # parameters that code passes, never a recipe
 
@@ -192,14 +213,24 @@ def create_flow(name: str, **options_: object) -> nn.Module:
     return _create("flow", name, options_)
 
 
+def create_propagation(name: str, num_classes: int, **options_: object) -> nn.Module:
+    """Builds the network `name` that carries coarse logits of `num_classes` from frame to frame.
+
+    "gsvnet", or a baseline: "warp", "a_lite", or "copy", which keeps the labels of the keyframe.
+    Options: stride, flow, bgr, dtype, bn_momentum, bn_eps of all; see `GSVNet` and `ALite` for others.
+    Raises UserError for an unknown name or option, or an impossible value.
+    """
+    return _create("propagation", name, options_, num_classes=num_classes)
+
+
 def from_spec(spec: Mapping[str, Any]) -> nn.Module:
     """Builds the network that a checkpoint describes.
 
-    spec: {"name", "num_classes" (read for image networks only), "options"}; lists from JSON become tuples.
+    spec: {"name", "num_classes" (read for families with classes), "options"}; lists from JSON become tuples.
     Raises UserError for an unknown name or option, or an impossible value.
     """
     kind = family_of(spec["name"])
-    given = {"num_classes": spec["num_classes"]} if kind == "image" else {}
+    given = {"num_classes": spec["num_classes"]} if FAMILIES[kind].classes else {}
     return _create(kind, spec["name"], spec["options"], **given)
 
 

@@ -14,12 +14,19 @@ every_of_all_families = pytest.mark.parametrize("name, kind", ALL)
 
 def spec_of(name, kind, **options):
     """A checkpoint's description of a network, as JSON returns it."""
-    return json.loads(json.dumps({"name": name, "num_classes": 5 if kind == "image" else None, "options": options}))
+    return json.loads(
+        json.dumps({"name": name, "num_classes": 5 if models.FAMILIES[kind].classes else None, "options": options})
+    )
 
 
 def test_every_name_belongs_to_one_family():
     assert [models.family_of(name) for name, _ in ALL] == [kind for _, kind in ALL]
-    assert len({name for name, _ in ALL}) == len(ALL) and set(models.FAMILIES) == {"image", "video", "flow"}
+    assert len({name for name, _ in ALL}) == len(ALL) and set(models.FAMILIES) == {
+        "image",
+        "video",
+        "flow",
+        "propagation",
+    }
     assert models.names() == sorted(name for name, kind in ALL if kind == "image")
 
 
@@ -37,6 +44,9 @@ def test_example_inputs_fit(name, kind):
     module = models.from_spec(spec)
     inputs = models.example_inputs(spec, module)
     output, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), *inputs)
+    if kind == "propagation":
+        assert module.logits(output).shape == (1, 8, 8, 5)
+        return
     full = {"image": ("logits", 5), "video": ("frame", 3), "flow": (None, 2)}
     field, channels = full[kind]
     assert (getattr(output, field) if field else output).shape == (*inputs[0].shape[:1], 64, 64, channels)
@@ -48,7 +58,7 @@ def test_options_of_a_specification_build_the_same_network(name, kind):
     options = models.options(name, kind=kind)
     assert not {"num_classes", "parent", "name", "frames"} & set(options)
     constructor = models.FAMILIES[kind].networks[name]
-    given = {"num_classes": 5} if kind == "image" else {}
+    given = {"num_classes": 5} if models.FAMILIES[kind].classes else {}
     assert models.from_spec(spec_of(name, kind, **options)) == constructor(**given)
 
 
