@@ -12,8 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from segjax import parallel
-from segjax.inference.views import check_finite, predict
-from segjax.typing import Array, Variables
+from segjax.inference.views import check_finite, is_one_view, predict
+from segjax.models.heads import before_enlargement
+from segjax.ops import resize_argmax
+from segjax.ops.resize_argmax import ids_dtype
+from segjax.typing import Array, SegOutput, Variables
 
 LAST = 2**30  # above the index of every class
 
@@ -46,7 +49,7 @@ def labels_of(scores: Array, *, probabilities: bool = False, confidence: bool = 
     classes = scores.shape[-1]
     if not 0 <= top_k <= classes:
         raise ValueError(f"top_k={top_k} must be from 0 to the number of classes, {classes}")
-    dtype = jnp.uint8 if classes < 256 else jnp.int32
+    dtype = ids_dtype(classes)
     if not confidence and not top_k:
         return Labels(jnp.argmax(scores, axis=-1).astype(dtype))
 
@@ -94,7 +97,7 @@ def _higher(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array
 
 
 def labeller(
-    apply_fn: Callable[[Variables, Array], Array],
+    apply_fn: Callable[[Variables, Array], Array | SegOutput],
     variables: Variables,
     *,
     normalise: Callable[[Array], Array],
@@ -108,7 +111,7 @@ def labeller(
     softmax of the mean logits over the views, or the mean probabilities if average="probabilities". Each image shape
     compiles once.
 
-    apply_fn: (variables, images float32) -> logits.
+    apply_fn: (variables, images float32) -> logits, or the output of a network.
     variables: of the network.
     normalise: images uint8 -> float32, on the device.
     confidence, top_k: see `labels_of`.
@@ -134,7 +137,7 @@ def labeller(
 
 
 def averager(
-    apply_fn: Callable[[Variables, Array], Array], *, normalise: Callable[[Array], Array], **protocol: Any
+    apply_fn: Callable[[Variables, Array], Any], *, normalise: Callable[[Array], Array], **protocol: Any
 ) -> Callable[[Variables, Array], jax.Array]:
     """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> result of `views.predict`.
 
@@ -143,13 +146,17 @@ def averager(
 
     @jax.jit
     def average(variables, images):
-        return predict(lambda x: apply_fn(variables, x), normalise(images), **protocol)
+        return predict(lambda x: _logits(apply_fn(variables, x)), normalise(images), **protocol)
 
     return average
 
 
+def _logits(result: Any) -> Any:
+    return result.logits if isinstance(result, SegOutput) else result
+
+
 def predictor(
-    apply_fn: Callable[[Variables, Array], Array],
+    apply_fn: Callable[[Variables, Array], Any],
     *,
     normalise: Callable[[Array], Array],
     classes: Sequence[int] = (),
@@ -157,7 +164,8 @@ def predictor(
 ) -> Callable[[Variables, Array], jax.Array]:
     """Returns a jitted function (variables, RGB images uint8 (b, h, w, 3)) -> class ids (b, h, w).
 
-    The ids are those of `Labels`. Each image shape compiles once.
+    The ids are those of `Labels`. Each image shape compiles once. From one view and the output of a network, they are
+    computed without the enlarged logits, see `ops.resize_argmax`.
 
     apply_fn: see `labeller`; of a tree of logits, the result is a tree of class ids.
     normalise, protocol: see `labeller`.
@@ -167,15 +175,27 @@ def predictor(
     """
     average = averager(apply_fn, normalise=normalise, **protocol)
 
+    def among(scores: Array) -> Array:
+        return scores[..., jnp.array(classes)] if classes else scores
+
     @jax.jit
     def class_ids(variables, images):
-        def ids(scores: Array) -> Array:
-            return labels_of(scores[..., jnp.array(classes)] if classes else scores).ids
-
-        return jax.tree.map(ids, average(variables, images))
+        if is_one_view(**protocol):
+            output = apply_fn(variables, normalise(images))
+            if isinstance(output, SegOutput) and output.enlargement is not None:
+                return _ids_of_coarse(output, among)
+        return jax.tree.map(lambda scores: labels_of(among(scores)).ids, average(variables, images))
 
     def checked(variables, images):
         check_finite(images)
         return class_ids(variables, images)
 
     return checked
+
+
+def _ids_of_coarse(output: SegOutput, among: Callable[[Array], Array]) -> Array:
+    """Returns the class ids (b, h, w) of a network's output, from its logits before they are enlarged."""
+    rule = output.enlargement
+    coarse = among(before_enlargement(output).logits)
+    ids = resize_argmax(coarse, rule.padded or rule.size, align_corners=rule.align_corners)
+    return ids[:, : rule.size[0], : rule.size[1]]

@@ -167,7 +167,7 @@ def _of_module(
 
     def apply(variables: Variables, images: Array) -> Any:
         output = module.apply(variables, images, train=False)
-        return output_logits(output, outputs, images.shape[1:3]) if outputs else output.logits
+        return output_logits(output, outputs, images.shape[1:3]) if outputs else output
 
     return make(apply, normalise=functools.partial(augment.normalise, mean=mean, std=std), **options)
 

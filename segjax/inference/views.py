@@ -140,6 +140,17 @@ def check_views(
         raise UserError(f"average={average!r} must be 'logits' or 'probabilities'.")
 
 
+def is_one_view(**options: Any) -> bool:
+    """Returns whether `predict` with these options returns the logits of one forward pass, as they are.
+
+    Raises UserError as `check_views` does.
+    """
+    check_views(**options)
+    usual = dict(flip=False, window=None, average="logits", multiple=1, base_size=None)
+    plain = all(options.get(name, value) == value for name, value in usual.items())
+    return plain and tuple(options.get("scales", (1.0,))) == (1.0,)
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 

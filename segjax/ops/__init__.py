@@ -8,6 +8,7 @@ from segjax.ops.conv import conv2d, conv_transpose2d, textbook_convolutions
 from segjax.ops.platform import for_platform, made_for, platform
 from segjax.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 from segjax.ops.resize import resize
+from segjax.ops.resize_argmax import resize_argmax
 from segjax.ops.warp import bilinear_warp, grid_sample
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "normalise",
     "platform",
     "resize",
+    "resize_argmax",
     "textbook_convolutions",
 ]

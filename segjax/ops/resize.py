@@ -85,6 +85,18 @@ def resize_matrix(
     return matrix
 
 
+def bilinear_taps(
+    size: int, out: int, align_corners: bool, scale_factor: float | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (low, high, share) of every output pixel along one axis: y = x[low] * (1 - share) + x[high] * share.
+
+    low, high: (out,) int32. share: (out,) float64. Arguments: see `resize_matrix`.
+    """
+    source = np.clip(_source(size, out, align_corners, scale_factor), 0, size - 1)
+    low = source.astype(np.int32)
+    return low, np.minimum(low + 1, size - 1), source - low
+
+
 def nearest_indices(size: int, out: int) -> np.ndarray:
     """Returns the source index of every output pixel, floor(i * size / out) in float32 as torch computes it."""
     index = np.floor(np.arange(out, dtype=np.float32) * np.float32(size / out)).astype(np.int32)
@@ -129,11 +141,10 @@ def _bilinear_on_cpu(x: Array, size: tuple[int, int], align_corners: bool, scale
         old, new = x.shape[axis], size[axis - 1]
         if old == new and scale_factor is None:
             continue
-        source = np.clip(_source(old, new, align_corners, scale_factor), 0, old - 1)
-        low = source.astype(np.int32)
-        weight = jnp.asarray((source - low).reshape((-1,) + (1,) * (3 - axis)), x.dtype)
+        low, high, share = bilinear_taps(old, new, align_corners, scale_factor)
+        share = jnp.asarray(share.reshape((-1,) + (1,) * (3 - axis)), x.dtype)
         pick = partial(jnp.take, x, axis=axis, mode="clip")
-        x = pick(low) * (1 - weight) + pick(np.minimum(low + 1, old - 1)) * weight
+        x = pick(low) * (1 - share) + pick(high) * share
     return x
 
 

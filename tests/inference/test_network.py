@@ -148,6 +148,22 @@ def test_predictions_are_those_of_the_module(tiny, image):
         assert found.dtype == np.uint8 and (found == want.argmax(-1)).mean() > 0.999
 
 
+@pytest.mark.parametrize("name", ["fastscnn", "swiftnet_r18_pyramid", "deeplabv3plus_mobilenet_v2"])
+def test_one_view_is_labelled_without_its_enlarged_logits(name):
+    """The ids are those of the logits, also of networks that pad the image; an array of their size is never made."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 65, 97, 3), np.uint8)
+    module = models.create(name, 5)
+    mean, std = augment.normalisation("imagenet")
+    normalised = augment.normalise(images, mean=mean, std=std)
+    variables = module.init(jax.random.key(0), normalised)
+    logits = jax.jit(lambda x: module.apply(variables, x).logits)(normalised)
+    run, again = class_ids(module, "imagenet"), class_ids(module, "imagenet", scales=[1.0])
+    np.testing.assert_array_equal(run(variables, images), np.argmax(logits, -1))
+    np.testing.assert_array_equal(run(variables, images), again(variables, images))
+    program = jax.jit(run).lower(variables, images).compile().as_text()
+    assert "[2,65,97,5]" not in program and "[2,5,65,97]" not in program
+
+
 def test_class_ids_follow_variables_that_change(tiny, image):
     network = open_network("fastscnn")
     run = class_ids(network.module, "camvid")
