@@ -23,6 +23,7 @@ Batch = Mapping[str, Array]
 #   part (b,) int32               part of the training data: 0 = real, 1 .. = extra data, in the order of the recipe
 #   soft_ids (b, h, w, n) int32   of soft labels: the n most probable classes, 255 = none
 #   soft_shares (b, h, w, n) float32   and their probabilities, 0..1
+#   teacher (b, h, w, k) float32   logits of another network
 #   cells: grid -> counts (b, h', w', k) int32 of the labels, for losses of coarse outputs, see losses/cells.py
 Targets = Mapping[str, Any]
 Variables = Mapping[str, Any]  # {"params": nested dict, "batch_stats": nested dict}

@@ -13,11 +13,12 @@ from segjax.errors import UserError
 class Bucket(NamedTuple):
     """The shape of a batch; each has its own executable.
 
-    crop: (h, w) in pixels. batch: images per step over all processes.
+    crop: (h, w) in pixels. batch: samples per step over all processes. frames: of a sample of video.
     """
 
     crop: tuple[int, int]
     batch: int
+    frames: int = 1
 
 
 class Place(NamedTuple):
@@ -42,6 +43,7 @@ class Timeline:
     length: samples per epoch, or a list with one length per epoch (`EpochPlan.length_of`).
     shapes: (crop (h, w), batch) of every epoch, in order.
     total_steps: number of steps, if the run stops before the end of the last epoch.
+    frames: frames of the samples of each epoch's steps, in turns; () = 1 frame in all of them.
 
     Raises UserError without epochs, for a batch larger than an epoch, and for more total_steps than the epochs have.
     """
@@ -52,10 +54,15 @@ class Timeline:
         shapes: Sequence[tuple[tuple[int, int], int]],
         *,
         total_steps: int | None = None,
+        frames: Sequence[Sequence[int]] = (),
     ):
         if not shapes:
             raise UserError("a run needs at least 1 epoch.")
-        self._buckets = [Bucket((int(crop[0]), int(crop[1])), int(batch)) for crop, batch in shapes]
+        self._buckets = [Bucket((int(shape[0][0]), int(shape[0][1])), int(shape[1])) for shape in shapes]
+        self._turns = [
+            tuple(bucket._replace(frames=count) for count in counts)
+            for bucket, counts in zip(self._buckets, frames or [(1,)] * len(shapes), strict=True)
+        ]
         lengths = [length] * len(shapes) if isinstance(length, int) else list(length)
         if len(lengths) != len(shapes):
             raise ValueError(f"{len(lengths)} lengths for {len(shapes)} epochs")
@@ -97,8 +104,9 @@ class Timeline:
         if not 0 <= step < self.total_steps:
             raise IndexError(f"step {step} is not in 0..{self.total_steps - 1}")
         epoch = bisect.bisect_right(self._starts, step) - 1
-        bucket = self._buckets[epoch]
-        return Place(epoch, (step - self._starts[epoch]) * bucket.batch, bucket)
+        number = step - self._starts[epoch]
+        bucket = self._turns[epoch][number % len(self._turns[epoch])]
+        return Place(epoch, number * bucket.batch, bucket)
 
     def epoch_start(self, epoch: int) -> int:
         """Returns the first step of an epoch; epoch_start(epochs) is the end of the last one."""
@@ -127,7 +135,7 @@ class Timeline:
         runs: list[Run] = []
         while start < end:
             epoch, _, bucket = self.at(start)
-            stop = min(self._starts[epoch + 1], end)
+            stop = min(self._starts[epoch + 1], end) if len(self._turns[epoch]) == 1 else start + 1
             if runs and runs[-1].bucket == bucket:
                 runs[-1] = Run(runs[-1].start, stop, bucket)
             else:

@@ -1,7 +1,8 @@
 """Losses: pure functions (logits, targets ..) -> Sum of values over the pixels that count, in float32.
 
 A loss names what it needs of the targets by its positional parameters after the logits: `labels`, for soft labels
-`soft_ids` and `soft_shares`, and `cells` for counts of the labels in the cells of the logits' grid.
+`soft_ids` and `soft_shares`, `cells` for counts of the labels in the cells of the logits' grid, and `teacher` for the
+logits of another network.
 """
 
 import inspect
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from segjax.losses.boundary_aware import boundary_aware_cross_entropy
 from segjax.losses.cells import Grid, count_classes, grid_of
 from segjax.losses.cross_entropy import cross_entropy
+from segjax.losses.distillation import distillation
 from segjax.losses.ohem import ohem_cross_entropy
 from segjax.losses.presence import presence_cross_entropy
 from segjax.losses.regulariser import model_regulariser
@@ -25,6 +27,7 @@ LOSSES = {
     "boundary_aware_cross_entropy": boundary_aware_cross_entropy,
     "top_k_cross_entropy": top_k_cross_entropy,
     "model_regulariser": model_regulariser,
+    "distillation": distillation,
 }
 # of outputs that are no map, which a network can name in its `loss_names` and no recipe can
 OUTPUT_LOSSES = {"presence_cross_entropy": presence_cross_entropy}
@@ -51,6 +54,7 @@ __all__ = [
     "boundary_aware_cross_entropy",
     "count_classes",
     "cross_entropy",
+    "distillation",
     "grid_of",
     "model_regulariser",
     "ohem_cross_entropy",

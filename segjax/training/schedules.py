@@ -44,6 +44,11 @@ def scl_poly(
     return jnp.where(position < restart, left**power, rescale * (1.0 - later) ** restart_power)
 
 
+def steps(position: Array, total: int, *, factor: float, every: int) -> Array:
+    """Returns factor^n after n times `every` steps or epochs (GSVNet: 0.992 every 100 steps)."""
+    return factor ** jnp.floor(position / every)
+
+
 def make_schedule(
     kind: str,
     base_lr: float,
@@ -57,11 +62,14 @@ def make_schedule(
     restart_epoch: float | None = None,
     restart_power: float | None = None,
     rescale: float | None = None,
+    factor: float | None = None,
+    every: int | None = None,
     warmup_start: float = 0.0,
 ) -> Schedule:
     """Builds step () int -> learning rate () float32.
 
-    kind: "constant"; "poly" or "cosine", which decrease to `final`; "scl_poly", a poly that restarts.
+    kind: "constant"; "poly" or "cosine", which decrease to `final`; "scl_poly", a poly that restarts; "steps",
+        which multiplies the rate by `factor` at regular steps.
     base_lr: learning rate that the schedule's factor is multiplied with.
     total_steps: steps of the run.
     epoch_starts: first step of each epoch, (epochs,); a crop schedule makes epochs of different lengths.
@@ -71,12 +79,14 @@ def make_schedule(
     final: fraction of base_lr at the end; of poly and cosine.
     restart_epoch: epoch at which scl_poly restarts.
     restart_power, rescale: of scl_poly after its restart; 1.5 and 1.
+    factor, every: of "steps": factor, and after how many steps (epochs, if per="epoch"); it needs both.
     warmup_start: factor before the first step of the warm-up, 0..1.
 
     Raises UserError for an unknown kind, an option that `kind` does not take, a value out of range, and for
     per="epoch" or scl_poly without epoch_starts.
     """
     given = dict(power=power, final=final, restart_power=restart_power, rescale=rescale, restart_epoch=restart_epoch)
+    given |= dict(factor=factor, every=every)
     given = {name: value for name, value in given.items() if value is not None}
     if kind not in _KINDS:
         raise UserError(f"schedule.kind={kind!r} is not known.{did_you_mean(kind, _KINDS)}")
@@ -97,6 +107,8 @@ def make_schedule(
         log.warning("all %d steps are learning-rate warm-up (%d steps)", total_steps, warmup_steps)
 
     starts = None if epoch_starts is None else _checked_starts(epoch_starts)
+    if kind == "steps" and not (given.get("every", 0) >= 1 and "factor" in given):
+        raise UserError("the 'steps' schedule needs factor, and every, a number of 1 or more.")
     if kind == "scl_poly":
         given["restart"] = _restart(given.pop("restart_epoch", None), per, starts)
     if per == "epoch" and starts is None:
@@ -128,6 +140,7 @@ _KINDS: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
     "poly": (poly, ("power", "final")),
     "cosine": (cosine, ("final",)),
     "scl_poly": (scl_poly, ("power", "restart_epoch", "restart_power", "rescale")),
+    "steps": (steps, ("factor", "every")),
 }
 
 OPTIONS = {kind: takes for kind, (_, takes) in _KINDS.items()}  # accepted by each kind only, beside those of all

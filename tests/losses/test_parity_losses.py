@@ -7,7 +7,15 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.losses import Grid, count_classes, cross_entropy, ohem_cross_entropy, relaxed_cross_entropy, soft_targets
+from segjax.losses import (
+    Grid,
+    count_classes,
+    cross_entropy,
+    distillation,
+    ohem_cross_entropy,
+    relaxed_cross_entropy,
+    soft_targets,
+)
 from segjax.ops import resize
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "parity_losses.npz"
@@ -93,6 +101,21 @@ def test_histogram_weights_are_the_published_ones(parity, name):
     data = np.load(parity / "losses" / f"{name}.npz")
     total = cross_entropy(last(data["logits"]), data["labels"], upper_bound=1.0, weight_mode="image_mean")
     np.testing.assert_allclose(total.value, data["loss"], rtol=1e-5)
+
+
+def test_weighted_cross_entropy_and_distillation_are_those_of_gsvnet(parity):
+    """10 times the class-weighted cross entropy, and 100 times the divergence from the teacher (released code)."""
+    data = np.load(parity / "losses" / "gsv_criterion_0.npz")
+    labels, teacher = data["labels"], last(data["teacher"])
+
+    def loss(logits):
+        entropy = cross_entropy(logits, labels, ignore_label=250, class_weights=data["class_weights"]).mean()
+        return 10 * entropy + 100 * distillation(logits, labels, teacher, ignore_label=250).mean()
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(last(data["logits"]))
+    np.testing.assert_allclose(value, data["loss"], rtol=1e-5)
+    wanted = last(data["grad"])
+    assert np.abs(gradient - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
 def check_pyramid(data):

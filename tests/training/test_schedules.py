@@ -87,6 +87,15 @@ def test_any_schedule_stays_between_zero_and_base_and_never_rises_after_warmup(k
     assert (np.diff(found[max(warmup - 1, 0) :]) <= 1e-7).all()
 
 
+def test_steps_multiply_the_rate_at_regular_steps():
+    """GSVNet: 0.992 every 100 steps."""
+    schedule = make_schedule("steps", 0.01, 1000, factor=0.992, every=100)
+    found = [float(schedule(step)) for step in (0, 99, 100, 199, 200, 999)]
+    np.testing.assert_allclose(found, [0.01 * 0.992**n for n in (0, 0, 1, 1, 2, 9)], rtol=1e-6)
+    by_epoch = make_schedule("steps", 1.0, 12, [0, 4, 8], per="epoch", factor=0.5, every=2)
+    assert [float(by_epoch(step)) for step in (0, 7, 8)] == [1.0, 1.0, 0.5]
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -97,6 +106,9 @@ def test_any_schedule_stays_between_zero_and_base_and_never_rises_after_warmup(k
         (dict(kind="poly", per="epoch"), "first step of each epoch"),
         (dict(kind="scl_poly", epoch_starts=[0, 5]), "needs restart_epoch"),
         (dict(kind="scl_poly", epoch_starts=[0, 5], restart_epoch=2), "inside the 2 epochs"),
+        (dict(kind="steps", factor=0.5), "needs factor, and every"),
+        (dict(kind="steps", every=5), "needs factor, and every"),
+        (dict(kind="cosine", every=5), "every means nothing to the 'cosine'"),
         (dict(kind="poly", warmup_steps=-1), "warmup_steps=-1"),
         (dict(kind="poly", power=-1.0), "power=-1.0 must be a number of 0 or more"),
     ],
