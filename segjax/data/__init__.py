@@ -8,6 +8,7 @@ records an epoch shows), a timeline (which step shows which samples), samples (c
 from segjax.data.builds import build_dataset, dataset_names, dataset_options, open_source
 from segjax.data.cache import CachedSource
 from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_table
+from segjax.data.clips import ClipCrops, Clips, eval_clips
 from segjax.data.epoch_plans import EpochPlan
 from segjax.data.geometry import window_size
 from segjax.data.label_map import LabelMap
@@ -27,6 +28,8 @@ __all__ = [
     "Bucket",
     "CachedSource",
     "ClassTable",
+    "ClipCrops",
+    "Clips",
     "EpochPlan",
     "FolderSource",
     "ImageCrops",
@@ -47,6 +50,7 @@ __all__ = [
     "dataset_names",
     "dataset_options",
     "eval_batches",
+    "eval_clips",
     "eval_triplets",
     "open_source",
     "train_batches",

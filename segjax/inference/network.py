@@ -25,6 +25,7 @@ log = logging.getLogger("segjax")
 _USES = {
     "image": ("labels no image; give a run of a stage of kind train"),
     "video": ("is no video network; give a stage of kind train_video"),
+    "propagation": ("labels no video from keyframes; give a stage of kind train_gsvnet"),
 }
 
 

@@ -33,6 +33,7 @@ from segjax.models.deeplabv3plus import (
     deeplabv3plus_wrn38,
 )
 from segjax.models.deeplabv3plus_mmseg import deeplabv3plus_r50_mmseg, deeplabv3plus_r101_mmseg
+from segjax.models.dis_warp import DisWarp
 from segjax.models.encnet import encnet_r50, encnet_r101
 from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
@@ -47,6 +48,7 @@ from segjax.models.remat import check_segments
 from segjax.models.sdcnet import SDCNet2D
 from segjax.models.swiftnet import swiftnet_efficientnet_lite0, swiftnet_r18, swiftnet_r18_pyramid
 from segjax.models.trunks import trunk_pattern as trunk_pattern
+from segjax.models.video_segmenter import VideoSegmenter, example_frames
 
 # (variables, images (b, h, w, 3), train=False) -> SegOutput
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -106,6 +108,7 @@ PROPAGATION_MODELS: dict[str, Callable[..., nn.Module]] = {
     "gsvnet": GSVNet,
     "copy": Copy,
     "warp": Warp,
+    "warp_dis": DisWarp,
     "a_lite": ALite,
 }
 
@@ -216,8 +219,9 @@ def create_flow(name: str, **options_: object) -> nn.Module:
 def create_propagation(name: str, num_classes: int, **options_: object) -> nn.Module:
     """Builds the network `name` that carries coarse logits of `num_classes` from frame to frame.
 
-    "gsvnet", or a baseline: "warp", "a_lite", or "copy", which keeps the labels of the keyframe.
-    Options: stride, flow, bgr, dtype, bn_momentum, bn_eps of all; see `GSVNet` and `ALite` for others.
+    "gsvnet", or a baseline: "warp", "a_lite", and two without parameters: "copy", which keeps the labels of the
+    keyframe, and "warp_dis", whose optical flow is that of OpenCV.
+    Options: stride, flow, bgr, dtype, bn_momentum, bn_eps, remat of all; see `GSVNet` and `ALite` for others.
     Raises UserError for an unknown name or option, or an impossible value.
     """
     return _create("propagation", name, options_, num_classes=num_classes)
@@ -226,12 +230,16 @@ def create_propagation(name: str, num_classes: int, **options_: object) -> nn.Mo
 def from_spec(spec: Mapping[str, Any]) -> nn.Module:
     """Builds the network that a checkpoint describes.
 
-    spec: {"name", "num_classes" (read for families with classes), "options"}; lists from JSON become tuples.
+    spec: {"name", "num_classes" (read for families with classes), "options"}; lists from JSON become tuples. A
+        propagation network may have "keyframe": {"spec" of its network, "scale"}; the result is a `VideoSegmenter`.
     Raises UserError for an unknown name or option, or an impossible value.
     """
     kind = family_of(spec["name"])
     given = {"num_classes": spec["num_classes"]} if FAMILIES[kind].classes else {}
-    return _create(kind, spec["name"], spec["options"], **given)
+    module = _create(kind, spec["name"], spec["options"], **given)
+    if keyframe := spec.get("keyframe"):
+        return VideoSegmenter(from_spec(keyframe["spec"]), module, keyframe["scale"])
+    return module
 
 
 def example_inputs(spec: Mapping[str, Any], module: nn.Module) -> tuple[Any, ...]:
@@ -240,6 +248,8 @@ def example_inputs(spec: Mapping[str, Any], module: nn.Module) -> tuple[Any, ...
     module: the network that `from_spec(spec)` builds.
     Raises UserError for an unknown name.
     """
+    if isinstance(module, VideoSegmenter):
+        return example_frames(module)
     return FAMILIES[family_of(spec["name"])].inputs(module)
 
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError
 from segjax.models.flow_light import FlowLight
 from segjax.models.flownets import FlowNetS
+from segjax.models.remat import segments
 from segjax.ops import bilinear_warp, resize
 from segjax.typing import Array, SegOutput
 
@@ -36,6 +37,7 @@ class Propagation(nn.Module):
     bgr: whether its convolutions read the channels as BGR, as released weights do.
     dtype: of the computation, "float32" or "bfloat16"; parameters, statistics, flow and state stay float32.
     bn_momentum, bn_eps: of all batch norms; the momentum is the weight of the new batch.
+    remat: True or "step": compute the activations of each frame again in the backward pass, see training/clip_step.py.
     """
 
     num_classes: int
@@ -45,6 +47,16 @@ class Propagation(nn.Module):
     dtype: str = "float32"
     bn_momentum: float = 0.1
     bn_eps: float = 1e-5
+    remat: bool | str = False
+
+    remat_segments = ("step",)
+    usual_remat = "step"
+    full_frames = False  # whether it reads whole frames in 0..255 instead of normalised ones at the size of the grid
+
+    @property
+    def recomputed(self) -> frozenset[str]:
+        """Returns the segments that `remat` names. Raises UserError for one that does not exist."""
+        return segments(self.remat, self.usual_remat)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns the rows and columns (h', w') of the state of frames of `size`; a last cell may be narrower."""

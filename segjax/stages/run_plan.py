@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -90,12 +90,15 @@ def read_crop_options(settings: Mapping[str, Any], where: str) -> CropOptions:
     return CropOptions(size, kind, scale_range, options_of(crop, crop_schedule, where=where))
 
 
-def make_run_plan(options: PlanOptions, plan: data.EpochPlan, mesh: Mesh) -> RunPlan:
+def make_run_plan(
+    options: PlanOptions, plan: data.EpochPlan, mesh: Mesh, frames: Callable[[int], Sequence[int]] = lambda epoch: (1,)
+) -> RunPlan:
     """Returns the plan of a training run.
 
     options: see `read_plan`.
     plan: samples of every epoch.
     mesh: of devices.
+    frames: epoch -> frames of the samples of its steps, in turns.
 
     Raises UserError for a batch that does not fit an epoch or the mesh, and for crops that do not fit the schedule.
     """
@@ -110,7 +113,8 @@ def make_run_plan(options: PlanOptions, plan: data.EpochPlan, mesh: Mesh) -> Run
         return fit_batches(shapes, lengths_of(epochs), batch, divisor)
 
     def timeline_of(epochs: int, total_steps: int | None = None) -> data.Timeline:
-        return data.Timeline(lengths_of(epochs), shapes_of(epochs)[0], total_steps=total_steps)
+        turns = [tuple(frames(epoch)) for epoch in range(epochs)]
+        return data.Timeline(lengths_of(epochs), shapes_of(epochs)[0], total_steps=total_steps, frames=turns)
 
     scale = dict(steps_per_epoch=max(plan.length_of(0) // batch, 1), examples_per_step=batch)
     if total.unit == "examples":

@@ -10,7 +10,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from segjax import augment, data, evaluation, losses, models, parallel
+from segjax import augment, data, evaluation, models, parallel
 from segjax.data.epoch_plans import CutPlan
 from segjax.data.epoch_shares import EpochShares
 from segjax.data.plans import Extra, make_plan, parts_of
@@ -21,11 +21,12 @@ from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.extra_data import ExtraOptions, check_classes, open_extras, read_extras
 from segjax.stages.own_classes import check_choice, compared_classes
-from segjax.stages.part_targets import check_soft, check_term_parts, online_parts, online_thresholds, part_names
+from segjax.stages.part_targets import check_soft, online_parts, online_thresholds, part_names
 from segjax.stages.record_lists import write_record_lists
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
 from segjax.stages.stage import Context, Preview, Stage
+from segjax.stages.terms import check_no_teacher, read_loss
 from segjax.stages.training_options import (
     KEYS,
     TrainingOptions,
@@ -78,7 +79,8 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     sampler = read_sampler(settings.get("sampler", {}), where)
     check_sampler(sampler, extra)
     training = read_training(settings, where, family="image")
-    loss = _read_loss(settings["loss"], part_names(extra), f"{where}.loss")
+    loss = read_loss(settings["loss"], part_names(extra), f"{where}.loss")
+    check_no_teacher(loss, f"{where}.loss")
     model = models.create(training["model"], 2, **training["model_options"])  # the real number comes with the data
     check_outputs(loss, model.loss_weights, getattr(model, "loss_names", {}), where=f"{where}.loss")
     check_init(model, training["init"], f"{where}.init")
@@ -91,21 +93,6 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
         loss=loss,
         eval_classes=settings.get("eval_classes", "all"),
     )
-
-
-def _read_loss(settings: Mapping[str, Any], parts: Sequence[str], where: str) -> dict[str, TermOptions]:
-    terms = {}
-    for key in settings:
-        here = f"{where}.{key}"
-        term = options_of(settings[key], TermOptions, where=here)
-        loss = choose(losses.LOSSES, term["name"], where=f"{here}.name")
-        options = options_of(term.pop("options", {}), loss, where=f"{here}.options")
-        term["parts"] = (named,) if isinstance(named := term.get("parts", ()), str) else named
-        terms[key] = TermOptions(**term, options=options)
-        check_term_parts(terms[key], parts, here)
-    if not terms:
-        raise UserError(f"config key {where} has no terms; add for example main={{'name': 'cross_entropy'}}.")
-    return terms
 
 
 def inputs(options: Options, begun: bool) -> dict[str, str]:

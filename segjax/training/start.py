@@ -81,6 +81,7 @@ def first_variables(
     where: str = "train.init",
     class_names: Sequence[str] = (),
     normalisation: str = "",
+    part: str = "",
 ) -> Variables:
     """Returns fresh variables, overwritten by the weights that `init` names.
 
@@ -92,6 +93,7 @@ def first_variables(
     class_names: of the dataset. If the checkpoint has the same number of classes but other names, its classifier is
         kept and a warning is logged.
     normalisation: of the dataset's images. If the weights were trained with another, a warning is logged.
+    part: of the checkpoint's network that is loaded, "propagation" of a `VideoSegmenter`; "" for all of it.
 
     Raises UserError for both weights and a checkpoint, for a key without weights, for weights that are not found or do
     not fit, and for a trunk that the network lacks.
@@ -118,6 +120,7 @@ def first_variables(
         _warn_other_normalisation(f"weights {name}", weights.find_source(source).normalisation, normalisation)
     if init.checkpoint:
         _, loaded, info = load_for_inference(init.checkpoint)
+        loaded = {name: tree[part] for name, tree in loaded.items() if part in tree} if part else loaded
         remedies = {"skip": remedies["skip"]}  # a checkpoint has one network, under the names of this package
         variables, report = weights.load(loaded, variables, skip=init.skip, only=only, remedies=remedies)
         log.info("checkpoint %s, step %s: %s", init.checkpoint, info["step"], _summary(report))

@@ -18,6 +18,7 @@ from segjax.errors import UserError
 log = logging.getLogger("segjax")
 
 VARIABLES = ("params", "batch_stats", "ema")
+KEYFRAME = "keyframe.safetensors"  # in the folder of a stage that trains a propagation network
 
 
 def fingerprint(tree: Any) -> np.uint32:
@@ -86,6 +87,8 @@ def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str,
             written = found.state["fingerprint"]
             check_fingerprints(written, {"variables": fingerprint(tree)})
             variables = tree["ema"] or {"params": tree["params"], "batch_stats": tree["batch_stats"]}
+            if found.meta["model"].get("keyframe"):
+                variables = with_keyframe(variables, load_keyframe(folder.parent)[1])
             return found.meta["model"], variables, {**found.meta, "step": step}
 
         steps = [step] if step is not None else list(manager.all_steps())
@@ -93,6 +96,25 @@ def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str,
     if result is None:
         raise UserError(f"there is no checkpoint in {folder}; give the --workdir of a run that has trained.")
     return result
+
+
+def load_keyframe(folder: Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """Reads (model spec, variables, info) of the keyframe network that a stage keeps; see `load_for_inference`.
+
+    folder: of the stage.
+    Raises UserError if it is missing or damaged.
+    """
+    if not (folder / KEYFRAME).is_file():
+        raise UserError(f"{folder / KEYFRAME} is missing, the weights of the keyframe network; copy the whole folder.")
+    return _load_exported(folder / KEYFRAME)
+
+
+def with_keyframe(variables: Any, keyframe: Any) -> dict[str, Any]:
+    """Returns the variables of a `VideoSegmenter` from those of its propagation network and its keyframe network."""
+    return {
+        name: {"keyframe": keyframe.get(name, {}), "propagation": variables.get(name, {})}
+        for name in ("params", "batch_stats")
+    }
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ _LOSSES = {name: recipe_options(loss) for name, loss in losses.LOSSES.items()}
 _FROM_STAGE = {"dtype", "remat"}  # options of networks that a stage's section has beside `model`
 _MODELS = {
     name: set(models.options(name, kind=kind)) - _FROM_STAGE
-    for kind in ("image", "video")
+    for kind in ("image", "video", "propagation")
     for name in models.FAMILIES[kind].networks
 }
 _FLOWS = {
