@@ -29,6 +29,8 @@ def describe(parser: argparse.ArgumentParser) -> None:
         help="options of the network",
     )
     add("--compile", action="store_true", help="also compile for this device and a TPU, and print the memory planned")
+    add("--keyframe", metavar="NAME", help="for a network that labels video from keyframes: the network of these")
+    add("--keyframe-scale", type=values.positive, default=1.0, metavar="F", help="factor for the keyframes (1)")
     add("--output", metavar="FILE", help="with --all: write the page to this file instead of printing it")
 
 
@@ -47,6 +49,14 @@ def run(arguments: argparse.Namespace) -> None:
         _summary_of_all(arguments)
         return
 
+    from segjax import models
+
+    if models.family_of(arguments.model) == "propagation":
+        _summary_of_video(arguments)
+        return
+    if arguments.keyframe:
+        raise UserError(f"--keyframe is for networks that label video, and {arguments.model} labels single images")
+
     from segjax.costs.programs import Workload
     from segjax.costs.summary import print_summary
 
@@ -58,6 +68,24 @@ def run(arguments: argparse.Namespace) -> None:
         options=dict(arguments.option),
     )
     print_summary(workload, depth=arguments.depth, compile=arguments.compile)
+
+
+def _summary_of_video(arguments: argparse.Namespace) -> None:
+    from segjax.costs.video import print_video_summary
+
+    if arguments.compile or arguments.batch != 1:
+        raise UserError(
+            f"--compile and --batch are for image networks, and {arguments.model} labels one frame at a time"
+        )
+    print_video_summary(
+        arguments.model,
+        arguments.size,
+        num_classes=arguments.num_classes,
+        depth=arguments.depth,
+        keyframe=arguments.keyframe or "",
+        scale=arguments.keyframe_scale,
+        **dict(arguments.option),
+    )
 
 
 def _summary_of_all(arguments: argparse.Namespace) -> None:

@@ -56,6 +56,11 @@ def not_negative(text: str) -> float:
     return _within(text, 0 <= _float(text) < float("inf"), "number of at least 0")
 
 
+def positive(text: str) -> float:
+    """Returns a number above 0. Raises ArgumentTypeError for anything else."""
+    return _within(text, 0 < _float(text) < float("inf"), "number above 0")
+
+
 def _float(text: str) -> float:
     try:
         return float(text)
