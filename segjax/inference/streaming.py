@@ -1,0 +1,170 @@
+"""Labels of a stream of frames: keyframes are labelled by the whole network, the frames between by a propagation."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax import augment, models
+from segjax.errors import UserError
+from segjax.inference.network import Network, class_ids
+from segjax.ops import resize, resize_argmax
+from segjax.typing import Array, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """Compiled programs for frames of one size; frame: uint8 (h, w, 3).
+
+    key: (variables, frame) -> (memory, ids).
+    step: (variables, frame, memory of the frame before) -> (memory, ids), None without propagation.
+
+    memory: what the next frame needs, on the device. ids: (h, w) class ids.
+    """
+
+    key: Callable[..., Any]
+    step: Callable[..., Any] | None
+
+
+@dataclasses.dataclass
+class StreamCounts:
+    """What a stream has labelled: frames, how many of them were keyframes, and changes of the frames' size."""
+
+    frames: int = 0
+    keyframes: int = 0
+    resets: int = 0
+
+
+class StreamSegmenter:
+    """Labels frames in their order: uint8 (h, w, 3), RGB -> class ids uint8 (h, w), int32 for 256 classes or more.
+
+    Its state stays on the device, and only ids are fetched. A frame of another size than the one before starts anew
+    with a keyframe. The programs for a size are compiled when its first frame comes, or by `prepare`.
+
+    network: of kind "propagation", or "image" for interval 1: every frame is a keyframe.
+    interval: every `interval`-th frame is a keyframe.
+
+    counts: see `StreamCounts`.
+    Raises UserError for an interval that is no whole number of 1 or more, and for one above 1 without propagation.
+    """
+
+    def __init__(self, network: Network, interval: int):
+        if not isinstance(interval, numbers.Integral) or isinstance(interval, bool) or interval < 1:
+            raise UserError(f"interval={interval!r} must be a whole number of 1 or more.")
+        self._propagates = models.family_of(network.spec["name"]) == "propagation"
+        if interval > 1 and not self._propagates:
+            raise UserError(
+                f"interval={interval} needs a network that carries labels on, and {network.spec['name']} labels single "
+                "images; give a run of a stage of kind train_gsvnet, or interval=1."
+            )
+        self.network, self.interval, self.counts = network, int(interval), StreamCounts()
+        self._programs: dict[tuple[int, int], Programs] = {}
+        self._size: tuple[int, int] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Makes the next frame a keyframe, as at the start of another video."""
+        self._memory, self._since = None, 0
+
+    def prepare(self, size: tuple[int, int]) -> None:
+        """Compiles the programs for frames of (h, w); does nothing if that has been done."""
+        if tuple(size) not in self._programs:
+            make = video_programs if self._propagates else image_programs
+            self._programs[tuple(size)] = make(self.network, tuple(size))
+
+    def start(self, frame: np.ndarray) -> jax.Array:
+        """Starts labelling a frame, and returns its ids on the device, perhaps before they are computed.
+
+        Raises UserError for a frame that is no uint8 (h, w, 3).
+        """
+        if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8:
+            raise UserError(f"a frame of shape {frame.shape}, {frame.dtype}, is no uint8 (height, width, 3).")
+        size = tuple(frame.shape[:2])
+        if self._size not in (None, size):
+            self.counts.resets += 1
+            self.reset()
+        self._size = size
+        self.prepare(size)
+        programs, variables = self._programs[size], self.network.variables
+        keyframe = self._memory is None or self._since >= self.interval
+        if keyframe:
+            self._memory, ids = programs.key(variables, frame)
+            self._since = 0
+        else:
+            self._memory, ids = programs.step(variables, frame, self._memory)
+        self._since += 1
+        self.counts.frames += 1
+        self.counts.keyframes += keyframe
+        return ids
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """Returns the class ids (h, w) of the next frame. Raises UserError as `start` does."""
+        return np.asarray(self.start(frame))
+
+    def labels(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yields the class ids of each frame; the next frame is started before the ids of one are fetched."""
+        before = None
+        for frame in frames:
+            ids = self.start(frame)
+            if before is not None:
+                yield np.asarray(before)
+            before = ids
+        if before is not None:
+            yield np.asarray(before)
+
+
+def image_programs(network: Network, size: tuple[int, int]) -> Programs:
+    """Compiles the program of an image network for frames of (h, w)."""
+    label = class_ids(network.module, network.normalisation)
+
+    def key(variables: Variables, frame: Array) -> tuple[tuple[()], Array]:
+        return (), label(variables, frame[None])[0]
+
+    return Programs(_compiled(key, network.variables, _frame(size)), None)
+
+
+def video_programs(network: Network, size: tuple[int, int]) -> Programs:
+    """Compiles the programs of a keyframe network and its propagation for frames of (h, w)."""
+    module, (mean, std) = network.module, augment.normalisation(network.normalisation)
+    grid = module.grid(size)
+
+    def finish(variables: Variables, state: Any, read: Array) -> tuple[Any, Array]:
+        logits = module.apply(variables, state, method="logits")
+        return (state, read), resize_argmax(logits, size, align_corners=True)[0]
+
+    def what_is_read(frame: Array) -> Array:
+        """Returns what the propagation reads of a frame."""
+        if module.propagation.full_frames:
+            return frame[None].astype(jnp.float32)
+        # resized first: only the pixels that the grid reads are normalised
+        return augment.normalise(resize(frame[None], grid, align_corners=True), mean=mean, std=std)
+
+    def key(variables: Variables, frame: Array) -> tuple[Any, Array]:
+        image = augment.normalise(frame[None], mean=mean, std=std)
+        return finish(variables, module.apply(variables, image, method="start"), what_is_read(frame))
+
+    def step(variables: Variables, frame: Array, memory: Any) -> tuple[Any, Array]:
+        (state, before), read = memory, what_is_read(frame)
+        return finish(variables, module.apply(variables, state, read, before, method="step"), read)
+
+    memory = jax.eval_shape(key, network.variables, _frame(size))[0]
+    # the memory is donated: the next frame replaces it
+    return Programs(
+        _compiled(key, network.variables, _frame(size)),
+        _compiled(step, network.variables, _frame(size), memory, donate=(2,)),
+    )
+
+
+def _frame(size: tuple[int, int]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((*size, 3), jnp.uint8)
+
+
+def _compiled(function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+    return jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
