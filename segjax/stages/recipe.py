@@ -19,7 +19,18 @@ from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain, write_json
 from segjax.host import usable_cores
 from segjax.outputs import check_local
-from segjax.stages import compare, disable_tail, evaluate, propagate, pseudo_label, recalibrate, train, train_video
+from segjax.stages import (
+    compare,
+    disable_tail,
+    evaluate,
+    evaluate_video,
+    propagate,
+    pseudo_label,
+    recalibrate,
+    train,
+    train_gsvnet,
+    train_video,
+)
 from segjax.stages.config.choices import apply_overrides, check_choices
 from segjax.stages.config.keys import check_keys
 from segjax.stages.dataset import Dataset, datasets_of, read_dataset, with_folders
@@ -33,10 +44,12 @@ log = logging.getLogger("segjax")
 STAGES: dict[str, Stage] = {
     "train": train.STAGE,
     "train_video": train_video.STAGE,
+    "train_gsvnet": train_gsvnet.STAGE,
     "propagate": propagate.STAGE,
     "pseudo_label": pseudo_label.STAGE,
     "recalibrate": recalibrate.STAGE,
     "evaluate": evaluate.STAGE,
+    "evaluate_video": evaluate_video.STAGE,
     "disable_tail": disable_tail.STAGE,
     "compare": compare.STAGE,
 }
