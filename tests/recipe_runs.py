@@ -48,8 +48,10 @@ def debug_run(recipe: str, arg: str, workdir: Path, data_dir: Path, *, small: bo
     report = json.loads((workdir / "report.json").read_text())
     assert list(report) == list(config.stages)
     kinds = [stage["kind"] for stage in report.values()]
-    evaluated = {stage["settings"]["stage"]["checkpoint"] for stage in report.values() if stage["kind"] == "evaluate"}
-    assert kinds.count("train") + kinds.count("recalibrate") >= len(evaluated) > 0
+    scored = [stage for stage in report.values() if stage["kind"] in ("evaluate", "evaluate_video")]
+    evaluated = {stage["settings"]["stage"]["checkpoint"] for stage in scored}
+    assert sum(map(kinds.count, ("train", "recalibrate", "train_gsvnet"))) >= len(evaluated) > 0
     assert evaluated <= set(report), "of networks that this run trained"
     assert all(0 <= stage["miou"] <= 1 for stage in report.values() if stage["kind"] == "evaluate")
-    assert all(stage["steps"] == 3 for stage in report.values() if stage["kind"] == "train")
+    assert all(0 <= row["average"] <= 1 for stage in scored for row in stage.get("rows", ()))
+    assert all(stage["steps"] == 3 for stage in report.values() if stage["kind"] in ("train", "train_gsvnet"))

@@ -18,7 +18,18 @@ from segjax import cli, data, losses
 from segjax.data.crop_schedule import crop_schedule
 from segjax.errors import UserError
 from segjax.recipes import find_recipe
-from segjax.stages import compare, disable_tail, evaluate, propagate, pseudo_options, recalibrate, train, train_video
+from segjax.stages import (
+    compare,
+    disable_tail,
+    evaluate,
+    evaluate_video,
+    propagate,
+    pseudo_options,
+    recalibrate,
+    train,
+    train_gsvnet,
+    train_video,
+)
 from segjax.stages.config.durations import UNITS
 from segjax.stages.config.keys import recipe_options
 from segjax.stages.extra_data import ExtraOptions
@@ -133,6 +144,11 @@ def test_every_setting_of_a_stage_is_documented(monkeypatch):
             *(option for takes in schedules.OPTIONS.values() for option in takes),
         },
         "video.md": _keys(train_video, monkeypatch) - durations - training,
+        "gsvnet.md": {
+            *_keys(train_gsvnet, monkeypatch) - durations - training,
+            *(field.name for field in dataclasses.fields(train_gsvnet.KeyframeOptions)),
+            *recipe_options(evaluate_video.Options),
+        },
         "analyses.md": {*recipe_options(recalibrate.Options), *recipe_options(disable_tail.Options)},
         "propagation.md": recipe_options(propagate.Options),
         "self_training.md": {
