@@ -3,6 +3,7 @@
 segjax train --config=vplr:camvid --workdir=runs/camvid --config.train.optimizer.lr=0.001
 segjax browse --config=vplr:camvid --output=browse.png
 segjax predict --checkpoint=runs/camvid --input=drive.mp4 --output=out --scales 0.75 1 1.25 --flip
+segjax video --checkpoint=runs/gsvnet --input=drive.mp4 --output=labels.mp4 --interval=4
 segjax demo --checkpoint=runs/camvid --input=drive.mp4 --output=demo.mp4
 segjax propagate --video=drive.mp4 --labels=masks --label_map=camvid --steps=5 --output=more
 segjax pseudo_label --checkpoint=runs/camvid --images=drive.mp4 --every=5 --output=pseudo
@@ -36,6 +37,7 @@ from segjax.commands import (
     submit,
     summary,
     train,
+    video,
 )
 from segjax.errors import UserError, did_you_mean, explain
 from segjax.outputs import check_local
@@ -71,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _to_local_paths(arguments: argparse.Namespace) -> None:
     """Replaces ~ in values, which no shell does after "=". Raises UserError for remote addresses."""
     for name, value in vars(arguments).items():
+        if (arguments.command, name) == ("video", "input"):  # may be an address; the command checks it
+            continue
         flag = f"--{name.replace('_', '-')}"
         for one in value if isinstance(value, list) else [value]:
             check_local(one[1] if isinstance(one, tuple) else one, flag)
@@ -136,6 +140,7 @@ COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "train": (train.run, train.describe, "Train, evaluate and more: run the stages of a recipe."),
     "recipes": (recipes.run, recipes.describe, "List recipes with their presets and options."),
     "predict": (predict.run, predict.describe, "Segment images, folders and videos with a trained network."),
+    "video": (video.run, video.describe, "Label a video, a camera or a stream, from keyframes if the network can."),
     "demo": (demo.run, demo.describe, "Make a video of predictions, beside the truth if it is known."),
     "propagate": (propagate.run, propagate.describe, "Propagate labels of a video to neighbouring frames."),
     "pseudo_label": (pseudo_label.run, pseudo_label.describe, "Label unlabelled images or videos to train on them."),

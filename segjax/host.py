@@ -1,6 +1,9 @@
-"""Resources of the machine that this process may use."""
+"""Resources of the machine that this process may use, and signals that end it."""
+
+from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": 2 cores; "max 100000": no limit
@@ -21,3 +24,27 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         pass
     return max(cores, 1)
+
+
+class StopFlag:
+    """Context manager that remembers SIGTERM or SIGINT (ctrl-C); a second signal ends the process at once.
+
+    number: of the signal, 0 before one.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> StopFlag:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._old[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: object) -> None:
+        self.number = number
+        signal.signal(number, self._old[number])  # so that a second ctrl-C works if the work hangs

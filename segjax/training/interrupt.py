@@ -7,6 +7,8 @@ import signal
 import jax
 from jax.experimental import multihost_utils
 
+from segjax.host import StopFlag
+
 
 class Interrupted(Exception):
     """End of a training by a signal, after a checkpoint was saved.
@@ -21,31 +23,16 @@ class Interrupted(Exception):
         self.exit_code = 128 + number
 
 
-class StopSignal:
-    """Context manager that remembers SIGTERM or SIGINT; a second signal ends the process at once.
-
-    number: of the signal, 0 before one.
+class StopSignal(StopFlag):
+    """A `StopFlag` whose answer is the same on every process.
 
     With several processes, jax's preemption service listens for SIGTERM and chooses one step for all processes.
     """
 
-    def __init__(self):
-        self.number = 0
-        self._old = {}
-
     def __enter__(self) -> StopSignal:
         if jax.process_count() == 1:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, self._remember)
+            super().__enter__()
         return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number, frame) -> None:
-        self.number = number
-        signal.signal(number, self._old[number])  # so that a second ctrl-C works if the step hangs
 
     def requested(self, step: int) -> bool:
         """Returns whether to save and stop after `step` updates; the same answer on every process."""
