@@ -30,6 +30,7 @@ PRESETS = {
     "own": ("", 1.0, 8, (272, 480), 400, 4),
 }
 NETS = {"fastscnn": "fastscnn", "efficientnet": "swiftnet_efficientnet_lite0", "swiftnet": "swiftnet_r18"}
+FEATURES = {"fastscnn": ("ffm", 128), "efficientnet": ("up2", 128), "swiftnet": ("up2", 128)}  # for a_lite
 MODELS = ("gsvnet", "warp", "a_lite")
 FORMS = ("released", "paper")
 LABELS = ("truth", "teacher")
@@ -125,6 +126,10 @@ def training(arg):
     stage.model = dict(name=arg.model, options=dict(stride=arg.stride))
     if arg.model == "gsvnet":
         stage.model.options.form = arg.form
+    if arg.model == "a_lite":
+        feature, channels = FEATURES[arg.net]
+        channels = 96 if (arg.net, arg.preset) == ("efficientnet", "camvid") else channels  # its narrow decoder
+        stage.model.options.update(feature=feature, feature_channels=channels)
     stage.init = dict(weights="", key="", source="", checkpoint="", scope="all", skip=())
     stage.dtype = "auto"
     stage.remat = common.any_type(False)
@@ -178,8 +183,6 @@ def debug(config, arg):
     stage.update(total_steps=3, checkpoint_steps=2, eval_steps=2, eval_limit=2, log_steps=1, batch_size=2)
     stage.update(split="train", eval_split="validation", crop=dict(size=(64, 64), schedule="constant"))
     stage.mesh = dict(data=1)
-    if arg.model == "a_lite" and arg.net != "swiftnet":
-        stage.model.options.update(feature="low.logits", feature_channels=19)
     if "evaluate_video" in config:
         config.evaluate_video.update(split="test", interval=2, limit=2, timed=2, pictures=1, scales=(1.0,))
     return config

@@ -39,6 +39,8 @@ def test_a_ladder_is_trained_on_two_datasets_and_scored_on_both():
     both = config.train_both_seed0
     assert both.extra.street.dataset.label_map == config.evaluate_both_on_street_seed0.dataset.label_map
     assert config.recalibrate_both_seed0.extra == both.extra and "dataset" not in both
+    seen = {config[f"train_{row}_seed0"].total_examples for row in ("camvid", "both")}
+    assert seen == {6 * 468} and "total_epochs" not in both, "as many images"
     assert config.compare.baseline == "camvid" and "differs from camvid" in config.compare.rule
     assert [(cell["series"], cell["at"]) for cell in config.compare.cells] == [
         ("camvid", "CamVid"), ("camvid", "street"), ("both", "CamVid"), ("both", "street")]  # fmt: skip
@@ -74,3 +76,39 @@ def test_rows_of_the_ladder_study_that_do_not_fit(arg, message):
 def test_rows_of_the_study_that_do_not_exist(arg, message):
     with pytest.raises(ValueError, match=message):
         load("csst_ablation", arg)
+
+
+def test_rows_of_the_video_study_share_keyframe_networks():
+    config = load("gsvnet_ablation", "rows=no_intra*2+a_lite+no_teacher+all_frames,seeds=1")
+    kinds = [config[name].kind for name in config.stages]
+    assert kinds.count("train") == 2 and kinds.count("train_gsvnet") == kinds.count("evaluate_video") == 7
+    for name in config.stages:
+        if config[name].kind == "train_gsvnet":
+            assert config[name].keyframe.checkpoint == f"train_seed{config[name].seed}"
+    options = {name: config[f"train_{name}_seed0"].model.options for name in ("base", "no_intra", "a_lite")}
+    assert options["no_intra"].intra is False and "intra" not in options["base"]
+    assert options["a_lite"].feature == "ffm" and config.train_a_lite_seed0.model.name == "a_lite"
+    assert set(config.train_no_teacher_seed0.loss) == {"main"} and config.train_all_frames_seed0.gradient_steps == 0
+    assert [(cell["series"], len(cell["stages"])) for cell in config.compare.cells] == [
+        ("base", 2), ("no_intra", 2), ("a_lite", 1), ("no_teacher", 1), ("all_frames", 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "recipe, arg, message",
+    [
+        ("gsvnet", "own", "needs frames=VIDEO OR FOLDER and checkpoint=RUN"),
+        ("gsvnet", "camvid,frames=a.mp4", "belongs to the preset own"),
+        ("gsvnet", "model=warps", "did you mean 'warp'"),
+        ("gsvnet_ablation", "rows=no_inter", "did you mean 'no_intra'"),
+        ("gsvnet_ablation", "camvid", "unknown preset"),
+    ],
+)
+def test_options_of_the_video_recipes_that_do_not_fit(recipe, arg, message):
+    with pytest.raises(ValueError, match=message):
+        load(recipe, arg)
+
+
+def test_a_video_of_ones_own_needs_no_labels():
+    config = load("gsvnet", "own,frames=drive.mp4,checkpoint=runs/mine")
+    assert config.stages == ("train_gsvnet",) and config.train_gsvnet.labels == "teacher"
+    assert config.train_gsvnet.keyframe.checkpoint == "runs/mine" and config.train_gsvnet.frames == "drive.mp4"

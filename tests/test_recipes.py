@@ -11,7 +11,17 @@ from segjax.errors import UserError
 from segjax.recipes import FOLDER, describe_recipe, find_recipe, importable, load_module, recipe_names
 from segjax.stages.config.recipe_file import load_recipe
 
-NAMES = ["csst", "csst_ablation", "gsvnet", "ldn", "ldn_ablation", "transfer", "vplr", "vplr_ablation"]
+NAMES = [
+    "csst",
+    "csst_ablation",
+    "gsvnet",
+    "gsvnet_ablation",
+    "ldn",
+    "ldn_ablation",
+    "transfer",
+    "vplr",
+    "vplr_ablation",
+]
 
 
 def test_names_are_those_of_configs(root):

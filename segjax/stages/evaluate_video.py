@@ -19,7 +19,7 @@ from segjax.evaluation.clips import ClipScorer, by_distance, interval_scores
 from segjax.evaluation.confusions import Evaluation
 from segjax.evaluation.consistency import Agreement, agreement_of_clips
 from segjax.evaluation.stream_times import stream_times
-from segjax.evaluation.video_report import video_sheet, video_table, write_video_report
+from segjax.evaluation.video_report import SHARES, video_sheet, video_table, write_video_report
 from segjax.evaluation.video_systems import BASELINES, System, baselines, propagated, with_keyframe_of
 from segjax.inference.network import compute_dtype, find_run, open_network
 from segjax.inference.streaming import StreamSegmenter
@@ -113,8 +113,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         scored = score(system, clips, options, mesh)
         steady = agreement(system, steady_clips, options) if system.module is not None else None
         times = timed(system, clips, options)
-        rows += rows_of(system, scored, steady, times, size, options.interval)
-        found[system.name] = report_of(system, scored, steady, times, clips.index.source.class_names)
+        own = rows_of(system, scored, steady, times, size, options.interval)
+        rows += own
+        found[system.name] = report_of(system, own, scored, steady, times, clips.index.source.class_names)
     truth = next((one["steady_truth"] for one in found.values() if one.get("steady_truth") is not None), None)
     title = f"{dataset} {options.split}, {len(clips)} frames of {size[1]}x{size[0]}"
     notes = notes_of(options, truth)
@@ -124,7 +125,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         if options.pictures:
             write_png(context.folder / "sheet.png", picture(systems, clips, options, title))
         log.info("pictures and tables: %s", context.folder)
-    return {"rows": rows, "systems": found, "clips": len(clips), "skipped": clips.skipped[:20], "truth_steady": truth}
+    last = found[systems[-len(options.others) - 1].name]["intervals"][str(options.interval)]
+    facts = {"clips": len(clips), "skipped": clips.skipped[:20], "truth_steady": truth}
+    return {**last, **facts, "rows": rows, "systems": found}
 
 
 def open_clips(options: Options, dataset: Dataset, before: int) -> data.Clips:
@@ -236,14 +239,17 @@ def multiply_adds(system: System, size: tuple[int, int], interval: int) -> float
 
 def report_of(
     system: System,
+    rows: Sequence[Mapping[str, Any]],
     matrices: Sequence[np.ndarray],
     steady: Agreement | None,
     times: Mapping[str, Any],
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Returns the numbers of a system that the table has no room for."""
+    """Returns the numbers of a system by interval, for a stage "compare", and those that the table has no room for."""
+    shares = {str(row["interval"] or 1): {name: row[name] for name in SHARES} for row in rows}
     by_class = [evaluation.per_class(Evaluation(matrix, 0, 0.0), class_names) for matrix in matrices]
     return {
+        "intervals": shares,
         "iou": by_class[0] if system.module is None else by_class,
         "steady_truth": None if steady is None else steady.of_truth(),
         "times": dict(times),

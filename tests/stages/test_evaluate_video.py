@@ -86,7 +86,9 @@ def test_steadiness_and_times(finished):
         assert {"key", "between", "frame", "with_drawing", "frames"} == set(times) and times["frames"] == 4
         assert all(0 < times[kind]["p50"] <= times[kind]["p95"] for kind in ("key", "between", "frame"))
     assert "key_ms" not in rows(report, "every frame at 0.5")[0]  # no network of its own
-    assert len(report["systems"]["gsvnet"]["iou"]) == LONGEST
+    found = report["systems"]["gsvnet"]
+    assert len(found["iou"]) == LONGEST and list(found["intervals"]) == ["1", "2", "3"]
+    assert found["intervals"]["3"]["minimum"] == rows(report, "gsvnet")[2]["minimum"]
 
 
 def test_files(finished):

@@ -14,6 +14,7 @@ from segjax.inference.network import open_network
 from segjax.stages import run_recipe
 from segjax.weights.runs import export_weights, load_for_inference
 from tests import tiny_network
+from tests.media.test_feeds import write_video
 
 STREET = dict(height=32, width=64, train=2, validation=1, test=1, frames=6, labelled_every=1)
 CAMVID = dict(name="synthetic_street", options=STREET, train="train", label_map="synthetic_street_to_camvid")
@@ -121,6 +122,12 @@ def test_it_starts_from_another_training(finished, street_dir, tmp_path):
     run(recipe(street_dir, init=init, total_steps=1, optimizer=dict(name="sgd", lr=0.0)), tmp_path)
     one, two = (load_for_inference(path / "train_gsvnet")[1]["params"] for path in (workdir, tmp_path))
     jax.tree.map(np.testing.assert_array_equal, one["propagation"], two["propagation"])
+
+
+def test_a_video_without_labels_is_enough(street_dir, tmp_path):
+    frames = str(write_video(tmp_path / "drive.mp4", count=5, size=(32, 64)))
+    report = run(recipe(street_dir, frames=frames, labels="teacher", total_steps=2, eval_split=""), tmp_path / "run")
+    assert report["clips"] == 3 and report["steps"] == 2 and not report["history"]
 
 
 @pytest.mark.parametrize("name", ["warp", "a_lite"])
