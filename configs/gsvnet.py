@@ -34,7 +34,7 @@ FEATURES = {"fastscnn": ("ffm", 128), "efficientnet": ("up2", 128), "swiftnet": 
 MODELS = ("gsvnet", "warp", "a_lite")
 FORMS = ("released", "paper")
 LABELS = ("truth", "teacher")
-EPOCHS = 400  # 100 of the released code, each of which goes through the clips with 1, 2, 3 and 4 frames in turns
+EPOCHS = 400  # 100 of the released code, each of which goes through the snippets with 1, 2, 3 and 4 frames in turns
 SCALES = (0.75, 1.0, 1.5, 1.75)
 CITYSCAPES_WEIGHTS = (
     3.03871497, 13.01999212, 4.53008444, 38.00898985, 35.35990217, 31.14247824, 45.82106668, 39.44451896, 6.00002668,

@@ -14,7 +14,7 @@ rows: joined by +, each with its number of seeds if it is not `seeds`, as in bas
     learned, large  kernels that are learned (Table A5), and 17 of them of 5x5 cells (Table A6)
     flownets        the optical flow of FlowNetS (Fig. 3)
     paper           the network as the paper describes it
-    all_frames      a gradient for every frame of a clip; mixed: another interval at each step
+    all_frames      a gradient for every frame of a snippet; mixed: another interval at each step
     no_teacher      without distillation
 interval, net, data, scale, stride and steps are those of gsvnet.py. See docs/gsvnet.md.
 """

@@ -8,13 +8,13 @@ records an epoch shows), a timeline (which step shows which samples), samples (c
 from segjax.data.builds import build_dataset, dataset_names, dataset_options, open_source
 from segjax.data.cache import CachedSource
 from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_table
-from segjax.data.clips import ClipCrops, Clips, eval_clips
 from segjax.data.epoch_plans import EpochPlan
 from segjax.data.geometry import window_size
 from segjax.data.label_map import LabelMap
 from segjax.data.pipeline import eval_batches, train_batches
 from segjax.data.plans import PLANS
 from segjax.data.samples import ImageCrops, Samples, batch_spec
+from segjax.data.snippets import SnippetCrops, Snippets, eval_snippets
 from segjax.data.sources import FolderSource, Record, Source
 from segjax.data.stream import Reading
 from segjax.data.tfds_source import TfdsSource
@@ -28,8 +28,8 @@ __all__ = [
     "Bucket",
     "CachedSource",
     "ClassTable",
-    "ClipCrops",
-    "Clips",
+    "SnippetCrops",
+    "Snippets",
     "EpochPlan",
     "FolderSource",
     "ImageCrops",
@@ -50,7 +50,7 @@ __all__ = [
     "dataset_names",
     "dataset_options",
     "eval_batches",
-    "eval_clips",
+    "eval_snippets",
     "eval_triplets",
     "open_source",
     "train_batches",

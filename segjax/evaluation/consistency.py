@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax import augment
-from segjax.evaluation.clips import carried_states, state_ids
+from segjax.evaluation.snippets import carried_states, state_ids
 from segjax.models.video_segmenter import VideoSegmenter
 from segjax.ops import bilinear_warp
 from segjax.typing import Array, Variables
@@ -46,7 +46,7 @@ class Agreement:
         return self.truth / self.truth_in_view if self.truth_in_view else float("nan")
 
 
-def agreement_of_clips(
+def agreement_of_snippets(
     module: VideoSegmenter,
     variables: Variables,
     batches: Iterable[Mapping[str, np.ndarray]],
@@ -54,11 +54,10 @@ def agreement_of_clips(
     normalisation: str,
     scale: float | None = None,
 ) -> Agreement:
-    """Compares the last two frames of clips.
+    """Compares the last two frames of snippets.
 
-    module, variables: of both networks. normalisation, scale: see `clip_class_ids`.
-    batches: see `data.eval_clips`, with `flow` (b, h, w, 2) of the last frame into the one before, `in_view` (b, h, w)
-        bool, and `label_before` (b, h, w).
+    module, variables: of both networks. normalisation, scale: see `snippet_class_ids`.
+    batches: see `data.eval_snippets`, with flow.
     """
     count = jax.jit(agreement(module, normalisation, scale))
     total: Any = None

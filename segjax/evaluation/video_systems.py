@@ -10,7 +10,7 @@ import jax
 
 from segjax import models
 from segjax.errors import UserError, did_you_mean
-from segjax.evaluation.clips import MAIN, clip_class_ids
+from segjax.evaluation.snippets import MAIN, snippet_class_ids
 from segjax.inference.network import Network, class_ids
 from segjax.models.video_segmenter import VideoSegmenter
 from segjax.typing import Array, Variables
@@ -23,7 +23,7 @@ class System:
     """One way to label a video.
 
     name: for tables.
-    predict: (variables, frames uint8 (b, t, h, w, 3)) -> name -> class ids, see `clip_class_ids`. Of a system that
+    predict: (variables, frames uint8 (b, t, h, w, 3)) -> name -> class ids, see `snippet_class_ids`. Of a system that
         labels every frame alone, MAIN only.
     variables: for it.
     network: for `StreamSegmenter`; None for a system that is no network of its own.
@@ -74,7 +74,7 @@ def baselines(network: Network, names: Sequence[str], scales: Sequence[float]) -
 
 def propagated(network: Network, name: str) -> System:
     """Returns the system of a network of kind "propagation"."""
-    predict = clip_class_ids(network.module, network.normalisation)
+    predict = snippet_class_ids(network.module, network.normalisation)
     params = jax.tree.leaves(network.variables["params"].get("propagation", {}))
     module = network.module
     spec = None if module.propagation.full_frames else network.spec  # the flow of OpenCV is not counted
@@ -96,7 +96,7 @@ def every_frame(network: Network, scale: float) -> System:
 
 def through_grid(network: Network) -> System:
     """Returns the system that labels every frame as a keyframe: at the keyframes' scale, and through the grid."""
-    whole = clip_class_ids(network.module, network.normalisation)
+    whole = snippet_class_ids(network.module, network.normalisation)
 
     def predict(variables: Variables, frames: Array) -> dict[str, Array]:
         return {MAIN: whole(variables, frames[:, -1:])[MAIN]}

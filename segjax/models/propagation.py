@@ -37,7 +37,7 @@ class Propagation(nn.Module):
     bgr: whether its convolutions read the channels as BGR, as released weights do.
     dtype: of the computation, "float32" or "bfloat16"; parameters, statistics, flow and state stay float32.
     bn_momentum, bn_eps: of all batch norms; the momentum is the weight of the new batch.
-    remat: True or "step": compute the activations of each frame again in the backward pass, see training/clip_step.py.
+    remat: True or "step": compute the activations of each frame again in the backward pass (training/snippet_step.py).
     """
 
     num_classes: int

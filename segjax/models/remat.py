@@ -36,7 +36,7 @@ SEGMENTS = {
     "up": "step of the decoder",
     "spp": "pyramid pooling or other context module",
     "head": "classifier and auxiliary heads",
-    "step": "frame of a clip, by a propagation network; part of the training step",
+    "step": "frame of a snippet, by a propagation network; part of the training step",
     "loss": "loss, with the enlargement of the logits; part of the training step",
 }
 FULL = "full"

@@ -15,9 +15,9 @@ from segjax import data, evaluation, parallel, visualize
 from segjax.costs.video import counted_options, frame_multiply_adds, keyframe_multiply_adds
 from segjax.data.video import FrameIndex
 from segjax.errors import UserError
-from segjax.evaluation.clips import ClipScorer, by_distance, interval_scores
 from segjax.evaluation.confusions import Evaluation
-from segjax.evaluation.consistency import Agreement, agreement_of_clips
+from segjax.evaluation.consistency import Agreement, agreement_of_snippets
+from segjax.evaluation.snippets import SnippetScorer, by_distance, interval_scores
 from segjax.evaluation.stream_times import stream_times
 from segjax.evaluation.video_report import SHARES, video_sheet, video_table, write_video_report
 from segjax.evaluation.video_systems import BASELINES, System, baselines, propagated, with_keyframe_of
@@ -46,8 +46,8 @@ class Options:
     interval: longest interval l of keyframes. For every interval up to it, the same labelled frames are scored, with
         keyframes 0 .. l - 1 frames before them.
     frame_step: see `FrameIndex`, 0 = the smallest that occurs.
-    batch_size: clips of a batch.
-    limit: number of clips, spread evenly; 0 = all.
+    batch_size: snippets of a batch.
+    limit: number of snippets, spread evenly; 0 = all.
     baselines: see `video_systems.baselines`.
     scales: of the baseline "every".
     consistency: flow by which frames are compared with those before: "exact" of the dataset, "dis", "" for none.
@@ -104,41 +104,41 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     """
     mesh = parallel.make_mesh(options.mesh)
     dataset = options.dataset or context.dataset
-    clips = open_clips(options, dataset, options.interval - 1)
-    steady_clips = open_clips(options, dataset, options.interval) if options.consistency else None
-    systems = open_systems(options, context, clips.index.source)
-    size = tuple(map(int, clips.sizes[0]))
+    snippets = open_snippets(options, dataset, options.interval - 1)
+    steady_snippets = open_snippets(options, dataset, options.interval) if options.consistency else None
+    systems = open_systems(options, context, snippets.index.source)
+    size = tuple(map(int, snippets.sizes[0]))
     rows, found = [], {}
     for system in systems:
-        scored = score(system, clips, options, mesh)
-        steady = agreement(system, steady_clips, options) if system.module is not None else None
-        times = timed(system, clips, options)
+        scored = score(system, snippets, options, mesh)
+        steady = agreement(system, steady_snippets, options) if system.module is not None else None
+        times = timed(system, snippets, options)
         own = rows_of(system, scored, steady, times, size, options.interval)
         rows += own
-        found[system.name] = report_of(system, own, scored, steady, times, clips.index.source.class_names)
+        found[system.name] = report_of(system, own, scored, steady, times, snippets.index.source.class_names)
     truth = next((one["steady_truth"] for one in found.values() if one.get("steady_truth") is not None), None)
-    title = f"{dataset} {options.split}, {len(clips)} frames of {size[1]}x{size[0]}"
+    title = f"{dataset} {options.split}, {len(snippets)} frames of {size[1]}x{size[0]}"
     notes = notes_of(options, truth)
     if jax.process_index() == 0:
         Console().print(video_table(rows, title=title))
         write_video_report(rows, context.folder, title=title, notes=notes)
         if options.pictures:
-            write_png(context.folder / "sheet.png", picture(systems, clips, options, title))
+            write_png(context.folder / "sheet.png", picture(systems, snippets, options, title))
         log.info("pictures and tables: %s", context.folder)
     last = found[systems[-len(options.others) - 1].name]["intervals"][str(options.interval)]
-    facts = {"clips": len(clips), "skipped": clips.skipped[:20], "truth_steady": truth}
+    facts = {"snippets": len(snippets), "skipped": snippets.skipped[:20], "truth_steady": truth}
     return {**last, **facts, "rows": rows, "systems": found}
 
 
-def open_clips(options: Options, dataset: Dataset, before: int) -> data.Clips:
-    """Opens the labelled frames that have so many frames before them. Raises UserError as `Clips` does.
+def open_snippets(options: Options, dataset: Dataset, before: int) -> data.Snippets:
+    """Opens the labelled frames that have so many frames before them. Raises UserError as `Snippets` does.
 
     To compare frames with those before takes one more than the distances of keyframes: the frame before a keyframe may
     be as far from its own keyframe.
     """
     fields = ("flow",) if options.consistency == "exact" else ()
     source = dataset.open(options.split, labelled_only=False, fields=fields, frames=True)
-    return data.Clips(FrameIndex(source, step=options.frame_step or None), before)
+    return data.Snippets(FrameIndex(source, step=options.frame_step or None), before)
 
 
 def open_systems(options: Options, context: Context, source: data.Source) -> list[System]:
@@ -161,13 +161,13 @@ def open_systems(options: Options, context: Context, source: data.Source) -> lis
     ]
 
 
-def score(system: System, clips: data.Clips, options: Options, mesh: Any) -> list[np.ndarray]:
+def score(system: System, snippets: data.Snippets, options: Options, mesh: Any) -> list[np.ndarray]:
     """Returns the confusion matrices of a system by distance from the keyframe, the same at all if it has none."""
     count = options.interval
-    scorer = ClipScorer(
+    scorer = SnippetScorer(
         system.predict,
-        clips,
-        num_classes=clips.index.source.num_classes,
+        snippets,
+        num_classes=snippets.index.source.num_classes,
         mesh=mesh,
         batch_size=options.batch_size,
         limit=options.limit or None,
@@ -177,22 +177,22 @@ def score(system: System, clips: data.Clips, options: Options, mesh: Any) -> lis
     return found[:count] if system.module is not None else found * count
 
 
-def agreement(system: System, clips: data.Clips | None, options: Options) -> Agreement | None:
+def agreement(system: System, snippets: data.Snippets | None, options: Options) -> Agreement | None:
     """Returns how steady the labels of a system are; None without a flow to compare by."""
-    if clips is None:
+    if snippets is None:
         return None
-    flow = open_flow(options.consistency, {}, index=clips.index)
-    batches = data.eval_clips(clips, batch_size=options.batch_size, flow=flow, limit=options.limit or None)
-    return agreement_of_clips(system.module, system.variables, batches, normalisation=system.normalisation)
+    flow = open_flow(options.consistency, {}, index=snippets.index)
+    batches = data.eval_snippets(snippets, batch_size=options.batch_size, flow=flow, limit=options.limit or None)
+    return agreement_of_snippets(system.module, system.variables, batches, normalisation=system.normalisation)
 
 
-def timed(system: System, clips: data.Clips, options: Options) -> dict[str, Any]:
+def timed(system: System, snippets: data.Snippets, options: Options) -> dict[str, Any]:
     """Returns the times of a system on a stream of frames, {} for one that is no network of its own."""
     if system.network is None or not options.timed:
         return {}
     interval = options.interval if system.module is not None else 1
-    source = clips.index.source
-    records = clips.records[0]
+    source = snippets.index.source
+    records = snippets.records[0]
     palette = source.palette
     return stream_times(
         StreamSegmenter(system.network, interval),
@@ -272,14 +272,14 @@ def notes_of(options: Options, truth: float | None) -> list[str]:
     return notes
 
 
-def picture(systems: Sequence[System], clips: data.Clips, options: Options, title: str) -> np.ndarray:
+def picture(systems: Sequence[System], snippets: data.Snippets, options: Options, title: str) -> np.ndarray:
     """Draws some frames with the labels of each system from the farthest keyframe."""
-    source, shown = clips.index.source, []
-    for number in np.unique(np.linspace(0, len(clips) - 1, num=options.pictures).astype(int)):
-        frames = clips.frames(int(number), options.interval)
+    source, shown = snippets.index.source, []
+    for number in np.unique(np.linspace(0, len(snippets) - 1, num=options.pictures).astype(int)):
+        frames = snippets.frames(int(number), options.interval)
         batch = np.stack([frame.image for frame in frames])[None]
         labels = {one.name: np.asarray(one.predict(one.variables, batch)["logits"])[0] for one in systems}
-        shown.append((clips.names[number], frames[-1].image, frames[-1].label, labels))
+        shown.append((snippets.names[number], frames[-1].image, frames[-1].label, labels))
     return video_sheet(shown, source.class_names, source.palette, heading=title)
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from segjax import augment, models, ops
-from segjax.evaluation.consistency import Agreement, agreement_of_clips
+from segjax.evaluation.consistency import Agreement, agreement_of_snippets
 from segjax.models.dis_warp import DisWarp
 from segjax.models.video_segmenter import VideoSegmenter, example_frames
 from tests.tiny_network import Tiny
@@ -41,7 +41,7 @@ def test_shares_of_a_network_and_of_the_truth():
     module = VideoSegmenter(Tiny(K), models.create_propagation("copy", K))
     variables = module.init(jax.random.key(0), *example_frames(module))
     batch = case()
-    found = agreement_of_clips(module, variables, [batch, batch], normalisation="imagenet")
+    found = agreement_of_snippets(module, variables, [batch, batch], normalisation="imagenet")
 
     mean, std = augment.normalisation("imagenet")
     images = augment.normalise(batch["image"].reshape(-1, *SIZE, 3), mean=mean, std=std)

@@ -1,4 +1,4 @@
-"""Labels of a stream: the same as of clips frame by frame, keyframes, resets, and what is refused."""
+"""Labels of a stream: the same as of snippets frame by frame, keyframes, resets, and what is refused."""
 
 import jax
 import jax.numpy as jnp

@@ -57,7 +57,7 @@ def test_every_system_has_a_row_for_each_interval(finished):
     _, report = finished
     alone = ["every frame at 1", "every frame at 0.5", "every frame, coarse grid"]
     carried = ["copy", "warp", "warp_dis", "gsvnet", "again"]
-    assert list(report["systems"]) == [*alone, *carried] and report["clips"] == 2 * (6 - LONGEST + 1)
+    assert list(report["systems"]) == [*alone, *carried] and report["snippets"] == 2 * (6 - LONGEST + 1)
     assert all([row["interval"] for row in rows(report, name)] == [1, 2, 3] for name in carried)
     assert all([row["interval"] for row in rows(report, name)] == [None] for name in alone)
     for one, two in zip(rows(report, "gsvnet"), rows(report, "again")):

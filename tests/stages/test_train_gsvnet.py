@@ -69,14 +69,14 @@ def run(config, workdir):
 def finished(tmp_path_factory, street_dir):
     patch = pytest.MonkeyPatch()
     tiny_network.register(patch)
-    workdir = tmp_path_factory.mktemp("clips")
+    workdir = tmp_path_factory.mktemp("snippets")
     yield workdir, run(recipe(street_dir), workdir)
     patch.undo()
 
 
 def test_report_log_and_checkpoint(finished):
     workdir, report = finished
-    assert report["clips"] == 8 and report["frames_without_clip"]["count"] == 4
+    assert report["snippets"] == 8 and report["frames_without_snippet"]["count"] == 4
     assert [entry["step"] for entry in report["history"]] == [3, 6]
     assert set(report["validation"]) == {"step", "average_miou", "minimum_miou"}
     lines = [json.loads(line) for line in (workdir / "train_gsvnet/metrics.jsonl").read_text().splitlines()]
@@ -127,7 +127,7 @@ def test_it_starts_from_another_training(finished, street_dir, tmp_path):
 def test_a_video_without_labels_is_enough(street_dir, tmp_path):
     frames = str(write_video(tmp_path / "drive.mp4", count=5, size=(32, 64)))
     report = run(recipe(street_dir, frames=frames, labels="teacher", total_steps=2, eval_split=""), tmp_path / "run")
-    assert report["clips"] == 3 and report["steps"] == 2 and not report["history"]
+    assert report["snippets"] == 3 and report["steps"] == 2 and not report["history"]
 
 
 @pytest.mark.parametrize("name", ["warp", "a_lite"])

@@ -1,4 +1,4 @@
-"""One training step of a propagation network on clips: it carries the keyframe's logits to the last, labelled frame."""
+"""One training step of a propagation network: it carries the keyframe's logits to the last, labelled frame."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segjax.typing import Array, Batch, SegOutput, Targets, Variables
 LABELS = ("truth", "teacher")
 
 
-def make_clip_step(
+def make_snippet_step(
     module: VideoSegmenter,
     terms: tuple[LossTerm, ...],
     update: Update,
@@ -82,13 +82,13 @@ def make_clip_step(
 def carry(
     propagation: Any, variables: Variables, start: Any, frames: Array, *, gradient_steps: int = 0
 ) -> tuple[Any, Any]:
-    """Carries a state over a clip in training; returns (state of the last frame, batch statistics).
+    """Carries a state over a snippet in training; returns (state of the last frame, batch statistics).
 
     propagation: the network.
     variables: its params and batch_stats.
     start: state of the first frame.
     frames: (b, t, h', w', 3), normalised, at the size of the grid.
-    gradient_steps: see `make_clip_step`.
+    gradient_steps: see `make_snippet_step`.
     """
     count = frames.shape[1] - 1
     early = max(count - gradient_steps, 0) if gradient_steps else 0

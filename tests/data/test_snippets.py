@@ -1,9 +1,9 @@
-"""Clips of labelled video: which frames belong to them, the same crop in all frames, batches of whole clips."""
+"""Snippets of labelled video: which frames belong to them, the same crop in all frames, batches of whole snippets."""
 
 import numpy as np
 import pytest
 
-from segjax.data import Bucket, ClipCrops, Clips, Reading, Timeline, batch_spec, eval_clips, train_batches
+from segjax.data import Bucket, Reading, SnippetCrops, Snippets, Timeline, batch_spec, eval_snippets, train_batches
 from segjax.data.epoch_plans import UniformPlan
 from segjax.data.video import FrameIndex
 from segjax.errors import UserError
@@ -23,32 +23,32 @@ class Video:
         return self.records[number]
 
 
-def clips(before=2, **options):
-    return Clips(FrameIndex(Video(**options)), before)
+def snippets(before=2, **options):
+    return Snippets(FrameIndex(Video(**options)), before)
 
 
 def test_clips_end_with_labelled_frames_that_have_enough_neighbours():
-    found = clips()
+    found = snippets()
     assert found.names == ["v0_003", "v0_005", "v1_003"] and found.skipped == ["v0_001", "v1_001"]
     assert [record.frame for record in found.frames(0, 3)] == [1, 2, 3]
     assert [record.frame for record in found.frames(2, 2)] == [2, 3]
-    without = clips(without={(0, 2)})
+    without = snippets(without={(0, 2)})
     assert without.names == ["v0_005", "v1_003"] and without.skipped == ["v0_001", "v0_003", "v1_001"]
-    any_frame = Clips(FrameIndex(Video()), 4, labelled_only=False)
+    any_frame = Snippets(FrameIndex(Video()), 4, labelled_only=False)
     assert any_frame.names == ["v0_004", "v0_005"] and len(any_frame.skipped) == 8
     with pytest.raises(UserError, match="no labelled frame has 7 frames before it, 1 frame numbers apart"):
-        clips(7)
+        snippets(7)
 
 
 def batches(scales, frames, *, steps=4, **options):
     plan = UniformPlan(3, seed=3)
     timeline = Timeline(plan.length, [((8, 10), 1)] * 3, total_steps=steps, frames=[frames] * 3)
-    return list(train_batches(ClipCrops(clips(), scales), plan, timeline, READING, **options))
+    return list(train_batches(SnippetCrops(snippets(), scales), plan, timeline, READING, **options))
 
 
 def test_all_frames_have_the_crop_of_the_label():
     """At scale 1 the window is the crop: its pixels are found in the frames at the place of the label's."""
-    video = clips()
+    video = snippets()
     for _, batch in batches((1.0,), (3,)):
         number = int(batch["record"][0])
         frames = video.frames(number, 3)
@@ -69,7 +69,7 @@ def test_frames_and_scales_of_a_batch():
     assert [batch["image"].shape[1] for _, batch in found] == [2, 3, 2, 2, 3, 2]
     scales = {8 / float(batch["box"][0][2] - batch["box"][0][0]) for _, batch in found}
     assert scales == {0.5, 2.0}
-    samples = ClipCrops(clips(), (0.5, 2.0))
+    samples = SnippetCrops(snippets(), (0.5, 2.0))
     spec = batch_spec(samples, Bucket((8, 10), 1, 3))
     assert spec["image"] == ((1, 3, 16, 20, 3), np.uint8)
     for _, batch in found[1:2]:
@@ -83,17 +83,17 @@ def test_a_resumed_run_draws_the_same():
 
 
 def test_frames_without_a_label_are_ignored_everywhere():
-    samples = ClipCrops(Clips(FrameIndex(Video()), 4, labelled_only=False))
+    samples = SnippetCrops(Snippets(FrameIndex(Video()), 4, labelled_only=False))
     read = samples.read(0, np.array([-1, -1]), Bucket((8, 8), 1, 5), np.random.default_rng(0))
     assert (read["label"] == 255).all() and read["image"].shape == (5, 8, 8, 3)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_whole_clips_once(processes):
-    found = [list(eval_clips(clips(), READING, batch_size=2, process_index=p, process_count=processes))
+    found = [list(eval_snippets(snippets(), READING, batch_size=2, process_index=p, process_count=processes))
              for p in range(processes)]  # fmt: skip
     assert all(len(part) == 2 for part in found)
-    video, seen = clips(), []
+    video, seen = snippets(), []
     for batch in (batch for part in found for batch in part):
         for image, label, weight, record in zip(*(batch[name] for name in ("image", "label", "weight", "record"))):
             if record < 0:

@@ -1,4 +1,4 @@
-"""The step on clips: the scan against single calls, which frames get a gradient, teachers, several devices."""
+"""The step on snippets: the scan against single calls, which frames get a gradient, teachers, several devices."""
 
 from functools import partial
 
@@ -11,8 +11,8 @@ from segjax import models, parallel
 from segjax.errors import UserError
 from segjax.models.video_segmenter import VideoSegmenter
 from segjax.ops import resize
-from segjax.training.clip_step import carry, make_clip_step
 from segjax.training.optimizer import make_optimizer
+from segjax.training.snippet_step import carry, make_snippet_step
 from segjax.training.state import create_state
 from segjax.training.terms import TermOptions, loss_terms
 from segjax.training.update import make_update
@@ -86,7 +86,7 @@ def trained(variables, batch, *, labels="truth", loss=None, mesh=None, train_sca
     terms = loss_terms({name: TermOptions(**term) for name, term in named.items()}, {"logits": 1.0})
     optimizer = make_optimizer("sgd", lambda step: 0.1, variables["params"])
     teacher = "distill" in (loss or {})
-    step = make_clip_step(
+    step = make_snippet_step(
         VideoSegmenter(tiny, NETWORK),
         terms,
         make_update(optimizer, lambda step: 0.1),
@@ -154,4 +154,4 @@ def test_a_teacher_labels_the_last_frame_and_is_compared_with(variables):
 )
 def test_impossible_options(options, text):
     with pytest.raises(UserError, match=text):
-        make_clip_step(VideoSegmenter(Tiny(K), NETWORK), (), None, None, **options)
+        make_snippet_step(VideoSegmenter(Tiny(K), NETWORK), (), None, None, **options)

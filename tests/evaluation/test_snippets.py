@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from segjax import augment, metrics, models, ops, parallel
-from segjax.data import Clips
+from segjax.data import Snippets
 from segjax.data.video import FrameIndex
-from segjax.evaluation.clips import ClipScorer, by_distance, clip_class_ids, interval_scores
+from segjax.evaluation.snippets import SnippetScorer, by_distance, interval_scores, snippet_class_ids
 from segjax.models.video_segmenter import VideoSegmenter, example_frames
 from tests.tiny_network import Tiny
 from tests.video_tools import Table, random_records
@@ -35,10 +35,10 @@ def network(name, scale=1.0, **options):
 @pytest.mark.parametrize("name, scale", [("gsvnet", 0.75), ("copy", 1.0), ("warp", 1.0)])
 def test_matrices_are_those_of_single_calls(name, scale):
     module, variables = network(name, scale)
-    clips = Clips(FrameIndex(Video()), 2)
-    predict = clip_class_ids(module, "imagenet")
+    snippets = Snippets(FrameIndex(Video()), 2)
+    predict = snippet_class_ids(module, "imagenet")
     mesh = parallel.make_mesh({"data": 2}, jax.devices()[:2])
-    scorer = ClipScorer(predict, clips, num_classes=K, mesh=mesh, batch_size=2)
+    scorer = SnippetScorer(predict, snippets, num_classes=K, mesh=mesh, batch_size=2)
     evaluation = scorer(jax.device_put(variables, parallel.replicated(mesh)))
     found = by_distance(evaluation)
     assert evaluation.images == 3 and len(found) == 3
@@ -46,7 +46,7 @@ def test_matrices_are_those_of_single_calls(name, scale):
     for distance, matrix in enumerate(found):
         expected = np.zeros((K, K), int)
         for number in range(3):
-            frames = clips.frames(number, 3)
+            frames = snippets.frames(number, 3)
             ids = np.argmax(run(variables, np.stack([f.image for f in frames])[2 - distance :]), -1)[0]
             valid = frames[-1].label != 255
             np.add.at(expected, (frames[-1].label[valid], ids[valid]), 1)
@@ -65,5 +65,5 @@ def enlarged_logits(module, variables, frames):
 def test_one_frame_needs_no_propagation():
     module, variables = network("gsvnet")
     frames = np.random.default_rng(0).integers(0, 256, (2, 1, *SIZE, 3), np.uint8)
-    found = clip_class_ids(module, "imagenet")(variables, frames)
+    found = snippet_class_ids(module, "imagenet")(variables, frames)
     assert set(found) == {"logits"} and found["logits"].shape == (2, *SIZE)

@@ -19,7 +19,7 @@ from segjax.data.video import FrameIndex
 from segjax.errors import UserError
 
 
-class Clips:
+class Snippets:
     """The frames of a video source that have `before` neighbours before them, numbered 0 .. n - 1.
 
     index: of the source's frames.
@@ -43,8 +43,8 @@ class Clips:
         if not len(self.records):
             what = "labelled frame" if labelled_only else "frame"
             raise UserError(
-                f"no {what} has {before} frames before it, {index.step} frame numbers apart, so there is no clip; use "
-                "a split with unlabelled frames, lower the interval, or set frame_step."
+                f"no {what} has {before} frames before it, {index.step} frame numbers apart, so there is none to "
+                "label from a keyframe; use a split with unlabelled frames, lower the interval, or set frame_step."
             )
         last = self.records[:, -1]
         self.names = [str(index.table.names[record]) for record in last]
@@ -54,15 +54,15 @@ class Clips:
         return len(self.records)
 
     def frames(self, number: int, count: int) -> list[Record]:
-        """Returns the last `count` frames of a clip, in time order."""
+        """Returns the last `count` frames of a snippet, in time order."""
         return [self.index.source[int(record)] for record in self.records[number, self.before + 1 - count :]]
 
 
 @dataclasses.dataclass(eq=False)
-class ClipCrops:
-    """Random crops of clips, the same place in all frames; implements `samples.Samples`.
+class SnippetCrops:
+    """Random crops of snippets, the same place in all frames; implements `samples.Samples`.
 
-    clips: the frames; `Reading.cached` keeps decoded ones in memory.
+    snippets: the frames; `Reading.cached` keeps decoded ones in memory.
     scales: factors by which frames are enlarged, of which one is drawn.
 
     Arrays of a sample, for the window (H, W) of `window_size` and t frames of its bucket:
@@ -71,7 +71,7 @@ class ClipCrops:
         extent, box               see `ImageCrops`
     """
 
-    clips: Clips
+    snippets: Snippets
     scales: Sequence[float] = (1.0,)
 
     def __post_init__(self):
@@ -79,17 +79,17 @@ class ClipCrops:
         self._windows: dict[Bucket, tuple[int, int]] = {}
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.snippets)
 
     @property
     def names(self) -> list[str]:
         """Names of the last frames."""
-        return self.clips.names
+        return self.snippets.names
 
     @property
     def sizes(self) -> np.ndarray:
         """Height and width of the frames, int (n, 2)."""
-        return self.clips.sizes
+        return self.snippets.sizes
 
     def window(self, bucket: Bucket) -> tuple[int, int]:
         """Returns the height and width (H, W) of a bucket's samples. Raises UserError as `window_size` does."""
@@ -114,7 +114,7 @@ class ClipCrops:
 
     def read(self, record: int, place: np.ndarray, bucket: Bucket, rng: np.random.Generator) -> Sample:
         """Draws a scale and a crop, and returns its window in all frames; arguments and errors as in `Samples.read`."""
-        frames, window = self.clips.frames(record, bucket.frames), self.window(bucket)
+        frames, window = self.snippets.frames(record, bucket.frames), self.window(bucket)
         last, scale = frames[-1], float(rng.choice(self.scales))
         size = last.image.shape[:2]
         rows, columns = draw_crop(
@@ -137,21 +137,21 @@ class ClipCrops:
 
 
 class _WholeReader:
-    """Whole clips of the rows of one process; arguments as in `eval_clips`.
+    """Whole snippets of the rows of one process; arguments as in `eval_snippets`.
 
-    rows: numbers of the clips (m, b) of the m batches, -1 = fills up. sizes: height and width of each batch, (m, 2).
+    rows: numbers of the snippets (m, b) of the m batches, -1 = fills up. sizes: height and width of each batch, (m, 2).
     """
 
-    def __init__(self, clips: Clips, rows: np.ndarray, sizes: np.ndarray, flow: RecordFlow | None):
-        self.clips, self.rows, self.sizes, self.flow = clips, rows, sizes, flow
+    def __init__(self, snippets: Snippets, rows: np.ndarray, sizes: np.ndarray, flow: RecordFlow | None):
+        self.snippets, self.rows, self.sizes, self.flow = snippets, rows, sizes, flow
 
     def __call__(self, number: int) -> Sample:
         batch, row = divmod(number, self.rows.shape[1])
         record, size = int(self.rows[batch, row]), tuple(map(int, self.sizes[batch]))
-        count = self.clips.before + 1
+        count = self.snippets.before + 1
         image, label = np.zeros((count, *size, 3), np.uint8), np.full(size, IGNORE_LABEL, np.uint8)
         if record >= 0:
-            frames = self.clips.frames(record, count)
+            frames = self.snippets.frames(record, count)
             image = np.stack([frame.image for frame in frames])
             label = label if frames[-1].label is None else frames[-1].label
         weight, number = np.array(record >= 0, np.float32), np.array(record, np.int32)
@@ -172,8 +172,8 @@ class _WholeReader:
         return dict(flow=flow, in_view=in_view, label_before=label)
 
 
-def eval_clips(
-    clips: Clips,
+def eval_snippets(
+    snippets: Snippets,
     reading: Reading = DEFAULT_READING,
     *,
     batch_size: int,
@@ -182,12 +182,12 @@ def eval_clips(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Sample]:
-    """Yields this process's rows of batches that show every whole clip once.
+    """Yields this process's rows of batches that show every whole snippet once.
 
     flow: of pairs of frames, None for none. Other arguments and errors as in `eval_batches`.
 
     Arrays, b rows of this process:
-        image uint8 (b, t, h, w, 3)  in time order, t = clips.before + 1
+        image uint8 (b, t, h, w, 3)  in time order, t = snippets.before + 1
         label uint8 (b, h, w)        train ids of the last frame
         weight, record               see `eval_batches`
     and with flow:
@@ -196,6 +196,6 @@ def eval_clips(
         label_before uint8 (b, h, w) train ids of the frame before; 255 if it has no label
     """
     local = local_rows(batch_size, process_count)
-    rows, sizes = eval_rows(clips.sizes, batch_size, limit=limit)
+    rows, sizes = eval_rows(snippets.sizes, batch_size, limit=limit)
     mine = rows[:, process_index * local : (process_index + 1) * local]
-    return stream_batches(_WholeReader(clips, mine, sizes, flow), [local] * len(mine), reading)
+    return stream_batches(_WholeReader(snippets, mine, sizes, flow), [local] * len(mine), reading)

@@ -22,7 +22,7 @@ from segjax.ops import resize, resize_argmax
 from segjax.typing import Array, Variables
 
 
-def clip_class_ids(
+def snippet_class_ids(
     module: VideoSegmenter, normalisation: str, *, scale: float | None = None
 ) -> Callable[[Variables, Array], dict[str, Array]]:
     """Returns a jitted function (variables, frames uint8 (b, t, h, w, 3)) -> name -> class ids (b, h, w).
@@ -52,10 +52,10 @@ def carried_states(
 ) -> tuple[Any, Any]:
     """Carries the state of every frame, as a keyframe, to the last frame; returns (states there, states before it).
 
-    The states are those of (b t) keyframes, by clip and then by frame. Before the last frame, that of itself is not
+    The states are those of (b t) keyframes, by snippet and then by frame. Before the last frame, that of itself is not
     carried yet.
 
-    frames: uint8 (b, t, h, w, 3). mean, std: of their normalisation. scale: see `clip_class_ids`.
+    frames: uint8 (b, t, h, w, 3). mean, std: of their normalisation. scale: see `snippet_class_ids`.
     """
     b, t, *size, _ = frames.shape
     images = augment.normalise(frames.reshape(b * t, *size, 3), mean=mean, std=std)
@@ -87,26 +87,26 @@ def state_ids(module: VideoSegmenter, variables: Variables, states: Any, size: S
     return resize_argmax(logits, tuple(size), align_corners=True)
 
 
-class ClipScorer:
-    """score(variables) -> Evaluation of every clip, compiled once per frame size; `Evaluation.others` by distance.
+class SnippetScorer:
+    """score(variables) -> Evaluation of every snippet, compiled once per frame size; `Evaluation.others` by distance.
 
-    predict: see `clip_class_ids`.
-    clips: whose last frames have labels.
+    predict: see `snippet_class_ids`.
+    snippets: whose last frames have labels.
     num_classes: k.
-    limit: so many clips only, spread evenly.
+    limit: so many snippets only, spread evenly.
     """
 
     def __init__(
         self,
         predict: Callable[[Variables, Any], Mapping[str, Array]],
-        clips: data.Clips,
+        snippets: data.Snippets,
         *,
         num_classes: int,
         mesh: Mesh,
         batch_size: int,
         limit: int | None = None,
     ):
-        self._predict, self._clips, self._classes = predict, clips, num_classes
+        self._predict, self._clips, self._classes = predict, snippets, num_classes
         self._mesh, self._limit = mesh, limit
         parts = parallel.axis_size(mesh, "data")
         self._batch_size = -(-batch_size // parts) * parts
@@ -114,7 +114,7 @@ class ClipScorer:
     def __call__(self, variables: Variables, **options: Any) -> Evaluation:
         """Every process calls it and gets the same result. options: see `evaluate`."""
         part, parts = parallel.batch_part(self._mesh)
-        batches = data.eval_clips(
+        batches = data.eval_snippets(
             self._clips, batch_size=self._batch_size, limit=self._limit, process_index=part, process_count=parts
         )
         return evaluate(
@@ -127,7 +127,7 @@ class ClipScorer:
 
 
 def by_distance(evaluation: Evaluation) -> list[np.ndarray]:
-    """Returns the confusion matrices (k, k) of the distances 0, 1, .. of an evaluation of clips."""
+    """Returns the confusion matrices (k, k) of the distances 0, 1, .. of an evaluation of snippets."""
     return [*(evaluation.others[str(n)] for n in range(len(evaluation.others))), evaluation.matrix]
 
 

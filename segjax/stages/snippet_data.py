@@ -1,0 +1,109 @@
+"""Data of the stage "train_gsvnet": snippets of video, whose last frames have labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segjax import data
+from segjax.data import LabelMap
+from segjax.data.video import FrameIndex, open_frames
+from segjax.errors import UserError
+from segjax.stages.config.keys import part_of
+from segjax.stages.dataset import Dataset
+from segjax.training.snippet_step import LABELS
+
+log = logging.getLogger("segjax")
+
+ORDERS = ("blocks", "mixed")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SnippetOptions:
+    """The snippets of a training.
+
+    frames: a folder of frames or a video, instead of a split, for labels="teacher"; "" for none.
+    split, eval_split: of the dataset, with all frames of its videos; for training, and held out for scores.
+    frame_step: see `FrameIndex`, 0 = the smallest that occurs.
+    intervals: numbers of frames from the keyframe to the labelled frame.
+    order: "blocks": one interval in each epoch, in turns (released). "mixed": another one at each step.
+    gradient_steps, labels: see `make_snippet_step`.
+    scales: see `SnippetCrops`.
+    """
+
+    frames: str = ""
+    split: str = "train"
+    eval_split: str = "validation"
+    frame_step: int = 0
+    intervals: Sequence[int] = (1, 2, 3, 4)
+    order: str = "blocks"
+    gradient_steps: int = 2
+    labels: str = "truth"
+    scales: Sequence[float] = (1.0,)
+
+    def frames_of(self, epoch: int) -> tuple[int, ...]:
+        """Returns the frames of the snippets of an epoch's steps, in turns."""
+        counts = tuple(interval + 1 for interval in self.intervals)
+        return counts if self.order == "mixed" else (counts[epoch % len(counts)],)
+
+
+def read_snippets(settings: Mapping[str, Any], where: str) -> SnippetOptions:
+    """Reads the keys of a section that choose snippets. Raises UserError for wrong values."""
+    snippets = SnippetOptions(**part_of(settings, SnippetOptions))
+    if not snippets.intervals or not all(isinstance(n, int) and n >= 1 for n in snippets.intervals):
+        raise UserError(f"config key {where}.intervals={snippets.intervals!r} must list whole numbers of 1 or more.")
+    if not snippets.scales or not all(isinstance(x, (int, float)) and x > 0 for x in snippets.scales):
+        raise UserError(f"config key {where}.scales={snippets.scales!r} must list factors above 0.")
+    for name, known in (("order", ORDERS), ("labels", LABELS)):
+        if getattr(snippets, name) not in known:
+            raise UserError(f"config key {where}.{name}={getattr(snippets, name)!r} must be {' or '.join(known)}.")
+    if snippets.frames and snippets.labels == "truth":
+        raise UserError(f"config key {where}.frames: a video has no labels; set {where}.labels='teacher'.")
+    return snippets
+
+
+def open_snippets(
+    options: SnippetOptions,
+    dataset: Dataset,
+    reading: data.Reading,
+    label_map: LabelMap,
+    *,
+    where: str,
+    held_out: bool = False,
+) -> data.Snippets | None:
+    """Opens the snippets to train on, or those held out; returns None if none are held out.
+
+    options: see `SnippetOptions`.
+    dataset: with the splits.
+    reading: with the cache of frames.
+    label_map: of the keyframe network.
+    where: config key of the stage, for errors.
+
+    Raises UserError for frames that cannot be read, and for classes that are not those of the keyframe network.
+    """
+    truth = options.labels == "truth" or held_out
+    if options.frames and not held_out:
+        source: Any = open_frames(options.frames)
+    else:
+        split = options.eval_split if held_out else options.split
+        if held_out and (not split or (split == "validation" and not dataset.splits.get("validation"))):
+            return None
+        source = dataset.open(split, labelled_only=False, frames=True)
+        if truth and tuple(source.class_names) != tuple(label_map.class_names):
+            theirs = ", ".join(label_map.class_names)
+            raise UserError(
+                f"config key {where}.keyframe: the keyframe network has the classes {theirs}, "
+                f"and {dataset} has {', '.join(source.class_names)}; train it on this dataset, or set "
+                f"{dataset.where}.label_map."
+            )
+    index = FrameIndex(reading.cached(source), step=options.frame_step or None)
+    snippets = data.Snippets(index, max(options.intervals), labelled_only=truth)
+    if snippets.skipped:
+        log.info(
+            "%d of %d %sframes have no %d frames before them and are skipped, such as %s",
+            len(snippets.skipped), len(snippets.skipped) + len(snippets), "labelled " if truth else "", snippets.before,
+            snippets.skipped[0],
+        )  # fmt: skip
+    return snippets
