@@ -200,9 +200,14 @@ def propagate(name, state, image, before, **options):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, dict(kernel_size=5, learn_kernels=True), dict(intra=False), dict(form="paper"), dict(bgr=True)]
+    "options, size, stride",
+    [
+        ({}, (49, 73), 8),
+        (dict(form="paper"), (64, 96), 4),
+        (dict(kernel_size=5, learn_kernels=True), (50, 50), 8),
+        (dict(intra=False, bgr=True), (49, 73), 4),
+    ],
 )
-@pytest.mark.parametrize("size, stride", [((49, 73), 8), ((64, 96), 4), ((50, 50), 8)])
 def test_any_size(options, size, stride):
     """The grid has a cell for the last pixels too, and neither its sides nor the image's need be multiples."""
     rng = np.random.default_rng(0)

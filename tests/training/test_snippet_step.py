@@ -47,7 +47,7 @@ def by_hand(variables, state, frames, early):
     return state, stats
 
 
-@pytest.mark.parametrize("frames, gradient_steps, early", [(5, 2, 2), (2, 2, 0), (4, 0, 0)])
+@pytest.mark.parametrize("frames, gradient_steps, early", [(5, 2, 2), (3, 0, 0)])
 def test_the_scan_is_single_calls(variables, frames, gradient_steps, early):
     images, start, weights = drawn(2, frames, 8, 8, 3), drawn(2, 8, 8, K, seed=1), drawn(2, 8, 8, K, seed=2)
 
