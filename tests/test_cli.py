@@ -257,7 +257,7 @@ def test_check_data_names_a_missing_folder(folders, capsys):
 
 @pytest.fixture
 def brightness(monkeypatch):
-    monkeypatch.setattr("segjax.inference.files.open_network", stand_in.open_brightness)
+    monkeypatch.setattr("segjax.inference.files.open_labelling", stand_in.open_brightness)
 
 
 def test_predict_end_to_end(brightness, tmp_path, capsys):

@@ -56,7 +56,7 @@ def test_predict_keeps_the_video(clips, fails, tmp_path):
 
 def test_predict_does_not_feed_on_its_output(images, fails, tmp_path, monkeypatch, capsys):
     assert "is read, so that the next call" in fails("predict", BAD, f"--input={images}", f"--output={images}")
-    monkeypatch.setattr("segjax.inference.files.open_network", stand_in.open_brightness)
+    monkeypatch.setattr("segjax.inference.files.open_labelling", stand_in.open_brightness)
     for output in ("first", "first", "second"):
         assert cli.main(["predict", "--checkpoint=good", f"--input={images}", f"--output={images / output}"]) == 0
         assert "3 images in" in capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_predict_writes_one_file_for_every_image(tmp_path, monkeypatch, capsys, 
     names = ["a.jpg", "a.png", "a.jpg.png", "A.bmp", "cafe\u0301.png", "drive/000000.png", "١٢.png"]
     for name in names:
         assert cv2.imwrite(str(clips / name), np.full((16, 32, 3), 9, np.uint8))
-    monkeypatch.setattr("segjax.inference.files.open_network", stand_in.open_brightness)
+    monkeypatch.setattr("segjax.inference.files.open_labelling", stand_in.open_brightness)
     assert cli.main(["predict", "--checkpoint=good", f"--input={clips}", f"--output={tmp_path / 'out'}"]) == 0
     frames = len(names) + 3
     assert f"{frames} images in" in capsys.readouterr().out

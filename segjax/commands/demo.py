@@ -40,6 +40,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add(
         "--width", type=values.positive_int, default=1024, metavar="N", help="largest width of a picture, pixels (1024)"
     )
+    add("--interval", type=values.positive_int, metavar="N", help="keyframes of a network that labels video (4)")
     add_views(parser)
 
 
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, flag):
             here, there = ("--dataset", "--input") if arguments.input else ("--input", "--dataset")
             raise UserError(f"--{flag.replace('_', '-')} goes with {here}, not with {there}; leave one of them out")
-    options = dict(fps=arguments.fps, width=arguments.width, **views(arguments))
+    options = dict(fps=arguments.fps, width=arguments.width, interval=arguments.interval, **views(arguments))
     clips = open_clips(arguments.input) if arguments.input else []
     if len(clips) > 1:
         raise UserError(f"{arguments.input} contains {len(clips)} videos, or both images and videos; give one of them")

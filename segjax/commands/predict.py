@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from segjax.commands import values
 from segjax.commands.start import start_jax
 from segjax.commands.views import add_views, views
 from segjax.errors import UserError
@@ -32,6 +33,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help="overlay, ids, color, confidence (overlay ids)",
     )
+    add("--interval", type=values.positive_int, metavar="N", help="keyframes of a network that labels video (4)")
     add_views(parser)
 
 
@@ -49,7 +51,12 @@ def run(arguments: argparse.Namespace) -> None:
     from segjax.inference.files import predict_clips
 
     report = predict_clips(
-        arguments.checkpoint, clips, arguments.output, write=tuple(dict.fromkeys(arguments.write)), **options
+        arguments.checkpoint,
+        clips,
+        arguments.output,
+        write=tuple(dict.fromkeys(arguments.write)),
+        interval=arguments.interval,
+        **options,
     )
     rate = report.images / report.seconds if report.seconds else 0.0
     print(f"{report.images} images in {report.seconds:.1f} s, compilation included: {rate:.2f} images/s")

@@ -61,17 +61,14 @@ def _output(arguments: argparse.Namespace, reads: list[str]) -> contextlib.Abstr
 
 
 def _label(arguments: argparse.Namespace, feed: Any) -> None:
-    from segjax import models
     from segjax.host import StopFlag
-    from segjax.inference.network import open_network
-    from segjax.inference.streaming import StreamSegmenter
+    from segjax.inference.network import open_labelling
+    from segjax.inference.streaming import USUAL_INTERVAL, StreamSegmenter
     from segjax.inference.video import label_video
     from segjax.media.sinks import open_sink
-    from segjax.weights.runs import read_meta
 
-    kind = models.family_of(read_meta(arguments.checkpoint)["model"]["name"])
-    network = open_network(arguments.checkpoint, kind="propagation" if kind == "propagation" else "image")
-    stream = StreamSegmenter(network, arguments.interval or (4 if kind == "propagation" else 1))
+    network = open_labelling(arguments.checkpoint)
+    stream = StreamSegmenter(network, arguments.interval or (USUAL_INTERVAL if network.has_keyframes else 1))
     classes = network.label_map
     said = sys.stderr if arguments.output == "-" else sys.stdout
     folder = arguments.output != "-" and not Path(arguments.output).suffix

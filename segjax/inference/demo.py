@@ -18,7 +18,8 @@ from segjax.data import Record, Source, open_source
 from segjax.data.label_map import LabelMap
 from segjax.data.sources import read_label
 from segjax.errors import UserError, did_you_mean
-from segjax.inference.network import Network, images_at_once, open_network
+from segjax.inference.network import Network, images_at_once, open_labelling
+from segjax.inference.streaming import frame_labeller
 from segjax.media.clips import Clip, Images
 from segjax.media.frame_batches import FilledBatches, ahead, in_order, predictions
 from segjax.media.masks import find_truths
@@ -220,14 +221,14 @@ def demo_of_clip(
     fps: frames per second, None = those of the video, or 25 for images.
     options: see `_write`.
 
-    Raises UserError as `open_network`, `find_truths`, `clip_frames` and `write_demo` do, and for masks of other classes
-    than the network's.
+    Raises UserError as `open_labelling`, `find_truths`, `clip_frames` and `write_demo` do, and for masks of other
+    classes than the network's.
     """
     of_images = dict(image_prefix=image_prefix, image_suffix=image_suffix)
     of_masks = dict(mask_prefix=mask_prefix, mask_suffix=mask_suffix)
     truths = find_truths(clip, labels, **of_images, **of_masks) if labels else {}
     problems: list[str] = []
-    network = open_network(checkpoint)
+    network = open_labelling(checkpoint)
     classes = network.label_map
     reads = _same_classes(LabelMap.open(label_map), classes) if label_map else classes.with_ids()
     frames = clip_frames(clip, truths, reads, on_error=lambda error: problems.append(str(error)))
@@ -256,8 +257,8 @@ def demo_of_split(
     fps: frames per second, None = 25.
     options: see `_write`.
 
-    Raises UserError as `open_network`, `open_source` and `write_demo` do, for an unknown sequence, and for a dataset of
-    other classes than the network's.
+    Raises UserError as `open_labelling`, `open_source` and `write_demo` do, for an unknown sequence, and for a dataset
+    of other classes than the network's.
     """
     source = open_source(
         dataset, split, data_dir=data_dir or None, builder_options=builder_options, labelled_only=False
@@ -269,7 +270,7 @@ def demo_of_split(
         rows = rows[np.array([_within(str(index.sequences[row]), sequence) for row in rows])]
         if not len(rows):
             raise UserError(f"split {split} of {dataset} has no sequence {sequence!r}.{did_you_mean(sequence, known)}")
-    network = open_network(checkpoint)
+    network = open_labelling(checkpoint)
     labelled = bool(index.labelled[rows].any())
     if labelled:
         _same_classes(source.label_map, network.label_map)
@@ -305,26 +306,28 @@ def _write(
     batch: int | None,
     alpha: float,
     width: int,
+    interval: int | None = None,
     **views: Any,
 ) -> DemoReport:
     """Writes the demo with a progress bar.
 
     count: number of frames, for the bar.
     truth, fps, alpha, width: see `write_demo`.
-    batch: images at once, see `images_at_once`.
+    batch: images at once, see `images_at_once`; a network that labels video from keyframes reads frame by frame.
+    interval: of keyframes, for such a network; None for `streaming.USUAL_INTERVAL`.
     views: keyword arguments of `views.predict`.
     """
-    classes = network.label_map
+    classes, keyed = network.label_map, frame_labeller(network, interval, **views)
     with progress_bar("demo", count, unit="frames") as progress:
         return write_demo(
-            network.predictor(**views),
+            (lambda images: keyed(images).ids) if keyed else network.predictor(**views),
             frames,
             output,
             fps=fps,
             palette=classes.palette,
             class_names=classes.class_names,
             truth=truth,
-            batch=images_at_once(batch),
+            batch=1 if keyed else images_at_once(batch),
             alpha=alpha,
             width=width,
             progress=progress,

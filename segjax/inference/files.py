@@ -16,7 +16,8 @@ import numpy as np
 from segjax import visualize
 from segjax.errors import UserError, did_you_mean
 from segjax.inference.labels import Labels
-from segjax.inference.network import images_at_once, open_network
+from segjax.inference.network import images_at_once, open_labelling
+from segjax.inference.streaming import frame_labeller
 from segjax.media.clips import Clip, Frame
 from segjax.media.frame_batches import FilledBatches, ahead, predictions, same_size
 from segjax.media.progress import progress_bar
@@ -56,6 +57,7 @@ def predict_files(
     write: Sequence[str] = ("overlay", "ids"),
     batch: int = 1,
     alpha: float = 0.5,
+    begin_clip: Callable[[bool], None] = lambda related: None,
     progress: Callable[[int], None] | None = None,
 ) -> FilesReport:
     """Predicts every frame of every clip and writes the results into a folder.
@@ -73,6 +75,7 @@ def predict_files(
         "color" -> color/NAME.png; "confidence" -> confidence/NAME.png, grey, 255 = certain, if the labels contain it.
     batch: frames of one size per call of `label`. Each size compiles once: an incomplete last batch is filled up.
     alpha: share of the class colour in overlays.
+    begin_clip: called before each clip, with whether its frames are those of a video.
     progress: called with the number of predicted frames so far.
 
     Raises UserError for an unknown kind, batch < 1, and files that cannot be written.
@@ -92,6 +95,7 @@ def predict_files(
 
     with PngWriter() as pngs:
         for clip in clips:
+            begin_clip(clip.is_video)
             with contextlib.ExitStack() as stack:
                 video = None
                 if clip.is_video and "overlay" in write:
@@ -152,34 +156,39 @@ def predict_clips(
     batch: int | None = None,
     write: Sequence[str] = ("overlay", "ids"),
     alpha: float = 0.5,
+    interval: int | None = None,
     **views: Any,
 ) -> FilesReport:
     """Opens the network of a training run and writes its predictions; see `predict_files`.
 
     checkpoint: training run, stage, checkpoint or exported weights.
     clips, output, write, alpha: see `predict_files`.
-    batch: images at once, see `images_at_once`.
+    batch: images at once, see `images_at_once`; a network that labels video from keyframes reads frame by frame.
+    interval: of keyframes, for such a network; None for `streaming.USUAL_INTERVAL`.
     views: keyword arguments of `views.predict`: scales, flip, window and overlap.
 
-    Raises UserError as `open_network` and `predict_files` do, and for outputs that would replace what is read or what
-    segjax did not write.
+    Raises UserError as `open_labelling`, `frame_labeller` and `predict_files` do, and for outputs that would replace
+    what is read or what segjax did not write.
     """
     files = [path for clip in clips for path in ([clip.path] if clip.is_video else [file for _, file in clip.files])]
     with contextlib.ExitStack() as stack:
         stack.enter_context(writing_outputs(output, outputs_of(clips, write), reads=files))
-        network = open_network(checkpoint)
-        classes = network.label_map
+        network = open_labelling(checkpoint)
+        classes, frames = network.label_map, frame_labeller(network, interval, **views)
+        if frames and "confidence" in write:
+            raise UserError(f"{network.spec['name']} knows no confidence of frames between keyframes; leave it out.")
         progress = stack.enter_context(progress_bar("predict", sum(len(clip) for clip in clips)))
         return predict_files(
-            network.labeller(confidence="confidence" in write, **views),
+            frames or network.labeller(confidence="confidence" in write, **views),
             clips,
             output,
             palette=classes.palette,
             class_names=classes.class_names,
             decode=classes.with_ids().decode,
             write=write,
-            batch=images_at_once(batch),
+            batch=1 if frames else images_at_once(batch),
             alpha=alpha,
+            **({"begin_clip": frames.begin} if frames else {}),
             progress=progress,
         )
 

@@ -17,7 +17,7 @@ from segjax.data.resized import Resize, read_resize
 from segjax.errors import UserError, choose
 from segjax.inference.labels import Labels, labeller, predictor
 from segjax.typing import Array, SegOutput, Variables
-from segjax.weights.runs import load_for_inference
+from segjax.weights.runs import load_for_inference, read_meta
 
 log = logging.getLogger("segjax")
 
@@ -49,6 +49,11 @@ class Network:
     label_map: LabelMap | None
     step: int
     info: Mapping[str, Any]
+
+    @property
+    def has_keyframes(self) -> bool:
+        """Whether it labels video from keyframes, see `models.video_segmenter`."""
+        return bool(self.spec.get("keyframe"))
 
     def labeller(self, *, confidence: bool = False, top_k: int = 0, **views: Any) -> Callable[[Array], Labels]:
         """Returns a function images uint8 (b, h, w, 3) -> Labels.
@@ -112,6 +117,11 @@ def open_network(
         info["step"],
         info,
     )
+
+
+def open_labelling(path: str | Path) -> Network:
+    """Opens a trained network that labels images, or video from keyframes. Raises UserError as `open_network` does."""
+    return open_network(path, kind="propagation" if read_meta(path)["model"].get("keyframe") else "image")
 
 
 def _compare_size(path: str | Path, info: Mapping[str, Any], resize: Resize | None) -> None:

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax import augment, models
+from segjax import augment
 from segjax.errors import UserError
+from segjax.inference.labels import Labels
 from segjax.inference.network import Network, class_ids
+from segjax.inference.views import is_one_view
 from segjax.ops import resize, resize_argmax
 from segjax.typing import Array, Variables
 
@@ -57,8 +59,7 @@ class StreamSegmenter:
     def __init__(self, network: Network, interval: int):
         if not isinstance(interval, numbers.Integral) or isinstance(interval, bool) or interval < 1:
             raise UserError(f"interval={interval!r} must be a whole number of 1 or more.")
-        self._propagates = models.family_of(network.spec["name"]) == "propagation"
-        if interval > 1 and not self._propagates:
+        if interval > 1 and not network.has_keyframes:
             raise UserError(
                 f"interval={interval} needs a network that carries labels on, and {network.spec['name']} labels single "
                 "images; give a run of a stage of kind train_gsvnet, or interval=1."
@@ -75,7 +76,7 @@ class StreamSegmenter:
     def prepare(self, size: tuple[int, int]) -> None:
         """Compiles the programs for frames of (h, w); does nothing if that has been done."""
         if tuple(size) not in self._programs:
-            make = video_programs if self._propagates else image_programs
+            make = video_programs if self.network.has_keyframes else image_programs
             self._programs[tuple(size)] = make(self.network, tuple(size))
 
     def start(self, frame: np.ndarray) -> jax.Array:
@@ -168,3 +169,52 @@ def _frame(size: tuple[int, int]) -> jax.ShapeDtypeStruct:
 def _compiled(function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
     return jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
+
+
+class FrameLabeller:
+    """Labels frames as `Network.labeller` does, but one after the other, in their order, from keyframes.
+
+    network: of kind "propagation".
+    interval: see `StreamSegmenter`.
+    views: keyword arguments of `views.predict`; keyframes have one view only.
+
+    Raises UserError for a wrong interval, and for several views.
+    """
+
+    def __init__(self, network: Network, interval: int, **views: Any):
+        if not is_one_view(**views):
+            raise UserError(
+                f"{network.spec['name']} labels video from keyframes, each in one view; leave out --flip, --window and "
+                "--scales, or give the keyframe network."
+            )
+        self._stream, self._related = StreamSegmenter(network, interval), True
+
+    def begin(self, related: bool) -> None:
+        """Starts with a keyframe; related: whether the frames are those of a video. Others are all keyframes."""
+        self._stream.reset()
+        self._related = related
+
+    def __call__(self, images: Array) -> Labels:
+        """Returns the labels of the next frames, uint8 (b, h, w, 3)."""
+        ids = []
+        for image in images:
+            if not self._related:
+                self._stream.reset()
+            ids.append(self._stream.start(image))
+        return Labels(jnp.stack(ids))
+
+
+USUAL_INTERVAL = 4  # of keyframes, if a command names none
+
+
+def frame_labeller(network: Network, interval: int | None, **views: Any) -> FrameLabeller | None:
+    """Returns the labeller of a network that labels video from keyframes, None for an image network.
+
+    interval: of keyframes, None for USUAL_INTERVAL.
+    Raises UserError as `FrameLabeller` does, and for an interval without such a network.
+    """
+    if network.has_keyframes:
+        return FrameLabeller(network, interval or USUAL_INTERVAL, **views)
+    if interval is not None:
+        StreamSegmenter(network, interval)
+    return None

@@ -126,7 +126,7 @@ def network(monkeypatch):
     def logits(variables, images):
         return jax.nn.one_hot(jnp.where(images.mean(-1) > 0.5, 10, 0), 19)
 
-    monkeypatch.setattr(demo, "open_network", lambda checkpoint: stand_in.network(logits, CITY))
+    monkeypatch.setattr(demo, "open_labelling", lambda checkpoint: stand_in.network(logits, CITY))
 
 
 def test_the_command(network, tmp_path, capsys, street_dir):

@@ -27,6 +27,7 @@ def network(name="gsvnet"):
         inputs = example_frames(module)
     variables = jax.jit(module.init)(jax.random.key(0), *inputs)
     spec = {"name": "fastscnn" if name == "image" else name, "num_classes": K, "options": {}}
+    spec |= {} if name == "image" else {"keyframe": {"spec": {"name": "tiny"}, "scale": 0.75}}
     return Network(spec, module, variables, "imagenet", None, 0, {})
 
 

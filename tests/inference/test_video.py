@@ -11,11 +11,14 @@ import optax
 import pytest
 
 from segjax import cli, models
+from segjax.data.image_files import read_image
 from segjax.errors import UserError
+from segjax.inference.network import open_labelling
 from segjax.inference.streaming import StreamSegmenter
 from segjax.inference.video import label_video, picture
 from segjax.media.clips import open_clips
 from segjax.media.feeds import FileFeed
+from segjax.media.writers import write_png
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.state import create_state
 from segjax.weights.runs import KEYFRAME
@@ -189,3 +192,32 @@ def test_a_signal_keeps_every_picture(run, tmp_path, capsys):
     timer.cancel()
     frames = int(capsys.readouterr().out.split(" frames")[0].split()[-1])
     assert 0 < frames < 200 and frames_of(tmp_path / "o.mp4") >= frames
+
+
+def test_predict_and_demo_take_the_network_too(run, tmp_path, capsys):
+    """Frames of a video from keyframes; unrelated images are keyframes, each the same alone."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_video(folder / "drive.mp4", count=5, size=SIZE)
+    images = [frame.image for frame in open_clips(folder / "drive.mp4")[0].frames(on_error=pytest.fail)]
+    for number, image in enumerate(images[:3]):
+        write_png(folder / f"{number}.png", image)
+    words = [f"--checkpoint={run}", f"--input={folder}"]
+    assert cli.main(["predict", *words, f"--output={tmp_path / 'out'}", "--write", "ids", "--interval=3"]) == 0
+    ids = {path.stem: read_image(path)[..., 0] for path in (tmp_path / "out/ids").rglob("*.png")}
+    network = open_labelling(run)
+    decode = network.label_map.with_ids().decode
+    streams = StreamSegmenter(network, 3), StreamSegmenter(network, 1)
+    for number, image in enumerate(images):
+        np.testing.assert_array_equal(ids[f"{number:06d}"], decode(streams[0](image)))
+        if number < 3:
+            np.testing.assert_array_equal(ids[str(number)], decode(streams[1](image)))
+    words = [f"--checkpoint={run}", f"--input={folder / 'drive.mp4'}"]
+    assert cli.main(["demo", *words, f"--output={tmp_path / 'demo.mp4'}"]) == 0
+    capsys.readouterr()
+    for flags, text in (
+        (["--flip"], "labels video from keyframes, each in one view; leave out --flip"),
+        (["--write", "confidence"], "knows no confidence"),
+    ):
+        assert cli.main(["predict", *words, f"--output={tmp_path / 'other'}", *flags]) == 2
+        assert text in capsys.readouterr().err
