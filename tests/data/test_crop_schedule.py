@@ -58,7 +58,7 @@ def test_no_batch_grows_beyond_the_samples_of_its_epoch(kind, lengths, batch_div
         [n for n in range(batch_divisor, length + 1, batch_divisor) if n <= s.batch]
         for s, length in zip(shapes, lengths)
     ]
-    assert fitted == [(shape.crop, max(sizes)) for shape, sizes in zip(shapes, fits)]
+    assert fitted == [(shape.crop, max(sizes), 1) for shape, sizes in zip(shapes, fits)]
     changed = [(before, after.batch) for before, after in zip(shapes, fitted) if before != after]
     assert cut == {shape: min(n for other, n in changed if other == shape) for shape, _ in changed}
 
@@ -91,16 +91,16 @@ def test_invariants(kind, epochs, crop, groups, batch_divisor, more, levels, sma
     )  # fmt: skip
     shapes = crop_schedule(kind, epochs=epochs, warmup_epochs=warmup, **options)
     assert len(shapes) == epochs
-    assert at != "full" or all(shape == (crop, batch) for shape in shapes[:warmup])
+    assert at != "full" or all(shape[:2] == (crop, batch) for shape in shapes[:warmup])
     full = crop[0] * crop[1]
-    for (h, w), size in shapes:
+    for (h, w), size, _ in shapes:
         assert 0 < h <= crop[0] and 0 < w <= crop[1]
         assert (crop[0] - h) % divisor == 0 and (crop[1] - w) % divisor == 0
         assert size % batch_divisor == 0 and batch <= size <= batch + more
         assert size == batch or size * h * w <= batch * full  # no more memory than the full crop
         # and no room for another group of images is left unused
         assert size + batch_divisor > batch + more or (size + batch_divisor) * h * w > batch * full
-    pixels = [h * w for (h, w), _ in shapes[warmup:]]
+    pixels = [h * w for (h, w), *_ in shapes[warmup:]]
     if kind == "coarse2fine":
         assert pixels == sorted(pixels)
     if kind.startswith(("coarse2fine", "constant")) and pixels:

@@ -150,7 +150,7 @@ def test_every_kind_of_stage_lists_what_differs(kind, ran, tmp_path, monkeypatch
         "seed: 0 -> 7",
     )
     assert f"({'; '.join(wanted)})" in text
-    assert ("only a longer duration lets" in text) == (kind in ("train", "train_video"))
+    assert ("only a longer duration lets" in text) == (kind in ("train", "train_video", "train_gsvnet"))
     assert text.endswith("give --stage=one to run stage 'one' again.") == (stage.again == "when_stale")
     many = {f"key{i}": i for i in range(11)}
     with pytest.raises(UserError, match=r"one.key0: nothing -> 0; .*; and 3 more\)"):

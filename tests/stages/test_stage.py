@@ -26,13 +26,25 @@ VIDEO = dict(
     model=dict(name="sdcnet2d"),
     optimizer=dict(name="adam", lr=1e-3),
 )
+SNIPPETS = dict(
+    kind="train_gsvnet",
+    total_steps=1,
+    batch_size=2,
+    crop=dict(size=(32, 48)),
+    keyframe=dict(checkpoint="train"),
+    model=dict(name="gsvnet"),
+    loss=dict(main=dict(name="cross_entropy")),
+    optimizer=dict(name="sgd", lr=0.1),
+)
 SMALLEST = {
     "train": TRAIN,
     "train_video": VIDEO,
+    "train_gsvnet": SNIPPETS,
     "propagate": dict(kind="propagate", method="flow"),
     "pseudo_label": dict(kind="pseudo_label", checkpoint="train", unlabelled=dict(rest=dict(split="train::8"))),
     "recalibrate": dict(kind="recalibrate", checkpoint="train"),
     "evaluate": dict(kind="evaluate", checkpoint="train", split="test"),
+    "evaluate_video": dict(kind="evaluate_video", checkpoint="train_gsvnet"),
     "disable_tail": dict(kind="disable_tail", checkpoint="train", split="test"),
     "compare": dict(kind="compare", cells=[dict(series="a", at=0, stages=["evaluate"])]),
 }
@@ -59,8 +71,9 @@ def test_every_stage_is_two_functions_over_frozen_options(kind):
 def test_which_stages_run_again():
     """A training or its data is never replaced by mistake; scores are cheap, and a comparison only reads them."""
     assert {kind: stage.again for kind, stage in STAGES.items()} == {
-        "train": "never", "train_video": "never", "propagate": "never", "pseudo_label": "never",
-        "recalibrate": "when_stale", "evaluate": "when_stale", "disable_tail": "when_stale", "compare": "always",
+        "train": "never", "train_video": "never", "train_gsvnet": "never", "propagate": "never",
+        "pseudo_label": "never", "recalibrate": "when_stale", "evaluate": "when_stale",
+        "evaluate_video": "when_stale", "disable_tail": "when_stale", "compare": "always",
     }  # fmt: skip
 
 
@@ -69,6 +82,9 @@ def test_inputs_are_the_keys_that_name_other_stages():
         return STAGES[kind].inputs(read(kind, **changes), begun)
 
     first = dict(checkpoint="teacher")
+    assert inputs("train_gsvnet") == {"init.checkpoint": "", "keyframe.checkpoint": "train"}
+    assert inputs("train_gsvnet", init=first, begun=True) == {"init.checkpoint": "", "keyframe.checkpoint": ""}
+    assert inputs("evaluate_video") == {"checkpoint": "train_gsvnet", "keyframe": ""}
     for kind in ("train", "train_video"):
         assert inputs(kind) == {"init.checkpoint": ""}
         assert inputs(kind, init=first) == {"init.checkpoint": "teacher"}
