@@ -185,6 +185,7 @@ def debug(config, arg):
     stage.mesh = dict(data=1)
     if "evaluate_video" in config:
         config.evaluate_video.update(split="test", interval=2, limit=2, timed=2, pictures=1, scales=(1.0,))
+        config.evaluate_video.baselines = ("every", "copy")
     return config
 
 
