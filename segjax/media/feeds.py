@@ -75,6 +75,7 @@ class DeviceFeed:
             raise UserError(f"{self} does not open, after {len(waits) + 1} attempts; check that it is connected.")
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps, self._capture = fps if 0 < fps < 1000 else USUAL_FPS, capture
+        self._count = capture.get(cv2.CAP_PROP_FRAME_COUNT)  # of a video at an address; 0 or less of what has no end
 
     def __str__(self) -> str:
         return f"camera {self.source}" if isinstance(self.source, int) else str(self.source)
@@ -89,8 +90,8 @@ class DeviceFeed:
         return None
 
     def shots(self, problem: Callable[[str], None]) -> Iterator[Shot]:
-        """Yields the frames; problem: called with a sentence when the feed stops."""
-        index, capture = 0, self._capture
+        """Yields the frames; problem: called with a sentence when the feed stops and does not go on."""
+        index, opened_at, capture = 0, 0, self._capture
         try:
             while True:
                 good, image = capture.read()
@@ -98,13 +99,16 @@ class DeviceFeed:
                     yield Shot(f"{index:06d}", index, time.monotonic(), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
                     index += 1
                     continue
+                if 0 < self._count <= index + 2:  # headers are often off by a frame or two
+                    return
                 capture.release()
                 log.warning("%s stopped after %d frames and is opened again", self, index)
-                found = self._open()
-                if found is None or not index:
-                    problem(f"{self} stopped after {index} frames and did not open again")
+                # one that opens and has no frame would be opened for ever
+                found = self._open() if index > opened_at else None
+                if found is None:
+                    problem(f"{self} stopped after {index} frames and did not go on")
                     return
-                capture = found
+                opened_at, capture = index, found
         finally:
             capture.release()
 

@@ -82,10 +82,31 @@ def test_a_device_that_stops_is_opened_again(monkeypatch):
     feed, problems = DeviceFeed(0, waits=(0.0, 0.0)), []
     assert feed.fps == feeds.USUAL_FPS
     assert [shot.index for shot in feed.shots(problems.append)] == [0, 1, 2, 3]
-    assert problems == ["camera 0 stopped after 4 frames and did not open again"]
+    assert problems == ["camera 0 stopped after 4 frames and did not go on"]
     Capture.opens = 0
     with pytest.raises(UserError, match="rtsp://host/a does not open, after 3 attempts"):
         DeviceFeed("rtsp://host/a", waits=(0.0, 0.0))
+
+
+def test_a_video_at_an_address_ends_and_is_not_played_again(monkeypatch):
+    class Finite(Capture):
+        def get(self, name):
+            return 2.0 if name == cv2.CAP_PROP_FRAME_COUNT else 0.0
+
+    monkeypatch.setattr(feeds.cv2, "VideoCapture", Finite)
+    Capture.opens = 9
+    assert len(list(DeviceFeed("http://host/a.mp4", waits=()).shots(pytest.fail))) == 2
+
+
+def test_a_device_that_opens_without_frames_is_given_up(monkeypatch):
+    class Empty(Capture):
+        def read(self):
+            return (False, None) if Capture.opens < 8 else super().read()
+
+    monkeypatch.setattr(feeds.cv2, "VideoCapture", Empty)
+    Capture.opens, problems = 9, []
+    assert len(list(DeviceFeed(1, waits=()).shots(problems.append))) == 2 and Capture.opens == 7
+    assert problems == ["camera 1 stopped after 2 frames and did not go on"]
 
 
 class Slow:
