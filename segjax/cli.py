@@ -72,8 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _to_local_paths(arguments: argparse.Namespace) -> None:
     """Replaces ~ in values, which no shell does after "=". Raises UserError for remote addresses."""
+    checked_by_command = {"addresses", *getattr(arguments, "addresses", ())}
     for name, value in vars(arguments).items():
-        if (arguments.command, name) == ("video", "input"):  # may be an address; the command checks it
+        if name in checked_by_command:
             continue
         flag = f"--{name.replace('_', '-')}"
         for one in value if isinstance(value, list) else [value]:

@@ -6,7 +6,7 @@ import argparse
 
 from segjax.commands import values
 from segjax.commands.start import start_jax
-from segjax.commands.views import add_views, views
+from segjax.commands.views import add_checkpoint, add_views, views
 from segjax.errors import UserError
 from segjax.outputs import writing_file
 
@@ -17,12 +17,7 @@ OF_SPLITS = ("split", "sequence", "option", "data_dir")
 def describe(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     add = parser.add_argument
-    add(
-        "--checkpoint",
-        required=True,
-        metavar="DIR",
-        help="workdir of a run, one of its stages or checkpoints, or exported weights",
-    )
+    add_checkpoint(parser)
     add("--input", metavar="PATH", help="a video, or a folder of images in the order of their names")
     add("--labels", default="", metavar="DIR", help="masks, named like the images, or by the frame numbers of a video")
     add("--label-map", default="", metavar="NAME", help="label map of the masks (that of the network's training set)")

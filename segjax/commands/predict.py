@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from segjax.commands import values
 from segjax.commands.start import start_jax
-from segjax.commands.views import add_views, views
+from segjax.commands.views import add_checkpoint, add_views, views
 from segjax.errors import UserError
 from segjax.outputs import check_outputs
 
@@ -18,12 +18,7 @@ LISTED = 20  # problems that are printed one by one
 def describe(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     add = parser.add_argument
-    add(
-        "--checkpoint",
-        required=True,
-        metavar="DIR",
-        help="workdir of a run, one of its stages or checkpoints, or exported weights",
-    )
+    add_checkpoint(parser)
     add("--input", required=True, metavar="PATH", help="an image, a video, or a folder of images and videos")
     add("--output", required=True, metavar="DIR", help="folder for the results")
     add(

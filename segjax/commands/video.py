@@ -10,25 +10,20 @@ from typing import Any
 
 from segjax.commands import values
 from segjax.commands.start import start_jax
-from segjax.errors import UserError
+from segjax.commands.views import add_checkpoint
+from segjax.errors import UserError, did_you_mean
 from segjax.outputs import check_local, writing_file, writing_outputs
-
-VIEWS = ("overlay", "side", "color", "ids")
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     add = parser.add_argument
-    add(
-        "--checkpoint",
-        required=True,
-        metavar="DIR",
-        help="workdir of a run, one of its stages or checkpoints, or exported weights",
-    )
+    add_checkpoint(parser)
+    parser.set_defaults(addresses=("input",))
     add("--input", required=True, metavar="WHAT", help="a video, a folder of images, a camera's number, or rtsp://..")
     add("--output", required=True, metavar="WHERE", help="X.mp4, X.mkv (readable at any time), a folder, or - (MJPEG)")
     add("--interval", type=values.positive_int, metavar="N", help="every N-th frame is a keyframe (4; 1 without some)")
-    add("--view", choices=VIEWS, default="overlay", help="picture of a frame (overlay)")
+    add("--view", default="overlay", metavar="KIND", help="overlay, side, color or ids (overlay)")
     add("--live", action="store_true", help="label the newest frame only, drop and count others")
     add("--alpha", type=values.share, default=0.5, metavar="SHARE", help="share of the class colour (0.5)")
 
@@ -39,8 +34,13 @@ def run(arguments: argparse.Namespace) -> None:
     Raises UserError for inputs that do not open, outputs that cannot be written, and an interval without a network
     that carries labels on.
     """
-    from segjax.media.feeds import open_feed  # imports no jax, so that a wrong path is reported at once
+    from segjax import visualize  # imports no jax, so that a wrong flag or path is reported at once
+    from segjax.media.feeds import open_feed
+    from segjax.media.sinks import check_sink
 
+    if arguments.view not in visualize.PICTURES:
+        raise UserError(f"--view={arguments.view} is no picture.{did_you_mean(arguments.view, visualize.PICTURES)}")
+    check_sink(arguments.output)
     if arguments.view == "ids" and (arguments.output == "-" or Path(arguments.output).suffix):
         raise UserError("--view=ids is for a folder of PNG files: a video would change the ids; give such an --output")
     is_file = "://" not in arguments.input and not arguments.input.isdecimal()

@@ -1,4 +1,4 @@
-"""The flags of every command that predicts images: scales, mirror image, windows, batch, overlay."""
+"""The flags of every command that predicts images: network, scales, mirror image, windows, batch, overlay."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import Any
 
 from segjax.commands import values
 from segjax.errors import UserError
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that names the network."""
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="DIR",
+        help="workdir of a run, one of its stages or checkpoints, or exported weights",
+    )
 
 
 def add_views(parser: argparse.ArgumentParser, *, overlays: bool = True) -> None:

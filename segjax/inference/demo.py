@@ -317,7 +317,7 @@ def _write(
     interval: of keyframes, for such a network; None for `streaming.USUAL_INTERVAL`.
     views: keyword arguments of `views.predict`.
     """
-    classes, keyed = network.label_map, frame_labeller(network, interval, **views)
+    classes, keyed = network.label_map, frame_labeller(network, interval, batch, **views)
     with progress_bar("demo", count, unit="frames") as progress:
         return write_demo(
             (lambda images: keyed(images).ids) if keyed else network.predictor(**views),

@@ -174,7 +174,7 @@ def predict_clips(
     with contextlib.ExitStack() as stack:
         stack.enter_context(writing_outputs(output, outputs_of(clips, write), reads=files))
         network = open_labelling(checkpoint)
-        classes, frames = network.label_map, frame_labeller(network, interval, **views)
+        classes, frames = network.label_map, frame_labeller(network, interval, batch, **views)
         if frames and "confidence" in write:
             raise UserError(f"{network.spec['name']} knows no confidence of frames between keyframes; leave it out.")
         progress = stack.enter_context(progress_bar("predict", sum(len(clip) for clip in clips)))
@@ -203,11 +203,6 @@ def _picture(
     alpha: float,
 ) -> np.ndarray:
     """Returns one picture of a frame; row: of the frame in the labels of its batch."""
-    ids = labels.ids[row]
-    if kind == "overlay":
-        return visualize.overlay(image, ids, palette, alpha=alpha)
-    if kind == "color":
-        return visualize.colorize(ids, palette)
     if kind == "confidence":
         return np.round(255 * labels.confidence[row]).astype(np.uint8)
-    return ids if decode is None else decode(ids)
+    return visualize.label_picture(kind, image, labels.ids[row], palette, alpha=alpha, decode=decode)

@@ -6,18 +6,14 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
 from segjax import visualize
-from segjax.errors import UserError
 from segjax.inference.streaming import StreamSegmenter
 from segjax.media.feeds import Feed, Newest, Shot
 from segjax.media.frame_batches import ahead
 from segjax.media.sinks import InThread, Write
-
-VIEWS = ("overlay", "side", "color", "ids")
 
 
 @dataclasses.dataclass
@@ -80,18 +76,14 @@ def label_video(
     stream: of the network.
     write: see `open_sink`.
     palette: uint8 (k, 3).
-    view: "overlay", "side" (frame and overlay), "color", or "ids" as they are.
-    alpha: share of the class colour in overlays.
+    view, alpha, decode: see `visualize.label_picture`.
     live: whether only the newest frame is labelled, and older ones are dropped. To a video, a picture is then written
         as often as frames were dropped, so that it plays at the feed's speed.
-    decode: class ids -> ids to write.
     stopped: whether to end after the current frame; all pictures until then are written.
     progress: called with the number of frames so far.
 
-    Raises UserError for an unknown view, and as the network and the sink do.
+    Raises UserError as the network and the sink do.
     """
-    if view not in VIEWS:
-        raise UserError(f"view={view!r} must be one of {', '.join(VIEWS)}.")
     report = VideoReport()
     with contextlib.ExitStack() as stack:
         shots = stack.enter_context(_shots(feed, report, live))
@@ -100,12 +92,19 @@ def label_video(
         begin, last = None, None
 
         def draw(shot: Shot, ids: np.ndarray, times: int) -> None:
-            write(shot.name, picture(view, shot.image, ids, palette, alpha, decode), times)
+            shown = visualize.label_picture(view, shot.image, ids, palette, alpha=alpha, decode=decode)
+            write(shot.name, shown, times)
             if live:
                 report.ages.append(time.monotonic() - shot.time)
 
-        for shot, ids, took in _labelled(stream, shots, stopped, live):
-            begin = begin or time.monotonic() - took
+        for shot in shots:
+            if stopped():
+                break
+            stream.prepare(shot.image.shape[:2])  # no part of the time of a frame
+            start = time.monotonic()
+            ids = stream(shot.image)  # the threads read and draw other frames meanwhile
+            took = time.monotonic() - start
+            begin = begin or start
             report.milliseconds.append(1e3 * took)
             times = shot.index - last if live and last is not None else 1
             last = shot.index
@@ -132,46 +131,3 @@ def _shots(feed: Feed, report: VideoReport, live: bool) -> Iterator[Iterable[Sho
     finally:
         newest.close()
         report.dropped = newest.dropped
-
-
-def _labelled(
-    stream: StreamSegmenter, shots: Iterable[Shot], stopped: Callable[[], bool], live: bool
-) -> Iterator[tuple[Shot, np.ndarray, float]]:
-    """Yields (frame, class ids, seconds); the next frame is started before the ids of one are fetched, unless live."""
-    waiting: tuple[Shot, Any, float] | None = None
-    for shot in shots:
-        if stopped():
-            break
-        stream.prepare(shot.image.shape[:2])  # no part of the time of a frame
-        start = time.monotonic()
-        started = (shot, stream.start(shot.image), start)
-        if waiting is not None:
-            yield _fetched(*waiting)
-        waiting = started
-        if live:  # it must not wait for the next frame
-            yield _fetched(*waiting)
-            waiting = None
-    if waiting is not None:
-        yield _fetched(*waiting)
-
-
-def _fetched(shot: Shot, ids: Any, start: float) -> tuple[Shot, np.ndarray, float]:
-    ids = np.asarray(ids)
-    return shot, ids, time.monotonic() - start
-
-
-def picture(
-    view: str,
-    image: np.ndarray,
-    ids: np.ndarray,
-    palette: np.ndarray,
-    alpha: float,
-    decode: Callable[[np.ndarray], np.ndarray] | None,
-) -> np.ndarray:
-    """Returns the picture of a frame; arguments as in `label_video`."""
-    if view == "ids":
-        return ids if decode is None else decode(ids)
-    if view == "color":
-        return visualize.colorize(ids, palette)
-    over = visualize.overlay(image, ids, palette, alpha=alpha)
-    return np.concatenate([image, over], axis=1) if view == "side" else over

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import sys
 import threading
@@ -32,20 +31,22 @@ def open_sink(output: str, *, fps: float, stdout: BinaryIO | None = None) -> Ite
 
     Raises UserError for another ending, and while writing if a file cannot be written.
     """
+    check_sink(output)
     suffix = Path(output).suffix.lower()
     if output == "-":
         yield _mjpeg(stdout or sys.stdout.buffer)
-    elif suffix == ".mp4":
-        with VideoWriter(output, fps=fps) as video:
-            yield _repeated(video.write)
-    elif suffix == ".mkv":
-        with contextlib.closing(_GrowingVideo(Path(output), fps)) as growing:
-            yield _repeated(growing.write)
     elif suffix:
-        raise UserError(f"--output={output} must end with .mp4 or .mkv, or be a folder, or - for another program")
+        with VideoWriter(output, fps=fps, growing=suffix == ".mkv") as video:
+            yield _repeated(video.write)
     else:
         with PngWriter() as pngs:
             yield lambda name, picture, times: pngs.write(Path(output) / f"{name}.png", picture)
+
+
+def check_sink(output: str) -> None:
+    """Raises UserError for an output that `open_sink` does not know."""
+    if output != "-" and Path(output).suffix.lower() not in ("", *VIDEOS):
+        raise UserError(f"--output={output} must end with .mp4 or .mkv, or be a folder, or - for another program")
 
 
 def _repeated(write: Callable[[np.ndarray], None]) -> Write:
@@ -65,33 +66,6 @@ def _mjpeg(stream: BinaryIO) -> Write:
         stream.flush()
 
     return write
-
-
-class _GrowingVideo:
-    """A Matroska file that has its name from the first frame on; frames of another size are resized to the first."""
-
-    def __init__(self, path: Path, fps: float):
-        self._path, self._fps = path, fps
-        self._writer: cv2.VideoWriter | None = None
-
-    def write(self, picture: np.ndarray) -> None:
-        if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._size = (picture.shape[1], picture.shape[0])
-            code = cv2.VideoWriter_fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._path), cv2.CAP_FFMPEG, code, self._fps, self._size)
-            if not self._writer.isOpened():
-                self._writer = None
-                raise UserError(f"{self._path} cannot be written; check the folder, its permissions and its space")
-        if (picture.shape[1], picture.shape[0]) != self._size:
-            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
-        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            if not os.path.getsize(self._path):
-                raise UserError(f"{self._path} cannot be written whole; free some space or give another folder")
 
 
 class InThread:

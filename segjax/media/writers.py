@@ -57,16 +57,20 @@ class PngWriter:
 
 
 class VideoWriter:
-    """An mp4 file (MPEG-4) that frames of one size are written to; it has a temporary name until it is complete.
+    """A video file (MPEG-4) that frames are written to; it has a temporary name until it is complete.
+
+    Frames of another size than the first are resized to it: a video has one size.
 
     fps: frames per second.
+    growing: whether it has its name from the first frame on, for a container that can be read at any time (.mkv).
     Leaving the context raises UserError if the file is not whole, as on a full disk.
     """
 
-    def __init__(self, path: str | os.PathLike, *, fps: float):
+    def __init__(self, path: str | os.PathLike, *, fps: float, growing: bool = False):
         self.path = Path(path)
-        self._part = part_of(self.path, suffix=self.path.suffix)  # OpenCV chooses the container by it
-        self._fps, self._frames = fps, 0
+        # OpenCV chooses the container by the suffix
+        self._part = self.path if growing else part_of(self.path, suffix=self.path.suffix)
+        self._fps, self._frames, self._size = fps, 0, (0, 0)
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, picture: np.ndarray) -> None:
@@ -74,13 +78,16 @@ class VideoWriter:
         if self._writer is None:
             with writing(self.path, remedy="give another folder"):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            size = (picture.shape[1], picture.shape[0])
-            self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)
+            self._size = (picture.shape[1], picture.shape[0])
+            self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, self._size)
             if not self._writer.isOpened():
                 self._writer = None  # no file was made
                 raise UserError(
-                    f"{self.path} cannot be written as mp4; check the folder, its permissions and its space"
+                    f"{self.path} cannot be written as {self.path.suffix[1:]}; check the folder, its permissions and "
+                    "its space"
                 )
+        if (picture.shape[1], picture.shape[0]) != self._size:
+            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         self._frames += 1
 
@@ -96,7 +103,8 @@ class VideoWriter:
             if kind is None:
                 raise UserError(f"{self.path} cannot be written whole; free some space or give another folder")
             return
-        put(self._part, self.path)  # after an error too: the frames before it can be watched
+        if self._part != self.path:
+            put(self._part, self.path)  # after an error too: the frames before it can be watched
 
     def _complete(self) -> bool:
         video = cv2.VideoCapture(str(self._part))

@@ -6,13 +6,14 @@ label) are void.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
 VOID = (0, 0, 0)
 WRONG = (214, 39, 60)
+PICTURES = ("overlay", "side", "color", "ids")  # kinds of `label_picture`
 
 
 def colorize(labels: np.ndarray, palette: np.ndarray, *, void: Sequence[int] = VOID) -> np.ndarray:
@@ -95,3 +96,32 @@ def error_map(
     wrong = valid & (prediction != labels)
     picture[wrong] = (0.12 * picture[wrong] + 0.88 * np.asarray(WRONG)).astype(np.uint8)
     return picture
+
+
+def label_picture(
+    kind: str,
+    image: np.ndarray,
+    ids: np.ndarray,
+    palette: np.ndarray,
+    *,
+    alpha: float = 0.5,
+    decode: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Draws the labels of an image.
+
+    kind: "overlay", "side" (image and overlay), "color", or "ids" as they are.
+    image: uint8 (h, w, 3).
+    ids: class ids (h, w).
+    palette: uint8 (k, 3).
+    alpha: share of the class colour in overlays.
+    decode: ids -> ids of the picture "ids".
+    Returns uint8 (h, w, 3), or ids (h, w). Raises ValueError for an unknown kind.
+    """
+    if kind not in PICTURES:
+        raise ValueError(f"kind={kind!r}; choose one of {', '.join(PICTURES)}")
+    if kind == "ids":
+        return ids if decode is None else decode(ids)
+    if kind == "color":
+        return colorize(ids, palette)
+    over = overlay(image, ids, palette, alpha=alpha)
+    return np.concatenate([image, over], axis=1) if kind == "side" else over

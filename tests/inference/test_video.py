@@ -12,10 +12,9 @@ import pytest
 
 from segjax import cli, models
 from segjax.data.image_files import read_image
-from segjax.errors import UserError
 from segjax.inference.network import open_labelling
 from segjax.inference.streaming import StreamSegmenter
-from segjax.inference.video import label_video, picture
+from segjax.inference.video import label_video
 from segjax.media.clips import open_clips
 from segjax.media.feeds import FileFeed
 from segjax.media.writers import write_png
@@ -60,16 +59,6 @@ def test_every_frame_is_labelled_in_order(video, clip):
     assert not report.ages and not report.problems
     first, second = report.sentences()
     assert first.startswith("7 frames, 3 of them keyframes, in ") and "(median)" in second
-
-
-def test_views(video):
-    image, ids = np.full((4, 6, 3), 100, np.uint8), np.ones((4, 6), np.uint8)
-    over = picture("overlay", image, ids, PALETTE, 0.5, None)
-    assert over.shape == (4, 6, 3) and picture("side", image, ids, PALETTE, 0.5, None).shape == (4, 12, 3)
-    assert (picture("color", image, ids, PALETTE, 0.5, None) == PALETTE[1]).all()
-    assert (picture("ids", image, ids, PALETTE, 0.5, lambda x: x + 6) == 7).all()
-    with pytest.raises(UserError, match="view='mask' must be one of overlay, side, color, ids"):
-        label_video(StreamSegmenter(video, 1), None, None, palette=PALETTE, view="mask")
 
 
 def test_live_labels_the_newest_frame_and_bounds_the_age(video, tmp_path):
@@ -146,6 +135,7 @@ def test_the_command_writes_to_another_program(run, tmp_path, capsysbinary):
     [
         (["--interval=0"], "--interval"),
         (["--interval=x"], "--interval"),
+        (["--view=colour"], "--view=colour is no picture. Did you mean 'color'"),
         (["--view=ids", "--output=a.mp4"], "--view=ids is for a folder of PNG files"),
         (["--output=a.avi"], "must end with .mp4 or .mkv"),
         (["--input=nothing.mp4"], "nothing.mp4 does not exist"),
@@ -218,6 +208,7 @@ def test_predict_and_demo_take_the_network_too(run, tmp_path, capsys):
     for flags, text in (
         (["--flip"], "labels video from keyframes, each in one view; leave out --flip"),
         (["--write", "confidence"], "knows no confidence"),
+        (["--batch=4"], "so that --batch=4 has no meaning; leave it out"),
     ):
         assert cli.main(["predict", *words, f"--output={tmp_path / 'other'}", *flags]) == 2
         assert text in capsys.readouterr().err

@@ -35,6 +35,14 @@ def test_videos_repeat_pictures(tmp_path, suffix):
     assert frames_of(path) == 6 and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_of_another_size_are_kept(tmp_path, suffix):
+    with open_sink(str(tmp_path / f"a{suffix}"), fps=10) as write:
+        for number, size in enumerate(((32, 48), (64, 40), (32, 48))):
+            write(str(number), np.full((*size, 3), 90, np.uint8), 1)
+    assert frames_of(tmp_path / f"a{suffix}") == 3
+
+
 def test_a_folder_has_a_png_file_for_each_frame(tmp_path):
     with open_sink(str(tmp_path / "out"), fps=10) as write:
         write("a", picture(1), 3)

@@ -75,3 +75,16 @@ def test_error_map_marks_exactly_the_wrong_valid_pixels():
         want = np.zeros(truth.shape, bool)
         want[2:4, 3:9] = True
         np.testing.assert_array_equal(red, want)
+
+
+def test_kinds_of_pictures():
+    image, ids = picture(), labels()
+    over = visualize.label_picture("overlay", image, ids, PALETTE, alpha=0.3)
+    np.testing.assert_array_equal(over, visualize.overlay(image, ids, PALETTE, alpha=0.3))
+    side = visualize.label_picture("side", image, ids, PALETTE, alpha=0.3)
+    np.testing.assert_array_equal(side, np.concatenate([image, over], axis=1))
+    np.testing.assert_array_equal(visualize.label_picture("color", image, ids, PALETTE), PALETTE[ids])
+    assert visualize.label_picture("ids", image, ids, PALETTE) is ids
+    np.testing.assert_array_equal(visualize.label_picture("ids", image, ids, PALETTE, decode=lambda x: x + 7), ids + 7)
+    with pytest.raises(ValueError, match="choose one of overlay, side, color, ids"):
+        visualize.label_picture("mask", image, ids, PALETTE)
