@@ -207,13 +207,22 @@ class FrameLabeller:
 USUAL_INTERVAL = 4  # of keyframes, if a command names none
 
 
-def frame_labeller(network: Network, interval: int | None, **views: Any) -> FrameLabeller | None:
+def frame_labeller(
+    network: Network, interval: int | None, batch: int | None = None, **views: Any
+) -> FrameLabeller | None:
     """Returns the labeller of a network that labels video from keyframes, None for an image network.
 
     interval: of keyframes, None for USUAL_INTERVAL.
-    Raises UserError as `FrameLabeller` does, and for an interval without such a network.
+    batch: images at once, as a command was told; None for no wish.
+    views: see `FrameLabeller`.
+    Raises UserError as `FrameLabeller` does, for a batch, and for an interval without such a network.
     """
     if network.has_keyframes:
+        if batch not in (None, 1):
+            raise UserError(
+                f"{network.spec['name']} labels frames one after the other, so that --batch={batch} has no meaning; "
+                "leave it out."
+            )
         return FrameLabeller(network, interval or USUAL_INTERVAL, **views)
     if interval is not None:
         StreamSegmenter(network, interval)
