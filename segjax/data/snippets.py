@@ -53,6 +53,11 @@ class Snippets:
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def num_classes(self) -> int:
+        """Number of classes k of the labels."""
+        return self.index.source.num_classes
+
     def frames(self, number: int, count: int) -> list[Record]:
         """Returns the last `count` frames of a snippet, in time order."""
         return [self.index.source[int(record)] for record in self.records[number, self.before + 1 - count :]]

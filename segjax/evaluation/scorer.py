@@ -17,14 +17,15 @@ class Scorer:
     """score(variables) -> Evaluation of every labelled image of a source, compiled once per image size.
 
     predict: (variables, images uint8 (b, h, w, 3)) -> class ids (b, h, w), of one output or of several by name; see
-        `inference.network.class_ids`.
+        `inference.network.class_ids`. Of snippets it gets frames (b, t, h, w, 3), see `snippet_class_ids`.
+    source: images, or the snippets of a video, of which the last frame is scored.
     limit: so many images only, spread evenly.
     """
 
     def __init__(
         self,
         predict: Callable[[Variables, Any], Any],
-        source: data.Source,
+        source: data.Source | data.Snippets,
         *,
         mesh: Mesh,
         batch_size: int,
@@ -46,16 +47,18 @@ class Scorer:
     ) -> Evaluation:
         """Every process calls it and gets the same result. worst, best, keep, observe, progress: see `evaluate`."""
         part, parts = parallel.batch_part(self._mesh)
+        video = isinstance(self._source, data.Snippets)
+        batches, rank = (data.eval_snippets, 5) if video else (data.eval_batches, 4)
         return evaluate(
             functools.partial(self._predict, variables),
-            data.eval_batches(
+            batches(
                 self._source, batch_size=self._batch_size, process_index=part, process_count=parts, limit=self._limit
             ),
             num_classes=self._source.num_classes,
             worst=worst,
             best=best,
             keep=keep,
-            sharding=parallel.batch_sharding(self._mesh, 4, space_axis=1),
+            sharding=parallel.batch_sharding(self._mesh, rank, space_axis=rank - 3),
             observe=observe,
             progress=progress,
         )

@@ -6,17 +6,15 @@ is that of one confusion matrix over all of them, as in the released code; the m
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from segjax import augment, data, metrics, parallel
-from segjax.evaluation.confusions import MAIN, Evaluation, evaluate
+from segjax import augment, metrics
+from segjax.evaluation.confusions import MAIN, Evaluation
 from segjax.models.video_segmenter import VideoSegmenter
 from segjax.ops import resize, resize_argmax
 from segjax.typing import Array, Variables
@@ -85,45 +83,6 @@ def state_ids(module: VideoSegmenter, variables: Variables, states: Any, size: S
     """Returns the class ids (n, *size) of n states."""
     logits = module.apply(variables, states, method="logits")
     return resize_argmax(logits, tuple(size), align_corners=True)
-
-
-class SnippetScorer:
-    """score(variables) -> Evaluation of every snippet, compiled once per frame size; `Evaluation.others` by distance.
-
-    predict: see `snippet_class_ids`.
-    snippets: whose last frames have labels.
-    num_classes: k.
-    limit: so many snippets only, spread evenly.
-    """
-
-    def __init__(
-        self,
-        predict: Callable[[Variables, Any], Mapping[str, Array]],
-        snippets: data.Snippets,
-        *,
-        num_classes: int,
-        mesh: Mesh,
-        batch_size: int,
-        limit: int | None = None,
-    ):
-        self._predict, self._clips, self._classes = predict, snippets, num_classes
-        self._mesh, self._limit = mesh, limit
-        parts = parallel.axis_size(mesh, "data")
-        self._batch_size = -(-batch_size // parts) * parts
-
-    def __call__(self, variables: Variables, **options: Any) -> Evaluation:
-        """Every process calls it and gets the same result. options: see `evaluate`."""
-        part, parts = parallel.batch_part(self._mesh)
-        batches = data.eval_snippets(
-            self._clips, batch_size=self._batch_size, limit=self._limit, process_index=part, process_count=parts
-        )
-        return evaluate(
-            functools.partial(self._predict, variables),
-            batches,
-            num_classes=self._classes,
-            sharding=parallel.batch_sharding(self._mesh, 5),
-            **options,
-        )
 
 
 def by_distance(evaluation: Evaluation) -> list[np.ndarray]:

@@ -28,7 +28,7 @@ COLUMNS = {
     "parameters": "parameters",
     "key_ms": "keyframe, ms",
     "between_ms": "between, ms",
-    "frame_ms": "mean, ms",
+    "frame_ms": "a frame, ms",
     "with_drawing_ms": "drawn, ms",
 }
 SHARES = ("average", "minimum", "consistency")

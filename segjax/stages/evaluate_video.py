@@ -17,7 +17,7 @@ from segjax.data.video import FrameIndex
 from segjax.errors import UserError
 from segjax.evaluation.confusions import Evaluation
 from segjax.evaluation.consistency import Agreement, agreement_of_snippets
-from segjax.evaluation.snippets import SnippetScorer, by_distance, interval_scores
+from segjax.evaluation.snippets import by_distance, interval_scores
 from segjax.evaluation.stream_times import stream_times
 from segjax.evaluation.video_report import SHARES, video_sheet, video_table, write_video_report
 from segjax.evaluation.video_systems import BASELINES, System, baselines, propagated, with_keyframe_of
@@ -164,13 +164,8 @@ def open_systems(options: Options, context: Context, source: data.Source) -> lis
 def score(system: System, snippets: data.Snippets, options: Options, mesh: Any) -> list[np.ndarray]:
     """Returns the confusion matrices of a system by distance from the keyframe, the same at all if it has none."""
     count = options.interval
-    scorer = SnippetScorer(
-        system.predict,
-        snippets,
-        num_classes=snippets.index.source.num_classes,
-        mesh=mesh,
-        batch_size=options.batch_size,
-        limit=options.limit or None,
+    scorer = evaluation.Scorer(
+        system.predict, snippets, mesh=mesh, batch_size=options.batch_size, limit=options.limit or None
     )
     scored: Evaluation = scorer(parallel.replicate(system.variables, mesh))
     found = by_distance(scored)

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from segjax import augment, data, losses, models, parallel, weights
+from segjax import augment, data, evaluation, losses, models, parallel, weights
 from segjax.data import LabelMap
 from segjax.data.plans import make_plan
 from segjax.errors import UserError
-from segjax.evaluation.snippets import SnippetScorer, by_distance, interval_scores, snippet_class_ids
+from segjax.evaluation.snippets import by_distance, interval_scores, snippet_class_ids
 from segjax.inference.network import find_run
 from segjax.stages.config.keys import check_keys, check_numbers, options_of, recipe_options
 from segjax.stages.extension import begin_extension, last_rate
@@ -223,10 +223,9 @@ def make_score(
     """Builds state -> scores of the longest interval on the snippets held out; returns None without them, or eval_*."""
     if held_out is None or options.plan.evaluate is None:
         return None
-    scorer = SnippetScorer(
+    scorer = evaluation.Scorer(
         snippet_class_ids(module, normalisation),
         held_out,
-        num_classes=module.propagation.num_classes,
         mesh=mesh,
         batch_size=options.plan.batch_size,
         limit=options.eval_limit,

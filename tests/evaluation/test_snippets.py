@@ -10,7 +10,8 @@ import pytest
 from segjax import augment, metrics, models, ops, parallel
 from segjax.data import Snippets
 from segjax.data.video import FrameIndex
-from segjax.evaluation.snippets import SnippetScorer, by_distance, interval_scores, snippet_class_ids
+from segjax.evaluation.scorer import Scorer
+from segjax.evaluation.snippets import by_distance, interval_scores, snippet_class_ids
 from segjax.models.video_segmenter import VideoSegmenter, example_frames
 from tests.tiny_network import Tiny
 from tests.video_tools import Table, random_records
@@ -19,6 +20,8 @@ K, SIZE = 5, (40, 56)
 
 
 class Video:
+    num_classes = K
+
     def __init__(self):
         self.index = Table((6, 4), size=SIZE, every=2, first=1)
         self.records = random_records(self.index)
@@ -38,7 +41,7 @@ def test_matrices_are_those_of_single_calls(name, scale):
     snippets = Snippets(FrameIndex(Video()), 2)
     predict = snippet_class_ids(module, "imagenet")
     mesh = parallel.make_mesh({"data": 2}, jax.devices()[:2])
-    scorer = SnippetScorer(predict, snippets, num_classes=K, mesh=mesh, batch_size=2)
+    scorer = Scorer(predict, snippets, mesh=mesh, batch_size=2)
     evaluation = scorer(jax.device_put(variables, parallel.replicated(mesh)))
     found = by_distance(evaluation)
     assert evaluation.images == 3 and len(found) == 3

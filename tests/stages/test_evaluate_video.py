@@ -3,7 +3,6 @@
 import csv
 
 import jax
-import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -11,16 +10,12 @@ from segjax.data.image_files import read_image
 from segjax.errors import UserError
 from segjax.stages import run_recipe
 from tests import tiny_network
-from tests.stages.test_train_gsvnet import STREET, recipe
+from tests.stages.test_train_gsvnet import recipe
 
 LONGEST = 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +33,7 @@ def with_evaluation(street_dir, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, street_dir):
+def finished(tmp_path_factory, street_dir, compile_quickly):
     patch = pytest.MonkeyPatch()
     tiny_network.register(patch)
     # tiny is no network whose cost is counted by name alone
@@ -133,7 +128,3 @@ def test_wrong_settings_are_one_sentence(changes, text, finished, street_dir, tm
     tiny_network.save(tmp_path / "train/checkpoints")
     with pytest.raises(UserError, match=text):
         run_recipe(config, workdir=tmp_path)
-
-
-def test_the_street_of_these_tests_has_frames_for_the_longest_interval():
-    assert STREET["frames"] >= LONGEST + 1 and np.isfinite(LONGEST)
