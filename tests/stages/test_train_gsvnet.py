@@ -20,12 +20,7 @@ STREET = dict(height=32, width=64, train=2, validation=1, test=1, frames=6, labe
 CAMVID = dict(name="synthetic_street", options=STREET, train="train", label_map="synthetic_street_to_camvid")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_quickly():
-    """These programs run a few steps each and compile for most of their time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +61,7 @@ def run(config, workdir):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, street_dir):
+def finished(tmp_path_factory, street_dir, compile_quickly):
     patch = pytest.MonkeyPatch()
     tiny_network.register(patch)
     workdir = tmp_path_factory.mktemp("snippets")

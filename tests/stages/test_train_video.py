@@ -24,12 +24,7 @@ from segjax.weights.runs import load_for_inference
 STREET = dict(height=64, width=128, train=2, validation=1, test=1, frames=6)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_quickly():
-    """These programs run a few steps each and compile for most of their time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 def recipe(street_dir, **changes):
@@ -61,7 +56,7 @@ def run(config, workdir):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, street_dir):
+def finished(tmp_path_factory, street_dir, compile_quickly):
     workdir = tmp_path_factory.mktemp("video")
     return workdir, run(recipe(street_dir), workdir)
 
