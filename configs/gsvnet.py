@@ -81,6 +81,7 @@ def dataset(arg):
     if arg.preset == "cityscapes":
         found = common.published_dataset("cityscapes", arg.data, parts=("fine", "sequence"), neighbours=5)
         return found
+    # of the preset own, the street stands here and is not read
     return common.published_dataset("camvid", arg.data) if arg.preset == "camvid" else common.synthetic_dataset()
 
 
