@@ -5,6 +5,7 @@
     python main.py --config=configs/gsvnet.py:cityscapes,form=paper,data=DIR   as in the paper, not as released
     python main.py --config=configs/gsvnet.py:camvid                     CamVid at 360x480, on its one labelled video
     python main.py --config=configs/gsvnet.py:own,frames=drive.mp4,checkpoint=RUN   one's own video; no labels needed
+    python main.py --config=configs/gsvnet.py:camvid,labels=teacher,frames=drive.mp4   one's own beside CamVid's
 
 Stages: train (the keyframe network) -> train_gsvnet -> evaluate_video.
 
@@ -72,8 +73,8 @@ def checked(arg):
     labels = "teacher" if arg.preset == "own" else "truth"
     arg.labels = common.pick("labels", arg.labels or labels, LABELS)
     arg.update(scale=arg.scale or scale, stride=arg.stride or stride)
-    if arg.frames and arg.preset != "own":
-        raise ValueError("the option frames belongs to the preset own; write own,frames=...")
+    if arg.frames and arg.labels == "truth":
+        raise ValueError("videos given as frames=... have no labels; add labels=teacher.")
     return arg
 
 
@@ -115,9 +116,9 @@ def training(arg):
     _, _, _, crop, steps, batch = PRESETS[arg.preset]
     stage = ConfigDict(dict(kind="train_gsvnet", frames=arg.frames, batch_size=batch))
     stage.keyframe = dict(checkpoint=arg.checkpoint or "train", scale=arg.scale, train_scale=1.0)
-    stage.update(split="validation[:60]" if arg.preset == "camvid" else "train", eval_split="validation", frame_step=0)
-    if arg.preset in ("camvid", "own"):
-        stage.eval_split = ""  # of CamVid it holds the frames that are trained on
+    stage.update(split={"camvid": "validation[:60]", "own": ""}.get(arg.preset, "train"), frame_step=0)
+    # CamVid's other frames are for the measurement
+    stage.eval_split = "" if arg.preset in ("camvid", "own") else "validation"
     paper = arg.form == "paper"
     stage.update(intervals=(1, 2, 3, 4, 5) if paper else (1, 2, 3, 4), order="mixed" if paper else "blocks")
     stage.update(gradient_steps=0 if paper else 2, labels=arg.labels)

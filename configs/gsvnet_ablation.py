@@ -1,6 +1,7 @@
 """What pays in GSVNet: short equal trainings for Tables 4, A5, A6 and Fig. 3 (Lee et al., ICIP 2021), with seeds.
 
     python main.py --config=configs/gsvnet_ablation.py                       the embedded street; hours of 2 CPU cores
+    python main.py --config=configs/gsvnet_ablation.py:camvid                CamVid's one labelled video; two hours
     python main.py --config=configs/gsvnet_ablation.py:cityscapes,data=DIR   the paper's; accelerators
 
 The same command resumes after a kill. With more seeds or other rows it trains only what is new. A seed has one keyframe
@@ -16,7 +17,13 @@ rows: joined by +, each with its number of seeds if it is not `seeds`, as in bas
     paper           the network as the paper describes it
     all_frames      a gradient for every frame of a snippet; mixed: another interval at each step
     no_teacher      without distillation
-interval, net, data, scale, stride and steps are those of gsvnet.py. See docs/gsvnet.md.
+and of CamVid, what the propagation is trained on; all are measured on frames that none of them sees:
+    base            the first 60 frames of the labelled video, at 15 Hz
+    street          the embedded street in CamVid's classes, with a keyframe network of its own
+    teacher         as base, without reading a label
+    videos          as teacher, and frames=DIR: a video, or a folder of videos
+On CamVid, all seeds have one keyframe network, and frames=DIR adds the row videos to the usual ones. checkpoint, data,
+interval, net, scale, stride and steps are those of gsvnet.py. See docs/gsvnet.md.
 """
 
 from ml_collections import ConfigDict
@@ -36,22 +43,35 @@ ROWS = {
     "mixed": dict(stage=dict(order="mixed")),
     "no_teacher": dict(without="teacher"),
 }
+CAMVID_ROWS = {
+    "street": dict(street=True),
+    "teacher": dict(stage=dict(labels="teacher")),
+    "videos": dict(stage=dict(labels="teacher")),
+}
 USUAL = "base+warp+a_lite+no_intra+learned+paper+no_teacher"
+CAMVID_USUAL = "base+warp+a_lite+street+teacher"
 RULE = "A row differs from base if the 95 % interval of the differences, paired by seed, excludes 0."
 
-SHIPPED = ("rows=base+warp,seeds=1", "", "cityscapes")
+STREET_MAP = "synthetic_street_to_camvid"
+STREET_STEPS = 300  # of the street's keyframe network
+
+SHIPPED = ("rows=base+warp,seeds=1", "", "camvid", "cityscapes")
 SLOW = SHIPPED[1:]  # debug runs of many trainings
 
-OPTIONS = dict(preset="synthetic", rows=USUAL, seeds=3, interval=5, net="", data="", scale=0.0, stride=0, steps=0)
-OPTIONS.update(debug=False)
+OPTIONS = dict(preset="synthetic", rows="", seeds=3, interval=5, net="", data="", scale=0.0, stride=0, steps=0)
+OPTIONS.update(checkpoint="", frames="", debug=False)
 
 
 def get_config(arg=None):
     arg = common.parse_arg(arg, **OPTIONS)
-    common.pick("preset", arg.preset, ("synthetic", "cityscapes"))
-    rows = ablation.read_rows(arg.rows, arg.seeds)
+    common.pick("preset", arg.preset, ("synthetic", "camvid", "cityscapes"))
+    camvid = arg.preset == "camvid"
+    usual = CAMVID_USUAL + "+videos" * bool(arg.frames) if camvid else USUAL
+    rows = ablation.read_rows(arg.rows or usual, arg.seeds)
     for name in rows:
-        common.pick("row", name, ROWS)
+        common.pick("row", name, {**ROWS, **CAMVID_ROWS} if camvid else ROWS)
+    if ("videos" in rows) != bool(arg.frames):
+        raise ValueError("frames=DIR and the row videos of the preset camvid belong together; give both or none.")
     rows = ablation.with_baseline(rows, "base")
     if arg.debug:
         rows = dict.fromkeys(rows, 1)
@@ -74,28 +94,53 @@ def get_config(arg=None):
 
 def recipe(arg, row):
     """Returns the recipe of configs/gsvnet.py with these options."""
-    own = {name: arg[name] for name in ("preset", "net", "data", "scale", "stride", "steps", "interval", "debug")}
-    return gsvnet.get_config(ablation.arguments(**own, model=row.get("model", "")))
+    names = ("preset", "net", "checkpoint", "data", "scale", "stride", "steps", "interval", "debug")
+    return gsvnet.get_config(ablation.arguments(**{name: arg[name] for name in names}, model=row.get("model", "")))
 
 
 def add_row(config, arg, name, seed):
     """Adds the stages of a row and seed that are not there yet; returns the name of its evaluation."""
-    row = ROWS[name]
+    row = {**ROWS, **CAMVID_ROWS}[name]
     found = recipe(arg, row)
-    found.train.update(seed=seed, keep=1)
-    keyframe = ablation.add(config, f"train_seed{seed}", found.train)
-    stage = found.train_gsvnet
+    stage, last = found.train_gsvnet, found.evaluate_video
+    of_seed = f"_seed{0 if arg.preset == 'camvid' else seed}"
+    keyframe = arg.checkpoint or add_keyframe(config, f"keyframe{of_seed}", found.train, seed)
     stage.update(seed=seed, keep=1, **row.get("stage", {}))
     stage.keyframe.checkpoint = keyframe
     stage.model.options.update(row.get("options", {}))
+    if name == "videos":
+        stage.frames = arg.frames
     if "without" in row:
         del stage.loss[row["without"]]
+    if "street" in row:
+        street = on_street(recipe(ConfigDict(dict(arg, checkpoint="")), row), arg)
+        stage.keyframe.checkpoint = add_keyframe(config, f"keyframe_street{of_seed}", street.train, seed)
+        stage.update(dataset=street.train.dataset, split="train")
+        last.keyframe = keyframe
     trained = ablation.add(config, f"train_{name}_seed{seed}", stage)
-    last = found.evaluate_video
     last.update(checkpoint=trained, baselines=("copy",), timed=0)
     return ablation.add(config, f"evaluate_{name}_seed{seed}", last)
+
+
+def add_keyframe(config, name, stage, seed):
+    """Adds the training of a keyframe network, unless it is there; returns its name."""
+    stage.update(seed=seed, keep=1)
+    return ablation.add(config, name, stage)
+
+
+def on_street(found, arg):
+    """Returns a recipe whose keyframe network is trained on the embedded street, at CamVid's size and classes."""
+    size = {} if arg.debug else dict(height=360, width=480)
+    options = found.dataset.options if arg.debug else size
+    found.train.dataset = ConfigDict(dict(common.synthetic_dataset(**options), label_map=STREET_MAP))
+    if not arg.debug:
+        for key in [key for key in found.train if key.startswith(("total_", "checkpoint_", "eval_"))]:
+            del found.train[key]
+        found.train.update(total_steps=STREET_STEPS, checkpoint_steps=100)
+    return found
 
 
 def sweep(add):
     """Adds the studies of docs/gsvnet.md."""
     add("")
+    add("camvid")

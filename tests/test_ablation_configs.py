@@ -84,7 +84,7 @@ def test_rows_of_the_video_study_share_keyframe_networks():
     assert kinds.count("train") == 2 and kinds.count("train_gsvnet") == kinds.count("evaluate_video") == 7
     for name in config.stages:
         if config[name].kind == "train_gsvnet":
-            assert config[name].keyframe.checkpoint == f"train_seed{config[name].seed}"
+            assert config[name].keyframe.checkpoint == f"keyframe_seed{config[name].seed}"
     options = {name: config[f"train_{name}_seed0"].model.options for name in ("base", "no_intra", "a_lite")}
     assert options["no_intra"].intra is False and "intra" not in options["base"]
     assert options["a_lite"].feature == "ffm" and config.train_a_lite_seed0.model.name == "a_lite"
@@ -97,10 +97,12 @@ def test_rows_of_the_video_study_share_keyframe_networks():
     "recipe, arg, message",
     [
         ("gsvnet", "own", "needs frames=VIDEO OR FOLDER and checkpoint=RUN"),
-        ("gsvnet", "camvid,frames=a.mp4", "belongs to the preset own"),
+        ("gsvnet", "camvid,frames=a.mp4", "add labels=teacher"),
         ("gsvnet", "model=warps", "did you mean 'warp'"),
         ("gsvnet_ablation", "rows=no_inter", "did you mean 'no_intra'"),
-        ("gsvnet_ablation", "camvid", "unknown preset"),
+        ("gsvnet_ablation", "rows=street", "unknown row"),
+        ("gsvnet_ablation", "camvid,rows=base+videos", "belong together"),
+        ("gsvnet_ablation", "camvid,rows=base,frames=drive.mp4", "belong together"),
     ],
 )
 def test_options_of_the_video_recipes_that_do_not_fit(recipe, arg, message):
@@ -112,3 +114,19 @@ def test_a_video_of_ones_own_needs_no_labels():
     config = load("gsvnet", "own,frames=drive.mp4,checkpoint=runs/mine")
     assert config.stages == ("train_gsvnet",) and config.train_gsvnet.labels == "teacher"
     assert config.train_gsvnet.keyframe.checkpoint == "runs/mine" and config.train_gsvnet.frames == "drive.mp4"
+
+
+def test_rows_of_the_video_study_differ_in_what_they_are_trained_on():
+    config = load("gsvnet_ablation", "camvid,rows=street+teacher+videos,seeds=2,frames=videos")
+    assert [name for name in config.stages if name.startswith("keyframe")] == [
+        "keyframe_seed0",
+        "keyframe_street_seed0",
+    ]
+    base, street, teacher, videos = (config[f"train_{row}_seed1"] for row in ("base", "street", "teacher", "videos"))
+    assert [one.labels for one in (base, street, teacher, videos)] == ["truth", "truth", "teacher", "teacher"]
+    assert [one.frames for one in (base, street, teacher, videos)] == ["", "", "", "videos"]
+    assert base.split == teacher.split == videos.split == "validation[:60]" and street.split == "train"
+    assert street.keyframe.checkpoint == "keyframe_street_seed0" and base.keyframe.checkpoint == "keyframe_seed0"
+    assert street.dataset == config.keyframe_street_seed0.dataset and "dataset" not in base
+    measured = config.evaluate_street_seed1
+    assert measured.keyframe == "keyframe_seed0" and measured.split == "validation[60:]" and "dataset" not in measured

@@ -14,7 +14,7 @@ from segjax.data.label_map import LabelMap
 from segjax.data.pipeline import eval_batches, train_batches
 from segjax.data.plans import PLANS
 from segjax.data.samples import ImageCrops, Samples, batch_spec
-from segjax.data.snippets import SnippetCrops, Snippets, eval_snippets
+from segjax.data.snippets import JoinedSnippets, SnippetCrops, Snippets, eval_snippets
 from segjax.data.sources import FolderSource, Record, Source
 from segjax.data.stream import Reading
 from segjax.data.tfds_source import TfdsSource
@@ -33,6 +33,7 @@ __all__ = [
     "EpochPlan",
     "FolderSource",
     "ImageCrops",
+    "JoinedSnippets",
     "Label",
     "LabelMap",
     "Reading",

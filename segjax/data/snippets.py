@@ -63,6 +63,31 @@ class Snippets:
         return [self.index.source[int(record)] for record in self.records[number, self.before + 1 - count :]]
 
 
+class JoinedSnippets:
+    """Snippets of several sources, one source after the other, such as those of a dataset and of one's own videos.
+
+    parts: of the same `before`; each has its own frame rate.
+
+    names, sizes, skipped: see `Snippets`.
+    """
+
+    def __init__(self, parts: Sequence[Snippets]):
+        self.parts = list(parts)
+        self.before = self.parts[0].before
+        self.names = [name for part in self.parts for name in part.names]
+        self.skipped = [name for part in self.parts for name in part.skipped]
+        self.sizes = np.concatenate([part.sizes for part in self.parts])
+        self._offsets = np.cumsum([0, *map(len, self.parts)])
+
+    def __len__(self) -> int:
+        return int(self._offsets[-1])
+
+    def frames(self, number: int, count: int) -> list[Record]:
+        """Returns the last `count` frames of a snippet, in time order."""
+        part = int(np.searchsorted(self._offsets, number, side="right")) - 1
+        return self.parts[part].frames(number - int(self._offsets[part]), count)
+
+
 @dataclasses.dataclass(eq=False)
 class SnippetCrops:
     """Random crops of snippets, the same place in all frames; implements `samples.Samples`.
@@ -76,7 +101,7 @@ class SnippetCrops:
         extent, box               see `ImageCrops`
     """
 
-    snippets: Snippets
+    snippets: Snippets | JoinedSnippets
     scales: Sequence[float] = (1.0,)
 
     def __post_init__(self):

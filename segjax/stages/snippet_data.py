@@ -24,9 +24,10 @@ ORDERS = ("blocks", "mixed")
 class SnippetOptions:
     """The snippets of a training.
 
-    frames: a folder of frames or a video, instead of a split, for labels="teacher"; "" for none.
-    split, eval_split: of the dataset, with all frames of its videos; for training, and held out for scores.
-    frame_step: see `FrameIndex`, 0 = the smallest that occurs.
+    frames: one's own frames, for labels="teacher": a video, or a folder of videos or numbered frames; "" for none.
+    split, eval_split: of the dataset, with all frames of its videos; for training, beside `frames`, and held out for
+        scores. "" for none.
+    frame_step: of the split, see `FrameIndex`; 0 = the smallest that occurs. One's own frames are taken as they come.
     intervals: numbers of frames from the keyframe to the labelled frame.
     order: "blocks": one interval in each epoch, in turns (released). "mixed": another one at each step.
     gradient_steps, labels: see `make_snippet_step`.
@@ -59,21 +60,17 @@ def read_snippets(settings: Mapping[str, Any], where: str) -> SnippetOptions:
     for name, known in (("order", ORDERS), ("labels", LABELS)):
         if getattr(snippets, name) not in known:
             raise UserError(f"config key {where}.{name}={getattr(snippets, name)!r} must be {' or '.join(known)}.")
+    if not (snippets.frames or snippets.split):
+        raise UserError(f"config key {where} has neither split nor frames; name what it is trained on.")
     if snippets.frames and snippets.labels == "truth":
         raise UserError(f"config key {where}.frames: a video has no labels; set {where}.labels='teacher'.")
     return snippets
 
 
 def open_snippets(
-    options: SnippetOptions,
-    dataset: Dataset,
-    reading: data.Reading,
-    label_map: LabelMap,
-    *,
-    where: str,
-    held_out: bool = False,
-) -> data.Snippets | None:
-    """Opens the snippets to train on, or those held out; returns None if none are held out.
+    options: SnippetOptions, dataset: Dataset, reading: data.Reading, label_map: LabelMap, *, where: str
+) -> data.Snippets | data.JoinedSnippets:
+    """Opens the snippets to train on.
 
     options: see `SnippetOptions`.
     dataset: with the splits.
@@ -83,27 +80,52 @@ def open_snippets(
 
     Raises UserError for frames that cannot be read, and for classes that are not those of the keyframe network.
     """
-    truth = options.labels == "truth" or held_out
-    if options.frames and not held_out:
-        source: Any = open_frames(options.frames)
-    else:
-        split = options.eval_split if held_out else options.split
-        if held_out and (not split or (split == "validation" and not dataset.splits.get("validation"))):
-            return None
-        source = dataset.open(split, labelled_only=False, frames=True)
-        if truth and tuple(source.class_names) != tuple(label_map.class_names):
-            theirs = ", ".join(label_map.class_names)
-            raise UserError(
-                f"config key {where}.keyframe: the keyframe network has the classes {theirs}, "
-                f"and {dataset} has {', '.join(source.class_names)}; train it on this dataset, or set "
-                f"{dataset.where}.label_map."
-            )
-    index = FrameIndex(reading.cached(source), step=options.frame_step or None)
-    snippets = data.Snippets(index, max(options.intervals), labelled_only=truth)
+    truth, parts = options.labels == "truth", []
+    if options.split:
+        source = open_split(dataset, options.split, label_map if truth else None, where)
+        index = FrameIndex(reading.cached(source), step=options.frame_step or None)
+        parts.append(make_snippets(index, options, labelled_only=truth))
+    if options.frames:
+        index = FrameIndex(reading.cached(open_frames(options.frames)))
+        parts.append(make_snippets(index, options, labelled_only=False))
+    return parts[0] if len(parts) == 1 else data.JoinedSnippets(parts)
+
+
+def open_held_out(
+    options: SnippetOptions, dataset: Dataset, reading: data.Reading, label_map: LabelMap, *, where: str
+) -> data.Snippets | None:
+    """Opens the snippets held out for scores; returns None if there are none. Arguments, errors: `open_snippets`."""
+    split = options.eval_split
+    if not split or (split == "validation" and not dataset.splits.get("validation")):
+        return None
+    index = FrameIndex(reading.cached(open_split(dataset, split, label_map, where)), step=options.frame_step or None)
+    return make_snippets(index, options, labelled_only=True)
+
+
+def open_split(dataset: Dataset, split: str, label_map: LabelMap | None, where: str) -> data.Source:
+    """Opens a split with all its frames.
+
+    label_map: of the keyframe network, None if the labels are not read.
+    Raises UserError for other classes.
+    """
+    source = dataset.open(split, labelled_only=False, frames=True)
+    if label_map is not None and tuple(source.class_names) != tuple(label_map.class_names):
+        theirs = ", ".join(label_map.class_names)
+        raise UserError(
+            f"config key {where}.keyframe: the keyframe network has the classes {theirs}, "
+            f"and {dataset} has {', '.join(source.class_names)}; train it on this dataset, or set "
+            f"{dataset.where}.label_map."
+        )
+    return source
+
+
+def make_snippets(index: FrameIndex, options: SnippetOptions, *, labelled_only: bool) -> data.Snippets:
+    """Returns the snippets of an index, and logs frames that are skipped. Raises UserError if there is none."""
+    snippets = data.Snippets(index, max(options.intervals), labelled_only=labelled_only)
     if snippets.skipped:
         log.info(
             "%d of %d %sframes have no %d frames before them and are skipped, such as %s",
-            len(snippets.skipped), len(snippets.skipped) + len(snippets), "labelled " if truth else "", snippets.before,
-            snippets.skipped[0],
+            len(snippets.skipped), len(snippets.skipped) + len(snippets), "labelled " if labelled_only else "",
+            snippets.before, snippets.skipped[0],
         )  # fmt: skip
     return snippets

@@ -20,7 +20,7 @@ from segjax.stages.config.keys import check_keys, check_numbers, options_of, rec
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.preview import image_network
 from segjax.stages.run_plan import make_run_plan
-from segjax.stages.snippet_data import SnippetOptions, open_snippets, read_snippets
+from segjax.stages.snippet_data import SnippetOptions, open_held_out, open_snippets, read_snippets
 from segjax.stages.stage import Context, Preview, Stage
 from segjax.stages.terms import read_loss
 from segjax.stages.training_options import (
@@ -128,7 +128,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     keyframe_spec, keyframe, info = keep_keyframe(options.keyframe, context)
     label_map = LabelMap.from_dict(info["label_map"], name=f"the label map of {options.keyframe.checkpoint}")
     snippets = open_snippets(options.snippets, dataset, options.reading, label_map, where=context.name)
-    held_out = open_snippets(options.snippets, dataset, options.reading, label_map, where=context.name, held_out=True)
+    held_out = open_held_out(options.snippets, dataset, options.reading, label_map, where=context.name)
 
     spec = model_spec(
         options.model,

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from segjax.data import Bucket, Reading, SnippetCrops, Snippets, Timeline, batch_spec, eval_snippets, train_batches
+from segjax.data import (
+    Bucket,
+    JoinedSnippets,
+    Reading,
+    SnippetCrops,
+    Snippets,
+    Timeline,
+    batch_spec,
+    eval_snippets,
+    train_batches,
+)
 from segjax.data.epoch_plans import UniformPlan
 from segjax.data.video import FrameIndex
 from segjax.errors import UserError
@@ -38,6 +48,19 @@ def test_clips_end_with_labelled_frames_that_have_enough_neighbours():
     assert any_frame.names == ["v0_004", "v0_005"] and len(any_frame.skipped) == 8
     with pytest.raises(UserError, match="no labelled frame has 7 frames before it, 1 frame numbers apart"):
         snippets(7)
+
+
+def test_joined_snippets_keep_their_frames_rates_and_sizes():
+    one, other = snippets(), Snippets(FrameIndex(Video(size=(30, 40)), step=2), 2, labelled_only=False)
+    both = JoinedSnippets([one, other])
+    assert len(both) == len(one) + len(other) == 5 and both.names == one.names + other.names
+    assert both.skipped == one.skipped + other.skipped and both.before == 2
+    assert [record.frame for record in both.frames(2, 3)] == [1, 2, 3]
+    assert [record.frame for record in both.frames(3, 3)] == [0, 2, 4]
+    assert both.sizes.tolist() == [[20, 24]] * 3 + [[30, 40]] * 2
+    rng, bucket, crops = np.random.default_rng(0), Bucket((8, 10), 1, 3), SnippetCrops(both)
+    samples = [crops.read(number, np.array([-1, -1]), bucket, rng) for number in range(5)]
+    assert {sample["image"].shape for sample in samples} == {(3, 8, 10, 3)}
 
 
 def batches(scales, frames, *, steps=4, **options):

@@ -121,8 +121,11 @@ def test_it_starts_from_another_training(finished, street_dir, tmp_path):
 
 def test_a_video_without_labels_is_enough(street_dir, tmp_path):
     frames = str(write_video(tmp_path / "drive.mp4", count=5, size=(32, 64)))
-    report = run(recipe(street_dir, frames=frames, labels="teacher", total_steps=2, eval_split=""), tmp_path / "run")
+    own = dict(frames=frames, labels="teacher", total_steps=2, eval_split="")
+    report = run(recipe(street_dir, **own, split=""), tmp_path / "run")
     assert report["snippets"] == 3 and report["steps"] == 2 and not report["history"]
+    report = run(recipe(street_dir, **own), tmp_path / "both")
+    assert report["snippets"] == 3 + 8 and report["frames_without_snippet"]["count"] == 2 + 4
 
 
 @pytest.mark.parametrize("name", ["warp", "a_lite"])
@@ -143,6 +146,7 @@ def test_baselines_train_too(name, street_dir, tmp_path, monkeypatch):
         (dict(order="block"), "order='block' must be blocks or mixed"),
         (dict(labels="true"), "labels='true' must be truth or teacher"),
         (dict(frames="drive.mp4"), "a video has no labels; set train_gsvnet.labels='teacher'"),
+        (dict(split=""), "train_gsvnet has neither split nor frames"),
         (dict(scales=(0,)), "scales=.* must list factors above 0"),
         (dict(crop=dict(size=(24, 48), scale_range=(0.5, 2.0))), "write train_gsvnet.scales"),
         (dict(mesh=dict(data=1, space=2)), "splits the batch only"),
