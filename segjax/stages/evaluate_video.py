@@ -17,6 +17,7 @@ from segjax.data.video import FrameIndex
 from segjax.errors import UserError
 from segjax.evaluation.confusions import Evaluation
 from segjax.evaluation.consistency import Agreement, agreement_of_snippets
+from segjax.evaluation.grid_bound import grid_bound
 from segjax.evaluation.snippets import by_distance, interval_scores
 from segjax.evaluation.stream_times import stream_times
 from segjax.evaluation.video_report import SHARES, video_sheet, video_table, write_video_report
@@ -117,8 +118,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         rows += own
         found[system.name] = report_of(system, own, scored, steady, times, snippets.index.source.class_names)
     truth = next((one["steady_truth"] for one in found.values() if one.get("steady_truth") is not None), None)
+    bounds = bounds_of(systems, snippets)
     title = f"{dataset} {options.split}, {len(snippets)} frames of {size[1]}x{size[0]}"
-    notes = notes_of(options, truth)
+    notes = notes_of(options, truth, bounds)
     if jax.process_index() == 0:
         Console().print(video_table(rows, title=title))
         write_video_report(rows, context.folder, title=title, notes=notes)
@@ -127,6 +129,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         log.info("pictures and tables: %s", context.folder)
     last = found[systems[-len(options.others) - 1].name]["intervals"][str(options.interval)]
     facts = {"snippets": len(snippets), "skipped": snippets.skipped[:20], "truth_steady": truth}
+    facts["grid_bounds"] = bounds
     return {**last, **facts, "rows": rows, "systems": found}
 
 
@@ -251,13 +254,23 @@ def report_of(
     }
 
 
-def notes_of(options: Options, truth: float | None) -> list[str]:
+def bounds_of(systems: Sequence[System], snippets: data.Snippets) -> dict[str, dict[str, Any]]:
+    """Returns what true labels score on the grids of the systems, by the pixels of a cell; see `grid_bound`."""
+    source = snippets.index.source
+    cells = sorted({system.module.propagation.stride for system in systems if system.module is not None})
+    labels = {cell: (source.label(int(record)) for record in snippets.records[:, -1]) for cell in cells}
+    return {str(cell): grid_bound(labels[cell], source.num_classes, cell) for cell in cells}
+
+
+def notes_of(options: Options, truth: float | None, bounds: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Returns the sentences below the table."""
     notes = [
         "Average: one confusion matrix over keyframes 0 .. interval - 1 frames before the labelled frame. Minimum: "
         "keyframes interval - 1 frames before it. Times: of this machine, alone or not; from a frame in memory to its "
         "ids, and, drawn, from the file to a picture."
     ]
+    for cell, bound in bounds.items():
+        notes.append(f"True labels averaged over cells of {cell} pixels and enlarged: {100 * bound['miou']:.1f} mIoU.")
     if options.consistency:
         shown = "not known" if truth is None or truth != truth else f"{100 * truth:.1f}"
         notes.append(

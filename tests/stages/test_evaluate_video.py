@@ -93,6 +93,9 @@ def test_files(finished):
         found = list(csv.DictReader(file))
     assert len(found) == len(report["rows"]) and found[0]["system"] == "every frame at 1"
     text = (folder / "table.md").read_text()
+    (bound,) = report["grid_bounds"].values()
+    assert rows(report, "every frame, coarse grid")[0]["average"] < bound["miou"] < 1
+    assert f"and enlarged: {100 * bound['miou']:.1f} mIoU" in text
     assert "| gsvnet | 3 |" in text and "Steady: share of pixels" in text and "(exact)" in text
     assert read_image(folder / "sheet.png").shape[1] > 2000 and read_image(folder / "intervals.png").ndim == 3
 
