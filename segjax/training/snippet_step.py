@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from segjax.errors import UserError
 from segjax.models.video_segmenter import VideoSegmenter
 from segjax.ops import resize
+from segjax.ops.platform import platform
 from segjax.training.state import TrainState
 from segjax.training.step import Step
 from segjax.training.terms import LossTerm, total_loss
@@ -111,8 +112,12 @@ def carry(
     last = partial(one, params=variables["params"], train=True)
     if "step" in propagation.recomputed:
         last = jax.checkpoint(last)
-    (state, batch_stats), _ = jax.lax.scan(last, carried, tuple(x[early:] for x in pairs))
-    return state, batch_stats
+    if platform() != "cpu":
+        return jax.lax.scan(last, carried, tuple(x[early:] for x in pairs))[0]
+    # in a loop, XLA's CPU backend computes gradients of kernels 15 times slower
+    for number in range(early, count):
+        carried, _ = last(carried, tuple(x[number] for x in pairs))
+    return carried
 
 
 def below(name: str, variables: Variables) -> dict[str, Any]:
