@@ -11,6 +11,7 @@ from segjax import models, parallel
 from segjax.errors import UserError
 from segjax.models.video_segmenter import VideoSegmenter
 from segjax.ops import resize
+from segjax.ops.platform import for_platform
 from segjax.training.optimizer import make_optimizer
 from segjax.training.snippet_step import carry, make_snippet_step
 from segjax.training.state import create_state
@@ -47,8 +48,8 @@ def by_hand(variables, state, frames, early):
     return state, stats
 
 
-@pytest.mark.parametrize("frames, gradient_steps, early", [(5, 2, 2), (3, 0, 0)])
-def test_the_scan_is_single_calls(variables, frames, gradient_steps, early):
+@pytest.mark.parametrize("frames, gradient_steps, early, of", [(5, 2, 2, "cpu"), (5, 2, 2, "tpu"), (3, 0, 0, "tpu")])
+def test_the_scan_is_single_calls(variables, frames, gradient_steps, early, of):
     images, start, weights = drawn(2, frames, 8, 8, 3), drawn(2, 8, 8, K, seed=1), drawn(2, 8, 8, K, seed=2)
 
     def total(run, params):
@@ -57,7 +58,8 @@ def test_the_scan_is_single_calls(variables, frames, gradient_steps, early):
 
     scanned = partial(carry, NETWORK, gradient_steps=gradient_steps)
     single = partial(by_hand, early=early)
-    (_, ours), gradient = jax.jit(jax.value_and_grad(partial(total, scanned), has_aux=True))(variables["params"])
+    ours = for_platform(jax.value_and_grad(partial(total, scanned), has_aux=True), of)
+    (_, ours), gradient = jax.jit(ours)(variables["params"])
     (_, theirs), expected = jax.jit(jax.value_and_grad(partial(total, single), has_aux=True))(variables["params"])
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), ours, theirs)
     largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(expected))
