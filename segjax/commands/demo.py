@@ -35,7 +35,9 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add(
         "--width", type=values.positive_int, default=1024, metavar="N", help="largest width of a picture, pixels (1024)"
     )
-    add("--interval", type=values.positive_int, metavar="N", help="keyframes of a network that labels video (4)")
+    add(
+        "--interval", type=values.interval, metavar="N", help="keyframes of a network that labels video: 4, or auto (4)"
+    )
     add_views(parser)
 
 

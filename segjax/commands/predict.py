@@ -28,7 +28,9 @@ def describe(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help="overlay, ids, color, confidence (overlay ids)",
     )
-    add("--interval", type=values.positive_int, metavar="N", help="keyframes of a network that labels video (4)")
+    add(
+        "--interval", type=values.interval, metavar="N", help="keyframes of a network that labels video: 4, or auto (4)"
+    )
     add_views(parser)
 
 

@@ -22,6 +22,15 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def interval(text: str) -> int | str:
+    """Returns an interval of keyframes: a whole number of at least 1, or "auto"."""
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is no interval of keyframes; write a number of at least 1, or auto")
+    return int(text)
+
+
 def whole(text: str) -> int:
     """Returns a whole number of at least 0."""
     if not text.isdecimal():

@@ -22,7 +22,13 @@ def describe(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(addresses=("input",))
     add("--input", required=True, metavar="WHAT", help="a video, a folder of images, a camera's number, or rtsp://..")
     add("--output", required=True, metavar="WHERE", help="X.mp4, X.mkv (readable at any time), a folder, or - (MJPEG)")
-    add("--interval", type=values.positive_int, metavar="N", help="every N-th frame is a keyframe (4; 1 without some)")
+    add(
+        "--interval",
+        type=values.interval,
+        metavar="N",
+        help="every N-th frame is a keyframe, or auto (4; 1 without some)",
+    )
+    add("--max-interval", type=values.positive_int, metavar="N", help="longest interval of --interval=auto (10)")
     add("--view", default="overlay", metavar="KIND", help="overlay, side, color or ids (overlay)")
     add("--live", action="store_true", help="label the newest frame only, drop and count others")
     add("--alpha", type=values.share, default=0.5, metavar="SHARE", help="share of the class colour (0.5)")
@@ -41,6 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.view not in visualize.PICTURES:
         raise UserError(f"--view={arguments.view} is no picture.{did_you_mean(arguments.view, visualize.PICTURES)}")
     check_sink(arguments.output)
+    if arguments.max_interval and arguments.interval != "auto":
+        raise UserError(f"--max-interval={arguments.max_interval} needs --interval=auto; add it, or leave this out")
     if arguments.view == "ids" and (arguments.output == "-" or Path(arguments.output).suffix):
         raise UserError("--view=ids is for a folder of PNG files: a video would change the ids; give such an --output")
     is_file = "://" not in arguments.input and not arguments.input.isdecimal()
@@ -62,13 +70,15 @@ def _output(arguments: argparse.Namespace, reads: list[str]) -> contextlib.Abstr
 
 def _label(arguments: argparse.Namespace, feed: Any) -> None:
     from segjax.host import StopFlag
+    from segjax.inference.keyframes import LONGEST, USUAL_INTERVAL
     from segjax.inference.network import open_labelling
-    from segjax.inference.streaming import USUAL_INTERVAL, StreamSegmenter
+    from segjax.inference.streaming import StreamSegmenter
     from segjax.inference.video import label_video
     from segjax.media.sinks import open_sink
 
     network = open_labelling(arguments.checkpoint)
-    stream = StreamSegmenter(network, arguments.interval or (USUAL_INTERVAL if network.has_keyframes else 1))
+    interval = arguments.interval or (USUAL_INTERVAL if network.has_keyframes else 1)
+    stream = StreamSegmenter(network, interval, max_interval=arguments.max_interval or LONGEST)
     classes = network.label_map
     said = sys.stderr if arguments.output == "-" else sys.stdout
     folder = arguments.output != "-" and not Path(arguments.output).suffix

@@ -306,7 +306,7 @@ def _write(
     batch: int | None,
     alpha: float,
     width: int,
-    interval: int | None = None,
+    interval: int | str | None = None,
     **views: Any,
 ) -> DemoReport:
     """Writes the demo with a progress bar.
@@ -314,7 +314,7 @@ def _write(
     count: number of frames, for the bar.
     truth, fps, alpha, width: see `write_demo`.
     batch: images at once, see `images_at_once`; a network that labels video from keyframes reads frame by frame.
-    interval: of keyframes, for such a network; None for `streaming.USUAL_INTERVAL`.
+    interval: of keyframes, for such a network; None for `keyframes.USUAL_INTERVAL`.
     views: keyword arguments of `views.predict`.
     """
     classes, keyed = network.label_map, frame_labeller(network, interval, batch, **views)

@@ -156,7 +156,7 @@ def predict_clips(
     batch: int | None = None,
     write: Sequence[str] = ("overlay", "ids"),
     alpha: float = 0.5,
-    interval: int | None = None,
+    interval: int | str | None = None,
     **views: Any,
 ) -> FilesReport:
     """Opens the network of a training run and writes its predictions; see `predict_files`.
@@ -164,7 +164,7 @@ def predict_clips(
     checkpoint: training run, stage, checkpoint or exported weights.
     clips, output, write, alpha: see `predict_files`.
     batch: images at once, see `images_at_once`; a network that labels video from keyframes reads frame by frame.
-    interval: of keyframes, for such a network; None for `streaming.USUAL_INTERVAL`.
+    interval: of keyframes, for such a network; None for `keyframes.USUAL_INTERVAL`.
     views: keyword arguments of `views.predict`: scales, flip, window and overlap.
 
     Raises UserError as `open_labelling`, `frame_labeller` and `predict_files` do, and for outputs that would replace

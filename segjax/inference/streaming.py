@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 
 from segjax import augment
 from segjax.errors import UserError
+from segjax.inference.keyframes import LONGEST, USUAL_INTERVAL, Keyframes, unexplained
 from segjax.inference.labels import Labels
 from segjax.inference.network import Network, class_ids
 from segjax.inference.views import is_one_view
@@ -25,7 +26,8 @@ class Programs:
     """Compiled programs for frames of one size; frame: uint8 (h, w, 3).
 
     key: (variables, frame) -> (memory, ids).
-    step: (variables, frame, memory of the frame before) -> (memory, ids), None without propagation.
+    step: (variables, frame, memory of the frame before) -> (memory, ids, grey levels that the flow does not explain, or
+        None); None without propagation.
 
     memory: what the next frame needs, on the device. ids: (h, w) class ids.
     """
@@ -50,34 +52,37 @@ class StreamSegmenter:
     with a keyframe. The programs for a size are compiled when its first frame comes, or by `prepare`.
 
     network: of kind "propagation", or "image" for interval 1: every frame is a keyframe.
-    interval: every `interval`-th frame is a keyframe.
+    interval, max_interval: see `Keyframes`.
 
     counts: see `StreamCounts`.
-    Raises UserError for an interval that is no whole number of 1 or more, and for one above 1 without propagation.
+    Raises UserError as `Keyframes` does, and for an interval other than 1 without propagation.
     """
 
-    def __init__(self, network: Network, interval: int):
-        if not isinstance(interval, numbers.Integral) or isinstance(interval, bool) or interval < 1:
-            raise UserError(f"interval={interval!r} must be a whole number of 1 or more.")
-        if interval > 1 and not network.has_keyframes:
+    def __init__(self, network: Network, interval: int | str, *, max_interval: int = LONGEST):
+        self._keyframes = Keyframes(interval, max_interval)
+        if not self._keyframes.every and not network.has_keyframes:
             raise UserError(
                 f"interval={interval} needs a network that carries labels on, and {network.spec['name']} labels single "
                 "images; give a run of a stage of kind train_gsvnet, or interval=1."
             )
-        self.network, self.interval, self.counts = network, int(interval), StreamCounts()
+        self.network, self.counts = network, StreamCounts()
         self._programs: dict[tuple[int, int], Programs] = {}
         self._size: tuple[int, int] | None = None
-        self.reset()
+        self._memory: Any = None
 
     def reset(self) -> None:
         """Makes the next frame a keyframe, as at the start of another video."""
-        self._memory, self._since = None, 0
+        self._memory = None
+        self._keyframes.restart()
 
     def prepare(self, size: tuple[int, int]) -> None:
         """Compiles the programs for frames of (h, w); does nothing if that has been done."""
         if tuple(size) not in self._programs:
-            make = video_programs if self.network.has_keyframes else image_programs
-            self._programs[tuple(size)] = make(self.network, tuple(size))
+            if self.network.has_keyframes:
+                programs = video_programs(self.network, tuple(size), compare=self._keyframes.auto)
+            else:
+                programs = image_programs(self.network, tuple(size))
+            self._programs[tuple(size)] = programs
 
     def start(self, frame: np.ndarray) -> jax.Array:
         """Starts labelling a frame, and returns its ids on the device, perhaps before they are computed.
@@ -93,13 +98,13 @@ class StreamSegmenter:
         self._size = size
         self.prepare(size)
         programs, variables = self._programs[size], self.network.variables
-        keyframe = self._memory is None or self._since >= self.interval
+        keyframe = self._keyframes.due(frame)
+        if not keyframe:
+            self._memory, ids, left = programs.step(variables, frame, self._memory)
+            keyframe = left is not None and self._keyframes.doubtful(left)
         if keyframe:
             self._memory, ids = programs.key(variables, frame)
-            self._since = 0
-        else:
-            self._memory, ids = programs.step(variables, frame, self._memory)
-        self._since += 1
+        self._keyframes.took(keyframe)
         self.counts.frames += 1
         self.counts.keyframes += keyframe
         return ids
@@ -130,29 +135,37 @@ def image_programs(network: Network, size: tuple[int, int]) -> Programs:
     return Programs(_compiled(key, network.variables, _frame(size)), None)
 
 
-def video_programs(network: Network, size: tuple[int, int]) -> Programs:
-    """Compiles the programs of a keyframe network and its propagation for frames of (h, w)."""
+def video_programs(network: Network, size: tuple[int, int], *, compare: bool = False) -> Programs:
+    """Compiles the programs of a keyframe network and its propagation for frames of (h, w).
+
+    compare: whether a step compares the frame with the one before, see `Programs`.
+    """
     module, (mean, std) = network.module, augment.normalisation(network.normalisation)
-    grid = module.grid(size)
+    grid, full = module.grid(size), module.propagation.full_frames
+    grey = jnp.ones(3) if full else 255 * jnp.asarray(std)  # of one unit of what is read
+
+    def what_is_read(frame: Array) -> Array:
+        """Returns what the propagation reads of a frame."""
+        if full:
+            return frame[None].astype(jnp.float32)
+        # resized first: only the pixels that the grid reads are normalised
+        return augment.normalise(resize(frame[None], grid, align_corners=True), mean=mean, std=std)
 
     def finish(variables: Variables, state: Any, read: Array) -> tuple[Any, Array]:
         logits = module.apply(variables, state, method="logits")
         return (state, read), resize_argmax(logits, size, align_corners=True)[0]
 
-    def what_is_read(frame: Array) -> Array:
-        """Returns what the propagation reads of a frame."""
-        if module.propagation.full_frames:
-            return frame[None].astype(jnp.float32)
-        # resized first: only the pixels that the grid reads are normalised
-        return augment.normalise(resize(frame[None], grid, align_corners=True), mean=mean, std=std)
-
     def key(variables: Variables, frame: Array) -> tuple[Any, Array]:
         image = augment.normalise(frame[None], mean=mean, std=std)
         return finish(variables, module.apply(variables, image, method="start"), what_is_read(frame))
 
-    def step(variables: Variables, frame: Array, memory: Any) -> tuple[Any, Array]:
+    def step(variables: Variables, frame: Array, memory: Any) -> tuple[Any, Array, Array | None]:
         (state, before), read = memory, what_is_read(frame)
-        return finish(variables, module.apply(variables, state, read, before, method="step"), read)
+        apply = partial(module.apply, variables, state, read, before, method="step")
+        if not compare:
+            return *finish(variables, apply(), read), None
+        state, between = apply(mutable=["intermediates"])
+        return *finish(variables, state, read), unexplained(between, read, before, grey)
 
     memory = jax.eval_shape(key, network.variables, _frame(size))[0]
     # the memory is donated: the next frame replaces it
@@ -181,7 +194,7 @@ class FrameLabeller:
     Raises UserError for a wrong interval, and for several views.
     """
 
-    def __init__(self, network: Network, interval: int, **views: Any):
+    def __init__(self, network: Network, interval: int | str, **views: Any):
         if not is_one_view(**views):
             raise UserError(
                 f"{network.spec['name']} labels video from keyframes, each in one view; leave out --flip, --window and "
@@ -204,11 +217,8 @@ class FrameLabeller:
         return Labels(jnp.stack(ids))
 
 
-USUAL_INTERVAL = 4  # of keyframes, if a command names none
-
-
 def frame_labeller(
-    network: Network, interval: int | None, batch: int | None = None, **views: Any
+    network: Network, interval: int | str | None, batch: int | None = None, **views: Any
 ) -> FrameLabeller | None:
     """Returns the labeller of a network that labels video from keyframes, None for an image network.
 

@@ -87,7 +87,7 @@ def test_programs_are_compiled_once_and_before_the_first_frame(video):
         assert stream(frames(1)[0]).shape == SIZE
 
 
-@pytest.mark.parametrize("interval", [0, -1, 1.5, "4", True])
+@pytest.mark.parametrize("interval", [0, -1, 1.5, "4", "atuo", True])
 def test_wrong_intervals(video, interval):
     with pytest.raises(UserError, match="must be a whole number of 1 or more"):
         StreamSegmenter(video, interval)
@@ -96,6 +96,8 @@ def test_wrong_intervals(video, interval):
 def test_an_image_network_carries_nothing_on():
     with pytest.raises(UserError, match="interval=4 needs a network that carries labels on, and fastscnn"):
         StreamSegmenter(network("image"), 4)
+    with pytest.raises(UserError, match="interval=auto needs a network that carries labels on, and fastscnn"):
+        StreamSegmenter(network("image"), "auto")
 
 
 def test_frames_are_uint8_colour_images(video):

@@ -134,7 +134,8 @@ def test_the_command_writes_to_another_program(run, tmp_path, capsysbinary):
     "flags, text",
     [
         (["--interval=0"], "--interval"),
-        (["--interval=x"], "--interval"),
+        (["--interval=x"], "write a number of at least 1, or auto"),
+        (["--max-interval=3"], "--max-interval=3 needs --interval=auto"),
         (["--view=colour"], "--view=colour is no picture. Did you mean 'color'"),
         (["--view=ids", "--output=a.mp4"], "--view=ids is for a folder of PNG files"),
         (["--output=a.avi"], "must end with .mp4 or .mkv"),
