@@ -86,7 +86,7 @@ def label_video(
     """
     report = VideoReport()
     with contextlib.ExitStack() as stack:
-        shots = stack.enter_context(_shots(feed, report, live))
+        shots, newer = stack.enter_context(_shots(feed, report, live))
         queued = InThread()
         stack.callback(queued.close)
         begin, last = None, None
@@ -101,6 +101,7 @@ def label_video(
             if stopped():
                 break
             stream.prepare(shot.image.shape[:2])  # no part of the time of a frame
+            shot = newer(shot)
             start = time.monotonic()
             ids = stream(shot.image)  # the threads read and draw other frames meanwhile
             took = time.monotonic() - start
@@ -119,15 +120,16 @@ def label_video(
 
 
 @contextlib.contextmanager
-def _shots(feed: Feed, report: VideoReport, live: bool) -> Iterator[Iterable[Shot]]:
+def _shots(feed: Feed, report: VideoReport, live: bool) -> Iterator[tuple[Iterable[Shot], Callable[[Shot], Shot]]]:
+    """Yields the frames, and what gives the frame to label in place of one that had to wait for a compilation."""
     problem = report.problems.append
     if not live:
         with contextlib.closing(ahead(feed.shots(problem), depth=4)) as shots:
-            yield shots
+            yield shots, lambda shot: shot
         return
     newest = Newest(feed, problem)
     try:
-        yield newest
+        yield newest, newest.newer
     finally:
         newest.close()
         report.dropped = newest.dropped

@@ -173,6 +173,18 @@ class Newest:
                 return
             yield shot
 
+    def newer(self, shot: Shot) -> Shot:
+        """Returns the newest frame if one has come since `shot`, which is then dropped and counted; else `shot`."""
+        try:
+            found = self._box.get_nowait()
+        except queue.Empty:
+            return shot
+        if not isinstance(found, Shot):
+            self._box.put(found)  # the end, which comes after all frames
+            return shot
+        self.dropped += 1
+        return found
+
     def close(self) -> None:
         """Ends the thread; a feed that waits for a frame is left alone."""
         self._stop.set()

@@ -127,6 +127,16 @@ def test_the_newest_frame_is_taken_and_others_are_counted():
     assert seen[-1] == 19 and seen == sorted(set(seen)) and len(seen) + newest.dropped == 20 and newest.dropped > 5
 
 
+def test_a_frame_that_waited_gives_way_to_a_newer_one():
+    newest = Newest(Slow(), pytest.fail)
+    first = next(iter(newest))
+    time.sleep(0.4)
+    last = newest.newer(first)
+    assert last.index == 19 and newest.dropped == 19 and newest.newer(last) is last
+    assert list(newest) == []
+    newest.close()
+
+
 def test_an_error_of_the_feed_reaches_the_reader():
     class Broken:
         def shots(self, problem):
