@@ -19,8 +19,19 @@ def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
 
     This is the share of the pixels whose colour occurs in one frame and not in the other.
     """
-    one, other = (_histogram(_small(frame)) for frame in (first, second))
-    return float(np.abs(one - other).sum() / 2)
+    return distance_of(colour_histogram(first), colour_histogram(second))
+
+
+def colour_histogram(frame: np.ndarray) -> np.ndarray:
+    """Returns the share of the pixels of a frame uint8 (h, w, 3) with each of 8 x 8 x 8 colours, (512,)."""
+    small = _small(frame)
+    bins = (small.reshape(-1, 3) // (256 // _BINS)).astype(np.int32) @ np.array([_BINS * _BINS, _BINS, 1], np.int32)
+    return np.bincount(bins, minlength=_BINS**3) / len(bins)
+
+
+def distance_of(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns `histogram_distance` of two frames from their histograms."""
+    return float(np.abs(first - second).sum() / 2)
 
 
 def flow_residual(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> float:
@@ -51,8 +62,3 @@ def _small(frame: np.ndarray) -> np.ndarray:
         return frame
     size = (frame.shape[1] // shrink, frame.shape[0] // shrink)
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-
-
-def _histogram(frame: np.ndarray) -> np.ndarray:
-    bins = (frame.reshape(-1, 3) // (256 // _BINS)).astype(np.int32) @ np.array([_BINS * _BINS, _BINS, 1], np.int32)
-    return np.bincount(bins, minlength=_BINS**3) / len(bins)

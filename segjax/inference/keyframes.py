@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL, histogram_distance
+from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL, colour_histogram, distance_of
 from segjax.errors import UserError
 from segjax.models.propagation import FLOW_UNIT
 from segjax.ops import bilinear_warp
@@ -29,7 +29,7 @@ class Keyframes:
         explain it), and when what the flow does not explain since the keyframe adds up to too much. So a camera that
         stands needs few, and one that turns many.
     longest: interval after which "auto" takes a keyframe in any case.
-    unexplained: grey levels that are too much, see `unexplained`.
+    unexplained: grey levels that are too much, see `unexplained_difference`.
 
     Raises UserError for an interval that is neither "auto" nor a whole number of 1 or more, and for such a `longest`.
     """
@@ -51,14 +51,17 @@ class Keyframes:
 
     def restart(self) -> None:
         """Makes the next frame a keyframe."""
-        self._since, self._before, self._sum = 0, None, 0.0
+        self._since, self._sum = 0, 0.0
+        self._colours: np.ndarray | None = None  # of the frame before
 
     def due(self, frame: np.ndarray) -> bool:
         """Returns whether the next frame, uint8 (h, w, 3), must be a keyframe, before its labels are computed."""
-        before, self._before = self._before, frame if self.auto else None
-        if not 0 < self._since < self.longest:
-            return True
-        return self.auto and histogram_distance(frame, before) > CUT_HISTOGRAM
+        cut = False
+        if self.auto:
+            colours = colour_histogram(frame)
+            cut = self._colours is not None and distance_of(self._colours, colours) > CUT_HISTOGRAM
+            self._colours = colours
+        return cut or not 0 < self._since < self.longest
 
     def doubtful(self, unexplained: Any) -> bool:
         """Returns whether a frame must be labelled again, as a keyframe; unexplained: of this frame, grey levels."""
@@ -74,13 +77,14 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
 
 
-def unexplained(between: Mapping[str, Any], read: Array, before: Array, grey: Array) -> jax.Array:
+def unexplained_difference(between: Mapping[str, Any], read: Array, before: Array, grey: Array) -> jax.Array:
     """Returns the mean absolute difference of a frame and the one before, moved by the flow of the network; float32 ().
 
     between: what the propagation network has sown; without a flow the frames are compared as they are.
     read, before: what it read of both frames, (1, h', w', 3).
     grey: grey levels per unit of these, (3,).
     """
-    flows = [x for path, x in jax.tree_util.tree_leaves_with_path(between) if "flow" in str(path[-2])]
+    sown = jax.tree_util.tree_leaves_with_path(between)
+    flows = [x for path, x in sown if jax.tree_util.DictKey("flow") in path]
     moved = bilinear_warp(before, flows[0] / FLOW_UNIT) if flows else before
     return (jnp.abs(read - moved) * grey).mean()

@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax import augment
 from segjax.errors import UserError
-from segjax.inference.keyframes import LONGEST, USUAL_INTERVAL, Keyframes, unexplained
+from segjax.inference.keyframes import LONGEST, USUAL_INTERVAL, Keyframes, unexplained_difference
 from segjax.inference.labels import Labels
 from segjax.inference.network import Network, class_ids
 from segjax.inference.views import is_one_view
@@ -165,7 +165,7 @@ def video_programs(network: Network, size: tuple[int, int], *, compare: bool = F
         if not compare:
             return *finish(variables, apply(), read), None
         state, between = apply(mutable=["intermediates"])
-        return *finish(variables, state, read), unexplained(between, read, before, grey)
+        return *finish(variables, state, read), unexplained_difference(between, read, before, grey)
 
     memory = jax.eval_shape(key, network.variables, _frame(size))[0]
     # the memory is donated: the next frame replaces it
