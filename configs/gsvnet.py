@@ -184,6 +184,7 @@ def debug(config, arg):
         del stage[key]
     stage.update(total_steps=3, checkpoint_steps=2, eval_steps=2, eval_limit=2, log_steps=1, batch_size=2)
     stage.update(split="train", eval_split="validation", crop=dict(size=(64, 64), schedule="constant"))
+    stage.intervals = (1, 2)
     stage.mesh = dict(data=1)
     if "evaluate_video" in config:
         config.evaluate_video.update(split="test", interval=2, limit=2, timed=2, pictures=1, scales=(1.0,))
