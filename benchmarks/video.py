@@ -1,6 +1,6 @@
 """Times of labelling a video from keyframes, beside its keyframe network on every frame, in turns: frame in, ids out.
 
-    python -m benchmarks.video --size=1024x2048 --networks swiftnet_r18 fastscnn --scale=0.75 --interval=4
+    python -m benchmarks.video --size=1024x2048 --scale=0.75 --interval=4
     python -m benchmarks.video --checkpoint=runs/gsvnet --size=360x480
 
 A round labels one interval of random frames: a keyframe and the frames between it and the next, each until its ids are
@@ -30,6 +30,7 @@ from segjax.inference.network import Network, open_network  # noqa: E402
 from segjax.inference.streaming import StreamSegmenter  # noqa: E402
 from segjax.models.video_segmenter import example_frames  # noqa: E402
 
+NETWORKS = ["swiftnet_r18", "swiftnet_efficientnet_lite0", "fastscnn", "deeplabv3plus_r18"]
 HEADER = "| keyframe network | keyframe | frame between | mean frame | `predict` | keyframe / mean | `predict` / mean |"
 
 
@@ -83,7 +84,7 @@ def row(name: str, found: dict[str, tuple[float, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="1024x2048", help="HEIGHTxWIDTH of the frames")
-    parser.add_argument("--networks", nargs="+", default=["swiftnet_r18", "fastscnn"], help="of keyframes")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="of keyframes")
     parser.add_argument("--propagation", default="gsvnet")
     parser.add_argument("--checkpoint", default="", help="trained networks, instead of random ones")
     parser.add_argument("--scale", type=float, default=0.75, help="of keyframes")
