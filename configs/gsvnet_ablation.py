@@ -86,7 +86,9 @@ def get_config(arg=None):
     at = f"interval {2 if arg.debug else arg.interval}"
     cells = tuple(dict(series=name, at=at, stages=tuple(stages)) for name, stages in cells.items())
     config.compare = dict(kind="compare", baseline="base", rule=RULE, cells=cells, axis="keyframes", partial=False)
-    config.compare.update(columns=("minimum", "average", "consistency"), band=True)
+    shares = {"minimum": "minimum mIoU", "average": "average mIoU", "consistency": "steady"}
+    columns = tuple(dict(key=key, label=label, percent=True) for key, label in shares.items())
+    config.compare.update(columns=columns, band=True)
     config.compare.title = f"{config.dataset.name}, {arg.net or gsvnet.PRESETS[arg.preset][0]}"
     config.stages = (*config.stages, "compare")
     return config
