@@ -13,6 +13,7 @@ from rich.console import Console
 
 from segjax import data, evaluation, parallel, visualize
 from segjax.costs.video import counted_options, frame_multiply_adds, keyframe_multiply_adds
+from segjax.data.pipeline import eval_rows
 from segjax.data.video import FrameIndex
 from segjax.errors import UserError
 from segjax.evaluation.confusions import Evaluation
@@ -118,7 +119,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         rows += own
         found[system.name] = report_of(system, own, scored, steady, times, snippets.index.source.class_names)
     truth = next((one["steady_truth"] for one in found.values() if one.get("steady_truth") is not None), None)
-    bounds = bounds_of(systems, snippets)
+    bounds = bounds_of(systems, snippets, options)
     title = f"{dataset} {options.split}, {len(snippets)} frames of {size[1]}x{size[0]}"
     notes = notes_of(options, truth, bounds)
     if jax.process_index() == 0:
@@ -254,11 +255,16 @@ def report_of(
     }
 
 
-def bounds_of(systems: Sequence[System], snippets: data.Snippets) -> dict[str, dict[str, Any]]:
-    """Returns what true labels score on the grids of the systems, by the pixels of a cell; see `grid_bound`."""
+def bounds_of(systems: Sequence[System], snippets: data.Snippets, options: Options) -> dict[str, dict[str, Any]]:
+    """Returns what true labels score on the grids of the systems, by the pixels of a cell; see `grid_bound`.
+
+    They are those of the frames that the systems are scored on.
+    """
     source = snippets.index.source
+    numbers, _ = eval_rows(snippets.sizes, 1, limit=options.limit or None)
+    records = snippets.records[numbers.ravel(), -1]
     cells = sorted({system.module.propagation.stride for system in systems if system.module is not None})
-    labels = {cell: (source.label(int(record)) for record in snippets.records[:, -1]) for cell in cells}
+    labels = {cell: (source.label(int(record)) for record in records) for cell in cells}
     return {str(cell): grid_bound(labels[cell], source.num_classes, cell) for cell in cells}
 
 

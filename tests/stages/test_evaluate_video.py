@@ -100,6 +100,14 @@ def test_files(finished):
     assert read_image(folder / "sheet.png").shape[1] > 2000 and read_image(folder / "intervals.png").ndim == 3
 
 
+def test_the_bound_is_of_the_frames_that_are_scored(finished, street_dir):
+    workdir, report = finished
+    limited = with_evaluation(street_dir, limit=2, baselines=(), timed=0, pictures=0, consistency="")
+    limited.stages, limited.third = ("train_gsvnet", "third"), limited.evaluate_video
+    found = run_recipe(limited, workdir=workdir, only="third")["third"]
+    assert found["grid_bounds"] != report["grid_bounds"] and report["snippets"] > 2
+
+
 def test_another_keyframe_network(finished, street_dir):
     workdir, report = finished
     other = jax.tree.map(lambda x: x * 0, tiny_network.variables())
