@@ -1,6 +1,6 @@
 """Keyframes chosen by `--interval=auto` beside a fixed interval of as many: mIoU of every frame of a video.
 
-    python -m benchmarks.keyframes --checkpoint=runs/gsvnet --dataset=synthetic_street --split=validation
+    python -m benchmarks.keyframes --checkpoint=runs/gsvnet --options train=1 validation=10 test=1 frames=30
     python -m benchmarks.keyframes --checkpoint=runs/gsvnet-camvid --dataset=camvid --split='validation[60:]'
     python -m benchmarks.keyframes --checkpoint=runs/gsvnet --pieces=7       an edited video: a cut every 7 frames
 
@@ -103,7 +103,12 @@ def main() -> None:
     arguments = parser.parse_args()
     network = open_network(arguments.checkpoint, kind="propagation")
     videos, longest = streams(arguments, network.label_map), arguments.longest
-    videos = [video for video in videos if len(video) > longest]
+    long = [video for video in videos if len(video) > longest]
+    if not long:
+        sys.exit(f"no video has more than {longest} frames, of --longest; give --options frames=N, or --pieces")
+    if len(long) < len(videos):
+        print(f"{len(videos) - len(long)} of {len(videos)} videos have no more than {longest} frames and are left out")
+    videos = long
     carried = [carry(network, video, longest) for video in videos]
     fixed = [score(videos, carried, longest, interval) for interval in range(1, longest + 1)]
     print(f"{arguments.dataset} {arguments.split}: {len(videos)} videos, {sum(map(len, videos))} frames")
