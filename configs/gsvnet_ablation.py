@@ -20,7 +20,7 @@ rows: joined by +, each with its number of seeds if it is not `seeds`, as in bas
 and of CamVid, what the propagation is trained on; all are measured on frames that none of them sees:
     base            the first 60 frames of the labelled video, at 15 Hz
     street          the embedded street in CamVid's classes, with a keyframe network of its own
-    teacher         as base, without reading a label
+    teacher         as base, without using a label
     videos          as teacher, and frames=DIR: a video, or a folder of videos
 On CamVid, all seeds have one keyframe network, and frames=DIR adds the row videos to the usual ones. checkpoint, data,
 interval, net, scale, stride and steps are those of gsvnet.py. See docs/gsvnet.md.
