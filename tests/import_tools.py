@@ -38,7 +38,8 @@ def imports(path: Path, package: str) -> list[Import]:
     tree = ast.parse(path.read_text())
     nodes = list(ast.walk(tree))
     statements = [found for node in nodes for found in _by_statement(node, package)]
-    return statements + [found for node in nodes for found in _by_name(node, tree, package)]
+    importers = {*IMPORTERS, *_other_names(nodes)}
+    return statements + [found for node in nodes for found in _by_name(node, importers, package)]
 
 
 def top_imports(path: Path, package: str) -> set[str]:
@@ -55,8 +56,8 @@ def _by_statement(node: ast.AST, package: str) -> Iterator[Import]:
         yield from (Import(f"{base}.{alias.name}") for alias in node.names)
 
 
-def _by_name(node: ast.AST, tree: ast.Module, package: str) -> Iterator[Import]:
-    if not isinstance(node, ast.Call) or _called(node.func) not in {*IMPORTERS, *_other_names(tree)}:
+def _by_name(node: ast.AST, importers: set[str], package: str) -> Iterator[Import]:
+    if not isinstance(node, ast.Call) or _called(node.func) not in importers:
         return
     name = next((k.value for k in node.keywords if k.arg == "name"), node.args[0] if node.args else None)
     text, whole = _text(name)
@@ -70,9 +71,9 @@ def _called(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def _other_names(tree: ast.Module) -> set[str]:
+def _other_names(nodes: list[ast.AST]) -> set[str]:
     """What `from importlib import import_module as ...` calls it."""
-    found = (alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names)
+    found = (alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names)
     return {alias.asname for alias in found if alias.asname and alias.name in IMPORTERS}
 
 

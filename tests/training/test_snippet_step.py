@@ -1,6 +1,6 @@
 """The step on snippets: the scan against single calls, which frames get a gradient, teachers, several devices."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +28,15 @@ def drawn(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def variables():
+@cache
+def network_variables():
     inputs = models.FAMILIES["propagation"].inputs(NETWORK)
     return jax.jit(NETWORK.init)(jax.random.key(0), *inputs)
+
+
+@pytest.fixture
+def variables():
+    return network_variables()
 
 
 def by_hand(variables, state, frames, early):
@@ -80,29 +85,40 @@ def test_recomputing_each_frame_changes_nothing(variables):
     assert "remat" in program or "checkpoint" in program
 
 
-def trained(variables, batch, *, labels="truth", loss=None, mesh=None, train_scale=1.0):
-    """One step of SGD: (metrics, parameters after it)."""
-    tiny = Tiny(K)
-    keyframe = dict(tiny.init(jax.random.key(1), jnp.zeros((1, 64, 64, 3))))
-    named = loss or {"ce": dict(name="cross_entropy")}
+@cache
+def keyframe_variables():
+    return dict(Tiny(K).init(jax.random.key(1), jnp.zeros((1, 64, 64, 3))))
+
+
+@cache  # each of these programs takes seconds to compile
+def compiled_step(labels, distill, train_scale):
+    """(step, optimizer) for one combination of options."""
+    named = {"ce": dict(name="cross_entropy")}
+    if distill:
+        named["distill"] = dict(name="distillation", weight=100.0)
     terms = loss_terms({name: TermOptions(**term) for name, term in named.items()}, {"logits": 1.0})
-    optimizer = make_optimizer("sgd", lambda step: 0.1, variables["params"])
-    teacher = "distill" in (loss or {})
+    optimizer = make_optimizer("sgd", lambda step: 0.1, network_variables()["params"])
     step = make_snippet_step(
-        VideoSegmenter(tiny, NETWORK),
+        VideoSegmenter(Tiny(K), NETWORK),
         terms,
         make_update(optimizer, lambda step: 0.1),
         lambda batch: (batch["frames"], {"labels": batch["labels"], "inside": batch["inside"]}),
         labels=labels,
-        teacher=teacher,
+        teacher=distill,
         train_scale=train_scale,
     )
-    state = create_state(variables, optimizer, ema=False)
+    return jax.jit(step), optimizer
+
+
+def trained(variables, batch, *, labels="truth", distill=False, mesh=None, train_scale=1.0):
+    """One step of SGD: (metrics, parameters after it)."""
+    step, optimizer = compiled_step(labels, distill, train_scale)
+    state, keyframe = create_state(variables, optimizer, ema=False), keyframe_variables()
     if mesh:
         state, keyframe = jax.device_put((state, keyframe), parallel.replicated(mesh))
         batch = parallel.shard_batch(batch, mesh)
-    state, metrics = jax.jit(step)(state, batch, keyframe)
-    return jax.device_get(metrics), jax.device_get(state.params), keyframe
+    state, metrics = step(state, batch, keyframe)
+    return jax.device_get(metrics), jax.device_get(state.params)
 
 
 def batch_of(b=8, t=3):
@@ -122,10 +138,10 @@ def test_one_device_is_eight_devices(variables):
 
 
 def test_the_loss_is_that_of_the_enlarged_logits_of_the_last_frame(variables):
-    batch = batch_of(2)
-    metrics, _, keyframe = trained(variables, batch)
+    batch = batch_of()
+    metrics, _ = trained(variables, batch)
     whole = VideoSegmenter(Tiny(K), NETWORK)
-    of = partial(whole.apply, with_keyframe(variables, keyframe))
+    of = partial(whole.apply, with_keyframe(variables, keyframe_variables()))
     start = of(batch["frames"][:, 0], method="start")
     small = resize(batch["frames"], (8, 8), align_corners=True)
     state, _ = by_hand(variables, start, small, 0)
@@ -133,19 +149,17 @@ def test_the_loss_is_that_of_the_enlarged_logits_of_the_last_frame(variables):
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = -np.take_along_axis(log_p, batch["labels"][..., None], -1).mean()
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)
-    other, _, _ = trained(variables, batch, train_scale=0.5)
+    other, _ = trained(variables, batch, train_scale=0.5)
     assert abs(float(other["loss"]) - expected) > 1e-4  # the keyframe was labelled at half size
 
 
 def test_a_teacher_labels_the_last_frame_and_is_compared_with(variables):
-    batch = batch_of(2)
+    batch = batch_of()
     blank = {**batch, "labels": np.full_like(batch["labels"], 255)}
-    loss = {"ce": dict(name="cross_entropy"), "distill": dict(name="distillation", weight=100.0)}
-    one, two = (trained(variables, x, labels="teacher", loss=loss)[0] for x in (batch, blank))
+    one, two = (trained(variables, x, labels="teacher", distill=True)[0] for x in (batch, blank))
     assert one["loss"] == two["loss"] and one["ce"] > 0 and one["distill"] > 0
     np.testing.assert_allclose(one["loss"], one["ce"] + 100 * one["distill"], rtol=1e-5)
-    keyframe = trained(variables, batch)[2]
-    ids = np.argmax(Tiny(K).apply(keyframe, batch["frames"][:, -1]).logits, -1)
+    ids = np.argmax(Tiny(K).apply(keyframe_variables(), batch["frames"][:, -1]).logits, -1)
     truth = {**batch, "labels": np.where(batch["inside"], ids, 255).astype(np.int32)}
     np.testing.assert_allclose(trained(variables, truth)[0]["loss"], one["ce"], rtol=1e-5)
 
