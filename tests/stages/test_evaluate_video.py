@@ -24,7 +24,8 @@ def _tiny(monkeypatch):
 
 
 def with_evaluation(street_dir, **changes):
-    config = recipe(street_dir, total_steps=2, loss=dict(main=dict(name="cross_entropy")))
+    few = dict(total_steps=2, intervals=(2,), eval_split="")
+    config = recipe(street_dir, **few, loss=dict(main=dict(name="cross_entropy")))
     stage = dict(kind="evaluate_video", checkpoint="train_gsvnet", split="train", interval=LONGEST, batch_size=2)
     stage |= dict(consistency="exact", timed=4, pictures=2, scales=(1.0, 0.5), mesh=dict(data=1))
     config.evaluate_video = ConfigDict({**stage, **changes})
