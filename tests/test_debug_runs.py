@@ -39,4 +39,4 @@ def marked(recipe: str, arg: str):
 
 @pytest.mark.parametrize("recipe, arg", [marked(*p) for p in (*SHIPPED, *SMALLER) if not p[0].startswith("csst")])
 def test_debug_run(recipe, arg, tmp_path, street_dir):
-    debug_run(recipe, arg, tmp_path, street_dir)
+    debug_run(recipe, arg, tmp_path, street_dir, small=recipe == "gsvnet_ablation")  # ("gsvnet", "") has its network
