@@ -67,7 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _failed(problems: Sequence[str], images: int) -> str:
     """Returns the error: the only problem, or the number of problems, which are printed here; then what is written."""
-    written = f"{images} images are predicted all the same" if images else "nothing is predicted"
+    others = "1 image is" if images == 1 else f"{images} images are" if images else "nothing is"
+    written = f"{others} predicted" + " all the same" * bool(images)
     if len(problems) == 1:
         return f"{problems[0]}; {written}"
     for problem in problems[:LISTED]:
