@@ -54,9 +54,9 @@ def measure(network: Network, size: tuple[int, int], interval: int, rounds: int)
         stream.reset()
         taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
         for place, frame in enumerate(frames):
-            taken["between" if place else "key"].append(_timed(lambda frame=frame: stream(frame)))
+            taken["between" if place else "key"].append(timed(lambda frame=frame: stream(frame)))
         for frame in frames:
-            taken["predict"].append(_timed(lambda frame=frame: np.asarray(predict(frame[None]))))
+            taken["predict"].append(timed(lambda frame=frame: np.asarray(predict(frame[None]))))
         if number:  # the first round compiles and warms up
             for kind, times in taken.items():
                 kinds[kind] += times
@@ -66,7 +66,8 @@ def measure(network: Network, size: tuple[int, int], interval: int, rounds: int)
     return found
 
 
-def _timed(label: Callable[[], object]) -> tuple[float, float]:
+def timed(label: Callable[[], object]) -> tuple[float, float]:
+    """Returns (wall, processor) milliseconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
     label()
     return 1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu)

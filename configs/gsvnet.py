@@ -170,7 +170,7 @@ def optimizer(arg, paper):
 def evaluation(arg):
     stage = dict(kind="evaluate_video", checkpoint="train_gsvnet", interval=arg.interval, batch_size=1, frame_step=0)
     stage.update(split={"synthetic": "test", "camvid": "validation[60:]"}.get(arg.preset, "validation"))
-    stage.update(consistency="exact" if arg.preset == "synthetic" else "dis", timed=20, pictures=4)
+    stage.update(consistency="exact" if arg.preset == "synthetic" else "dis", timed=20, pictures=4, edges=True)
     stage.update(baselines=("every", "grid", "copy", "warp", "warp_dis"), scales=(1.0, 0.75, 0.6, 0.5))
     return ConfigDict(stage)
 

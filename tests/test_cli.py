@@ -285,7 +285,7 @@ def test_predict_reports_what_it_could_not_read(brightness, tmp_path, capsys):
     write_png(tmp_path / "in/a.png", np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "in/b.png").write_bytes(b"no image")
     said = fails(capsys, "predict", "--checkpoint=good", f"--input={tmp_path}/in", f"--output={tmp_path}/out")
-    assert "b.png" in said and "; 1 images are predicted all the same" in said
+    assert "b.png" in said and "; 1 image is predicted all the same" in said
     assert (tmp_path / "out/ids/a.png").is_file()
 
 
@@ -297,7 +297,7 @@ def test_predict_lists_every_input_it_could_not_read(brightness, tmp_path, capsy
     assert cli.main(words) == 2
     first, second, last = capsys.readouterr().err.splitlines()
     assert "b.png is damaged" in first and "c.mp4 cannot be opened" in second
-    assert last.endswith("2 inputs cannot be predicted, as listed above; 1 images are predicted all the same")
+    assert last.endswith("2 inputs cannot be predicted, as listed above; 1 image is predicted all the same")
 
 
 def test_predict_names_a_missing_checkpoint(brightness, tmp_path, capsys):

@@ -16,6 +16,7 @@ from segjax.models.video_segmenter import VideoSegmenter
 from segjax.typing import Array, Variables
 
 BASELINES = ("every", "grid", "copy", "warp", "warp_dis")
+EVERY_FRAME = "every frame"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class System:
     scale: factor by which its keyframes are resized.
     between: spec of the network of the frames between keyframes; None for a system without, or that is no network.
     parameters: number of those beside the keyframe network's.
+    series: name that it shares with systems that differ by their scale only; "" for none.
     """
 
     name: str
@@ -45,6 +47,12 @@ class System:
     scale: float
     between: Mapping[str, Any] | None = None
     parameters: int = 0
+    series: str = ""
+
+    @property
+    def guided(self) -> bool:
+        """Returns whether edges of the warped labels guide its propagation."""
+        return self.module is not None and self.module.propagation.guided_by_edges
 
 
 def baselines(network: Network, names: Sequence[str], scales: Sequence[float]) -> list[System]:
@@ -90,8 +98,8 @@ def every_frame(network: Network, scale: float) -> System:
     def predict(variables: Variables, frames: Array) -> dict[str, Array]:
         return {MAIN: label(variables, frames[:, -1])}
 
-    own = image if scale == 1 else None
-    return System(f"every frame at {scale:g}", predict, image.variables, own, None, *_facts(network), scale)
+    name = f"{EVERY_FRAME} at {scale:g}"
+    return System(name, predict, image.variables, image, None, *_facts(network), scale, series=EVERY_FRAME)
 
 
 def through_grid(network: Network) -> System:
@@ -101,7 +109,7 @@ def through_grid(network: Network) -> System:
     def predict(variables: Variables, frames: Array) -> dict[str, Array]:
         return {MAIN: whole(variables, frames[:, -1:])[MAIN]}
 
-    shown, scale = "every frame, coarse grid", network.module.scale
+    shown, scale = f"{EVERY_FRAME}, coarse grid", network.module.scale
     return System(shown, predict, network.variables, None, None, *_facts(network), scale)
 
 

@@ -53,19 +53,20 @@ class StreamSegmenter:
 
     network: of kind "propagation", or "image" for interval 1: every frame is a keyframe.
     interval, max_interval: see `Keyframes`.
+    scale: factor by which an image network's frames are resized; a propagation network has its own.
 
     counts: see `StreamCounts`.
     Raises UserError as `Keyframes` does, and for an interval other than 1 without propagation.
     """
 
-    def __init__(self, network: Network, interval: int | str, *, max_interval: int = LONGEST):
+    def __init__(self, network: Network, interval: int | str, *, max_interval: int = LONGEST, scale: float = 1.0):
         self._keyframes = Keyframes(interval, max_interval)
         if not self._keyframes.every and not network.has_keyframes:
             raise UserError(
                 f"interval={interval} needs a network that carries labels on, and {network.spec['name']} labels single "
                 "images; give a run of a stage of kind train_gsvnet, or interval=1."
             )
-        self.network, self.counts = network, StreamCounts()
+        self.network, self.counts, self._scale = network, StreamCounts(), scale
         self._programs: dict[tuple[int, int], Programs] = {}
         self._size: tuple[int, int] | None = None
         self._memory: Any = None
@@ -81,7 +82,7 @@ class StreamSegmenter:
             if self.network.has_keyframes:
                 programs = video_programs(self.network, tuple(size), compare=self._keyframes.auto)
             else:
-                programs = image_programs(self.network, tuple(size))
+                programs = image_programs(self.network, tuple(size), self._scale)
             self._programs[tuple(size)] = programs
 
     def start(self, frame: np.ndarray) -> jax.Array:
@@ -125,9 +126,9 @@ class StreamSegmenter:
             yield np.asarray(before)
 
 
-def image_programs(network: Network, size: tuple[int, int]) -> Programs:
-    """Compiles the program of an image network for frames of (h, w)."""
-    label = class_ids(network.module, network.normalisation)
+def image_programs(network: Network, size: tuple[int, int], scale: float = 1.0) -> Programs:
+    """Compiles the program of an image network for frames of (h, w), which are resized by `scale`."""
+    label = class_ids(network.module, network.normalisation, scales=(scale,))
 
     def key(variables: Variables, frame: Array) -> tuple[tuple[()], Array]:
         return (), label(variables, frame[None])[0]

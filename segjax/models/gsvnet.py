@@ -28,6 +28,8 @@ class GSVNet(Propagation):
     learn_kernels: bool = False
     intra: bool = True
 
+    guided_by_edges = True
+
     @nn.compact
     def __call__(
         self, state: Array, image: Array, before: Array, train: bool = False, train_flow: bool = False

@@ -68,6 +68,7 @@ class GuidedFilter(nn.Module):
         own = []
         if self.intra:
             own.append(intra_logits(image, self.num_classes, conv, norm, "intra_net.intra_net").astype(wide))
+            self.sow("intermediates", "intra", own[0])
         edges = label_edges(moved, binary=self.form == "released")
         self.sow("intermediates", "edge", edges)
 

@@ -51,6 +51,7 @@ class Propagation(nn.Module):
 
     remat_segments = ("step",)
     usual_remat = "step"
+    guided_by_edges = False  # whether edges of the warped labels guide a filter
     full_frames = False  # whether it reads whole frames in 0..255 instead of normalised ones at the size of the grid
 
     @property

@@ -18,10 +18,12 @@ from segjax.data.video import FrameIndex
 from segjax.errors import UserError
 from segjax.evaluation.confusions import Evaluation
 from segjax.evaluation.consistency import Agreement, agreement_of_snippets
+from segjax.evaluation.edge_errors import edge_errors
 from segjax.evaluation.grid_bound import grid_bound
 from segjax.evaluation.snippets import by_distance, interval_scores
 from segjax.evaluation.stream_times import stream_times
-from segjax.evaluation.video_report import SHARES, video_sheet, video_table, write_video_report
+from segjax.evaluation.video_pictures import video_pictures
+from segjax.evaluation.video_report import SHARES, video_notes, video_table, write_video_report
 from segjax.evaluation.video_systems import BASELINES, System, baselines, propagated, with_keyframe_of
 from segjax.inference.network import compute_dtype, find_run, open_network
 from segjax.inference.streaming import StreamSegmenter
@@ -54,7 +56,8 @@ class Options:
     scales: of the baseline "every".
     consistency: flow by which frames are compared with those before: "exact" of the dataset, "dis", "" for none.
     timed: number of frames that are labelled one by one for times; 0 = none.
-    pictures: number of frames in the picture.
+    pictures: number of frames in the pictures.
+    edges: whether to compare the errors of warped labels with their edges, which guide GSVNet (its Fig. A7).
     mesh: axis -> number of devices.
     dtype: of the computation.
     dataset: None = `config.dataset`.
@@ -73,6 +76,7 @@ class Options:
     consistency: str = "dis"
     timed: int = 20
     pictures: int = 4
+    edges: bool = False
     mesh: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})
     dtype: str = "auto"
     dataset: Dataset | None = None
@@ -89,6 +93,10 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
         raise UserError(f"config key {where}.consistency={options.consistency!r} must be exact, dis or empty.")
     if not options.scales or not all(isinstance(x, (int, float)) and x > 0 for x in options.scales):
         raise UserError(f"config key {where}.scales={options.scales!r} must list factors above 0.")
+    if options.edges and options.interval < 2:
+        raise UserError(
+            f"config key {where}.edges compares labels one frame after a keyframe; set interval to 2 or more."
+        )
     compute_dtype(options.dtype)
     return options
 
@@ -118,15 +126,19 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         own = rows_of(system, scored, steady, times, size, options.interval)
         rows += own
         found[system.name] = report_of(system, own, scored, steady, times, snippets.index.source.class_names)
+        if options.edges and system.guided:
+            found[system.name]["edges"] = edges_of(system, snippets, options)
     truth = next((one["steady_truth"] for one in found.values() if one.get("steady_truth") is not None), None)
     bounds = bounds_of(systems, snippets, options)
     title = f"{dataset} {options.split}, {len(snippets)} frames of {size[1]}x{size[0]}"
-    notes = notes_of(options, truth, bounds)
+    edges = {name: one["edges"] for name, one in found.items() if "edges" in one}
+    notes = video_notes(consistency=options.consistency, truth=truth, bounds=bounds, edges=edges)
     if jax.process_index() == 0:
         Console().print(video_table(rows, title=title))
         write_video_report(rows, context.folder, title=title, notes=notes)
-        if options.pictures:
-            write_png(context.folder / "sheet.png", picture(systems, snippets, options, title))
+        drawn = video_pictures(systems, snippets, options.pictures, heading=title, edges=options.edges)
+        for name, picture in drawn.items():
+            write_png(context.folder / name, picture)
         log.info("pictures and tables: %s", context.folder)
     last = found[systems[-len(options.others) - 1].name]["intervals"][str(options.interval)]
     facts = {"snippets": len(snippets), "skipped": snippets.skipped[:20], "truth_steady": truth}
@@ -186,7 +198,7 @@ def agreement(system: System, snippets: data.Snippets | None, options: Options) 
 
 
 def timed(system: System, snippets: data.Snippets, options: Options) -> dict[str, Any]:
-    """Returns the times of a system on a stream of frames, {} for one that is no network of its own."""
+    """Returns the times of a system on a stream of frames, {} for one that no stream is labelled by."""
     if system.network is None or not options.timed:
         return {}
     interval = options.interval if system.module is not None else 1
@@ -194,7 +206,7 @@ def timed(system: System, snippets: data.Snippets, options: Options) -> dict[str
     records = snippets.records[0]
     palette = source.palette
     return stream_times(
-        StreamSegmenter(system.network, interval),
+        StreamSegmenter(system.network, interval, scale=system.scale),
         lambda number: source[int(records[number % len(records)])].image,
         options.timed,
         lambda frame, ids: visualize.overlay(frame, ids, palette),
@@ -212,7 +224,8 @@ def rows_of(
     """Returns the rows of a system: one for each interval, or a single one if it labels every frame alone."""
     alone, found = system.module is None, []
     for interval in [None] if alone else range(1, longest + 1):
-        row = {"system": system.name, "interval": interval, **interval_scores(matrices, interval or 1)}
+        row = {"system": system.name, "series": system.series or system.name, "interval": interval}
+        row |= interval_scores(matrices, interval or 1)
         row["consistency"] = steady.share(interval) if steady else None
         row |= {"multiply_adds": multiply_adds(system, size, interval or 1), "parameters": system.parameters or None}
         if times:
@@ -268,33 +281,10 @@ def bounds_of(systems: Sequence[System], snippets: data.Snippets, options: Optio
     return {str(cell): grid_bound(labels[cell], source.num_classes, cell) for cell in cells}
 
 
-def notes_of(options: Options, truth: float | None, bounds: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns the sentences below the table."""
-    notes = [
-        "Average: one confusion matrix over keyframes 0 .. interval - 1 frames before the labelled frame. Minimum: "
-        "keyframes interval - 1 frames before it. Times: of this machine, alone or not; from a frame in memory to its "
-        "ids, and, drawn, from the file to a picture."
-    ]
-    for cell, bound in bounds.items():
-        notes.append(f"True labels averaged over cells of {cell} pixels and enlarged: {100 * bound['miou']:.1f} mIoU.")
-    if options.consistency:
-        shown = "not known" if truth is None or truth != truth else f"{100 * truth:.1f}"
-        notes.append(
-            f"Steady: share of pixels with the class to which the flow ({options.consistency}) leads in the frame "
-            f"before; of the true labels {shown}."
-        )
-    return notes
-
-
-def picture(systems: Sequence[System], snippets: data.Snippets, options: Options, title: str) -> np.ndarray:
-    """Draws some frames with the labels of each system from the farthest keyframe."""
-    source, shown = snippets.index.source, []
-    for number in np.unique(np.linspace(0, len(snippets) - 1, num=options.pictures).astype(int)):
-        frames = snippets.frames(int(number), options.interval)
-        batch = np.stack([frame.image for frame in frames])[None]
-        labels = {one.name: np.asarray(one.predict(one.variables, batch)["logits"])[0] for one in systems}
-        shown.append((snippets.names[number], frames[-1].image, frames[-1].label, labels))
-    return video_sheet(shown, source.class_names, source.palette, heading=title)
+def edges_of(system: System, snippets: data.Snippets, options: Options) -> dict[str, float]:
+    """Returns how edges and errors of warped labels go together, see `edge_errors`."""
+    batches = data.eval_snippets(snippets, batch_size=options.batch_size, limit=options.limit or None)
+    return edge_errors(system.module, system.variables, batches, normalisation=system.normalisation)
 
 
 STAGE = Stage(read, run, inputs, again="when_stale")

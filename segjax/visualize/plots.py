@@ -154,6 +154,7 @@ def line_plot(
     places: Sequence[float] = (),
     beside: bool = False,
     from_zero: bool = False,
+    log_x: bool = False,
     dpi: int = 120,
 ) -> np.ndarray:
     """Plots lines with points and error bars; lines of one name share an entry of the legend.
@@ -164,6 +165,7 @@ def line_plot(
     places: numbers on the horizontal axis, () = the x of all points.
     beside: whether the legend stands beside the plot instead of in it.
     from_zero: whether the vertical axis begins at 0.
+    log_x: whether the horizontal axis is logarithmic.
     dpi: dots per inch.
     Returns uint8 (h, w, 3).
     """
@@ -191,6 +193,9 @@ def line_plot(
     if ticks:
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.4, len(ticks) - 0.6)
+    elif log_x:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
     else:
         axes.set_xticks(places or sorted({x for line in lines for x in line.x}))
     if from_zero:

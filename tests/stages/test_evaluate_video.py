@@ -27,7 +27,7 @@ def with_evaluation(street_dir, **changes):
     few = dict(total_steps=2, intervals=(2,), eval_split="")
     config = recipe(street_dir, **few, loss=dict(main=dict(name="cross_entropy")))
     stage = dict(kind="evaluate_video", checkpoint="train_gsvnet", split="train", interval=LONGEST, batch_size=2)
-    stage |= dict(consistency="exact", timed=4, pictures=2, scales=(1.0, 0.5), mesh=dict(data=1))
+    stage |= dict(consistency="exact", timed=4, pictures=2, edges=True, scales=(1.0, 0.5), mesh=dict(data=1))
     config.evaluate_video = ConfigDict({**stage, **changes})
     config.stages = (*config.stages, "evaluate_video")
     return config
@@ -81,7 +81,9 @@ def test_steadiness_and_times(finished):
         times = report["systems"][name]["times"]
         assert {"key", "between", "frame", "with_drawing", "frames"} == set(times) and times["frames"] == 4
         assert all(0 < times[kind]["p50"] <= times[kind]["p95"] for kind in ("key", "between", "frame"))
-    assert "key_ms" not in rows(report, "every frame at 0.5")[0]  # no network of its own
+    (half,) = rows(report, "every frame at 0.5")
+    assert half["key_ms"] == half["frame_ms"] > 0 and half["series"] == "every frame"
+    assert "key_ms" not in rows(report, "every frame, coarse grid")[0]  # no stream is labelled so
     found = report["systems"]["gsvnet"]
     assert len(found["iou"]) == LONGEST and list(found["intervals"]) == ["1", "2", "3"]
     assert found["intervals"]["3"]["minimum"] == rows(report, "gsvnet")[2]["minimum"]
@@ -99,6 +101,11 @@ def test_files(finished):
     assert f"and enlarged: {100 * bound['miou']:.1f} mIoU" in text
     assert "| gsvnet | 3 |" in text and "Steady: share of pixels" in text and "(exact)" in text
     assert read_image(folder / "sheet.png").shape[1] > 2000 and read_image(folder / "intervals.png").ndim == 3
+    assert read_image(folder / "speed.png").ndim == 3
+    assert read_image(folder / "edges_gsvnet.png").ndim == 3 and not (folder / "edges_warp.png").exists()
+    edges = report["systems"]["gsvnet"]["edges"]
+    assert "edges" not in report["systems"]["warp"] and 0 < edges["share"] < 1
+    assert f"{100 * edges['errors_at_edges']:.1f} % of the errors" in text
 
 
 def test_the_bound_is_of_the_frames_that_are_scored(finished, street_dir):
