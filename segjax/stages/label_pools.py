@@ -26,7 +26,7 @@ from segjax.pseudo.sheets import pseudo_sheet
 from segjax.stages.config.thresholds import class_thresholds
 from segjax.stages.pseudo_options import Options, key_of
 from segjax.stages.write_records import finish_records, write_records
-from segjax.weights.runs import fingerprint
+from segjax.weights.fingerprints import fingerprint
 
 log = logging.getLogger("segjax")
 

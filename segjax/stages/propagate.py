@@ -34,7 +34,7 @@ from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.held_out import check_chains
 from segjax.stages.stage import Context, Stage
 from segjax.stages.write_records import finish_records, write_records
-from segjax.weights.runs import fingerprint
+from segjax.weights.fingerprints import fingerprint
 
 log = logging.getLogger("segjax")
 

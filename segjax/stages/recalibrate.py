@@ -32,7 +32,7 @@ from segjax.stages.stage import Context, Preview, Stage
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.recalibration import Population, changes, make_measurement
 from segjax.typing import Array, Batch
-from segjax.weights.runs import fingerprint
+from segjax.weights.fingerprints import fingerprint
 
 log = logging.getLogger("segjax")
 

@@ -7,6 +7,7 @@ other bits than were written, the previous checkpoint is used.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 from pathlib import Path
@@ -22,7 +23,8 @@ from segjax import parallel
 from segjax.errors import UserError
 from segjax.training.state import TrainState
 from segjax.typing import Variables
-from segjax.weights.runs import VARIABLES, check_fingerprints, fingerprint, first_line, newest_intact
+from segjax.weights import fingerprints
+from segjax.weights.runs import first_line, newest_intact
 
 log = logging.getLogger("segjax")
 
@@ -32,11 +34,11 @@ def _tree(state: TrainState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
 
 
-def _fingerprints(tree: dict[str, Any]) -> dict[str, np.uint32]:
+def _fingerprints(tree: dict[str, Any], kind: str) -> dict[str, np.uint32]:
     # two, because prediction reads the variables only and could not verify a fingerprint of all
-    found = {"variables": fingerprint({name: tree.get(name, {}) for name in VARIABLES})}
+    found = fingerprints.of_variables(tree, kind)
     if "opt_state" in tree:
-        found["training"] = fingerprint({"step": tree["step"], "opt_state": tree["opt_state"]})
+        found["training"] = fingerprints.KINDS[kind]({"step": tree["step"], "opt_state": tree["opt_state"]})
     return found
 
 
@@ -53,7 +55,9 @@ class Checkpoints:
         self.folder = Path(folder).resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         try:
-            self.manager = ocp.CheckpointManager(self.folder, options=options)
+            # named, so that `item_metadata` reads what a run before has saved
+            handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+            self.manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
         except OSError as error:
             raise UserError(f"cannot write checkpoints to {self.folder}: {error.strerror or error}.") from error
 
@@ -105,9 +109,9 @@ class Checkpoints:
         """Saves a tree with its fingerprints; place: of scalars."""
         self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted during the training
         self._check_room(sum(x.nbytes for x in jax.tree.leaves(tree)))
-        tree["fingerprint"] = {
+        tree[fingerprints.NEWEST] = {
             name: jax.make_array_from_callback((), place, lambda _, word=word: word)
-            for name, word in _fingerprints(tree).items()
+            for name, word in _fingerprints(tree, fingerprints.NEWEST).items()
         }
         with _disk_errors(self.folder):
             self.manager.save(
@@ -147,14 +151,15 @@ class Checkpoints:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), _tree(like)
         )
         word = jax.ShapeDtypeStruct((), jnp.uint32, sharding=abstract["step"].sharding)
-        abstract["fingerprint"] = {"variables": word, "training": word}
 
         def read(step):
-            found = self.manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-            )
+            shapes = self.manager.item_metadata(step).state
+            kind = fingerprints.kind_of(getattr(shapes, "tree", shapes)) or fingerprints.NEWEST
+            like = ocp.args.StandardRestore({**abstract, kind: {"variables": word, "training": word}})
+            found = self.manager.restore(step, args=ocp.args.Composite(state=like, meta=ocp.args.JsonRestore()))
             tree = dict(found.state)
-            check_fingerprints(tree.pop("fingerprint"), _fingerprints(tree))
+            written = tree.pop(kind)
+            fingerprints.check_fingerprints(written, _fingerprints(tree, kind))
             return TrainState(**tree), found.meta
 
         steps = self.steps
@@ -167,7 +172,10 @@ class Checkpoints:
         # else `save` would take the damaged checkpoint for the one of its step, when training reaches that step again
         for step in steps:
             if jax.process_index() == 0:
-                (self.folder / str(step)).rename(self.folder.parent / f"damaged-checkpoint-{step}")
+                first = f"damaged-checkpoint-{step}"  # the same step may be damaged again
+                names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
+                free = next(name for name in names if not (self.folder.parent / name).exists())
+                (self.folder / str(step)).rename(self.folder.parent / free)
         if steps:
             parallel.sync("set aside damaged checkpoints")
             self.manager.reload()

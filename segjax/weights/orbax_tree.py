@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from segjax.errors import UserError
+from segjax.weights import fingerprints
 from segjax.weights.names import COLLECTIONS
 from segjax.weights.report import examples
+
+log = logging.getLogger("segjax")
 
 MARKS = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")  # files of a folder that holds a tree
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".tar")  # weight files, which a folder may have instead
@@ -25,32 +29,51 @@ def read_orbax(path: str | Path) -> dict[str, Any]:
     Only the variables are read, not the state of the optimizer.
 
     path: folder of a tree of variables, or of parameters alone; of one step of a checkpoint manager; or a folder with
-        such steps below it (a training run), of which the newest is taken.
+        such steps below it (a training run), of which the newest is taken. If that one is damaged, as the fingerprint
+        of our own checkpoints tells, the one before is taken, and that is logged.
 
-    Raises UserError if there is no such tree, or it cannot be read.
+    Raises UserError if there is no such tree, or none can be read.
     """
-    folder = _tree_folder(Path(path))
-    try:
-        with ocp.PyTreeCheckpointer() as reader:
-            shapes = reader.metadata(folder)
-            shapes = getattr(shapes, "item_metadata", shapes)
-            shapes = getattr(shapes, "tree", shapes)
-            wanted, keys = _variables(dict(shapes))
-            if not wanted:
-                raise KeyError(f"no params among {', '.join(map(str, shapes)) or 'nothing'}")
-            item = wanted
-            for key in reversed(keys):
-                item = {key: item}
-            item = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), item)
-            restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
-            found = reader.restore(
-                folder, args=ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
-            )
-    except Exception as error:  # noqa: BLE001 (orbax and tensorstore raise many kinds for one damaged file)
-        text = (str(error).strip().splitlines() or [""])[0][:160]
-        raise UserError(
-            f"{folder} cannot be read as an orbax checkpoint of a network ({type(error).__name__}: {text})."
-        ) from None
+    problems = []
+    for folder in _tree_folders(Path(path)):
+        try:
+            found = _read(folder)
+        except Exception as error:  # noqa: BLE001 (orbax and tensorstore raise many kinds for one damaged file)
+            text = (str(error).strip().splitlines() or [""])[0][:160]
+            problems.append(f"{folder} cannot be read as an orbax checkpoint of a network ({_kind(error)}{text})")
+            continue
+        for problem in problems:
+            log.warning("%s; %s is read instead", problem, folder)
+        return found
+    raise UserError(f"{'; '.join(problems)}.")
+
+
+def _kind(error: Exception) -> str:
+    return "" if type(error) is ValueError else f"{type(error).__name__}: "
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Returns the variables of one tree. Raises any kind of error if it is damaged or contains none."""
+    with ocp.PyTreeCheckpointer() as reader:
+        shapes = reader.metadata(folder)
+        shapes = getattr(shapes, "item_metadata", shapes)
+        shapes = dict(getattr(shapes, "tree", shapes))
+        wanted, keys = _variables(shapes)
+        if not wanted:
+            raise KeyError(f"no params among {', '.join(map(str, shapes)) or 'nothing'}")
+        kind = fingerprints.kind_of(shapes)
+        if kind:  # of all variables, averaged or not
+            wanted = {name: shapes[name] for name in (*fingerprints.VARIABLES, kind) if name in shapes}
+        item = wanted
+        for key in reversed(keys):
+            item = {key: item}
+        item = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), item)
+        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+        found = reader.restore(
+            folder, args=ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
+        )
+    if kind:
+        fingerprints.check_fingerprints(found[kind], fingerprints.of_variables(found, kind))
     for key in keys:
         found = found[key]
     if found.get("ema"):
@@ -85,15 +108,23 @@ def _holds_tree(path: Path) -> bool:
     return (path / "_METADATA").is_file()
 
 
-def _tree_folder(path: Path) -> Path:
-    """Returns the folder of the tree itself. Raises UserError if there is none."""
+def _tree_folders(path: Path) -> list[Path]:
+    """Returns the folder of the tree to read, and those of earlier steps of the same training.
+
+    Raises UserError if there is none.
+    """
     path = path.expanduser().resolve()
-    steps = [path, *sorted(path.glob("*/checkpoints/*")), *sorted(path.glob("checkpoints/*")), *sorted(path.glob("*"))]
-    numbered = [p for p in steps[1:] if p.name.isdecimal() and p.is_dir()]
+    steps = [*sorted(path.glob("*/checkpoints/*")), *sorted(path.glob("checkpoints/*")), *sorted(path.glob("*"))]
+    numbered = [p for p in steps if p.name.isdecimal() and p.is_dir()]
+    found: list[Path] = []
     for step in [path, *sorted(numbered, key=lambda p: (p.parent.stat().st_mtime, int(p.name)), reverse=True)]:
-        for folder in (step, *(step / name for name in ITEMS)):
-            if _holds_tree(folder):
-                return folder
+        folder = next((f for f in (step, *(step / name for name in ITEMS)) if _holds_tree(f)), None)
+        if folder is not None and step == path:
+            return [folder]
+        if folder is not None and (not found or step.parent in found[0].parents):
+            found.append(folder)
+    if found:
+        return found
     files = [p.name for p in sorted(path.glob("*")) if p.suffix in FILES]
     there = f"one of its files ({examples(files)})" if files else "a weight file, or a run that has trained"
     raise UserError(f"{path} is a folder without an orbax checkpoint or an index of shards; give {there}.")

@@ -8,45 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
-from segjax import models, parallel, weights
+from segjax import models, weights
 from segjax.errors import UserError
+from segjax.weights import fingerprints
 
 log = logging.getLogger("segjax")
 
-VARIABLES = ("params", "batch_stats", "ema")
 KEYFRAME = "keyframe.safetensors"  # in the folder of a stage that trains a propagation network
-
-
-def fingerprint(tree: Any) -> np.uint32:
-    """Returns 32 bits that depend on every bit of every leaf: a change of any one word changes them.
-
-    They are the same on any number of devices. Every process must call it if leaves are split between processes.
-    """
-    # on the host: a program with one reduction for each of a network's hundreds of leaves compiles for seconds
-    total = np.zeros((), np.uint32)
-    for place, leaf in enumerate(jax.tree.leaves(tree)):
-        words = _words(parallel.fetch(leaf))
-        for start in range(0, words.size, _CHUNK):
-            part = words[start : start + _CHUNK]
-            # an odd factor per place is invertible modulo 2^32, so no single change can vanish
-            factors = np.arange(start, start + part.size, dtype=np.uint32) * np.uint32(2) + np.uint32(2 * place + 1)
-            total += np.dot(part, factors)
-    return total[()]
-
-
-_CHUNK = 2**20  # words, for bounded memory
-
-
-def _words(array: np.ndarray) -> np.ndarray:
-    """Returns the values of an array as uint32 (n,): its bits, if its type has 32 or 64 of them."""
-    if array.dtype == jnp.bfloat16:
-        array = array.astype(np.float32)
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return flat.view(np.uint32) if flat.dtype.itemsize in (4, 8) else flat.astype(np.uint32)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -78,14 +48,15 @@ def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str,
         def read(step):
             shapes = manager.item_metadata(step).state
             shapes = getattr(shapes, "tree", shapes)
-            wanted = {name: shapes[name] for name in (*VARIABLES, "fingerprint") if name in shapes}
+            if not (kind := fingerprints.kind_of(shapes)):
+                raise ValueError("it contains no fingerprint")
+            wanted = {name: shapes[name] for name in (*fingerprints.VARIABLES, kind) if name in shapes}
             abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), wanted)
             restore_args = jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=device), abstract)
             state = ocp.args.PyTreeRestore(item=abstract, restore_args=restore_args, partial_restore=True)
             found = manager.restore(step, args=ocp.args.Composite(state=state, meta=ocp.args.JsonRestore()))
-            tree = {name: found.state.get(name, {}) for name in VARIABLES}
-            written = found.state["fingerprint"]
-            check_fingerprints(written, {"variables": fingerprint(tree)})
+            tree = {name: found.state.get(name, {}) for name in fingerprints.VARIABLES}
+            fingerprints.check_fingerprints(found.state[kind], fingerprints.of_variables(tree, kind))
             variables = tree["ema"] or {"params": tree["params"], "batch_stats": tree["batch_stats"]}
             if found.meta["model"].get("keyframe"):
                 variables = with_keyframe(variables, load_keyframe(folder.parent)[1])
@@ -177,12 +148,6 @@ def _newest(path: Path) -> tuple[Path, int | None]:
 
 def _is_checkpoint(path: Path) -> bool:
     return path.name.isdecimal() and (path / "state").is_dir()
-
-
-def check_fingerprints(written: dict[str, Any], read: dict[str, Any]) -> None:
-    """Raises ValueError if a fingerprint of what was read differs from that of what was written."""
-    if any(int(written[name]) != int(read[name]) for name in read):
-        raise ValueError("its contents are not what was written")
 
 
 def newest_intact(folder: Path, steps: list[int], read: Callable[[int], Any]) -> Any | None:
