@@ -179,3 +179,22 @@ def sync(name: str) -> None:
     """Waits for all processes; name: what for, the same in every process."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def from_first(text: str) -> str:
+    """Returns the text of the first process in every process, all of which must call it."""
+    if jax.process_count() == 1:
+        return text
+    content = np.frombuffer(text.encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.array(content.size, np.int32)))
+    padded = np.zeros(length, np.uint8)
+    if jax.process_index() == 0:
+        padded[:] = content
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded), np.uint8)).decode()
+
+
+def in_all(found: bool) -> bool:
+    """Returns whether something is true in all processes, which must all call it."""
+    if jax.process_count() == 1:
+        return found
+    return bool(np.all(multihost_utils.process_allgather(np.array(found))))

@@ -40,6 +40,16 @@ class Planned:
         """Hash of the settings."""
         return config_hash(self.settings)
 
+    @property
+    def inputs(self) -> list[str]:
+        """Stages and paths that it reads."""
+        # begun=False: the initial weights of a finished training count too, since it would start from others now
+        return [*self.stage.inputs(self.options, False).values(), *self.datasets]
+
+    def runs_of_inputs(self, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """Returns which runs of earlier stages it reads: stage -> "run" of its report."""
+        return {key: reports[key]["run"] for key in self.inputs if "run" in reports.get(key, ())}
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -79,9 +89,7 @@ def _decide(one: Planned, reports: Mapping[str, Mapping[str, Any]], running: Col
     done = reports.get(one.name)
     if done is None or one.stage.again == "always":
         return Decision(True)
-    # begun=False: the initial weights of a finished training count too, since it would start from others now
-    inputs = [*one.stage.inputs(one.options, False).values(), *one.datasets]
-    newer = [key for key in inputs if key in running or _finished(reports.get(key)) > _finished(done)]
+    newer = [key for key in one.inputs if key in running or _is_newer(key, reports.get(key), done)]
     if newer and one.stage.again == "when_stale":
         return Decision(True, f"stage {one.name} runs again, because stage {newer[0]} has been run since")
     if newer and done.get("config") == one.digest:
@@ -100,8 +108,16 @@ def _decide(one: Planned, reports: Mapping[str, Mapping[str, Any]], running: Col
     raise UserError(_refusal(one, changed, reason))
 
 
-def _finished(report: Mapping[str, Any] | None) -> str:
-    return (report or {}).get("finished", "")
+def _is_newer(key: str, report: Mapping[str, Any] | None, done: Mapping[str, Any]) -> bool:
+    """Returns whether an input was run again after a stage was finished.
+
+    key, report: of the input; None for a path. done: report of the stage.
+    """
+    if report is None:
+        return False
+    if key in done.get("inputs", ()) and "run" in report:
+        return done["inputs"][key] != report["run"]
+    return report.get("finished", "") > done.get("finished", "")  # reports of earlier versions have the time only
 
 
 def _changes(done: Mapping[str, Any], one: Planned) -> list[str]:

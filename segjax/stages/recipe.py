@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
+import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ import jax
 from segjax import parallel
 from segjax.data import dataset_names
 from segjax.errors import UserError, choose, did_you_mean
-from segjax.files import plain, write_json
-from segjax.host import usable_cores
+from segjax.files import plain
 from segjax.outputs import check_local
 from segjax.stages import (
     compare,
@@ -35,7 +33,9 @@ from segjax.stages.config.choices import apply_overrides, check_choices
 from segjax.stages.config.keys import check_keys
 from segjax.stages.dataset import Dataset, datasets_of, read_dataset, with_folders
 from segjax.stages.finished import Planned, decide
+from segjax.stages.lock import only_run
 from segjax.stages.preview import preview
+from segjax.stages.report_files import check_report, devices, read_report, versions, write_report
 from segjax.stages.stage import Context, Stage
 from segjax.weights.runs import has_checkpoint
 
@@ -53,8 +53,6 @@ STAGES: dict[str, Stage] = {
     "disable_tail": disable_tail.STAGE,
     "compare": compare.STAGE,
 }
-
-_PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 def run_recipe(
@@ -84,9 +82,10 @@ def run_recipe(
     options = {name: with_folders(one, written(config, name, workdir)) for name, one in read_recipe(config).items()}
     check_inputs(config, options, workdir)
     _make(workdir)
-    _check_report(workdir / "report.json")
+    check_report(workdir / "report.json")
 
-    reports = {name: report for name in names if (report := _read_report(workdir / name / "report.json"))}
+    reports = {name: report for name in names if (report := read_report(workdir / name / "report.json"))}
+    reports = json.loads(parallel.from_first(json.dumps(reports)))  # hosts may see files at different times
     planned = [
         Planned(
             name,
@@ -127,7 +126,8 @@ def run_recipe(
             settings=plain(_without_seed(section)),
             finished=decisions[name].extended,
         )
-        result = one.stage.run(one.options, context)
+        with only_run(folder):
+            result = one.stage.run(one.options, context)
         reports[name] = {
             "stage": name,
             "kind": section.kind,
@@ -135,16 +135,18 @@ def run_recipe(
             "settings": plain(one.settings),
             "seconds": round(time.perf_counter() - start, 1),
             "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-            "devices": _devices(),
+            "run": secrets.token_hex(8),  # tells this run of the stage from others, whatever clocks say
+            "inputs": one.runs_of_inputs(reports),
+            "devices": devices(),
             "versions": versions(),
             **result,
         }
         # the report is written last: without it, an interrupted stage does not count as done
-        _write_report(folder / "report.json", reports[name])
-        _write_report(workdir / "report.json", {name: reports[name] for name in names if name in reports})
+        write_report(folder / "report.json", reports[name])
+        write_report(workdir / "report.json", {name: reports[name] for name in names if name in reports})
         parallel.sync(f"report of {name}")  # the next stage may read it, in any process
     reports = {name: reports[name] for name in names if name in reports}
-    _write_report(workdir / "report.json", reports)  # again, because a kill may have come between the two files
+    write_report(workdir / "report.json", reports)  # again, because a kill may have come between the two files
     return reports
 
 
@@ -250,51 +252,8 @@ def _check_dataset(dataset: Dataset, config: Any, name: str) -> None:
     )
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of python and of the packages that affect the numbers, by name."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
-
-
-def _devices() -> str:
-    kinds = {device.device_kind for device in jax.devices()}
-    return (
-        f"{jax.device_count()} x {', '.join(sorted(kinds))}, {jax.process_count()} process(es), {usable_cores()} cores"
-    )
-
-
-def _read_report(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        log.warning("%s is not readable and is ignored; its stage runs again", path)
-        return None
-    return found
-
-
-def _check_report(path: Path) -> None:
-    """Raises UserError for a report.json that is not one of a training run: it would be replaced."""
-    found = _read_report(path)
-    if found is not None and not all(isinstance(one, dict) and "stage" in one for one in found.values()):
-        raise UserError(f"{path} was not written by a training run, and would be replaced; give another --workdir.")
-
-
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to --workdir: {folder}: {error.strerror}.") from error
-
-
-def _write_report(path: Path, content: Any) -> None:
-    if jax.process_index() == 0:
-        write_json(path, content)

@@ -163,7 +163,7 @@ class Checkpoints:
             return TrainState(**tree), found.meta
 
         steps = self.steps
-        result = newest_intact(self.folder, steps, read)
+        result = newest_intact(self.folder, steps, read, agree=parallel.in_all)
         if result is not None:
             self._set_aside([step for step in steps if step > int(result[0].step)])
         return result

@@ -150,18 +150,26 @@ def _is_checkpoint(path: Path) -> bool:
     return path.name.isdecimal() and (path / "state").is_dir()
 
 
-def newest_intact(folder: Path, steps: list[int], read: Callable[[int], Any]) -> Any | None:
+def newest_intact(
+    folder: Path, steps: list[int], read: Callable[[int], Any], *, agree: Callable[[bool], bool] = bool
+) -> Any | None:
     """Returns read(step) of the newest checkpoint for which it succeeds; logs damaged ones. None if there is no step.
+
+    agree: whether it succeeded in this process -> in all of them, where all take the same step.
 
     Raises UserError if there are steps and none can be read.
     """
     problems = []
     for step in sorted(steps, reverse=True):
+        problem = ""
         try:
             result = read(step)
         except Exception as error:  # noqa: BLE001 (orbax and tensorstore raise many kinds for one damaged file)
-            problems.append(f"{folder / str(step)}: {first_line(error)}")
-            log.warning("checkpoint %s is damaged (%s); trying the one before", folder / str(step), first_line(error))
+            problem = first_line(error)
+        if not agree(not problem):
+            problem = problem or "another process cannot read it"
+            problems.append(f"{folder / str(step)}: {problem}")
+            log.warning("checkpoint %s is damaged (%s); trying the one before", folder / str(step), problem)
             continue
         if problems:
             log.warning("resuming from checkpoint %s instead", folder / str(step))

@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import os
+import socket
 
 import pytest
 from ml_collections import ConfigDict
 
 from segjax.errors import UserError
 from segjax.stages import recipe, run_recipe
+from segjax.stages.lock import only_run
 from segjax.stages.stage import no_check
 
 
@@ -59,6 +62,39 @@ def test_an_evaluation_that_is_asked_for_runs_again(ran, tmp_path):
     assert ran[3:] == ["evaluate"]
     run_recipe(config(split="train"), workdir=tmp_path, only="student")
     assert ran[4:] == []  # a training is not
+
+
+def test_what_is_newer_does_not_depend_on_clocks(ran, tmp_path, monkeypatch):
+    """Hosts of other time zones, and the night in which the clock is put back."""
+    monkeypatch.setattr(recipe.time, "strftime", lambda text: f"2030-01-01 00:00:{30 - len(ran):02d}")  # backwards
+    run_recipe(config(), workdir=tmp_path)
+    assert run_recipe(config(), workdir=tmp_path) and len(ran) == 3
+    for name in ("teacher", "student"):
+        (tmp_path / name / "report.json").unlink()
+    run_recipe(config(), workdir=tmp_path)
+    assert ran[3:] == ["teacher", "student", "evaluate"]
+
+
+def test_reports_of_earlier_versions_are_ordered_by_time(ran, tmp_path):
+    run_recipe(config(), workdir=tmp_path)
+    for name in ("teacher", "student", "evaluate"):
+        path = tmp_path / name / "report.json"
+        report = json.loads(path.read_text())
+        report = {key: value for key, value in report.items() if key not in ("run", "inputs")}
+        finished = "2031" if name == "student" else "2030"
+        path.write_text(json.dumps({**report, "finished": finished}))
+    run_recipe(config(), workdir=tmp_path)
+    assert ran[3:] == ["evaluate"]
+
+
+def test_a_second_run_in_a_stages_folder_is_refused(ran, tmp_path):
+    (tmp_path / "teacher").mkdir()
+    with only_run(tmp_path / "teacher"):
+        with pytest.raises(UserError, match="at work in .*teacher; wait for its end, stop it") as refused:
+            run_recipe(config(), workdir=tmp_path)
+        assert f"process {os.getpid()} on {socket.gethostname()}" in str(refused.value) and not ran
+        run_recipe(config(), workdir=tmp_path, only="student")  # commands may share out the stages of a run
+    assert ran == ["student"]
 
 
 def test_a_training_goes_on_without_what_it_began_with(ran, tmp_path):
