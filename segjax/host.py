@@ -47,4 +47,5 @@ class StopFlag:
 
     def _remember(self, number: int, frame: object) -> None:
         self.number = number
-        signal.signal(number, self._old[number])  # so that a second ctrl-C works if the work hangs
+        for other, handler in self._old.items():  # so that a second signal of either kind works if the work hangs
+            signal.signal(other, handler)

@@ -1,6 +1,8 @@
 """The cores a process may use: its affinity, at most the quota of its container."""
 
+import itertools
 import os
+import signal
 import subprocess
 import sys
 
@@ -49,3 +51,14 @@ def test_a_process_bound_to_one_core_uses_one(root):
     program = f"{bind}; from segjax import host; print(host.usable_cores())"
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize("first, second", itertools.product((signal.SIGINT, signal.SIGTERM), repeat=2))
+def test_the_second_signal_ends_the_process_whichever_it_is(root, first, second):
+    program = "import os, sys; from segjax.host import StopFlag\nwith StopFlag() as stop:\n    "
+    program += "os.kill(os.getpid(), int(sys.argv[1]))\n    print(stop.number, flush=True)\n    "
+    program += "os.kill(os.getpid(), int(sys.argv[2]))\n    print('lives')"
+    command = [sys.executable, "-c", program, str(int(first)), str(int(second))]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.stdout == f"{int(first)}\n"
+    assert done.returncode in (-second, 1 if second == signal.SIGINT else -second)  # KeyboardInterrupt of python
