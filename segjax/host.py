@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": 2 cores; "max 100000": no limit
@@ -26,6 +28,10 @@ def usable_cores() -> int:
     return max(cores, 1)
 
 
+class Stopped(Exception):
+    """A signal came within `StopFlag.at_once`."""
+
+
 class StopFlag:
     """Context manager that remembers SIGTERM or SIGINT (ctrl-C); a second signal ends the process at once.
 
@@ -35,6 +41,18 @@ class StopFlag:
     def __init__(self) -> None:
         self.number = 0
         self._old: dict[int, object] = {}
+        self._at_once = False
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within it, a signal also raises Stopped, so that long work that can be repeated does not delay the end."""
+        self._at_once = True
+        try:
+            if self.number:
+                raise Stopped
+            yield
+        finally:
+            self._at_once = False
 
     def __enter__(self) -> StopFlag:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -49,3 +67,5 @@ class StopFlag:
         self.number = number
         for other, handler in self._old.items():  # so that a second signal of either kind works if the work hangs
             signal.signal(other, handler)
+        if self._at_once:
+            raise Stopped

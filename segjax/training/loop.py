@@ -12,6 +12,7 @@ import numpy as np
 
 from segjax.data.timeline import Run
 from segjax.errors import UserError
+from segjax.host import Stopped
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.compiled import CompiledSteps
 from segjax.training.interrupt import Interrupted, StopSignal
@@ -123,12 +124,16 @@ def train(
                 done = step + 1
                 # every process computes the same three answers: saving and evaluating involve all of them
                 leaving = done < last and stop.requested(done)
-                evaluates = evaluate is not None and (done == last or _due(done, events.eval_steps))
-                if leaving or evaluates or done == last or _due(done, events.checkpoint_steps):
+                evaluates = evaluate is not None and (done == last or is_due(done, events.eval_steps))
+                if leaving or evaluates or done == last or is_due(done, events.checkpoint_steps):
                     settle()  # a state is saved or scored after its metrics were found finite
                 if evaluates and not leaving:
-                    progress.evaluated(done, evaluate(state, done))
-                if leaving or done == last or _due(done, events.checkpoint_steps):
+                    try:
+                        with stop.at_once():
+                            progress.evaluated(done, evaluate(state, done))
+                    except Stopped:  # the run that resumes here evaluates first
+                        leaving = True
+                if leaving or done == last or is_due(done, events.checkpoint_steps):
                     checkpoints.save(state, step=done, meta=meta(done))
                 if leaving:
                     checkpoints.wait()
@@ -139,7 +144,8 @@ def train(
     return state
 
 
-def _due(done: int, every: int) -> bool:
+def is_due(done: int, every: int) -> bool:
+    """Returns whether something that happens every so many steps, 0 = never, happens after `done` of them."""
     return every > 0 and done % every == 0
 
 

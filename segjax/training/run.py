@@ -22,7 +22,7 @@ from segjax.parallel.rules import Rules
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.compiled import CompiledSteps
 from segjax.training.logging import TrainingLog
-from segjax.training.loop import Events, train
+from segjax.training.loop import Events, is_due, train
 from segjax.training.memory import log_memory_plan, memory_plan
 from segjax.training.metric_files import open_writers
 from segjax.training.state import TrainState, create_state
@@ -150,6 +150,10 @@ def run_training(
             epoch_of=lambda step: plan.timeline.at(step).epoch,
             epoch_begins=task.epoch_begins,
         ) as progress:
+            evaluate = Evaluations(task.score, history) if task.score else None
+            due = start and (start >= plan.total_steps or is_due(start, plan.events.eval_steps))
+            if evaluate and due and start not in evaluate.steps:  # a signal ended the evaluation of this step
+                progress.evaluated(start, evaluate(state, start))
             state = train(
                 state,
                 runs=runs,
@@ -161,7 +165,7 @@ def run_training(
                 events=plan.events,
                 progress=progress,
                 frozen=task.frozen,
-                evaluate=Evaluations(task.score, history) if task.score else None,
+                evaluate=evaluate,
                 names=lambda record: task.samples.names[record],
                 parts=parts,
             )
@@ -184,6 +188,11 @@ class Evaluations:
 
     def __init__(self, score: Callable[[TrainState], Mapping[str, float]], history: list[dict[str, float]]):
         self._score, self._history = score, history
+
+    @property
+    def steps(self) -> set[int]:
+        """Steps that have been scored."""
+        return {int(entry["step"]) for entry in self._history}
 
     def __call__(self, state: TrainState, step: int) -> Mapping[str, float]:
         """Scores `state` after `step` updates, and adds the scores to the history."""

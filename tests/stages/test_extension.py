@@ -1,8 +1,10 @@
 """A finished training with a longer duration goes on as if it had been longer from the start; others are refused."""
 
 import json
+import os
 import shlex
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -18,6 +20,8 @@ from segjax.files import as_stored
 from segjax.stages import run_recipe, train
 from segjax.stages.config import choices
 from segjax.stages.run_plan import make_run_plan, read_plan
+from segjax.training.interrupt import Interrupted
+from segjax.training.run import Evaluations
 from segjax.weights.runs import load_for_inference
 from tests.networks import documented_network
 
@@ -271,3 +275,25 @@ def test_a_shorter_plan_is_the_beginning_of_a_longer_one(records, cut, batch, wa
     )
     for step in range(short.total_steps):
         assert short.timeline.at(step) == long.timeline.at(step)
+
+
+def test_an_evaluation_that_a_signal_ended_is_made_up_for(street_dir, tmp_path, monkeypatch):
+    changes = {"dataset.train": "train", "total_steps": 4, "eval_steps": 2}
+    config = recipe(street_dir, **changes)
+    config.dataset.validation = "validation"
+    whole = run_recipe(config, workdir=tmp_path / "whole", only="train")["train"]
+    score, calls = Evaluations.__call__, []
+
+    def killed(self, state, step):
+        calls.append(step)
+        if len(calls) in (1, 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(self, state, step)
+
+    monkeypatch.setattr(Evaluations, "__call__", killed)
+    for step in (2, 4):
+        with pytest.raises(Interrupted, match=f"SIGTERM after step {step}"):
+            run_recipe(config, workdir=tmp_path / "parts", only="train")
+    found = run_recipe(config, workdir=tmp_path / "parts", only="train")["train"]
+    assert calls == [2, 2, 4, 4]
+    assert found["history"] == whole["history"] and len(whole["history"]) == 2
