@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import time
@@ -15,7 +16,7 @@ import jax
 from segjax import parallel
 from segjax.data import dataset_names
 from segjax.errors import UserError, choose, did_you_mean
-from segjax.files import plain, read_json, write_json
+from segjax.files import plain, write_json
 from segjax.host import usable_cores
 from segjax.outputs import check_local
 from segjax.stages import (
@@ -269,7 +270,7 @@ def _devices() -> str:
 
 def _read_report(path: Path) -> dict[str, Any] | None:
     try:
-        found = read_json(path)
+        found = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
