@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import secrets
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from segjax.errors import UserError
+
+log = logging.getLogger("segjax")
 
 # Settings as text
 
@@ -176,12 +179,49 @@ def begin(note: Path, settings: Any, *, remedy: str, work: Path | None = None, w
 def changes(note: Path, settings: Any, *, where: str = "") -> list[str] | None:
     """Lists how settings differ from those of a note, see `begin`; None without a note."""
     try:
-        old = json.loads(note.read_text())
+        old = read_json(note)
     except FileNotFoundError:
         return None
     except ValueError:
         return [f"{note.name} is damaged"]
     return differences(old, json.loads(_note_text(settings)), where=where)
+
+
+def write_note(note: Path, content: Mapping[str, Any]) -> None:
+    """Writes plain data that marks a part of the work as done, with a digest; see `read_note`."""
+    write_file(note, json.dumps({**content, _DIGEST: _digest(content)}))
+
+
+def read_note(note: Path) -> dict[str, Any] | None:
+    """Returns what `write_note` has written; None without a note and, with a warning, for a damaged one.
+
+    So a part whose note is damaged is not done.
+    """
+    try:
+        found = read_json(note)
+        if isinstance(found, dict) and found.pop(_DIGEST, None) == _digest(found):
+            return found
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        pass
+    log.warning("%s is damaged; what it says to be done is done again", note)
+    return None
+
+
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file. Raises FileNotFoundError without one, and ValueError for a damaged one."""
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep") from None
+
+
+_DIGEST = "sha256"
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _note_text(settings: Any) -> str:

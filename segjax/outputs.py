@@ -7,7 +7,6 @@ since, belongs to the user.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segjax.errors import UserError
-from segjax.files import write_json, writing
+from segjax.files import read_json, write_json, writing
 
 NOTE = ".segjax-written.json"
 _REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")  # a drive of Windows has one letter
@@ -136,7 +135,7 @@ def written_below(folder: Path) -> set[Path]:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        note = json.loads((folder / NOTE).read_text())
+        note = read_json(folder / NOTE)
         return {"files": dict(note["files"]), "begun": dict.fromkeys(note["begun"])}
     except (OSError, ValueError, KeyError, TypeError):  # no note, or a damaged one: nothing may be replaced
         return {"files": {}, "begun": {}}

@@ -21,6 +21,7 @@ from data_builders.camvid import full
 from data_builders.camvid.full import ABOUT, parse_name
 from data_builders.examples import Examples
 from segjax.data.classes import class_table
+from segjax.data.file_limits import check_expansion
 from segjax.data.folders import fingerprint, list_images
 from segjax.data.label_map import LabelMap
 from segjax.data.text_files import read_lines
@@ -153,8 +154,13 @@ def _download(dl_manager: tfds.download.DownloadManager, to: Path) -> Path:
         # one request first: without a connection it fails at once, whereas TFDS retries for minutes
         requests.head(URL, timeout=20, allow_redirects=True).raise_for_status()
         # zipfile, because TFDS unpacks only with TensorFlow
-        with zipfile.ZipFile(dl_manager.download(URL)) as archive:
-            archive.extractall(to, [name for name in archive.namelist() if "/CamVid/" in name])
+        path = Path(dl_manager.download(URL))
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if "/CamVid/" in info.filename]
+            check_expansion(path, sum(info.file_size for info in members), path.stat().st_size)
+            archive.extractall(to, members)
+    except UserError:
+        raise
     except Exception as error:  # requests, TFDS and zipfile raise types of their own
         raise UserError(
             f"CamVid cannot be downloaded from {URL} ({type(error).__name__}); fetch the folder CamVid of "

@@ -15,7 +15,8 @@ import numpy as np
 
 from data_builders import trees
 from segjax.data.image_files import IMAGE_SUFFIXES, image_size, read_image
-from segjax.data.video import VIDEO_SUFFIXES, VideoSource
+from segjax.data.video import VideoSource
+from segjax.data.video_file import VIDEO_SUFFIXES
 from segjax.errors import UserError, did_you_mean
 
 # published file -> (names of its stills, approximate number of its first frame)

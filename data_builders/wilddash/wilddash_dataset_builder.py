@@ -98,7 +98,7 @@ def read_segments(path: Path) -> dict[str, dict[int, int]]:
     try:
         annotations = json.loads(read_bytes(path))["annotations"]
         return {x["file_name"]: {s["id"]: s["category_id"] for s in x["segments_info"]} for x in annotations}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is no COCO panoptic file ({error}); copy or download it again") from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
+import logging
 import os
 import textwrap
 from pathlib import Path
@@ -13,6 +13,10 @@ from typing import Any
 from segjax.data.builds import PACKAGE, data_root, dataset_names
 from segjax.data.classes import CLASSES, class_table
 from segjax.data.prepare import begun
+from segjax.data.tfds_builder import built_again
+from segjax.files import read_json
+
+log = logging.getLogger("segjax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +56,18 @@ def catalogue(data_dir: str | os.PathLike | None = None) -> list[Entry]:
 
 
 def find_built(folder: Path) -> list[Built]:
-    """Returns the complete builds of one dataset, newest first."""
+    """Returns the complete builds of one dataset, newest first; damaged ones are left out, with a warning."""
     infos = sorted(folder.glob("*/*/dataset_info.json"), key=lambda path: -path.stat().st_mtime)
     found = []
     for info in infos:
         if info.parent.name.startswith("."):
             continue
-        splits = json.loads(info.read_text(encoding="utf-8")).get("splits", [])
-        images = {split["name"]: sum(map(int, split.get("shardLengths", []))) for split in splits}
+        try:
+            splits = read_json(info).get("splits", [])
+            images = {split["name"]: sum(map(int, split.get("shardLengths", []))) for split in splits}
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            log.warning("%s is damaged; %s", info, built_again(info.parent))
+            continue
         size = sum(path.stat().st_size for path in info.parent.iterdir())
         found.append(Built(info.parent, size, images))
     return found

@@ -7,12 +7,12 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from segjax.data.array_file import read_arrays
 from segjax.data.centroids import Centroids, component_centroids, concatenate, tile_centroids
 from segjax.data.sources import Source
 from segjax.data.threads import ordered_map
@@ -123,11 +123,10 @@ def _digest(source: Source, kind: str, options: dict) -> str:
 def _load(path: Path) -> Centroids | None:
     """Returns the content of a file of the cache; None if it does not exist."""
     try:
-        with np.load(path) as arrays:
-            return Centroids(**arrays)
+        return Centroids(**read_arrays(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile):
+    except (ValueError, TypeError):
         raise UserError(f"{path} is damaged; delete it, and its places are looked for again.") from None
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from segjax.data.array_file import read_arrays
 from segjax.data.label_map import LabelMap
 from segjax.data.threads import ordered_map
 from segjax.files import replacing
@@ -86,11 +86,11 @@ def _state(folder: Path, split: str) -> list[str]:
 
 def _load(path: Path, state: list[str], ids: np.ndarray) -> np.ndarray | None:
     try:
-        with np.load(path) as arrays:
-            same = arrays["state"].tolist() == state and np.array_equal(arrays["ids"], ids)
-            return arrays["counts"] if same else None
+        arrays = read_arrays(path, ("counts", "ids", "state"))
+        same = arrays["state"].tolist() == state and np.array_equal(arrays["ids"], ids)
+        return arrays["counts"] if same else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except ValueError:
         log.warning("%s is damaged and is written again", path)
         return None

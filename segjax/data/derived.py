@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from segjax.data.array_file import read_arrays
 from segjax.data.classes import IGNORE_LABEL, ClassTable, Label
 from segjax.data.joined import Subset
 from segjax.data.label_map import LabelMap
-from segjax.data.tfds_builder import open_builder
+from segjax.data.tfds_builder import built_again, open_builder
 from segjax.data.tfds_source import TfdsSource
 from segjax.errors import UserError, did_you_mean
 from segjax.files import config_hash
@@ -107,13 +108,8 @@ def open_propagated(directory: str | os.PathLike, where: str = "", *, mode: str,
         )
     if mode not in MODES:
         raise UserError(f"propagated data has no mode {mode!r}.{did_you_mean(mode, MODES)}")
-    path = derived.directory / provenance_file(mode)
-    if not path.is_file():
-        raise UserError(
-            f"{derived.directory} holds no records of mode {mode!r}; add it to the modes of the stage propagate."
-        )
-    with np.load(path) as arrays:
-        distance, digest = np.abs(arrays["steps"]), str(arrays["config"])
+    found, digest = provenance(derived.directory, mode)
+    distance = np.abs(found)
     missing = [step for step in steps if step not in distance]
     if missing or not steps:
         raise UserError(
@@ -121,6 +117,23 @@ def open_propagated(directory: str | os.PathLike, where: str = "", *, mode: str,
             f"{distance.max()}, or propagate further."
         )
     return Subset(derived.open(mode), np.flatnonzero(np.isin(distance, steps)), fingerprint=digest)
+
+
+def provenance(directory: Path, mode: str) -> tuple[np.ndarray, str]:
+    """Returns the (signed steps of the records of a mode, int32 (n,), digest of the settings).
+
+    directory: of a propagated dataset. Raises UserError if it holds no such records, or the file is damaged.
+    """
+    path = directory / provenance_file(mode)
+    try:
+        arrays = read_arrays(path, ("steps", "config"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{directory} holds no records of mode {mode!r}; add it to the modes of the stage propagate."
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{error}; {built_again(directory)}") from None
+    return arrays["steps"], str(arrays["config"])
 
 
 def provenance_file(mode: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from segjax.data.file_limits import check_readable
 from segjax.data.image_header import FIRST_FRAME, IMAGE_SUFFIXES, MAX_PIXELS, read_header
 from segjax.data.image_samples import Samples, read_samples
 from segjax.data.png_file import MAGIC as PNG
@@ -28,7 +29,11 @@ _said: set[str] = set()
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """Returns the content of a file. Raises UserError if it is missing, unreadable or empty."""
+    """Returns the content of a file.
+
+    Raises UserError if it is missing, unreadable, empty, no regular file, or larger than `file_limits.MAX_BYTES`.
+    """
+    check_readable(path)
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -116,6 +121,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
 
     Raises UserError if the file is missing, unreadable or no image, or has more than MAX_PIXELS.
     """
+    check_readable(path)
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return read_header(data, str(path)).size

@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"),
     *(".gif", ".jfif", ".jpe", ".avif", ".jp2", ".j2k", ".apng", ".dib", ".pbm", ".pnm", ".tga"),
 )
-MAX_PIXELS = 178_956_970  # Pillow's limit against files that fill the memory
+MAX_PIXELS = 178_956_970  # Pillow's limit against files that fill the memory; a panorama of 360 degrees has fewer
 _PILLOW = {"JPEG", "GIF", "BMP", "AVIF", "JPEG2000", "TGA"}
 _BEGINNINGS = (
     (png_file.MAGIC, "PNG"),
@@ -188,6 +188,8 @@ def _tiff(data: bytes) -> Header:
         unread = "has pixels of complex numbers; save it with 8 or 16 bits per channel"
     elif min(tiff_file.values(data, tiff, tiff_file.BITS, 1)) != max(tiff_file.values(data, tiff, tiff_file.BITS, 1)):
         unread = "has channels of different depths; save it with 8 bits per channel"
+    elif height * width * bits * first(tiff_file.CHANNELS, 1) > 64 * MAX_PIXELS:
+        unread = f"has {height * width / 1e6:.0f} megapixels of more than 8 bytes; save it with 8 bits per channel"
     return Header(
         "TIFF",
         height,

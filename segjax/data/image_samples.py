@@ -109,12 +109,13 @@ def _tiff(data: bytes, file: str, header: Header) -> _Found:
         tiff_file.values(data, tiff, tag, 1) for tag in (tiff_file.PHOTOMETRIC, tiff_file.CHANNELS)
     )
     extra = tiff_file.values(data, tiff, tiff_file.EXTRA, 0)
-    values, colors = tiff_file.read_samples(data, tiff), 3 if photometric == tiff_file.RGB else 1
+    colors = 3 if photometric == tiff_file.RGB else 1
+    if channels > 1 and not colors <= channels <= colors + 1:  # said before any number of them is unpacked
+        raise UserError(f"{file} has {channels} channels, which are neither grey nor RGB; save it as RGB")
+    values = tiff_file.read_samples(data, tiff)
     if values is None:
         return None
     if values.ndim == 3:
-        if channels > colors + 1 or channels < colors:
-            raise UserError(f"{file} has {channels} channels, which are neither grey nor RGB; save it as RGB")
         opaque = values[..., colors] > 0 if channels > colors and extra[0] in (1, 2) else None
         values = np.ascontiguousarray(values[..., :3] if colors == 3 else values[..., 0])
     elif colors == 3:

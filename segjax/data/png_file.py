@@ -7,6 +7,7 @@ import mmap
 import struct
 import zlib
 
+from segjax.data.inflate import inflate
 from segjax.data.tiff_file import exif_orientation
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -87,17 +88,17 @@ def pixel_chunks(data: bytes, header: PngHeader) -> bytes | None:
 
 def inflates(data: bytes, header: PngHeader) -> bool:
     """Returns whether the compressed pixels are whole; libpng prints about those that are not."""
-    parts = (data[place + 8 : place + 8 + length] for kind, place, length in header.chunks if kind == b"IDAT")
-    try:
-        pixels = zlib.decompress(b"".join(parts))
-    except zlib.error:
-        return False
-    interlaced, place = data[28] == 1, 0
+    interlaced, passes = data[28] == 1, []  # (rows, bytes of a row with its filter)
     for left, top, right, down in _PASSES if interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(header.width - left) // right), -(-(header.height - top) // down)
         if columns <= 0 or rows <= 0:
             continue
-        step = 1 + -(-columns * header.bits * _CHANNELS[header.color] // 8)
+        passes.append((rows, 1 + -(-columns * header.bits * _CHANNELS[header.color] // 8)))
+    parts = (data[place + 8 : place + 8 + length] for kind, place, length in header.chunks if kind == b"IDAT")
+    pixels, place = inflate(b"".join(parts), sum(rows * step for rows, step in passes)), 0
+    if pixels is None:
+        return False
+    for rows, step in passes:
         if any(byte > 4 for byte in pixels[place : place + rows * step : step]):
             return False
         place += rows * step

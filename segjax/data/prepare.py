@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from segjax.data.shard_files import make_serializer, shard_name, write_info, write_shard
 from segjax.errors import UserError
-from segjax.files import remove_parts, write_file
+from segjax.files import read_note, remove_parts, write_note
 
 SHARD_BYTES = 256 * 2**20  # lower limit of all files but the last
 
@@ -66,8 +65,8 @@ def prepare(builder: Any, folder: Path, *, downloads: Path) -> Path:
 
 def begun(folder: Path) -> tuple[int, int]:
     """Returns the (records, bytes) below `folder` that are finished and will not be written again."""
-    notes = [json.loads(path.read_text()) for path in folder.glob("shards/*.json")]
-    kept = [note for note in notes if note["identity"]]
+    notes = map(read_note, folder.glob("shards/*.json"))
+    kept = [note for note in notes if note and note["identity"]]
     return sum(note["records"] for note in kept), sum(note["bytes"] for note in kept)
 
 
@@ -97,7 +96,7 @@ def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builde
             size = write_shard(_shard(folder, split, len(notes)), shard())
             identity = examples.identity(position, position + count) if resumable else ""
             note = {"records": count, "bytes": size, "identity": identity}
-            write_file(_note(folder, split, len(notes)), json.dumps(note).encode())
+            write_note(_note(folder, split, len(notes)), note)
             notes.append(note)
             position += count
     if not notes:
@@ -109,14 +108,14 @@ def _write_split(folder: Path, split: str, examples: Any, serialize: Any, builde
 
 
 def _finished(folder: Path, split: str, examples: Resumable) -> Iterator[dict[str, Any]]:
-    """Yields the notes of the first shards that exist and match the files as they are now."""
+    """Yields the notes of the first shards that exist whole and match the files as they are now."""
     position = 0
     for number in itertools.count():
         path = _note(folder, split, number)
         if not (path.is_file() and _shard(folder, split, number).is_file()):
             return
-        note = json.loads(path.read_text())
-        if examples.identity(position, position + note["records"]) != note["identity"]:
+        note = read_note(path)
+        if note is None or examples.identity(position, position + note["records"]) != note["identity"]:
             return
         position += note["records"]
         yield note

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from segjax.data.shard_files import make_serializer, shard_name, write_info, wri
 from segjax.data.tfds_builder import quiet_tfds
 from segjax.data.tfds_index import write_index
 from segjax.errors import UserError
-from segjax.files import begin, creating, link, write_file
+from segjax.files import begin, creating, link, read_note, write_note
 
 Examples = Mapping[str, Sequence[Mapping[str, Any]]]  # split -> records: encoded bytes, numbers and texts
 
@@ -63,11 +62,13 @@ class RecordShards:
             begin(note, self.identity, work=self.folder, remedy=remedy)
 
     def summary(self, shard: int) -> dict[str, Any] | None:
-        """Returns what `write` stored as a shard's summary, and the "lengths" of its splits; None if it is not done."""
-        try:
-            return json.loads(self._note(shard).read_text())
-        except FileNotFoundError:
-            return None
+        """Returns what `write` stored as a shard's summary, and the "lengths" of its splits; None if it is not done.
+
+        A shard whose note is damaged is not done, nor is one whose files are missing before they are combined.
+        """
+        note = read_note(self._note(shard))
+        whole = note and (self.directory.is_dir() or all(self._file(shard, split).is_file() for split in self.splits))
+        return note if whole else None
 
     def write(self, shard: int, examples: Examples, summary: Mapping[str, Any]) -> None:
         """Writes one shard.
@@ -81,18 +82,21 @@ class RecordShards:
             for split in self.splits:
                 sizes[split] = write_shard(self._file(shard, split), map(serialize, examples[split]))
             lengths = {split: len(examples[split]) for split in self.splits}
-            write_file(self._note(shard), json.dumps({**summary, "lengths": lengths, "bytes": sizes}).encode())
+            write_note(self._note(shard), {**summary, "lengths": lengths, "bytes": sizes})
 
     def finish(self, shards: int, *, extra_files: Mapping[str, Mapping[str, np.ndarray]] | None = None) -> Path:
         """Combines shards 0 .. shards - 1 and returns the dataset's folder, which appears by one rename.
 
         extra_files: name -> arrays, kept as .npz beside the records.
         Call it in one process, after all shards are done; a second call does nothing.
-        Raises UserError if a split would be empty, or the disk is full.
+        Raises UserError if a split would be empty, a shard is not done, or the disk is full.
         """
         if self.directory.is_dir():
+            self._remove_files()  # of a shard that was written again, as its note was damaged
             return self.directory
         notes = [self.summary(shard) for shard in range(shards)]
+        if missing := [shard for shard, note in enumerate(notes) if note is None]:
+            raise UserError(f"shard {missing[0]} in {self.folder} is not done; run the same command again")
         building = self.folder / ".building"
         shutil.rmtree(building, ignore_errors=True)
         with creating(self.folder, option=self.option):
@@ -109,9 +113,12 @@ class RecordShards:
                     np.savez(file, **arrays)
             write_index(building)
             os.replace(building, self.directory)
-            for path in self._note(0).parent.glob("*.array_record"):
-                path.unlink()
+            self._remove_files()
         return self.directory
+
+    def _remove_files(self) -> None:
+        for path in self._note(0).parent.glob("*.array_record"):
+            path.unlink()
 
     def _write_info(self, folder: Path, notes: Sequence[Mapping[str, Any]]) -> None:
         import tensorflow_datasets as tfds

@@ -19,12 +19,14 @@ from segjax.data.label_map import LabelMap
 from segjax.data.referenced import image_bytes
 from segjax.data.sources import LabelledClasses, Record, check_size
 from segjax.data.splits import Parts, available, resolve, with_frames
-from segjax.data.tfds_builder import open_builder, skip_decoding
+from segjax.data.tfds_builder import built_again, one_line, open_builder, skip_decoding
 from segjax.data.tfds_index import concatenate, load_index
 from segjax.errors import UserError, did_you_mean
 
 # what can be read of a record beside image and label
 FIELDS = ("flow", "instances", "all_labels", "soft")
+# what is stored of every record
+FEATURES = ("image", "label", "name", "sequence", "frame", "height", "width", "labelled")
 
 
 class TfdsSource(LabelledClasses):
@@ -61,6 +63,7 @@ class TfdsSource(LabelledClasses):
         self.directory, self.labelled_only = Path(directory), labelled_only
         self.fields = frozenset(fields)
         builder = open_builder(self.directory)
+        _check_features(builder, self.directory)
         _check_fields(self.fields, builder)
         self.top_k = int(builder.info.metadata["top_k"]) if "soft" in self.fields else 0
         own = own_label_map(builder)
@@ -131,7 +134,7 @@ class TfdsSource(LabelledClasses):
             return self._reader(self._parts[self._part[index]])[row]
         except Exception as error:  # array_record raises errors of its C++ library
             raise UserError(
-                f"record {row} of {self.directory} cannot be read ({error}); delete the folder, it is built again"
+                f"record {row} of {self.directory} cannot be read ({one_line(error)}); {built_again(self.directory)}"
             ) from error
 
     def _shows_label(self, index: int) -> bool:
@@ -186,6 +189,11 @@ class TfdsSource(LabelledClasses):
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._readers, self._lock = {}, threading.Lock()
+
+
+def _check_features(builder: Any, directory: Path) -> None:
+    if missing := sorted(set(FEATURES) - set(builder.info.features)):
+        raise UserError(f"dataset {builder.name} stores no {missing[0]!r} of its records; {built_again(directory)}")
 
 
 def _check_fields(fields: Collection[str], builder: Any) -> None:

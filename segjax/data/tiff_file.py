@@ -8,11 +8,13 @@ one channel of wide rows, and the meaning of the samples is decided here.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import struct
-import zlib
 
 import cv2
 import numpy as np
+
+from segjax.data.inflate import inflate
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, CHANNELS = 256, 257, 258, 259, 262, 274, 277
 SUBFILE, STRIPS, TILES, TILE_WIDTH, TILE_HEIGHT, PLANAR, PREDICTOR = 254, 273, 324, 322, 323, 284, 317
@@ -29,6 +31,7 @@ _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I
 # what a decoder needs to find and unpack the strips or tiles; colours, alpha and orientation are not among it
 _OF_STRIPS = (WIDTH, HEIGHT, BITS, COMPRESSION, 266, STRIPS, CHANNELS, ROWS, STRIP_SIZES, PLANAR, 292, 293, PREDICTOR)
 _KEPT = {*_OF_STRIPS, TILE_WIDTH, TILE_HEIGHT, TILES, 325, 347, 530, 532}
+MAX_TILE = 1 << 13  # pixels of a side; a tile is unpacked whole, however small the picture is
 _MAX_VALUES = 1 << 20  # of one tag; a damaged count takes no memory
 
 
@@ -122,7 +125,7 @@ def unusual(data: bytes, directory: Directory) -> str:
         return f"compressed by {(_LOSSY | _NOT_EVERYWHERE).get(number, f'method {number}')}"
     if bits not in _BITS:
         return f"{bits} bits per channel"
-    if TILE_WIDTH in directory.entries and bits in (2, 4):
+    if TILE_WIDTH in directory.entries and (bits in (2, 4) or max(width, height) > MAX_TILE):
         return f"tiles of {width}x{height} pixels, {bits} bits each"
     return ""
 
@@ -228,12 +231,22 @@ def _inflates(data: bytes, directory: Directory) -> bool:
     if values(data, directory, COMPRESSION, 1)[0] not in (8, 32946):
         return True
     places, sizes = (STRIPS, STRIP_SIZES) if STRIPS in directory.entries else (TILES, 325)
-    try:
-        for place, size in zip(values(data, directory, places), values(data, directory, sizes)):
-            zlib.decompress(data[place : place + size])
-    except zlib.error:
-        return False
-    return True
+    count, limit = _parts(data, directory)
+    parts = itertools.islice(zip(values(data, directory, places), values(data, directory, sizes)), count)
+    return all(inflate(data[place : place + size], limit) is not None for place, size in parts)
+
+
+def _parts(data: bytes, directory: Directory) -> tuple[int, int]:
+    """Returns the (number of strips or tiles that the picture has, upper limit of the bytes of one)."""
+    (channels, *_), (planar, *_), (bits, *_) = (values(data, directory, tag, 1) for tag in (CHANNELS, PLANAR, BITS))
+    (width, *_), (height, *_) = (values(data, directory, tag) for tag in (WIDTH, HEIGHT))
+    if STRIPS in directory.entries:
+        across, down = width, min(height, values(data, directory, ROWS, height)[0])
+    else:
+        across, down = (values(data, directory, tag)[0] for tag in (TILE_WIDTH, TILE_HEIGHT))
+    count = -(-width // max(1, across)) * -(-height // max(1, down)) * (channels if planar == 2 else 1)
+    row = -(-across * bits * channels // 8)
+    return count, 2 * row * down + 4096  # writers round up, as to whole blocks of subsampled colours
 
 
 def decompress(data: bytes) -> np.ndarray | None:

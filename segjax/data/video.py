@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 
 from segjax.data.chains import FrameTable, places_of, smallest_distance
+from segjax.data.file_limits import check_regular
 from segjax.data.folders import split_frame
 from segjax.data.sources import FolderSource, LabelledClasses, Record, Source
 from segjax.data.tfds_index import Index
+from segjax.data.video_file import VIDEO_SUFFIXES, open_video
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its log lines do not name the file; the UserErrors below do
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mxf")
 _READ_ON = 32  # up to this many frames ahead, decoding those between is faster than seeking a key frame
 
 
@@ -135,7 +135,7 @@ class VideoSource(LabelledClasses):
     def _read(self, file: Path, frame: int) -> np.ndarray | None:
         capture, position = self._open.get(file, (None, 0))
         if capture is None:
-            capture = _open(file)
+            capture = open_video(file)
         if not position <= frame <= position + _READ_ON:
             capture.set(cv2.CAP_PROP_POS_FRAMES, frame)
             position = frame
@@ -172,26 +172,16 @@ def open_frames(path: str | os.PathLike) -> Source:
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f"{path} does not exist; give a video file, or a folder of videos or numbered frames.")
+    check_regular(path)
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoSource([path])
     videos = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES) if path.is_dir() else []
     return VideoSource(videos) if videos else FolderSource(path)
 
 
-def _open(file: Path) -> Any:
-    capture = cv2.VideoCapture(str(file))
-    if not capture.isOpened():
-        raise UserError(
-            f"{file} cannot be opened as a video: damaged or of an unknown kind; copy it again or convert it to mp4."
-        )
-    return capture
-
-
 def _measure(file: Path) -> tuple[int, tuple[int, int]]:
     """Returns the number of frames that can be read, and their (h, w)."""
-    if not file.is_file():
-        raise UserError(f"{file} does not exist; check the path.")
-    capture = _open(file)
+    capture = open_video(file)
     size = (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)))
     promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     count = 0

@@ -12,11 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from segjax.data.file_limits import check_regular
 from segjax.data.folders import natural_key
 from segjax.data.image_files import IMAGE_SUFFIXES, read_image
 from segjax.data.listing import are, scan, shown, some
 from segjax.data.naming import composed
-from segjax.data.video import VIDEO_SUFFIXES
+from segjax.data.video_file import VIDEO_SUFFIXES, open_video
 from segjax.errors import UserError
 from segjax.outputs import written_below
 
@@ -82,7 +83,7 @@ class Video:
     def frames(self, *, on_error: Callable[[UserError], None]) -> Iterator[Frame]:
         """Yields the frames; if the video ends early, its error is passed to on_error after the last good frame."""
         try:
-            capture = _open_video(self.path)
+            capture = open_video(self.path)
         except UserError as error:
             on_error(error)
             return
@@ -128,6 +129,7 @@ def open_clips(path: str | os.PathLike, *, exclude: str | os.PathLike | None = N
             "give one of these or a folder of them"
         )
     if not path.is_dir():
+        check_regular(path)
         raise UserError(f"{path} does not exist; give an image, a video or a folder")
     files = _walk_folder(path, None if exclude is None else Path(exclude).expanduser().resolve())
     images = [(name, file) for name, file in files if file.suffix.lower() in IMAGE_SUFFIXES]
@@ -186,7 +188,7 @@ def _same(name: object) -> str:
 
 def _video(name: str, path: Path, *, strict: bool = True) -> Video:
     try:
-        capture = _open_video(path)
+        capture = open_video(path)
     except UserError:
         if strict:
             raise
@@ -195,12 +197,3 @@ def _video(name: str, path: Path, *, strict: bool = True) -> Video:
     capture.release()
     # some containers have no frame rate or count; 25 only sets the speed of videos written from it
     return Video(name, path, fps if 0 < fps < 1000 else 25.0, int(count) if 0 < count < 1e9 else 0)
-
-
-def _open_video(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise UserError(
-            f"{path} cannot be opened as a video: damaged or of an unknown kind; copy it again or convert it to mp4"
-        )
-    return capture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ from segjax import visualize
 from segjax.data.chains import Chain, find_chains
 from segjax.data.derived import MODES, with_ignored
 from segjax.errors import UserError, did_you_mean
-from segjax.files import begin, changes, creating, write_file, write_json
+from segjax.files import begin, changes, creating, read_note, write_json, write_note
 from segjax.media.writers import PngWriter
 from segjax.outputs import check_outputs, writing_outputs
 from segjax.propagation.label_frames import label_frames
@@ -164,8 +163,8 @@ def carry_labels(
     with PngWriter() as pngs:
         for start in range(0, len(labelled), AT_ONCE):
             note = folder / PARTS.replace("*", f"{start:06d}")
-            if note.is_file():
-                parts.append(json.loads(note.read_text()))
+            if found := read_note(note):
+                parts.append(found)
                 done += sum(parts[-1]["carried"].values())
                 continue
             some = set(labelled[start : start + AT_ONCE])
@@ -178,7 +177,7 @@ def carry_labels(
                 pngs.write(folder / "overlay" / name, visualize.overlay(image, one.label, clip.label_map.palette))
             parts.append(summarise(used, carried, clip))
             pngs.wait()  # the note must not exist before its files
-            write_file(note, json.dumps(parts[-1]).encode())
+            write_note(note, parts[-1])
             done += len(carried)
             if progress:
                 progress(done)

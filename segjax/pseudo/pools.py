@@ -18,7 +18,8 @@ from segjax.data.image_files import IMAGE_SUFFIXES, decode_image, decode_mask, i
 from segjax.data.listing import are, is_text, shown, some
 from segjax.data.resized import resize_image
 from segjax.data.tfds_index import Index
-from segjax.data.video import VIDEO_SUFFIXES, VideoSource
+from segjax.data.video import VideoSource
+from segjax.data.video_file import VIDEO_SUFFIXES
 from segjax.errors import UserError
 from segjax.media.clips import open_clips
 

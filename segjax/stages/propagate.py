@@ -14,7 +14,7 @@ import numpy as np
 
 from segjax import data
 from segjax.data.chains import Chain, FrameTable, find_chains
-from segjax.data.derived import MODES, PROPAGATED, PROVENANCE, provenance_file, with_ignored
+from segjax.data.derived import MODES, PROPAGATED, PROVENANCE, provenance, provenance_file, with_ignored
 from segjax.data.image_files import encode_png
 from segjax.data.label_map import LabelMap
 from segjax.data.record_shards import Examples, RecordShards
@@ -312,8 +312,7 @@ def write_sheets(directory: Path, source: data.Source, options: Options, folder:
         return
     mode = options.modes[0]
     found = data.TfdsSource(directory, mode)
-    with np.load(directory / provenance_file(mode)) as arrays:
-        steps = arrays["steps"]
+    steps, _ = provenance(directory, mode)
     row_of = {(s, f): row for row, (s, f) in enumerate(zip(source.index.sequences, source.index.frames.tolist()))}
     for step in np.unique(steps):
         rows = np.flatnonzero(steps == step)

@@ -209,8 +209,13 @@ def _measure(
     It resumes from the file `place`, which it replaces after every `save_batches` batches.
     """
     population, done, rows = Population(), 0, views.rows
-    if place.is_file():
+    try:
         found, note = Population.load(place)
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        log.warning("%s; all images are measured again", error)
+    else:
         if note["identity"] == identity:
             population, done = found, note["batches"]
             log.info("resuming: %d of %d batches are done (%s)", done, len(rows.records), place)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import numbers
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from segjax.errors import UserError, did_you_mean
+from segjax.files import read_json
 
 Report = Mapping[str, Any]
 SOURCE = "checkpoint."  # start of a name: the number is one of the report of the stage that trained the network
@@ -18,7 +18,7 @@ _NO_RESULTS = ("settings", "versions")  # parts of a report that help no one who
 def read_report(folder: Path) -> dict[str, Any] | None:
     """Returns the report of a stage, None if the stage is not finished or the file is damaged."""
     try:
-        found = json.loads((folder / "report.json").read_text())
+        found = read_json(folder / "report.json")
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return found if isinstance(found, dict) else None

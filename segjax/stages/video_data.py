@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from segjax.data.scene_cuts import CUT_HISTOGRAM
 from segjax.data.triplets import Triplets, TripletSampling, measure_flow
 from segjax.data.video import FrameIndex, open_frames
 from segjax.errors import UserError
-from segjax.files import config_hash, write_file
+from segjax.files import config_hash, read_note, write_note
 from segjax.propagation.motion import open_flow
 from segjax.stages.config.keys import options_of
 from segjax.stages.dataset import Dataset
@@ -146,13 +145,11 @@ def flow_statistics(
     resize = getattr(triplets.index.source, "resize", None)
     resized = {"resize": str(resize)} if resize else {}
     key = config_hash({"flow": settings, "names": triplets.names, "count": count, "reverse": reverse, **resized})
-    if path.is_file():
-        stored = json.loads(path.read_text())
-        if stored.get("key") == key:
-            return {name: stored[name] for name in ("mean", "std")}
+    if (stored := read_note(path)) and stored["key"] == key:
+        return {name: stored[name] for name in ("mean", "std")}
     measured = measure_flow(triplets, sampling.flow, count=count, reverse=reverse)
     found = {"mean": list(measured.mean), "std": list(measured.std)}
     log.info("flow of %s: mean %s, standard deviation %s pixels", options.name, found["mean"], found["std"])
     if jax.process_index() == 0:
-        write_file(path, json.dumps({"key": key, **found}) + "\n")
+        write_note(path, {"key": key, **found})
     return found

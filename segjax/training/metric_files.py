@@ -168,10 +168,10 @@ def _entries_until(path: Path, step: int | None) -> list[str]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             entry = json.loads(line)
-            if line.endswith("\n") and (step is None or entry["step"] <= step):
-                kept.append(line)
-        except (ValueError, TypeError, KeyError):
-            continue  # the last line of a killed run
+            whole = line.endswith("\n") and "kind" in entry and (step is None or entry["step"] <= step)
+            kept += [line] if whole and isinstance(entry, dict) else []
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue  # the last line of a killed run, or a damaged one
     return kept
 
 

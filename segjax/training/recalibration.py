@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import parallel
+from segjax.data.array_file import read_arrays
 from segjax.files import replacing
 from segjax.models.layers import MOMENTS
 from segjax.ops.moments import Moments
@@ -100,14 +101,17 @@ class Population:
 
     @classmethod
     def load(cls, path: Path) -> tuple[Population, dict[str, Any]]:
-        """Returns (what `save` has written, its note)."""
-        with np.load(path) as stored:
-            names = [name for name in stored.files if name != "note"]
+        """Returns (what `save` has written, its note). Raises FileNotFoundError, and ValueError for a damaged file."""
+        stored = read_arrays(path)
+        try:
+            note = json.loads(str(stored.pop("note")))
             norms: dict[Norm, dict[str, np.ndarray]] = {}
-            for name in names:
+            for name, array in stored.items():
                 norm, _, field = name.rpartition(":")
-                norms.setdefault(tuple(norm.split("/")), {})[field] = stored[name]
-            return cls({norm: Moments(**fields) for norm, fields in norms.items()}), json.loads(str(stored["note"]))
+                norms.setdefault(tuple(norm.split("/")), {})[field] = array
+            return cls({norm: Moments(**fields) for norm, fields in norms.items()}), note
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged ({error})") from None
 
 
 EPSILON = 1e-5  # of PyTorch's batch norm

@@ -252,10 +252,10 @@ def _is_about(key: str, words: Sequence[str]) -> bool:
 
 def _read_log(path: str | Path) -> list[dict]:
     records = []
-    for line in Path(path).read_text().splitlines():
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             records.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return [record for record in records if isinstance(record, dict)]
 

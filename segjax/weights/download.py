@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import logging
 import os
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,6 +18,7 @@ log = logging.getLogger("segjax")
 
 CHUNK = 2**20
 TIMEOUT = 30.0  # seconds without an answer
+MAX_BYTES = 8 * 2**30  # of a file; published networks for segmentation have less than a tenth of it
 
 
 def cache_dir() -> Path:
@@ -32,8 +34,8 @@ def fetch(url: str, sha256: str) -> Path:
     sha256: hash of the content, or its first digits (PyTorch's file names have eight); "" = unknown: the file's own is
         logged.
 
-    Raises UserError if the download fails or the hash differs (with what to download and where to put it), or if the
-    cache cannot be written.
+    Raises UserError if the download fails, is cut off, has more than MAX_BYTES or another hash (with what to download
+    and where to put it), or if the cache cannot be written.
     """
     path = cache_dir() / url.rsplit("/", 1)[1]
     if path.is_file():
@@ -51,7 +53,7 @@ def fetch(url: str, sha256: str) -> Path:
         ) from None
     try:
         with replacing(path) as part:
-            found = _download(url, part)
+            found = _download(url, part, checked=bool(sha256))
             _check_hash(found, sha256, f"what {url} gives", remedy)
         if not sha256:
             log.warning("the hash of %s is not known beforehand, so it was not checked; its sha256 is %s", path, found)
@@ -63,19 +65,54 @@ def fetch(url: str, sha256: str) -> Path:
     return path
 
 
-def _download(url: str, path: Path) -> str:
-    """Writes the body to path and returns its sha256."""
+def _download(url: str, path: Path, *, checked: bool) -> str:
+    """Writes the body to path and returns its sha256. checked: whether the hash will tell a part from the whole.
+
+    Raises OSError for a body that is, or may be, a part of the file, and for one that is too large.
+    """
     digest, size = hashlib.sha256(), 0
-    request = urllib.request.Request(url, headers={"User-Agent": "segjax"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response, open(path, "wb") as file:
-        while chunk := response.read(CHUNK):
+    with _open(url) as response, open(path, "wb") as file:
+        if response.status != 200:
+            raise OSError(f"the server gives a part of it ({response.status} {response.reason})")
+        expected = None if response.chunked else _length(response.headers.get("Content-Length"))
+        _check_size(expected or 0)
+        free = shutil.disk_usage(path.parent).free
+        if expected and expected > free:
+            raise OSError(f"it has {expected / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free in {path.parent}")
+        while chunk := response.read(CHUNK):  # chunks of the server that are cut off raise an error
+            size += len(chunk)
+            _check_size(size)
             file.write(chunk)
             digest.update(chunk)
-            size += len(chunk)
-        expected = response.headers.get("Content-Length")
-    if expected is not None and size != int(expected):
+        known = response.chunked or checked
+    if expected is not None and size != expected:
         raise OSError(f"the connection ended after {size} of {expected} bytes")
+    if expected is None and not known and not _ends_at(url, size):
+        raise OSError(f"the server does not say how long it is, so that the {size} bytes that came may be a part of it")
     return digest.hexdigest()
+
+
+def _open(url: str, **headers: str) -> http.client.HTTPResponse:
+    request = urllib.request.Request(url, headers={"User-Agent": "segjax", **headers})
+    return urllib.request.urlopen(request, timeout=TIMEOUT)
+
+
+def _length(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() else None
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise OSError(f"it has more than {MAX_BYTES / 1e9:.1f} GB, the most that is downloaded")
+
+
+def _ends_at(url: str, size: int) -> bool:
+    """Returns whether the file has no more than `size` bytes: the server is asked for those behind them."""
+    try:
+        with _open(url, Range=f"bytes={size}-"):
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code == 416 and error.headers.get("Content-Range", f"bytes */{size}") == f"bytes */{size}"
 
 
 def _check_hash(found: str, expected: str, what: str, remedy: str) -> None:

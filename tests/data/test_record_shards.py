@@ -1,10 +1,13 @@
 """Shards: whole or not there, the same bytes whatever happened, and a dataset like any other at the end."""
 
+import struct
+
 import numpy as np
 import pytest
 
 from segjax.data import open_source
 from segjax.errors import UserError
+from tests.data.image_tools import png
 from tests.data.shard_tools import MAP, contents, example, finish, shards
 
 
@@ -77,3 +80,12 @@ def test_empty_shards_are_left_out_and_an_empty_data_set_is_refused(tmp_path):
     made.write(0, contents(0, ()), {})
     with pytest.raises(UserError, match="would hold no record"):
         made.finish(1)
+
+
+def test_an_image_in_a_record_has_the_limit_of_every_image(tmp_path):
+    made = shards(tmp_path)
+    made.open()
+    huge = png([b"\0" * 3], 1, 8, 2).replace(struct.pack(">II", 1, 1), struct.pack(">II", 20000, 10000))
+    made.write(0, {mode: [{**example(1, mode, 1), "image": huge}] for mode in made.splits}, {})
+    with pytest.raises(UserError, match="v_001.1 .* has 200 megapixels, but at most 179 are read"):
+        open_source(str(made.finish(1)), "jp")[0]

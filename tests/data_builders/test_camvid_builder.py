@@ -5,6 +5,7 @@ import http.server
 import os
 import shutil
 import threading
+import types
 import zipfile
 
 import cv2
@@ -131,6 +132,16 @@ def offline(monkeypatch, tmp_path):
 def test_download_fails_with_a_remedy(offline, tmp_path):
     with pytest.raises(UserError, match=r"cannot be downloaded from http://127.*source_dir or \$SEGJAX_CAMVID"):
         open_source("camvid", "train", data_dir=tmp_path / "data")
+
+
+def test_a_download_that_expands_without_end_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "master.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/CamVid/train.txt", bytes(1 << 27))
+    manager = types.SimpleNamespace(download=lambda url: tmp_path / "master.zip")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="master.zip expands from 0.1 MB to 134"):
+        patch.setattr(builder.requests, "head", lambda *_, **__: types.SimpleNamespace(raise_for_status=lambda: None))
+        builder._download(manager, tmp_path / "to")
+    assert not (tmp_path / "to").exists()
 
 
 def test_download(offline, small_tree, tmp_path):

@@ -138,6 +138,7 @@ PARTS = [  # options, file, what it becomes (None: it is lost), what the message
     ),
     ("voc2012", {"config": "aug"}, "cls/2008_000015.mat", None, "train.txt lists are missing .*2008_000015.mat"),
     ("wilddash", {}, "panoptic.json", b"{", "panoptic.json is no COCO panoptic file"),
+    pytest.param("wilddash", {}, "panoptic.json", b"[" * 99_999, "panoptic.json is no COCO panoptic", id="tower"),
 ]
 
 

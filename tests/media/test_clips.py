@@ -43,8 +43,8 @@ def test_header_without_a_rate_gets_a_default(tmp_path, monkeypatch):
         def __getattr__(self, name):
             return getattr(self.capture, name)
 
-    original = clips_module._open_video
-    monkeypatch.setattr(clips_module, "_open_video", lambda path: NoHeader(original(path)))
+    original = clips_module.open_video
+    monkeypatch.setattr(clips_module, "open_video", lambda path: NoHeader(original(path)))
     with VideoWriter(tmp_path / "drive.mp4", fps=10) as writer:
         for value in range(30):
             writer.write(np.full((48, 64, 3), 8 * value, np.uint8))

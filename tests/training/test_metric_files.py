@@ -37,6 +37,16 @@ def test_a_resumed_run_has_no_step_twice(tmp_path):
     assert [entry["loss"] for entry in found] == [1, 2, 3, 4, 105, 106, 107, 108, 109]
 
 
+@pytest.mark.parametrize(
+    "line", ["7", '"kind"', "[]", "{}", '{"step": 3}', "null", "[" * 99_999], ids=lambda line: line[:9]
+)
+def test_a_damaged_line_is_skipped(tmp_path, line):
+    path = tmp_path / "m.jsonl"
+    write(path, [1, 2]).close()
+    path.write_text(f"{line}\n{path.read_text()}")
+    assert [entry["step"] for entry in read_entries(path)] == [1, 2]
+
+
 def test_a_run_from_the_start_keeps_nothing(tmp_path):
     write(tmp_path / "m.jsonl", [1, 2]).close()
     write(tmp_path / "m.jsonl", [1], start=0).close()
@@ -44,7 +54,16 @@ def test_a_run_from_the_start_keeps_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "rest", ['{"step": 3, "kind": "tr', '{"step": 3, "kind": "train"}', "\x00\x00\n", "7\n", "[]\n"]
+    "rest",
+    [
+        '{"step": 3, "kind": "tr',
+        '{"step": 3, "kind": "train"}',
+        "\x00\x00\n",
+        "7\n",
+        "[]\n",
+        "{}\n",
+        "[" * 99_999 + "\n",
+    ],
 )
 def test_a_line_cut_off_by_a_kill_is_dropped(tmp_path, rest):
     path = tmp_path / "m.jsonl"

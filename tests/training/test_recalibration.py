@@ -137,3 +137,15 @@ def test_how_far_statistics_moved():
     moved = changes(old, new)
     assert moved["mean_shift"] == pytest.approx(2 / np.sqrt(2), rel=1e-4)
     assert moved["deviation_ratio"] == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"[]"])
+def test_damaged_sums_are_known(tmp_path, damage):
+    path = tmp_path / "sums.npz"
+    Population({("norm",): Moments(1, np.ones(6), np.zeros(6))}).save(path, batches=1)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="sums.npz is damaged"):
+        Population.load(path)
+    np.savez(path, note="{}", more=np.ones(3))
+    with pytest.raises(ValueError, match="sums.npz is damaged"):
+        Population.load(path)
