@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 from importlib import metadata
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 
 from segjax.errors import UserError
-from segjax.files import write_json
+from segjax.files import read_json, write_json
 from segjax.host import usable_cores
 
 log = logging.getLogger("segjax")
@@ -42,7 +41,7 @@ def devices() -> str:
 def read_report(path: Path) -> dict[str, Any] | None:
     """Returns a report, None if there is none; logs one that cannot be read."""
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
