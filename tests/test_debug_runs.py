@@ -16,6 +16,8 @@ COVERED = {
 # runs in place of shipped presets whose network takes long to compile and is proven by the run of another preset
 SMALLER = [("vplr", "cityscapes,released,net=fastscnn")]
 
+SMALL = ("gsvnet_ablation", "vplr_ablation")  # trained with a small network: other runs have theirs
+
 
 @pytest.mark.parametrize("recipe, arg", COVERED)
 def test_a_covered_preset_has_nothing_of_its_own(recipe, arg):
@@ -39,4 +41,4 @@ def marked(recipe: str, arg: str):
 
 @pytest.mark.parametrize("recipe, arg", [marked(*p) for p in (*SHIPPED, *SMALLER) if not p[0].startswith("csst")])
 def test_debug_run(recipe, arg, tmp_path, street_dir):
-    debug_run(recipe, arg, tmp_path, street_dir, small=recipe == "gsvnet_ablation")  # ("gsvnet", "") has its network
+    debug_run(recipe, arg, tmp_path, street_dir, small=recipe in SMALL)
