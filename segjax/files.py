@@ -117,10 +117,12 @@ def part_of(path: Path, *, suffix: str = "") -> Path:
 
 
 def put(part: Path, path: Path, *, durable: bool = True) -> None:
-    """Moves a complete temporary file to its place by one rename."""
+    """Moves a complete temporary file to its place by one rename; see `replacing` for `durable`."""
     if durable:
         sync(part)
     os.replace(part, path)
+    if durable:
+        sync_folder(path.parent)
 
 
 def remove_parts(folder: Path) -> None:
@@ -133,6 +135,16 @@ def sync(path: Path) -> None:
     """Waits until a file is on the disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk, where the system can do that."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, and some file systems cannot
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def link(source: Path, target: Path) -> None:
