@@ -11,9 +11,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from segjax.errors import UserError
+from segjax.errors import UserError, brief
 from segjax.weights import names
 from segjax.weights.choice import choose_dict
+from segjax.weights.numpy_file import read_npz
 from segjax.weights.orbax_tree import read_orbax
 from segjax.weights.report import examples
 from segjax.weights.shards import SUFFIX, find_index, read_shards
@@ -58,10 +59,12 @@ def read_tree(path: str | Path) -> Any:
         if path.suffix == ".safetensors":
             return safetensors.numpy.load_file(path)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+            return read_npz(path)
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(f"{path} is truncated or not a {path.suffix} file ({error}); fetch it again.") from None
+        why = brief(str(error), 300)
+        raise UserError(f"{path} is truncated or not a {path.suffix} file ({why}); fetch it again.") from None
     if not is_torch_file(path):
         raise UserError(f"{path} is no weight file: expected PyTorch (.pth, .pt), .safetensors or .npz.")
     return read_torch(path)
@@ -98,7 +101,8 @@ def read_info(path: str | Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(INFO)
     except Exception as error:
-        raise UserError(f"{path} is truncated or not a .safetensors file ({error}); fetch it again.") from None
+        why = brief(str(error), 300)
+        raise UserError(f"{path} is truncated or not a .safetensors file ({why}); fetch it again.") from None
     if text is None:
         raise UserError(
             f"{path} does not say which network it belongs to; `segjax export_weights` writes files that do."
