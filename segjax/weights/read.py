@@ -11,14 +11,15 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from segjax.errors import UserError, brief
+from segjax.errors import UserError, brief, quoted
 from segjax.weights import names
 from segjax.weights.choice import choose_dict
 from segjax.weights.numpy_file import read_npz
 from segjax.weights.orbax_tree import read_orbax
+from segjax.weights.pickle_machine import MAX_KEY
 from segjax.weights.report import examples
 from segjax.weights.shards import SUFFIX, find_index, read_shards
-from segjax.weights.state_dicts import StateDict, find_state_dicts, has_tensors, join
+from segjax.weights.state_dicts import MOST, StateDict, find_state_dicts, has_tensors, join
 from segjax.weights.torch_file import is_torch_file, read_torch
 
 INFO = "segjax"  # key of this package's metadata in a .safetensors file
@@ -73,9 +74,16 @@ def read_tree(path: str | Path) -> Any:
 def dicts_of(tree: Any, where: str | Path) -> list[StateDict]:
     """Returns the dictionaries of tensors in the content of a weight file; where: the file, for errors.
 
-    Raises UserError if there is none.
+    Raises UserError if there is none, if there are too many, and for a name that is too long.
     """
     if found := find_state_dicts(tree):
+        if len(found) > MOST:
+            raise UserError(f"{where} holds more than {MOST} dictionaries of tensors; save model.state_dict() instead.")
+        if long := next((name for one in found for name in one.tensors if len(name) > MAX_KEY), ""):
+            raise UserError(
+                f"{where} holds a tensor whose name {quoted(long)} has {len(long)} characters, more than {MAX_KEY}; "
+                "save model.state_dict() instead."
+            )
         return found
     if not isinstance(tree, Mapping):
         raise UserError(
