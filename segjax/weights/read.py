@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import safetensors.numpy
 from segjax.errors import UserError, brief, quoted
 from segjax.weights import names
 from segjax.weights.choice import choose_dict
+from segjax.weights.info import parse_info
 from segjax.weights.numpy_file import read_npz
 from segjax.weights.orbax_tree import read_orbax
 from segjax.weights.pickle_machine import MAX_KEY
@@ -100,7 +100,8 @@ def dicts_of(tree: Any, where: str | Path) -> list[StateDict]:
 def read_info(path: str | Path) -> dict[str, Any]:
     """Returns what `save` stored beside the tensors of a .safetensors file: the network's name, options and more.
 
-    Raises UserError if the file does not exist, is damaged or was written by another program.
+    Raises UserError if the file does not exist, is damaged or was written by another program. `info.check_info` checks
+    the values.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -115,4 +116,4 @@ def read_info(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path} does not say which network it belongs to; `segjax export_weights` writes files that do."
         )
-    return json.loads(text)
+    return parse_info(text, str(path))
