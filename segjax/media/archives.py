@@ -7,7 +7,6 @@ import dataclasses
 import gzip
 import io
 import os
-import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -16,11 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from segjax.data.image_files import read_bytes
-from segjax.errors import UserError
+from segjax.errors import UserError, brief, quoted
 from segjax.files import replacing, writing
 
 SUFFIXES = (".zip", ".tgz", ".tar.gz")
 _DATE = (1980, 1, 1, 0, 0, 0)
+_RATIO = 32  # of unpacked to packed bytes, beyond _SMALL; images are packed already, small ones lie in empty blocks
+_SMALL = 2**28  # bytes
+# headers of long names are read within each other by tarfile, and their sizes may be anything
+_DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RecursionError, MemoryError, ValueError,
+    NotImplementedError,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Files:
 def open_files(place: str | os.PathLike) -> Iterator[Files]:
     """Opens a folder, .zip, .tgz or .tar.gz; hidden files are skipped. Only one thread at a time may read.
 
-    Raises UserError if the place is missing, damaged or empty; reading a damaged file inside raises it too.
+    Raises UserError if the place is missing, damaged or empty, or holds far more bytes than images need. Reading a
+    damaged file inside raises it too.
     """
     place = Path(place).expanduser()
     with contextlib.ExitStack() as stack:
@@ -53,9 +60,10 @@ def open_files(place: str | os.PathLike) -> Iterator[Files]:
         else:
             try:
                 found = _members(stack, place)
-            except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+            except _DAMAGE as error:
+                why = brief(str(error) or type(error).__name__, 160)
                 raise UserError(
-                    f"{place} is damaged or no archive ({', '.join(SUFFIXES)}): {error}; write or copy it again"
+                    f"{place} is damaged or no archive ({', '.join(SUFFIXES)}): {why}; write or copy it again"
                 ) from None
         found = {name: read for name, read in found.items() if not _hidden(name)}
         if not found:
@@ -67,15 +75,30 @@ def _members(stack: contextlib.ExitStack, place: Path) -> dict[str, Callable[[],
     if zipfile.is_zipfile(place):
         archive = stack.enter_context(zipfile.ZipFile(place))
         members = [info for info in archive.infolist() if not info.is_dir()]
+        _check_size(sum(info.file_size for info in members), place)
         return {info.filename: (lambda info=info: _read_member(archive, info)) for info in members}
     temporary = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the stack)
     plain = stack.enter_context(temporary)  # a compressed tar has no random access
     with gzip.open(place) as stream:
-        shutil.copyfileobj(stream, plain, 1 << 20)
+        while part := stream.read(1 << 20):
+            plain.write(part)
+            _check_size(plain.tell(), place)
     plain.seek(0)
     archive = stack.enter_context(tarfile.TarFile(fileobj=plain))
     members = [info for info in archive.getmembers() if info.isfile()]
+    if sparse := [info.name for info in members if info.issparse()]:
+        raise tarfile.TarError(f"{quoted(sparse[0])} is a sparse file, which can have any size")
     return {info.name: (lambda info=info: archive.extractfile(info).read()) for info in members}
+
+
+def _check_size(unpacked: int, place: Path) -> None:
+    """Raises UserError for an archive that becomes far larger than images do; unpacked: bytes so far."""
+    most = max(_SMALL, _RATIO * place.stat().st_size)
+    if unpacked > most:
+        raise UserError(
+            f"{place} holds {unpacked} bytes or more, which are too many for an archive of its size (at most {most}); "
+            "unpack it and give the folder"
+        )
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
