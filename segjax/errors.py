@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import itertools
 import os
 import signal
 import sys
@@ -14,6 +15,37 @@ from typing import Any
 
 class UserError(Exception):
     """An error that a user can cause; shown as one line without a traceback, exit code 2."""
+
+
+def brief(text: str, most: int = 80) -> str:
+    """Returns text of a foreign file or error for a sentence: one line of about `most` characters, its beginning."""
+    text = text if len(text) <= most else f"{text[:most]}..."
+    return text if text.isprintable() else repr(text)
+
+
+def quoted(value: object, most: int = 80) -> str:
+    """Returns a value of a foreign file for a sentence: text in quotes, numbers, and the outside of containers.
+
+    It has about `most` characters. The whole of a container may be endless.
+    """
+    return brief(_outside(value, most, depth=2), most + 5)
+
+
+def _outside(value: object, most: int, depth: int) -> str:
+    if isinstance(value, (str, bytes)):
+        return repr(value[:most]) + "..." * (len(value) > most)
+    if isinstance(value, int) and value.bit_length() > 4 * most:  # the digits of a large number cost minutes
+        return f"a number of {value.bit_length()} bits"
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    if depth and isinstance(value, (list, tuple, dict)):
+        shown = [_outside(one, most, depth - 1) for one in itertools.islice(value, 8)]
+        if isinstance(value, dict):
+            shown = [f"{key}: {_outside(one, most, depth - 1)}" for key, one in zip(shown, value.values())]
+        shown += ["..."] * (len(value) > len(shown))
+        left, right = {list: "[]", tuple: "()"}.get(type(value), "{}")
+        return f"{left}{', '.join(shown)}{right}"
+    return f"a {type(value).__name__}"
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

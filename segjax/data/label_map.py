@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from segjax.data.classes import CLASSES, IGNORE_LABEL, ClassTable, Label, class_
 from segjax.data.label_checks import MAX_CLASSES, check_labels
 from segjax.data.listing import is_text
 from segjax.data.text_files import read_text
-from segjax.errors import UserError, did_you_mean
+from segjax.errors import UserError, brief, did_you_mean, quoted
 from segjax.files import write_file
 
 _UNKNOWN = MAX_CLASSES  # marks values that the map does not list
@@ -74,7 +75,9 @@ class LabelMap:
         try:
             data = json.loads(read_text(path))
         except (ValueError, RecursionError) as error:
-            raise UserError(f"label map {path} cannot be read as JSON ({error}); correct or rewrite it") from None
+            raise UserError(
+                f"label map {path} cannot be read as JSON ({brief(str(error), 160)}); correct or rewrite it"
+            ) from None
         return cls.from_dict(data, name=f"label map {path}")
 
     def save(self, path: str | os.PathLike) -> None:
@@ -97,15 +100,17 @@ class LabelMap:
             raise UserError(f"{name} has no list 'labels'; write {{'coding': 'id', 'labels': [{{'id': 0, ...}}]}}")
         unknown = set(data) - {"coding", "labels"}
         if unknown:
-            raise UserError(f"{name} has an unknown key {min(unknown)!r}.{did_you_mean(min(unknown), _KEYS)}")
+            raise UserError(
+                f"{name} has an unknown key {quoted(min(unknown))}.{did_you_mean(brief(min(unknown)), _KEYS)}"
+            )
         labels = []
         for position, row in enumerate(data["labels"]):
             try:
                 color = tuple(_integer(c) for c in row["color"])
                 labels.append(Label(_integer(row["id"]), _text(row["name"]), _integer(row["train_id"]), color))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
                 raise UserError(
-                    f"{name}, entry {position} ({row!r}) is wrong ({error}); "
+                    f"{name}, entry {position} ({quoted(row, 200)}) is wrong ({brief(str(error), 120)}); "
                     "it needs id, name, train_id (255 = ignored) and color [r, g, b]"
                 ) from None
         return cls(ClassTable(tuple(labels)), coding=data.get("coding", "id"), name=name)
@@ -251,17 +256,23 @@ class LabelMap:
 
 
 _KEYS = ("coding", "labels")
+_LARGE = 2**32  # no id, train id or colour is
+_LONGEST = 1000  # characters of a name
 
 
 def _integer(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value:
-        raise ValueError(f"{value!r} is not a whole number")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or int(value) != value:
+        raise ValueError(f"{quoted(value)} is not a whole number")
+    if abs(value) >= _LARGE:
+        raise ValueError(f"{quoted(value)} is too large")
     return int(value)
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, (list, dict)) or len(str(value)) > _LONGEST:
+        raise ValueError(f"{quoted(value)} is no name")
     if not is_text(str(value)):
-        raise ValueError(f"{value!r} is not valid Unicode")
+        raise ValueError(f"{quoted(value)} is not valid Unicode")
     return str(value)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from segjax.data.file_limits import check_expansion, check_regular
 from segjax.data.image_files import MAX_PIXELS, read_bytes
-from segjax.errors import UserError
+from segjax.errors import UserError, brief
 from segjax.files import replacing, writing
 
 SUFFIXES = (".zip", ".tgz", ".tar.gz")
@@ -60,8 +60,9 @@ def open_files(place: str | os.PathLike) -> Iterator[Files]:
             except (UserError, MemoryError):
                 raise
             except Exception as error:  # readers of damaged archives raise all kinds of errors
+                why = brief(str(error) or type(error).__name__, 160)
                 raise UserError(
-                    f"{place} is damaged or no archive ({', '.join(SUFFIXES)}): {error}; write or copy it again"
+                    f"{place} is damaged or no archive ({', '.join(SUFFIXES)}): {why}; write or copy it again"
                 ) from None
         found = {name: read for name, read in found.items() if not _hidden(name)}
         if not found:

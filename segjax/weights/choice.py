@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,9 @@ from segjax.weights.state_dicts import StateDict, join, plausible, same_tensors
 log = logging.getLogger("segjax")
 
 SHOWN = 6  # dictionaries in a sentence
+MOST = 64  # dictionaries that are compared with each other; a file made to harm its reader may have any number
+MOST_FITS = 4096  # networks that are compared with the leaves
+PARTS = 16  # of names that are cut
 One = TypeVar("One", StateDict, Fit)
 
 
@@ -53,11 +57,14 @@ def choose_fit(
     where: the file, for errors.
     option: how the user gives a key, such as "train.init.key="; "" if that is not possible.
 
-    Raises UserError for an unknown key, and if several can be meant.
+    Raises UserError for an unknown key, if several can be meant, and for far too many.
     """
     dicts = join(dicts, table.also)
     usual = {id(one) for one in plausible(dicts)}
-    found = [(fit, id(one) in usual) for one in dicts for fit in _fits(one, table, target, where)]
+    networks = ((fit, id(one) in usual) for one in dicts for fit in _fits(one, table, target, where))
+    found = list(itertools.islice(networks, MOST_FITS + 1))
+    if len(found) > MOST_FITS:
+        raise UserError(f"{where} holds more than {MOST_FITS} networks; save model.state_dict() instead.")
     fits = under([fit for fit, _ in found], key, where=where)
     others = fits if key else [fit for fit, likely in found if likely]
     wholes = [fit for fit in fits if fit.is_whole] or list(_without_common_part(others, table, target, where))
@@ -103,9 +110,11 @@ def _fits(one: StateDict, table: Source, target: Target, where: str) -> Iterator
 
 def _without_common_part(fits: Sequence[Fit], table: Source, target: Target, where: str) -> Iterator[Fit]:
     """Yields the fits that fill the network once the first parts that all names share are cut."""
-    for fit in fits:
+    for fit in fits if len(fits) <= MOST else ():
         found, cut = fit.found, dict(fit.cut)
-        while part := common_part(found):
+        for _ in range(PARTS):
+            if not (part := common_part(found)):
+                break
             found = {name.removeprefix(part): value for name, value in found.items()}
             cut[part] = cut.get(part, 0) + len(found)
             if (other := compare(fit.key, found, cut, table, target, where)).is_whole:
@@ -116,7 +125,7 @@ def _without_common_part(fits: Sequence[Fit], table: Source, target: Target, whe
 def _distinct(fits: Sequence[Fit]) -> list[Fit]:
     kept: list[Fit] = []
     for fit in fits:
-        if not any(same_tensors(fit.found, other.found) for other in kept):
+        if len(kept) < MOST and not any(same_tensors(fit.found, other.found) for other in kept):
             kept.append(fit)
     return kept
 

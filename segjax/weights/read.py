@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,16 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from segjax.errors import UserError
+from segjax.errors import UserError, brief, quoted
 from segjax.weights import names
 from segjax.weights.choice import choose_dict
+from segjax.weights.info import parse_info
+from segjax.weights.numpy_file import read_npz
 from segjax.weights.orbax_tree import read_orbax
+from segjax.weights.pickle_machine import MAX_KEY
 from segjax.weights.report import examples
 from segjax.weights.shards import SUFFIX, find_index, read_shards
-from segjax.weights.state_dicts import StateDict, find_state_dicts, has_tensors, join
+from segjax.weights.state_dicts import MOST, StateDict, find_state_dicts, has_tensors, join
 from segjax.weights.torch_file import is_torch_file, read_torch
 
 INFO = "segjax"  # key of this package's metadata in a .safetensors file
@@ -58,10 +60,12 @@ def read_tree(path: str | Path) -> Any:
         if path.suffix == ".safetensors":
             return safetensors.numpy.load_file(path)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+            return read_npz(path)
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(f"{path} is truncated or not a {path.suffix} file ({error}); fetch it again.") from None
+        why = brief(str(error), 300)
+        raise UserError(f"{path} is truncated or not a {path.suffix} file ({why}); fetch it again.") from None
     if not is_torch_file(path):
         raise UserError(f"{path} is no weight file: expected PyTorch (.pth, .pt), .safetensors or .npz.")
     return read_torch(path)
@@ -70,9 +74,16 @@ def read_tree(path: str | Path) -> Any:
 def dicts_of(tree: Any, where: str | Path) -> list[StateDict]:
     """Returns the dictionaries of tensors in the content of a weight file; where: the file, for errors.
 
-    Raises UserError if there is none.
+    Raises UserError if there is none, if there are too many, and for a name that is too long.
     """
     if found := find_state_dicts(tree):
+        if len(found) > MOST:
+            raise UserError(f"{where} holds more than {MOST} dictionaries of tensors; save model.state_dict() instead.")
+        if long := next((name for one in found for name in one.tensors if len(name) > MAX_KEY), ""):
+            raise UserError(
+                f"{where} holds a tensor whose name {quoted(long)} has {len(long)} characters, more than {MAX_KEY}; "
+                "save model.state_dict() instead."
+            )
         return found
     if not isinstance(tree, Mapping):
         raise UserError(
@@ -89,7 +100,8 @@ def dicts_of(tree: Any, where: str | Path) -> list[StateDict]:
 def read_info(path: str | Path) -> dict[str, Any]:
     """Returns what `save` stored beside the tensors of a .safetensors file: the network's name, options and more.
 
-    Raises UserError if the file does not exist, is damaged or was written by another program.
+    Raises UserError if the file does not exist, is damaged or was written by another program. `info.check_info` checks
+    the values.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -98,9 +110,10 @@ def read_info(path: str | Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(INFO)
     except Exception as error:
-        raise UserError(f"{path} is truncated or not a .safetensors file ({error}); fetch it again.") from None
+        why = brief(str(error), 300)
+        raise UserError(f"{path} is truncated or not a .safetensors file ({why}); fetch it again.") from None
     if text is None:
         raise UserError(
             f"{path} does not say which network it belongs to; `segjax export_weights` writes files that do."
         )
-    return json.loads(text)
+    return parse_info(text, str(path))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from segjax.errors import brief
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -34,8 +36,7 @@ class LoadReport:
 def examples(found: Sequence[str], count: int = 3) -> str:
     """Returns the first `count` names of a list, and how many more there are."""
     more = f", and {len(found) - count} more" if len(found) > count else ""
-    # a name in a foreign file may contain anything, and an error is one line
-    return ", ".join(name if name.isprintable() else repr(name) for name in found[:count]) + more
+    return ", ".join(brief(name, 120) for name in found[:count]) + more
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import jax
 import orbax.checkpoint as ocp
 
 from segjax import models, weights
-from segjax.errors import UserError
+from segjax.errors import UserError, brief
 from segjax.weights import fingerprints
+from segjax.weights.info import check_info
 
 log = logging.getLogger("segjax")
 
@@ -94,7 +95,7 @@ def read_meta(path: str | Path) -> dict[str, Any]:
     path: as in `load_for_inference`. Raises UserError if there is no checkpoint, or none is intact.
     """
     if Path(path).suffix == ".safetensors":
-        return weights.read_info(path)
+        return check_info(weights.read_info(path), str(path))
     folder, step = _newest(Path(path))
     with ocp.CheckpointManager(
         folder,
@@ -122,12 +123,25 @@ _EXPORTED = ("normalisation", "label_map", "dataset", "step")
 
 
 def _load_exported(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-    info = weights.read_info(path)
+    info = check_info(weights.read_info(path), str(path))
     spec = info["model"]
-    model = models.from_spec(spec)
-    inputs = models.example_inputs(spec, model)
-    variables, _ = weights.load(path, jax.eval_shape(model.init, jax.random.key(0), *inputs), remedies={})
+    variables, _ = weights.load(path, _shapes(spec, path), remedies={})
     return spec, variables, info
+
+
+def _shapes(spec: dict[str, Any], path: str | Path) -> Any:
+    """Returns the variables of a network as shapes. Raises UserError for options that do not fit each other."""
+    model = models.from_spec(spec)
+    try:
+        inputs = models.example_inputs(spec, model)
+        return jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    except UserError as error:
+        raise UserError(f"{path} has a wrong 'model': {error}") from None
+    except Exception as error:  # noqa: BLE001 (jax and flax raise many kinds)
+        raise UserError(
+            f"{path} has a 'model' that cannot be built ({brief(first_line(error), 160)}); `segjax export_weights` "
+            "writes files of networks that can."
+        ) from None
 
 
 def _newest(path: Path) -> tuple[Path, int | None]:

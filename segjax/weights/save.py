@@ -29,7 +29,7 @@ def save(path: str | Path, variables: Variables, *, info: Mapping[str, Any] | No
     path: .safetensors or .npz file.
     info: JSON values to store in the metadata of a .safetensors file (network, options, classes); see `read_info`.
 
-    Raises UserError for another suffix, if an .npz file should store `info`, and if the file cannot be written; then
+    Raises UserError for another suffix, if an .npz file should store `info` or bfloat16, and if the file cannot be written; then
     an older one of that name is kept.
     """
     path = Path(path)
@@ -38,6 +38,8 @@ def save(path: str | Path, variables: Variables, *, info: Mapping[str, Any] | No
     if info is not None and path.suffix == ".npz":
         raise UserError(f"Cannot write {path}: only .safetensors files say which network they belong to.")
     tensors = {name: np.asarray(value, order="C") for name, value in names.to_state_dict(variables).items()}
+    if path.suffix == ".npz" and (wide := [name for name, value in tensors.items() if value.dtype.kind == "V"]):
+        raise UserError(f"Cannot write {path}: .npz has no {tensors[wide[0]].dtype} ({wide[0]}); write .safetensors.")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path), replacing(path) as part:

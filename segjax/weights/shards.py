@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segjax.errors import UserError
+from segjax.errors import UserError, brief, quoted
 from segjax.weights.report import examples
 
 log = logging.getLogger("segjax")
@@ -45,7 +46,8 @@ def read_shards(index: Path, read_file: Callable[[Path], dict[str, np.ndarray]])
     """
     places = _weight_map(index)
     shards = list(dict.fromkeys(places.values()))
-    missing = [shard for shard in shards if not (index.parent / shard).is_file()]
+    there = set(os.listdir(index.parent))  # a name that no file can have is an error of the system elsewhere
+    missing = [shard for shard in shards if shard not in there or not (index.parent / shard).is_file()]
     if missing:
         raise UserError(
             f"{len(missing)} of the {len(shards)} shards that {index} names are not beside it "
@@ -78,8 +80,12 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise
     except Exception as error:  # noqa: BLE001 (foreign JSON can have any type anywhere)
         raise UserError(
-            f"{index} is truncated or no index of shards ({type(error).__name__}: {str(error)[:160]}); fetch it again."
+            f"{index} is truncated or no index of shards ({type(error).__name__}: {brief(str(error), 160)}); fetch it "
+            "again."
         ) from None
-    if outside := [place for place in places.values() if Path(place).name != place or place in (".", "..")]:
-        raise UserError(f"{index} names {outside[0]!r}, which is no file beside it; fetch the index again.")
+    for place in places.values():
+        if Path(place).name != place or place in (".", ".."):
+            raise UserError(f"{index} names {quoted(place)}, which is no file beside it; fetch the index again.")
+        if place.endswith(SUFFIX):  # it could name this one
+            raise UserError(f"{index} names {quoted(place)}, which is an index of shards itself; fetch it again.")
     return places

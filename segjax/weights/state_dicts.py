@@ -11,6 +11,7 @@ import numpy as np
 
 from segjax.typing import Array
 
+MOST = 4096  # dictionaries in a checkpoint; that of an optimizer has one for each leaf of the network
 # keys below which a checkpoint has the momenta of an optimizer, under the names of tensors or their numbers
 OPTIMIZER = re.compile(r"^optim", re.IGNORECASE)
 
@@ -37,12 +38,14 @@ class StateDict:
 def find_state_dicts(tree: Any) -> list[StateDict]:
     """Returns all dictionaries with tensors in nested dicts and lists, in the order of the tree.
 
-    A dictionary that the tree contains twice is found twice; what is below it is followed once.
+    A dictionary that the tree contains twice is found twice; what is below it is followed once. After more than MOST
+    the search ends.
     """
     found: list[StateDict] = []
     seen: dict[int, Mapping[str, Array]] = {}
-    todo: list[tuple[str, Any, bool]] = [("", tree, False)] if isinstance(tree, (Mapping, list, tuple)) else []
-    while todo:  # no recursion: the depth of a foreign file has no limit
+    # a key is (key above, name), joined only where there are tensors: joined keys of a small file can fill the memory
+    todo: list[tuple[Any, Any, bool]] = [(None, tree, False)] if isinstance(tree, (Mapping, list, tuple)) else []
+    while todo and len(found) <= MOST:  # no recursion: the depth of a foreign file has no limit
         key, node, numbered = todo.pop()
         tensors = seen.get(id(node))
         if tensors is None:
@@ -51,14 +54,22 @@ def find_state_dicts(tree: Any) -> list[StateDict]:
             tensors = {n: v for n, v in children if isinstance(n, str) and isinstance(v, np.ndarray)} if named else {}
             seen[id(node)] = tensors
             below = [
-                (f"{key}.{name}".lstrip("."), value, numbered or (named and not isinstance(name, str)))
+                ((key, name), value, numbered or (named and not isinstance(name, str)))
                 for name, value in children
                 if isinstance(value, (Mapping, list, tuple))
             ]
             todo += reversed(below)
         if tensors:
-            found.append(StateDict(key, tensors, numbered))
+            found.append(StateDict(_joined(key), tensors, numbered))
     return found
+
+
+def _joined(key: Any) -> str:
+    parts = []
+    while key is not None:
+        key, name = key
+        parts.append(str(name))
+    return ".".join(reversed(parts)).lstrip(".")
 
 
 def plausible(dicts: Sequence[StateDict]) -> list[StateDict]:

@@ -9,77 +9,72 @@ read by torch_pickle.py.
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from segjax.errors import UserError
-from segjax.weights.torch_pickle import Refused, Storage, Storages, unpickle, with_arrays
+from segjax.errors import UserError, brief, quoted
+from segjax.weights.archives import Bounded, entries
+from segjax.weights.pickle_machine import Refused, check_key
+from segjax.weights.torch_pickle import no_storage, unpickle
 from segjax.weights.torch_tar import is_tar, read_tar
+from segjax.weights.torch_tensors import Storage, Storages, from_bytes, with_arrays
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
 
-def _no_storage(persistent_id: Any) -> Any:
-    raise ValueError(f"persistent id {str(persistent_id)[:80]!r} in a header")
-
-
-def _read_exactly(file: BinaryIO, count: int, what: str) -> bytes:
-    left = os.fstat(file.fileno()).st_size - file.tell()
-    if not 0 <= count <= left:
-        raise EOFError(f"{what} has {count} bytes, {left} are left in the file")
-    return file.read(count)
-
-
-def _values(data: bytes, storage: Storage, order: str, what: str) -> np.ndarray:
-    values = np.frombuffer(data, storage.dtype.newbyteorder(order) if storage.dtype.kind in "fiuc" else storage.dtype)
+def _values(data: bytes, storage: Storage, big_endian: bool, what: str) -> np.ndarray:
+    values = from_bytes(data, storage.dtype, big_endian=big_endian)
     if values.size < storage.numel:
         raise EOFError(f"{what} should have {storage.numel} values and has {values.size}")
-    return values.astype(storage.dtype, copy=False)[: storage.numel]
+    return values[: storage.numel]
 
 
-def _read_zip(file: BinaryIO) -> Any:
+def _read_zip(file: Bounded) -> Any:
     with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        pickles = [n for n in names if n.count("/") == 1 and n.endswith("/data.pkl")]
+        found = entries(archive, file.size)
+        pickles = [n for n in found if n.count("/") == 1 and n.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError("no data.pkl in the archive")
         root = pickles[0].removesuffix("data.pkl")
-        if f"{root}constants.pkl" in names:
+        if f"{root}constants.pkl" in found:
             raise Refused("a TorchScript program")
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED:  # torch never compresses; a zip bomb must
-                raise ValueError(f"its entry {member.filename!r} is compressed")
-        order = archive.read(f"{root}byteorder").decode() if f"{root}byteorder" in names else "little"
+        order = f"{root}byteorder"
+        big_endian = order in found and archive.read(found[order]) == b"big"
         storages = Storages()
-        tree = unpickle(io.BytesIO(archive.read(pickles[0])), storages.find)
+        tree = unpickle(io.BytesIO(archive.read(found[pickles[0]])), storages.find)
         for key, storage in storages.found.items():
             name = f"{root}data/{key}"
-            if name not in names:
-                raise EOFError(f"entry {name!r} is not there")
-            storage.values = _values(archive.read(name), storage, "<>"[order == "big"], f"entry {name!r}")
+            if name not in found:
+                raise EOFError(f"entry {quoted(name)} is not there")
+            storage.values = _values(archive.read(found[name]), storage, big_endian, f"entry {quoted(name)}")
     return tree
 
 
-def _read_stream(file: BinaryIO) -> Any:
-    header = [unpickle(file, _no_storage) for _ in range(3)]
-    if header[0] != LEGACY_MAGIC or header[1] != LEGACY_PROTOCOL:
+def _read_stream(file: Bounded) -> Any:
+    magic, protocol, system = (unpickle(file, no_storage) for _ in range(3))
+    if (type(magic), type(protocol)) != (int, int) or (magic, protocol) != (LEGACY_MAGIC, LEGACY_PROTOCOL):
         raise ValueError("no PyTorch magic number")
-    order = "<" if header[2].get("little_endian", True) else ">"
+    if type(system) is not dict:
+        raise ValueError(f"{quoted(system)} for the description of the system")
+    big_endian = system.get("little_endian", True) is False
     storages = Storages()
     tree = unpickle(file, storages.find)
-    for key in unpickle(file, _no_storage):
-        storage, what = storages.found.get(str(key)), f"storage {str(key)[:80]!r}"
-        if storage is None:
-            raise ValueError(f"{what} is used by no tensor")
-        count = int.from_bytes(_read_exactly(file, 8, what), "little", signed=True)
+    keys = unpickle(file, no_storage)
+    if type(keys) is not list:
+        raise ValueError(f"{quoted(keys)} for the list of storages")
+    for key in keys:
+        what = f"storage {quoted(key)}"
+        storage = storages.found.get(str(check_key(key)))
+        if storage is None or storage.values is not None:
+            raise ValueError(f"{what} is used by no tensor" if storage is None else f"{what} is there twice")
+        count = int.from_bytes(file.exactly(8, what), "little", signed=True)
         storage.numel = max(storage.numel, count)
-        storage.values = _values(_read_exactly(file, count * storage.dtype.itemsize, what), storage, order, what)
+        storage.values = _values(file.exactly(count * storage.itemsize, what), storage, big_endian, what)
     missing = [key for key, storage in storages.found.items() if storage.values is None]
     if missing:
         raise EOFError(f"{len(missing)} storages without bytes")
@@ -92,10 +87,10 @@ def is_torch_file(path: str | Path) -> bool:
         head = file.read(2)
         if head == b"PK":
             try:
-                with zipfile.ZipFile(file) as archive:
+                with zipfile.ZipFile(Bounded(file)) as archive:
                     return any(n.endswith("/data.pkl") for n in archive.namelist())
-            except zipfile.BadZipFile:
-                return True  # damaged: read_torch raises the error
+            except Exception:  # noqa: BLE001 (damaged in any way: read_torch raises the error)
+                return True
     return head[:1] == b"\x80" or is_tar(path)
 
 
@@ -108,12 +103,12 @@ def read_torch(path: str | Path) -> Any:
     plain numbers.
     """
     path = Path(path)
-    reader: Callable[[BinaryIO], Any]
+    reader: Callable[[Bounded], Any]
     try:
         with open(path, "rb") as file:
             reader = _read_zip if file.read(2) == b"PK" else read_tar if is_tar(path) else _read_stream
             file.seek(0)
-            return with_arrays(reader(file))
+            return with_arrays(reader(Bounded(file)))
     except Refused as error:
         raise UserError(
             f"{path} holds {error}, which is no tensor and is refused: loading it would run code from the file; "
@@ -124,5 +119,5 @@ def read_torch(path: str | Path) -> Any:
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise UserError(
             f"{path} is truncated or not a PyTorch checkpoint "
-            f"({type(error).__name__}: {error}); fetch it again or check its size."
+            f"({type(error).__name__}: {brief(str(error), 300)}); fetch it again or check its size."
         ) from None

@@ -1,5 +1,6 @@
 """Label maps: tables, encoding, decoding, files, and every way to get them wrong."""
 
+import itertools
 import json
 import pickle
 
@@ -202,6 +203,42 @@ def test_wrong_files_say_what_is_wrong(tmp_path, data, message):
     with pytest.raises(UserError, match=message) as error:
         LabelMap.load(path)
     assert str(path) in str(error.value)
+
+
+ONE = '{"labels": [{"id": %s, "name": "a", "train_id": 0, "color": [0, 0, 0]}]}'
+DEEP = "[" * 800 + "]" * 800
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[" * 100_000, "cannot be read as JSON"),
+        (DEEP, "no list 'labels'"),
+        ("Infinity", "no list 'labels'"),
+        (f'{{"labels": [{DEEP}]}}', r"entry 0 \(\[\[a list\]\]\) is wrong"),
+        (json.dumps({"labels": [{**ROW, "id": float("inf")}]}), "entry 0 .* infinity"),
+        (json.dumps({"labels": [{**ROW, "train_id": float("nan")}]}), "entry 0 .* NaN"),
+        (json.dumps({"labels": [{**ROW, "color": float("-inf")}]}), "entry 0 .*"),
+        (json.dumps({"labels": [{**ROW, "color": [0, 0, 0] * 10**5}]}), "three numbers"),
+        (ONE % "1e999", "entry 0 .* infinity"),
+        (ONE % ("9" * 4000), "bits is too large"),
+        (ONE % ("9" * 5000), "as JSON"),
+        (json.dumps({"labels": [{**ROW, "train_id": 10**300}]}), "bits is too large"),
+        (json.dumps({"labels": [{**ROW, "name": [["a"]]}]}), r"\[\['a'\]\] is no name"),
+        (json.dumps({"labels": [{**ROW, "name": "a" * 10**5}]}), r"'a+'\.\.\. is no name"),
+        (json.dumps({"labels": [ROW], "coding": float("inf")}), "has coding inf"),
+        (json.dumps({"labels": [ROW], "coding": "x" * 10**6}), r"has coding 'x+'\.\.\."),
+        (f'{{"labels": [], "coding": {DEEP}}}', r"has coding \[\[a list\]\]"),
+        (json.dumps({"labels": [ROW], "\ud800\n" * 1000: 1}), "unknown key"),
+    ],
+    ids=itertools.count(),
+)
+def test_hostile_files_are_one_short_sentence(tmp_path, text, message):
+    (tmp_path / "map.json").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        LabelMap.load(tmp_path / "map.json")
+    found = str(error.value)
+    assert "map.json" in found and "\n" not in found and len(found) < 700
 
 
 def test_missing_or_broken_file(tmp_path):

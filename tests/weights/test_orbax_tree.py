@@ -85,6 +85,8 @@ def test_a_file_says_which_network_it_belongs_to(tmp_path):
         weights.read_info(weights.save(tmp_path / "w.safetensors", variables()))
     with pytest.raises(UserError, match="only .safetensors"):
         weights.save(tmp_path / "w.npz", variables(), info=info)
+    with pytest.raises(UserError, match=r"npz has no bfloat16 \(a.weight\); write .safetensors"):
+        weights.save(tmp_path / "w.npz", {"params": {"a": {"scale": np.ones(3, ml_dtypes.bfloat16)}}})
     (tmp_path / "w.safetensors").write_bytes(b"{}")
     with pytest.raises(UserError, match="truncated"):
         weights.read_info(tmp_path / "w.safetensors")

@@ -123,3 +123,35 @@ def test_several_indices_and_loose_files_are_named(tmp_path):
     refused(tmp_path / "loose", "without an orbax checkpoint or an index of shards", "(model.safetensors)")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "without an orbax checkpoint", "a weight file, or a run that has trained")
+
+
+@pytest.mark.parametrize(
+    "place, message",
+    [
+        ("x.safetensors.index.json", "which is an index of shards itself"),
+        ("y.bin.index.json", "which is an index of shards itself"),
+        ("a" * 300, r"1 of the 1 shards .* not beside it \(a{120}\.\.\.\)"),
+        ("a\0", "not beside it"),
+        ("\ud800", "not beside it"),
+        (float("inf"), "names no files"),
+        ([["a"]], "names no files"),
+    ],
+    ids=range(7),
+)
+def test_an_index_of_names_that_no_shard_can_have_is_one_sentence(tmp_path, place, message):
+    """An index that names itself was read within itself; a name too long was an error of the system."""
+    index = tmp_path / "x.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": place}}))
+    with pytest.raises(UserError, match=message) as error:
+        weights.read(index)
+    assert str(index) in str(error.value) and "\n" not in str(error.value)
+
+
+NO_INDEX = ("[" * 100_000, "Infinity", '{"weight_map": "a"}', '{"weight_map": [1e999]}', "\0", "")
+
+
+@pytest.mark.parametrize("text", NO_INDEX, ids=range(len(NO_INDEX)))
+def test_an_index_that_is_none_is_one_sentence(tmp_path, text):
+    (tmp_path / "x.safetensors.index.json").write_text(text)
+    with pytest.raises(UserError, match="truncated or no index of shards .*; fetch it again"):
+        weights.read(tmp_path / "x.safetensors.index.json")
