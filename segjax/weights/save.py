@@ -29,8 +29,8 @@ def save(path: str | Path, variables: Variables, *, info: Mapping[str, Any] | No
     path: .safetensors or .npz file.
     info: JSON values to store in the metadata of a .safetensors file (network, options, classes); see `read_info`.
 
-    Raises UserError for another suffix, if an .npz file should store `info` or bfloat16, and if the file cannot be written; then
-    an older one of that name is kept.
+    Raises UserError for another suffix, if an .npz file should store `info` or bfloat16, and if the file cannot be
+    written; then an older one of that name is kept.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".npz"):

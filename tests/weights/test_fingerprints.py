@@ -15,7 +15,7 @@ DTYPES = ("float64", "float32", "int32", "uint32", "float16", "bfloat16", "int8"
 
 def tree_of(dtype):
     values = np.random.default_rng(0).normal(size=(3, 5)) * 50
-    return {"a": np.arange(100, dtype=np.float32), "b": np.asarray(jnp.asarray(values).astype(dtype)), "c": np.ones(4)}
+    return {"a": np.arange(100, dtype=np.float32), "b": values.astype(jnp.dtype(dtype)), "c": np.ones(4)}
 
 
 def flipped(array, places):
