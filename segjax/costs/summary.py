@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-from rich.console import Console
 
+from segjax import visualize
 from segjax.costs import programs, tpu
 from segjax.costs.modules import cost_table
 from segjax.costs.networks import model_costs
@@ -31,7 +31,7 @@ def print_summary(workload: programs.Workload, *, depth: int | None = None, comp
     classes, batch = workload.num_classes, workload.batch
     costs = model_costs(name, size, num_classes=classes, batch=batch, depth=depth, **options)
     table = cost_table(costs, title=f"{name}, {classes} classes, {batch} x {size[0]}x{size[1]}")
-    Console(width=Console(width=1000).measure(table).maximum).print(table)  # all digits, also on a narrow terminal
+    visualize.print_table(table)
     _, variables, _ = programs.traced_network(workload)
     params, statistics = variables["params"], {key: value for key, value in variables.items() if key != "params"}
     print(f"parameters: {_mebibytes(params)} in float32, statistics {_mebibytes(statistics)}")

@@ -7,9 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
 
-from segjax import models
+from segjax import models, visualize
 from segjax.costs.modules import Cost, cost_table, module_costs
 from segjax.costs.networks import abstract_variables, inference_costs
 from segjax.models.video_segmenter import scaled_size
@@ -81,7 +80,7 @@ def print_video_summary(
     table = cost_table(
         costs, title=f"{name}, {num_classes} classes, one frame of {size[0]}x{size[1]} between keyframes"
     )
-    Console(width=Console(width=1000).measure(table).maximum).print(table)
+    visualize.print_table(table)
     between = sum(cost.multiply_adds for cost in costs.values())
     parameters = sum(cost.parameters for cost in costs.values())
     print(f"parameters: {parameters:,}, {4 * parameters:,} bytes in float32")

@@ -43,7 +43,7 @@ def score_table(matrix: np.ndarray, class_names: Sequence[str], *, title: str = 
 
 def print_scores(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "", console: Console | None = None):
     """Prints `score_table`."""
-    (console or Console()).print(score_table(matrix, class_names, title=title))
+    visualize.print_table(score_table(matrix, class_names, title=title), console)
 
 
 def write_report(

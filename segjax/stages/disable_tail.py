@@ -16,9 +16,8 @@ from typing import Any
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
-from rich.console import Console
 
-from segjax import evaluation, inference, parallel, weights
+from segjax import evaluation, inference, parallel, visualize, weights
 from segjax.errors import UserError
 from segjax.evaluation.tail import Disabled, describe_tail, tail_table, write_tail
 from segjax.inference.network import class_ids, compute_dtype
@@ -135,7 +134,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     images = next(iter(found[0].scores.values())).images
     title = f"{dataset} {options.split}, {images} images"
     if jax.process_index() == 0:
-        Console().print(tail_table(found, title=title))
+        visualize.print_table(tail_table(found, title=title))
         paths = write_tail(found, context.folder, class_names=source.class_names, title=title)
         log.info("pictures and table: %s", ", ".join(map(str, paths)))
     return {"images": images, "networks": {one.name: describe_tail(one, source.class_names) for one in found}}

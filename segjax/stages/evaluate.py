@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
-from segjax import evaluation, inference, metrics, parallel
+from segjax import evaluation, inference, metrics, parallel, visualize
 from segjax.data import Source
 from segjax.errors import UserError, did_you_mean
 from segjax.evaluation.confusions import MAIN
@@ -148,7 +147,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
             title=title,
         )
         if outputs:
-            Console().print(level_table(level_scores(scored, outputs, source.class_names), title=title))
+            visualize.print_table(level_table(level_scores(scored, outputs, source.class_names), title=title))
             write_levels(
                 scored,
                 outputs,

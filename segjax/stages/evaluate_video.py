@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from segjax import data, evaluation, parallel, visualize
 from segjax.costs.video import counted_options, frame_multiply_adds, keyframe_multiply_adds
@@ -134,7 +133,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     edges = {name: one["edges"] for name, one in found.items() if "edges" in one}
     notes = video_notes(consistency=options.consistency, truth=truth, bounds=bounds, edges=edges)
     if jax.process_index() == 0:
-        Console().print(video_table(rows, title=title))
+        visualize.print_table(video_table(rows, title=title))
         write_video_report(rows, context.folder, title=title, notes=notes)
         drawn = video_pictures(systems, snippets, options.pictures, heading=title, edges=options.edges)
         for name, picture in drawn.items():

@@ -14,10 +14,11 @@ from segjax.visualize.labels import (
 )
 from segjax.visualize.plots import PANELS, Line, confusion_plot, curves, interval_plot, line_plot
 from segjax.visualize.sheets import FAINT, GAP, PAPER, labelled_sheet, legend, sheet, sheet_width
+from segjax.visualize.tables import print_table
 from segjax.visualize.text import INK, write
 
 __all__ = [
     "FAINT", "GAP", "INK", "Line", "PANELS", "PAPER", "PICTURES", "VOID", "WRONG", "boundaries", "colorize",
     "confusion_plot", "curves", "error_map", "flow_to_color", "hatch", "interval_plot", "label_picture",
-    "labelled_sheet", "legend", "line_plot", "overlay", "sheet", "sheet_width", "wheel_legend", "write",
+    "labelled_sheet", "legend", "line_plot", "overlay", "print_table", "sheet", "sheet_width", "wheel_legend", "write",
 ]  # fmt: skip
