@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -60,6 +61,8 @@ DEFAULT_READING = Reading()
 def stream(load: Callable[[int], Sample], count: int, reading: Reading, *, batch: int) -> Iterator[Sample]:
     """Yields load(0), .. load(count - 1); raises an error of `load` when its sample is due.
 
+    Raises UserError if the system ends a worker, as it does when memory is short.
+
     load: picklable if there are workers, which are spawned: a fork could copy locks that JAX's threads hold.
     batch: samples that are used at once, so that `prefetch` batches fit the buffers.
     """
@@ -83,6 +86,15 @@ def stream(load: Callable[[int], Sample], count: int, reading: Reading, *, batch
         yield from iterator
     except UserError as error:
         raise UserError(*error.args) from None  # without Grain's notes
+    except RuntimeError as error:
+        ended = re.search(r"terminated unexpectedly with exit code -(\d+)", str(error))
+        if ended is None:
+            raise
+        why = ", as the system does when memory is short" if ended[1] == "9" else ""
+        raise UserError(
+            f"a worker process of the loader was ended by signal {ended[1]}{why}; lower loader.num_workers, "
+            "loader.prefetch or loader.cache_bytes; the same command goes on from the last checkpoint."
+        ) from None
     finally:
         iterator.close()
 

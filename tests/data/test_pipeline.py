@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 
@@ -102,6 +103,15 @@ def test_worker_processes_give_the_same_and_end(whole):
     next(batches)
     batches.close()
     assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_the_system_kills_is_one_sentence():
+    batches = run(plan="uniform", shapes=SHAPES * 20, loader=dict(num_workers=1, prefetch=1))
+    next(batches)
+    (worker,) = [child for child in multiprocessing.active_children() if "grain" in child.name]
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="ended by signal 9, as the system does .*; lower loader.num_workers"):
+        list(batches)
 
 
 def test_an_error_of_a_record_arrives_from_workers_as_it_is():
