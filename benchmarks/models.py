@@ -26,6 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.train_step import make_step  # noqa: E402
+from segjax.commands import values  # noqa: E402
 from segjax.ops.host_memory import reuse_freed_memory  # noqa: E402
 
 Timed = Callable[[], tuple[float, float]]  # one run: wall seconds, processor seconds of all threads
@@ -121,8 +122,9 @@ def measure(name: str, args: argparse.Namespace) -> dict:
     import jax
 
     size = tuple(map(int, args.size.split("x")))
-    options = dict(dtype=args.dtype, remat=args.remat)
-    row = dict(model=name, size=args.size, batch=args.batch, dtype=args.dtype)
+    options = dict(dtype=args.dtype, remat=args.remat, **dict(args.option))
+    shown = ", ".join([name, *(f"{key}={value}" for key, value in args.option)])
+    row = dict(model=shown, size=args.size, batch=args.batch, dtype=args.dtype)
     works = dict(zip(("inference", "training"), multiply_adds(name, size, args.classes, options)))
     row["gmac"] = round(works["inference"] / 1e9, 3)
     # measured again for every network: what a shared machine reaches changes by a factor of two within an hour
@@ -149,8 +151,9 @@ def measure(name: str, args: argparse.Namespace) -> dict:
 
 
 def show(rows: list[dict], markdown: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from segjax.visualize import print_table
 
     columns = ["G mult.-adds"]
     kinds = [what for what in ("inference", "training") if f"{what}_s" in rows[0]]
@@ -176,7 +179,7 @@ def show(rows: list[dict], markdown: bool) -> None:
         table.add_column(column, justify="left" if column == "network" else "right")
     for line in lines:
         table.add_row(*line)
-    Console(width=Console(width=1000).measure(table).maximum).print(table)
+    print_table(table)
 
 
 def main() -> None:
@@ -189,6 +192,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10, help="the median of so many is shown")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--remat", action="store_true")
+    parser.add_argument("--option", type=values.option, nargs="+", default=[], metavar="NAME=VALUE", help="of networks")
     parser.add_argument("--peak-tflops", type=float, help="of the device for that type; default: of a matrix product")
     parser.add_argument("--torch-python", help="python that has torch: time PyTorch's networks in turns")
     parser.add_argument("--markdown", action="store_true", help="print the table as docs/speed.md has it")
