@@ -55,7 +55,9 @@ def test_a_process_bound_to_one_core_uses_one(root):
 
 @pytest.mark.parametrize("first, second", itertools.product((signal.SIGINT, signal.SIGTERM), repeat=2))
 def test_the_second_signal_ends_the_process_whichever_it_is(root, first, second):
-    program = "import os, sys; from segjax.host import StopFlag\nwith StopFlag() as stop:\n    "
+    # a shell's background jobs ignore ctrl-C, and so would what they start
+    program = "import os, signal, sys; from segjax.host import StopFlag\n"
+    program += "signal.signal(signal.SIGINT, signal.default_int_handler)\nwith StopFlag() as stop:\n    "
     program += "os.kill(os.getpid(), int(sys.argv[1]))\n    print(stop.number, flush=True)\n    "
     program += "os.kill(os.getpid(), int(sys.argv[2]))\n    print('lives')"
     command = [sys.executable, "-c", program, str(int(first)), str(int(second))]

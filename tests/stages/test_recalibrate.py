@@ -87,7 +87,7 @@ def test_the_averaged_network_gets_the_statistics_of_all_images(tmp_path, street
     assert report["images"] == 18 and report["batches"] == 5 and report["norms"] == 3 and report["norms_kept"] == []
     assert report["mean_shift"] > 0.1 and report["checkpoint_step"] == STEP
     left = sorted(path.name for path in (tmp_path / "recalibrate").iterdir())
-    assert left == ["checkpoints", "report.json"]
+    assert left == [".lock", "checkpoints", "report.json"]
 
     _, other, _ = run(street_dir, tmp_path, limit=3, batch_size=3)  # of the same step, with other statistics
     expected = oracle(averaged, images[[0, 6, 12]], batches(3, 3))
