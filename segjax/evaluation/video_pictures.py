@@ -20,7 +20,7 @@ def video_pictures(
     """Draws `count` frames, spread evenly; returns pictures uint8 (h, w, 3) by the names of their files.
 
     sheet.png: frame | truth | the labels of each system, from the farthest keyframe.
-    edges_NAME.png, if `edges`, for each system that edges guide: see `edge_rows`.
+    edges_NAME.png, if `edges`, for each system that edges guide: see `edge_row`.
     """
     if not count:
         return {}

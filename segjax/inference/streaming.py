@@ -53,10 +53,10 @@ class StreamSegmenter:
 
     network: of kind "propagation", or "image" for interval 1: every frame is a keyframe.
     interval, max_interval: see `Keyframes`.
-    scale: factor by which an image network's frames are resized; a propagation network has its own.
+    scale: factor by which an image network's frames are resized.
 
     counts: see `StreamCounts`.
-    Raises UserError as `Keyframes` does, and for an interval other than 1 without propagation.
+    Raises UserError as `Keyframes` does, for an interval other than 1 without propagation, and for a scale with it.
     """
 
     def __init__(self, network: Network, interval: int | str, *, max_interval: int = LONGEST, scale: float = 1.0):
@@ -66,6 +66,8 @@ class StreamSegmenter:
                 f"interval={interval} needs a network that carries labels on, and {network.spec['name']} labels single "
                 "images; give a run of a stage of kind train_gsvnet, or interval=1."
             )
+        if network.has_keyframes and scale != 1:
+            raise UserError(f"scale={scale} is of image networks; {network.spec['name']} has its own keyframe.scale.")
         self.network, self.counts, self._scale = network, StreamCounts(), scale
         self._programs: dict[tuple[int, int], Programs] = {}
         self._size: tuple[int, int] | None = None

@@ -25,7 +25,8 @@ from segjax.evaluation.comparison import (
 from segjax.evaluation.comparison_files import write_comparison
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys
-from segjax.stages.report_values import number_of, read_report, seed_of
+from segjax.stages.report_files import read_report
+from segjax.stages.report_values import number_of, seed_of
 from segjax.stages.stage import Context, Stage
 
 log = logging.getLogger("segjax")

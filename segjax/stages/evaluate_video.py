@@ -200,12 +200,15 @@ def timed(system: System, snippets: data.Snippets, options: Options) -> dict[str
     """Returns the times of a system on a stream of frames, {} for one that no stream is labelled by."""
     if system.network is None or not options.timed:
         return {}
-    interval = options.interval if system.module is not None else 1
+    if system.module is None:
+        stream = StreamSegmenter(system.network, 1, scale=system.scale)
+    else:
+        stream = StreamSegmenter(system.network, options.interval)
     source = snippets.index.source
     records = snippets.records[0]
     palette = source.palette
     return stream_times(
-        StreamSegmenter(system.network, interval, scale=system.scale),
+        stream,
         lambda number: source[int(records[number % len(records)])].image,
         options.timed,
         lambda frame, ids: visualize.overlay(frame, ids, palette),

@@ -82,9 +82,11 @@ def run_recipe(
     options = {name: with_folders(one, written(config, name, workdir)) for name, one in read_recipe(config).items()}
     check_inputs(config, options, workdir)
     _make(workdir)
-    check_report(workdir / "report.json")
+    check_report(workdir)
 
-    reports = {name: report for name in names if (report := read_report(workdir / name / "report.json"))}
+    reports = {
+        name: report for name in names if (report := read_report(workdir / name, damaged="its stage runs again"))
+    }
     reports = json.loads(parallel.from_first(json.dumps(reports)))  # hosts may see files at different times
     planned = [
         Planned(
@@ -142,11 +144,11 @@ def run_recipe(
             **result,
         }
         # the report is written last: without it, an interrupted stage does not count as done
-        write_report(folder / "report.json", reports[name])
-        write_report(workdir / "report.json", {name: reports[name] for name in names if name in reports})
+        write_report(folder, reports[name])
+        write_report(workdir, {name: reports[name] for name in names if name in reports})
         parallel.sync(f"report of {name}")  # the next stage may read it, in any process
     reports = {name: reports[name] for name in names if name in reports}
-    write_report(workdir / "report.json", reports)  # again, because a kill may have come between the two files
+    write_report(workdir, reports)  # again, because a kill may have come between the two files
     return reports
 
 

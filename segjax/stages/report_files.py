@@ -16,6 +16,8 @@ from segjax.host import usable_cores
 
 log = logging.getLogger("segjax")
 
+NAME = "report.json"
+
 _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
@@ -38,28 +40,34 @@ def devices() -> str:
     )
 
 
-def read_report(path: Path) -> dict[str, Any] | None:
-    """Returns a report, None if there is none; logs one that cannot be read."""
+def read_report(folder: Path, *, damaged: str = "") -> dict[str, Any] | None:
+    """Returns the report of a stage or a run, None if there is none or the file is damaged.
+
+    damaged: what a damaged file leads to, for a warning; "" for none.
+    """
     try:
-        found = read_json(path)
+        found = read_json(folder / NAME)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
         found = None
-    if not isinstance(found, dict):
-        log.warning("%s is not readable and is ignored; its stage runs again", path)
-        return None
-    return found
+    if isinstance(found, dict):
+        return found
+    if damaged:
+        log.warning("%s is not readable and is ignored; %s", folder / NAME, damaged)
+    return None
 
 
-def check_report(path: Path) -> None:
+def check_report(workdir: Path) -> None:
     """Raises UserError for a report.json that is not one of a training run: it would be replaced."""
-    found = read_report(path)
+    found = read_report(workdir, damaged="it is written again")
     if found is not None and not all(isinstance(one, dict) and "stage" in one for one in found.values()):
-        raise UserError(f"{path} was not written by a training run, and would be replaced; give another --workdir.")
+        raise UserError(
+            f"{workdir / NAME} was not written by a training run, and would be replaced; give another --workdir."
+        )
 
 
-def write_report(path: Path, content: Any) -> None:
-    """Writes a report, in the first process."""
+def write_report(folder: Path, content: Any) -> None:
+    """Writes the report of a stage or a run, in the first process."""
     if jax.process_index() == 0:
-        write_json(path, content)
+        write_json(folder / NAME, content)

@@ -8,20 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from segjax.errors import UserError, did_you_mean
-from segjax.files import read_json
+from segjax.stages.report_files import read_report
 
 Report = Mapping[str, Any]
 SOURCE = "checkpoint."  # start of a name: the number is one of the report of the stage that trained the network
 _NO_RESULTS = ("settings", "versions")  # parts of a report that help no one who misspelled a number
-
-
-def read_report(folder: Path) -> dict[str, Any] | None:
-    """Returns the report of a stage, None if the stage is not finished or the file is damaged."""
-    try:
-        found = read_json(folder / "report.json")
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def source_folder(report: Report, folder: Path) -> Path | None:

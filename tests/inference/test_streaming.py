@@ -100,6 +100,14 @@ def test_an_image_network_carries_nothing_on():
         StreamSegmenter(network("image"), "auto")
 
 
+def test_the_scale_is_that_of_an_image_network(video):
+    frame, image = frames(1)[0], network("image")
+    ids = StreamSegmenter(image, 1, scale=0.5)(frame)
+    np.testing.assert_array_equal(ids, np.asarray(image.predictor(scales=(0.5,))(frame[None]))[0])
+    with pytest.raises(UserError, match="scale=0.5 is of image networks; .* has its own keyframe.scale"):
+        StreamSegmenter(video, 1, scale=0.5)
+
+
 def test_frames_are_uint8_colour_images(video):
     for bad in (np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)):
         with pytest.raises(UserError, match="is no uint8"):

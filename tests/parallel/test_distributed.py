@@ -174,3 +174,4 @@ def test_two_processes_make_one_batch_and_one_gradient():
         assert result["space_part"] == [0, 1]
         np.testing.assert_allclose(result["space_mean"], x.mean(), rtol=1e-6)
         assert "uses 2 of 4 devices; with several processes" in result["uneven"]
+        assert result["from_first"] == ["", "é0"] and result["in_all"] == [True, False, False]

@@ -48,4 +48,6 @@ try:
     parallel.make_mesh({"data": 2})
 except UserError as error:
     result["uneven"] = str(error)
+result["from_first"] = [parallel.from_first(f"é{index}" * index), parallel.from_first(f"é{index}")]
+result["in_all"] = [parallel.in_all(True), parallel.in_all(index == 0), parallel.in_all(False)]
 print(json.dumps(result))

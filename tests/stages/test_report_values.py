@@ -5,7 +5,8 @@ import json
 import pytest
 
 from segjax.errors import UserError
-from segjax.stages.report_values import number_of, read_report, seed_of
+from segjax.stages.report_files import read_report
+from segjax.stages.report_values import number_of, seed_of
 
 
 def put(folder, seed=0, checkpoint="", own=None, **results):

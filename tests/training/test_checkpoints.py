@@ -13,7 +13,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from segjax import weights
+from segjax import parallel, weights
 from segjax.errors import UserError
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.state import TrainState, create_state
@@ -85,6 +85,15 @@ def test_damage_falls_back_and_training_can_save_again(tmp_path, damage, caplog)
         assert same(checkpoints.restore(state_at(0))[0], state_at(3))
     assert f"{tmp_path / 'c' / '3'} is damaged" in caplog.text
     assert (tmp_path / "damaged-checkpoint-3").is_dir()  # set aside, not deleted
+
+
+def test_a_checkpoint_that_another_host_cannot_read_is_damaged_for_all(tmp_path, monkeypatch, caplog):
+    save_three(tmp_path / "c")
+    answers = iter([False, True])  # of the other host, for steps 3 and 2
+    monkeypatch.setattr(parallel, "in_all", lambda intact: intact and next(answers))
+    with Checkpoints(tmp_path / "c") as checkpoints, caplog.at_level(logging.WARNING, "segjax"):
+        assert same(checkpoints.restore(state_at(0))[0], state_at(2))
+    assert "another process cannot read it" in caplog.text and (tmp_path / "damaged-checkpoint-3").is_dir()
 
 
 def test_all_damaged_is_one_sentence(tmp_path):
