@@ -27,6 +27,7 @@ from segjax.evaluation.video_systems import BASELINES, System, baselines, propag
 from segjax.inference.network import compute_dtype, find_run, open_network
 from segjax.inference.streaming import StreamSegmenter
 from segjax.media.writers import write_png
+from segjax.models.dis_warp import check_threads
 from segjax.propagation.motion import open_flow
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.dataset import Dataset, read_own_dataset
@@ -96,6 +97,8 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
         raise UserError(
             f"config key {where}.edges compares labels one frame after a keyframe; set interval to 2 or more."
         )
+    if "warp_dis" in options.baselines:
+        check_threads()
     compute_dtype(options.dtype)
     return options
 
