@@ -45,8 +45,10 @@ def environment(*, devices: int = 1, **more: object) -> dict[str, str]:
     }
 
 
-def run_together(command: Callable[[str, int], Sequence], *, count: int = 2, devices: int = 2) -> list[str]:
-    """Runs `count` processes with `devices` CPU devices each to their end and returns what they printed.
+def start_together(
+    command: Callable[[str, int], Sequence], *, count: int = 2, devices: int = 2
+) -> list[subprocess.Popen]:
+    """Starts `count` processes with `devices` CPU devices each; their outputs are pipes.
 
     command: (address of the first process, index) -> the words of a command.
     """
@@ -54,7 +56,7 @@ def run_together(command: Callable[[str, int], Sequence], *, count: int = 2, dev
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    processes = [
+    return [
         subprocess.Popen(
             list(map(str, command(address, index))),
             cwd=ROOT,
@@ -65,6 +67,11 @@ def run_together(command: Callable[[str, int], Sequence], *, count: int = 2, dev
         )
         for index in range(count)
     ]
+
+
+def run_together(command: Callable[[str, int], Sequence], *, count: int = 2, devices: int = 2) -> list[str]:
+    """Runs processes as `start_together` starts them to their end and returns what they printed."""
+    processes = start_together(command, count=count, devices=devices)
     try:
         outputs = [process.communicate(timeout=300) for process in processes]
     finally:

@@ -9,6 +9,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +76,11 @@ def train(
     from segjax.stages import run_recipe
     from segjax.stages.config.recipe_file import load_recipe
 
-    _begin(platform=platform, cpu_devices=cpu_devices)
+    coordinator = _begin(platform=platform, cpu_devices=cpu_devices)
     found = load_recipe(config, overrides, source="overrides")
     workdir = workdir or _default_workdir(find_recipe(config))
-    return run_recipe(found, workdir=workdir, only=stage, overrides=overrides or ())
+    with _watch("segjax", coordinator):
+        return run_recipe(found, workdir=workdir, only=stage, overrides=overrides or ())
 
 
 def define_flags(values: FlagValues, argv: Sequence[str] | None = None) -> None:
@@ -132,11 +134,12 @@ def run_flags(rest: Sequence[str], values: FlagValues, *, program: str) -> int:
         if len(rest) > 1:
             raise UserError(f"unexpected argument {rest[1]!r}; options are written --name=value.")
         places = ("platform", "cpu_devices", "coordinator", "num_processes", "process_id")
-        _begin(**{name: values[name].value for name in places})
+        coordinator = _begin(**{name: values[name].value for name in places})
         config = values["config"]
         workdir = values.workdir or _default_workdir(config_flags.get_config_filename(config))
         overrides = config_flags.get_override_values(config)
-        run_recipe(config.value, workdir=workdir, only=values.stage, overrides=overrides)
+        with _watch(program, coordinator):
+            run_recipe(config.value, workdir=workdir, only=values.stage, overrides=overrides)
         return 0
     except Interrupted as stop:
         print(f"{program}: {stop}; the same command goes on from there", file=sys.stderr)
@@ -152,8 +155,8 @@ def fail(sentence: str, program: str) -> None:
     print(f"{program}: error: {sentence}", file=sys.stderr)
 
 
-def _begin(**places: Any) -> None:
-    """Starts the devices; may be called again in the same process."""
+def _begin(**places: Any) -> str | None:
+    """Starts the devices and returns the address of process 0, if given; may be called again in the same process."""
     from segjax.ops.host_memory import reuse_freed_memory
 
     reuse_freed_memory()  # before jax starts its threads
@@ -166,8 +169,16 @@ def _begin(**places: Any) -> None:
     keep_interrupts()
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs every detail of every save
     setup_logging()
-    parallel.setup(**places)
+    coordinator = parallel.setup(**places)
     setup_logging(process_index=jax.process_index())
+    return coordinator
+
+
+def _watch(program: str, coordinator: str | None) -> AbstractContextManager:
+    from segjax import parallel
+    from segjax.training.interrupt import Interrupted
+
+    return parallel.watch_others(program=program, coordinator=coordinator, orderly=(Interrupted,))
 
 
 def _default_workdir(recipe: str) -> str:

@@ -19,6 +19,7 @@ from segjax.parallel.mesh import (
 )
 from segjax.parallel.rules import Rules, match_rules, tree_paths
 from segjax.parallel.split import lay_out, split_by_rules
+from segjax.parallel.watch import watch_others
 
 __all__ = [
     "Rules",
@@ -42,4 +43,5 @@ __all__ = [
     "split_by_rules",
     "sync",
     "tree_paths",
+    "watch_others",
 ]

@@ -21,6 +21,7 @@ from segjax.host import usable_cores
 
 log = logging.getLogger("segjax")
 
+HEARTBEAT = 60  # seconds until jax ends the other processes if one is silent (`watch_others` is faster)
 THREADS_PER_DEVICE = 8  # of the CPU, if there are more devices than cores
 
 
@@ -48,8 +49,10 @@ def setup(
     min_devices: int = 1,
     cpu_devices: int | None = None,
     cache_dir: str | Path | None = None,
-) -> None:
+) -> str | None:
     """Starts jax; call it before anything else uses a device.
+
+    Returns the "host:port" of process 0; None for a single process, or on a TPU pod, where jax finds it.
 
     platform: required platform, "cpu", "gpu" or "tpu"; None = the one that jax finds.
     coordinator, num_processes, process_id: "host:port" of process 0, number of processes, and index of this one. By
@@ -92,6 +95,7 @@ def setup(
         jax.device_count(),
         jax.devices()[0].device_kind,
     )
+    return processes.coordinator if processes else None
 
 
 @contextlib.contextmanager
@@ -277,7 +281,11 @@ def _connect(processes: Processes) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
-            processes.coordinator, processes.count, processes.index, local_device_ids=processes.device_ids
+            processes.coordinator,
+            processes.count,
+            processes.index,
+            local_device_ids=processes.device_ids,
+            heartbeat_timeout_seconds=HEARTBEAT,
         )
     except RuntimeError as error:
         raise UserError(
@@ -291,7 +299,7 @@ def _connect_tpu() -> None:
         return
     several = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
     try:
-        jax.distributed.initialize()
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
     except (RuntimeError, ValueError, OSError) as error:
         if several:
             raise UserError(

@@ -84,26 +84,36 @@ def undisturbed(tmp_path_factory, street_dir):
 
 def test_kill_9_at_random_moments(tmp_path, street_dir, undisturbed):
     dice = random.Random(0)
-    kills = 0
+    kills = lives = 0
     while kills < KILLS:
-        process = start(tmp_path, street_dir)
-        reached = max(logged_steps(tmp_path), default=0)
+        workdir, before = tmp_path / str(lives), kills
+        kills += killed_run(workdir, street_dir, dice, KILLS - kills)
+        assert kills > before, "the run must have been killed once"
+        assert all(np.array_equal(a, b) for a, b in zip(variables(workdir), undisturbed, strict=True))
+        steps = logged_steps(workdir)
+        assert steps == sorted(set(steps)), "the log must tell every step once"
+        lives += 1
+
+
+def killed_run(workdir: Path, street_dir: Path, dice: random.Random, most: int) -> int:
+    """Starts a run again and again until it ends; returns how often it was killed."""
+    kills = 0
+    while kills < most:
+        process = start(workdir, street_dir)
+        reached = max(logged_steps(workdir), default=0)
         deadline = time.time() + 300
         # once a step beyond the last life is done, die within half a second: in a step, a save or an evaluation
-        while process.poll() is None and max(logged_steps(tmp_path), default=0) <= reached and time.time() < deadline:
+        while process.poll() is None and max(logged_steps(workdir), default=0) <= reached and time.time() < deadline:
             time.sleep(0.02)
         time.sleep(dice.uniform(0, 0.5))
         if process.poll() is not None:
             assert process.returncode == 0, process.stderr.read()[-3000:]
-            break
+            return kills
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
-    assert kills >= min(KILLS, 2)
-    run(tmp_path, street_dir)
-    assert all(np.array_equal(a, b) for a, b in zip(variables(tmp_path), undisturbed, strict=True))
-    steps = logged_steps(tmp_path)
-    assert steps == sorted(set(steps)), "the log must tell every step once"
+    run(workdir, street_dir)
+    return kills
 
 
 def test_sigterm_saves_and_exits(tmp_path, street_dir, undisturbed):

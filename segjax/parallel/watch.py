@@ -1,0 +1,231 @@
+"""Watching each other: if a process of several dies, the others end with a sentence that names it.
+
+Otherwise they would wait for it in a collective, and then be ended by jax (after a minute, by SIGABRT). Each process
+holds a connection to process 0. The system closes it with the process, however that ends; if a whole host is lost,
+unanswered probes do. Process 0 tells the others.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import os
+import secrets
+import selectors
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+import jax
+
+from segjax.errors import explain
+from segjax.parallel.mesh import from_first
+
+log = logging.getLogger("segjax")
+
+CONNECT = 10.0  # seconds to connect to process 0
+VERDICT = 5.0  # seconds to wait for the news that another process has ended, if a collective fails here
+PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a host that is silent for 30 seconds is lost
+EXIT_CODE = 1
+
+
+@contextlib.contextmanager
+def watch_others(
+    *, program: str, coordinator: str | None = None, orderly: tuple[type[BaseException], ...] = ()
+) -> Iterator[None]:
+    """Within it, the end of another process ends this one with a sentence; all processes must enter it.
+
+    Leaving it without an error tells the others that all is well. After an error, this process does not wait for the
+    others at its end, which would hide the error from whoever started it.
+
+    program: name for the sentence.
+    coordinator: "host:port" of process 0, as `setup` returns it; None = its address in the network.
+    orderly: exceptions that end all processes together.
+
+    Where process 0 cannot be reached, a warning says so, and jax notices the end of a process after a minute.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    watch = _Hub(program, coordinator) if jax.process_index() == 0 else None
+    address, port, token = json.loads(from_first(json.dumps(watch.place) if watch else ""))
+    watch = watch or _Spoke(program, (address, port), token)
+    watch.start()
+    try:
+        yield
+    except orderly:
+        watch.leave()
+        raise
+    except BaseException as error:
+        if isinstance(error, RuntimeError):  # a failed collective may be the first news of the end of another process
+            watch.gone.wait(VERDICT)
+        _end_without_waiting(error)
+        raise
+    watch.leave()
+
+
+def _end_without_waiting(error: BaseException) -> None:
+    # jax's own handler waits for the other processes; the last one registered runs first
+    try:
+        code = explain(error)[1]
+    except BaseException:  # noqa: BLE001 (explain raises what it does not know)
+        code = 1
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    atexit.register(end)
+
+
+class _Watch(threading.Thread):
+    """The thread of a process. gone: set when another process has ended."""
+
+    def __init__(self, program: str):
+        super().__init__(name="watch", daemon=True)
+        self.program = program
+        self.gone = threading.Event()
+        self.left = False
+
+    def end(self, sentence: str) -> None:
+        """Ends this process with a sentence, whatever its other threads wait for."""
+        self.gone.set()
+        os.write(2, f"{self.program}: error: {sentence}\n".encode())
+        os._exit(EXIT_CODE)
+
+
+class _Hub(_Watch):
+    """The watch of process 0, which hears of all and tells all."""
+
+    def __init__(self, program: str, coordinator: str | None):
+        super().__init__(program)
+        host = coordinator.rpartition(":")[0] if coordinator else _own_address()
+        family = socket.AF_INET6 if ":" in host.strip("[]") else socket.AF_INET
+        self._server = socket.create_server(("", 0), family=family, backlog=jax.process_count())
+        self.place = (host.strip("[]"), self._server.getsockname()[1], secrets.token_hex(8))
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._server, selectors.EVENT_READ)
+        self._names: dict[socket.socket, str] = {}  # those that have not left
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        while not self.left:
+            for key, _ in self._selector.select(timeout=1):
+                if key.fileobj is self._server:
+                    self._admit()
+                else:
+                    self._hear(key.fileobj)
+
+    def leave(self) -> None:
+        with self._lock:
+            self.left = True
+            _tell(self._names, "bye")
+
+    def _admit(self) -> None:
+        connection, _ = self._server.accept()
+        connection.settimeout(CONNECT)
+        message = _read(connection)
+        if not isinstance(message, list) or len(message) != 2 or message[0] != self.place[2]:
+            connection.close()  # a stranger
+            return
+        _probe(connection)
+        with self._lock:
+            self._names[connection] = str(message[1])
+        self._selector.register(connection, selectors.EVENT_READ)
+        _tell([connection], _name())
+
+    def _hear(self, connection: socket.socket) -> None:
+        word = _read(connection)
+        with self._lock:
+            self._selector.unregister(connection)
+            name = self._names.pop(connection)
+            if word or self.left:  # it has left in order
+                return
+            sentence = _sentence(name)
+            _tell(self._names, sentence)
+            self.end(sentence)
+
+
+class _Spoke(_Watch):
+    """The watch of any other process, which hears process 0."""
+
+    def __init__(self, program: str, place: tuple[str, int], token: str):
+        super().__init__(program)
+        self._first = "process 0"
+        self._connection = None
+        try:
+            self._connection = socket.create_connection(place, timeout=CONNECT)
+            _probe(self._connection)
+            _tell([self._connection], [token, _name()])
+            self._first = _read(self._connection) or self._first
+            self._connection.settimeout(None)
+        except OSError as error:
+            self._connection = None
+            log.warning(
+                "process 0 cannot be watched: no connection to %s:%d (%s); if a process dies, the others end after a "
+                "minute, without a sentence",
+                *place,
+                error.strerror or error,
+            )
+
+    def run(self) -> None:
+        if self._connection is None:
+            return
+        word = _read(self._connection)
+        if not self.left and word != "bye":
+            self.end(word or _sentence(self._first))
+
+    def leave(self) -> None:
+        self.left = True
+        if self._connection is not None:
+            _tell([self._connection], "bye")
+
+
+def _name() -> str:
+    return f"process {jax.process_index()} of {jax.process_count()} (pid {os.getpid()} on {socket.gethostname()})"
+
+
+def _sentence(name: str) -> str:
+    return (
+        f"{name} has ended in the middle of the work, and its own output says why; the same command, started again "
+        "for every process, resumes."
+    )
+
+
+def _tell(connections, message) -> None:
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _read(connection: socket.socket):
+    """Returns the next message; None if the connection has ended."""
+    line = b""
+    try:
+        while not line.endswith(b"\n") and len(line) < 4096:
+            if not (byte := connection.recv(1)):  # messages are few and short
+                return None
+            line += byte
+        return json.loads(line)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _probe(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in PROBES.items():
+        if hasattr(socket, option):  # other systems have other names, and their own times
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _own_address() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("10.255.255.255", 1))  # sends nothing; the system chooses the address that others see
+            return probe.getsockname()[0]
+        except OSError:
+            return socket.gethostname()
