@@ -72,6 +72,7 @@ def score_frames(
     *,
     mesh: Mesh,
     show: Sequence[int] = (),
+    after_batch: Callable[[], None] = lambda: None,
 ) -> VideoScores:
     """Means over all triples of weight 1. show: numbers of triples whose pictures are kept. All processes agree."""
     begin = time.perf_counter()
@@ -87,6 +88,7 @@ def score_frames(
             parts = (pick(batch["images"], row)[2], pick(frame, row), pick(flow, row))
             parts = [parallel.fetch_replicated(part) for part in parts]
             shown.append(ShownFrame(int(record[row]), *parts, float(numbers[row, 0])))
+        after_batch()
     names = [kind + ("" if method == "network" else f"_{method}") for kind in ("psnr", "ssim") for method in METHODS]
     scores = dict(zip(names, (total / max(count, 1)).tolist()))
     return VideoScores(scores, count, time.perf_counter() - begin, shown)
@@ -144,7 +146,9 @@ class ReconstructionScorer:
         self._batch_size = -(-batch_size // parts) * parts
         self._measures = compile_measures(apply, frames=sampling.frames, mesh=mesh)
 
-    def _score(self, variables: Any, show: Sequence[int] = ()) -> VideoScores:
+    def _score(
+        self, variables: Any, show: Sequence[int] = (), after_batch: Callable[[], None] = lambda: None
+    ) -> VideoScores:
         part, parts = parallel.batch_part(self._mesh)
         batches = eval_triplets(
             self._triplets,
@@ -154,11 +158,11 @@ class ReconstructionScorer:
             process_index=part,
             process_count=parts,
         )
-        return score_frames(self._measures, variables, batches, mesh=self._mesh, show=show)
+        return score_frames(self._measures, variables, batches, mesh=self._mesh, show=show, after_batch=after_batch)
 
-    def scores(self, variables: Any) -> dict[str, float]:
-        """Returns the numbers, for the log."""
-        return dict(self._score(variables).scores)
+    def scores(self, variables: Any, after_batch: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Returns the numbers, for the log; calls after_batch after each batch."""
+        return dict(self._score(variables, after_batch=after_batch).scores)
 
     def final(self, variables: Any, path: Path, *, rows: int) -> dict[str, float]:
         """Returns the numbers at the end, and writes a sheet of `rows` frames to `path`."""

@@ -37,9 +37,8 @@ from segjax.stages.training_options import (
 )
 from segjax.training.online import label_online
 from segjax.training.part_losses import number_of_part
-from segjax.training.run import RunPlan, TrainingTask, place_state, run_training
+from segjax.training.run import RunPlan, Score, TrainingTask, place_state, run_training
 from segjax.training.start import check_init, first_variables, model_spec, with_source_options
-from segjax.training.state import TrainState
 from segjax.training.step import Step, make_train_step
 from segjax.training.terms import TermOptions, check_outputs, loss_terms
 from segjax.training.update import make_update
@@ -223,8 +222,8 @@ def open_held_out(options: Options, dataset: Dataset) -> data.Source | None:
 
 def make_score(
     options: Options, held_out: data.Source | None, compared: Sequence[int], model: Any, mesh: Mesh
-) -> Callable[[TrainState], Mapping[str, float]] | None:
-    """Builds state -> scores on the validation split; returns None without it.
+) -> Score | None:
+    """Builds (state, after_batch) -> scores on the validation split; returns None without it.
 
     options: of the stage.
     held_out, compared: see `open_held_out` and `compared_classes`.
@@ -240,7 +239,7 @@ def make_score(
         batch_size=options.plan.batch_size,
         limit=options.eval_limit,
     )
-    return lambda state: evaluation.headline(scorer(state.best_variables))
+    return lambda state, after_batch: evaluation.headline(scorer(state.best_variables, progress=after_batch))
 
 
 def make_step(

@@ -31,7 +31,7 @@ from segjax.stages.training_options import (
     read_training,
     training_inputs,
 )
-from segjax.training.run import TrainingTask, place_state, run_training
+from segjax.training.run import Score, TrainingTask, place_state, run_training
 from segjax.training.snippet_step import make_snippet_step
 from segjax.training.start import first_variables, model_spec
 from segjax.training.step import Step
@@ -219,8 +219,11 @@ def make_step(
 
 def make_score(
     options: Options, held_out: data.Snippets | None, module: Any, normalisation: str, keyframe: Any, mesh: Mesh
-) -> Callable[[Any], Mapping[str, float]] | None:
-    """Builds state -> scores of the longest interval on the snippets held out; returns None without them, or eval_*."""
+) -> Score | None:
+    """Builds (state, after_batch) -> scores of the longest interval on the snippets held out.
+
+    Returns None without them, or without eval_*.
+    """
     if held_out is None or options.plan.evaluate is None:
         return None
     scorer = evaluation.Scorer(
@@ -232,8 +235,8 @@ def make_score(
     )
     frozen = parallel.replicate(keyframe, mesh)
 
-    def score(state: Any) -> dict[str, float]:
-        matrices = by_distance(scorer(with_keyframe(state.best_variables, frozen)))
+    def score(state: Any, after_batch: Callable[..., None]) -> dict[str, float]:
+        matrices = by_distance(scorer(with_keyframe(state.best_variables, frozen), progress=after_batch))
         return {f"{name}_miou": value for name, value in interval_scores(matrices, len(matrices)).items()}
 
     return score

@@ -174,7 +174,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
             "dataset": dataset.settings,
             "config": context.settings,
         },
-        score=(lambda state: scorer.scores(state.best_variables)) if scorer and options.plan.evaluate else None,
+        score=(lambda state, after_batch: scorer.scores(state.best_variables, after_batch))
+        if scorer and options.plan.evaluate
+        else None,
     )
     begin_extension(context, plan, schedule)
     state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)

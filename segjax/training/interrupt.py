@@ -7,7 +7,7 @@ import signal
 import jax
 from jax.experimental import multihost_utils
 
-from segjax.host import StopFlag
+from segjax.host import StopFlag, Stopped
 
 
 class Interrupted(Exception):
@@ -29,14 +29,24 @@ class StopSignal(StopFlag):
     With several processes, jax's preemption service listens for SIGTERM and chooses one step for all processes.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = 0  # how often; the service takes it for the step, which must rise by one
+
     def __enter__(self) -> StopSignal:
         if jax.process_count() == 1:
             super().__enter__()
         return self
 
-    def requested(self, step: int) -> bool:
-        """Returns whether to save and stop after `step` updates; the same answer on every process."""
-        # every process must call it at every step: they stop together, or collectives would wait forever
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+    def requested(self) -> bool:
+        """Returns whether to save and stop; the same answer on every process, all of which must ask equally often."""
+        # they stop together, or collectives would wait forever
+        self._asked += 1
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(self._asked):
             self.number = signal.SIGTERM
         return self.number != 0
+
+    def check(self, *_: object) -> None:
+        """Raises Stopped if it is requested: between the batches of long work that can be repeated."""
+        if self.requested():
+            raise Stopped

@@ -68,7 +68,7 @@ def train(
     events: Events,
     progress: Progress,
     frozen: Any = (),
-    evaluate: Callable[[TrainState, int], Mapping[str, float]] | None = None,
+    evaluate: Callable[[TrainState, int, Callable[..., None]], Mapping[str, float]] | None = None,
     names: Callable[[int], str] = str,
     parts: int = 1,
 ) -> TrainState:
@@ -84,7 +84,8 @@ def train(
     events: when to save and to evaluate.
     progress: log of the run.
     frozen: third argument of the step, on the devices.
-    evaluate: (state, step) -> scores; None for no evaluation.
+    evaluate: (state, step, after_batch) -> scores; None for no evaluation. It calls after_batch after each batch, which
+        raises Stopped after a signal.
     names: record number -> name, for the error about a bad batch.
     parts: number of hosts' shares in a batch.
 
@@ -123,14 +124,14 @@ def train(
                 pending = Pending(step, metrics, batch["record"], len(batch["record"]) * parts)
                 done = step + 1
                 # every process computes the same three answers: saving and evaluating involve all of them
-                leaving = done < last and stop.requested(done)
+                leaving = done < last and stop.requested()
                 evaluates = evaluate is not None and (done == last or is_due(done, events.eval_steps))
                 if leaving or evaluates or done == last or is_due(done, events.checkpoint_steps):
                     settle()  # a state is saved or scored after its metrics were found finite
                 if evaluates and not leaving:
                     try:
                         with stop.at_once():
-                            progress.evaluated(done, evaluate(state, done))
+                            progress.evaluated(done, evaluate(state, done, stop.check))
                     except Stopped:  # the run that resumes here evaluates first
                         leaving = True
                 if leaving or done == last or is_due(done, events.checkpoint_steps):

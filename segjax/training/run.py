@@ -31,6 +31,7 @@ from segjax.typing import Variables
 
 log = logging.getLogger("segjax")
 
+Score = Callable[[TrainState, Callable[..., None]], Mapping[str, float]]
 Specs = Mapping[str, tuple[tuple[int, ...], Any]]  # array -> (shape, dtype)
 
 
@@ -93,7 +94,8 @@ class TrainingTask:
     state: at step 0, on the mesh.
     frozen: variables of fixed networks for the step, on the mesh; {} for none.
     meta: plain data that checkpoints contain beside the state: "model", "normalisation", "config", "dataset", ...
-    score: state -> scores on held-out data; None for no evaluation.
+    score: (state, after_batch) -> scores on held-out data, with a call of after_batch after each batch; None for no
+        evaluation.
     epoch_begins: see `TrainingLog`.
     """
 
@@ -103,7 +105,7 @@ class TrainingTask:
     state: TrainState
     frozen: Any
     meta: Mapping[str, Any]
-    score: Callable[[TrainState], Mapping[str, float]] | None
+    score: Score | None
     epoch_begins: Callable[[int], None] | None = None
 
 
@@ -180,13 +182,13 @@ def run_training(
 
 
 class Evaluations:
-    """Scoring of a training run: (state, step) -> scores, which are also appended to `history`.
+    """Scoring of a training run: (state, step, after_batch) -> scores, which are also appended to `history`.
 
-    score: state -> scores.
+    score: (state, after_batch) -> scores.
     history: entries {"step": int, name: score}, changed in place.
     """
 
-    def __init__(self, score: Callable[[TrainState], Mapping[str, float]], history: list[dict[str, float]]):
+    def __init__(self, score: Score, history: list[dict[str, float]]):
         self._score, self._history = score, history
 
     @property
@@ -194,9 +196,11 @@ class Evaluations:
         """Steps that have been scored."""
         return {int(entry["step"]) for entry in self._history}
 
-    def __call__(self, state: TrainState, step: int) -> Mapping[str, float]:
+    def __call__(
+        self, state: TrainState, step: int, after_batch: Callable[..., None] = lambda *_: None
+    ) -> Mapping[str, float]:
         """Scores `state` after `step` updates, and adds the scores to the history."""
-        scores = self._score(state)
+        scores = self._score(state, after_batch)
         # a resumed run may have scored this step before: each step keeps one entry
         self._history[:] = [entry for entry in self._history if entry["step"] < step]
         self._history.append({"step": step, **{name: round(value, 6) for name, value in scores.items()}})

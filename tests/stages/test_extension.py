@@ -284,11 +284,11 @@ def test_an_evaluation_that_a_signal_ended_is_made_up_for(street_dir, tmp_path, 
     whole = run_recipe(config, workdir=tmp_path / "whole", only="train")["train"]
     score, calls = Evaluations.__call__, []
 
-    def killed(self, state, step):
+    def killed(self, state, step, *after_batch):
         calls.append(step)
         if len(calls) in (1, 3):
             os.kill(os.getpid(), signal.SIGTERM)
-        return score(self, state, step)
+        return score(self, state, step, *after_batch)
 
     monkeypatch.setattr(Evaluations, "__call__", killed)
     for step in (2, 4):

@@ -104,7 +104,7 @@ def test_a_training_compares_the_classes_of_its_validation_split(which, classes,
     held_out, compared = compared_classes(options.eval_classes, own, train.open_held_out(options, own), "validation")
     mesh = parallel.make_mesh(dict(data=1), jax.devices()[:1])
     score = train.make_score(options, held_out, compared, teaching.module, mesh)
-    found = score(SimpleNamespace(best_variables=teaching.variables))
+    found = score(SimpleNamespace(best_variables=teaching.variables), lambda images: None)
     assert found["miou"] == pytest.approx(iou_scores(expected(street_dir, classes))["miou"])
 
 

@@ -1,8 +1,10 @@
 """The training loop when it is told to stop: saved, evaluated, and nothing begun that comes after."""
 
 import contextlib
+import json
 import os
 import signal
+import sys
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import pytest
 
 from segjax.training.interrupt import Interrupted
 from segjax.training.loop import Events, train
+from tests.processes import run_together
 
 METRICS = {"loss": 1.0, "grad_norm": 1.0, "param_norm": 1.0}
 
@@ -40,14 +43,14 @@ class Told:
         self.scored.append(step)
 
 
-def run(told, *, steps=4, kill_at=None, kill_in_evaluation=False):
+def run(told, *, steps=4, kill_at=None, kill_in_evaluation=False, evaluate=None):
     def batches():
         for step in range(steps):
             if step == kill_at:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield step, {"record": np.zeros(1, np.int32)}
 
-    def evaluate(state, step):
+    def scores(state, step, after_batch):
         if kill_in_evaluation:
             os.kill(os.getpid(), signal.SIGTERM)
         return {"miou": 0.5}
@@ -68,7 +71,7 @@ def run(told, *, steps=4, kill_at=None, kill_in_evaluation=False):
         events=Events(),
         progress=told,
         frozen="teacher",
-        evaluate=evaluate,
+        evaluate=evaluate or scores,
     )
 
 
@@ -93,3 +96,37 @@ def test_a_signal_at_the_end_saves_and_leaves(when):
     with pytest.raises(Interrupted, match="SIGTERM after step 4"):
         run(told, **when)
     assert told.saved == [4] and told.scored == []
+
+
+WORKER = """
+import json, os, signal, sys, time
+from segjax import parallel
+from segjax.training.interrupt import Interrupted
+from tests.training.test_loop import Told, run
+address, index = sys.argv[1], int(sys.argv[2])
+parallel.setup(platform="cpu", coordinator=address, num_processes=2, process_id=index)
+told, batches = Told(), []
+
+def evaluate(state, step, after_batch):
+    for batch in range(300):
+        if (index, step, batch) == (1, 4, 5):
+            os.kill(os.getpid(), signal.SIGTERM)
+        parallel.sync("a batch")
+        batches.append(batch)
+        after_batch(batch)
+        time.sleep(0.01)
+    return {"miou": 0.5}
+
+try:
+    run(told, evaluate=evaluate)
+except Interrupted as stop:
+    print(json.dumps([stop.exit_code, told.saved, told.scored, len(batches)]))
+"""
+
+
+def test_a_signal_to_one_of_two_processes_ends_their_evaluation():
+    both = run_together(lambda *place: [sys.executable, "-c", WORKER, *place], devices=1)
+    one, other = (json.loads(output.splitlines()[-1]) for output in both)
+    assert one == other
+    code, saved, scored, batches = one
+    assert (code, saved, scored) == (143, [4], []) and 5 < batches < 300
