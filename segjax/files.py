@@ -72,7 +72,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields the path of a temporary file beside `path`, which takes its place when the block succeeds.
 
     The temporary name is unique, so that several processes and threads may write the same file; the last one wins.
-    When the block raises, `path` keeps what it was and the temporary file is removed.
+    When the block raises, `path` keeps what it was and the temporary file is removed. An OSError names `path`.
 
     durable: whether to wait until the content is on the disk. Without, a power failure may leave an empty file, which
         only files that are checked or made again can afford.
@@ -81,9 +81,11 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         yield part
         put(part, path, durable=durable)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(part)):  # None if a write has failed
+            error.filename, error.filename2 = str(path), None
         raise
 
 

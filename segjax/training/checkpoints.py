@@ -7,9 +7,11 @@ other bits than were written, the previous checkpoint is used.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from segjax.weights import fingerprints
 from segjax.weights.runs import first_line, newest_intact
 
 log = logging.getLogger("segjax")
+
+BESIDE_ARRAYS = 2**20  # bytes of a checkpoint's names, shardings and settings, at most
 
 
 def _tree(state: TrainState) -> dict[str, Any]:
@@ -53,6 +57,7 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, *, keep: int = 2):
         self.folder = Path(folder).resolve()
+        _drop_late_reports()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         try:
             # named, so that `item_metadata` reads what a run before has saved
@@ -121,10 +126,10 @@ class Checkpoints:
             )
 
     def _check_room(self, needed: int) -> None:
-        # checked first: if the disk fills up during a save, tensorstore prints pages of tracebacks
+        # checked first: a save that fails leaves an unfinished folder, which occupies what was free
         free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            sizes = f"needs {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free"
+        if free < needed + BESIDE_ARRAYS:
+            sizes = f"needs {(needed + BESIDE_ARRAYS) / 2**20:.1f} MiB and {free / 2**20:.1f} MiB are free"
             raise UserError(
                 f"the disk of {self.folder} is full: a checkpoint {sizes}, so it was not saved and the previous one is "
                 "kept; free some space and start the same command again."
@@ -179,6 +184,21 @@ class Checkpoints:
         if steps:
             parallel.sync("set aside damaged checkpoints")
             self.manager.reload()
+
+
+@functools.cache  # once
+def _drop_late_reports() -> None:
+    """Drops what tensorstore prints when a part of a failed save ends after orbax has given up on the save.
+
+    Its threads report to an event loop that is closed by then, which is a traceback for each array.
+    """
+    default = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            default(unraisable)
+
+    sys.unraisablehook = hook
 
 
 class _disk_errors:

@@ -95,8 +95,12 @@ def test_kill_9_at_random_moments(tmp_path, street_dir, undisturbed):
         lives += 1
 
 
+def saving(workdir: Path) -> bool:
+    return any(path.name.endswith("-tmp") for path in (workdir / "train" / "checkpoints").glob("*"))
+
+
 def killed_run(workdir: Path, street_dir: Path, dice: random.Random, most: int) -> int:
-    """Starts a run again and again until it ends; returns how often it was killed."""
+    """Starts a run again and again until it ends; returns how often it was killed, every second time while it saves."""
     kills = 0
     while kills < most:
         process = start(workdir, street_dir)
@@ -105,7 +109,11 @@ def killed_run(workdir: Path, street_dir: Path, dice: random.Random, most: int) 
         # once a step beyond the last life is done, die within half a second: in a step, a save or an evaluation
         while process.poll() is None and max(logged_steps(workdir), default=0) <= reached and time.time() < deadline:
             time.sleep(0.02)
-        time.sleep(dice.uniform(0, 0.5))
+        if kills % 2:
+            while process.poll() is None and not saving(workdir) and time.time() < deadline:
+                pass
+        else:
+            time.sleep(dice.uniform(0, 0.5))
         if process.poll() is not None:
             assert process.returncode == 0, process.stderr.read()[-3000:]
             return kills
