@@ -169,6 +169,8 @@ def line_plot(
     dpi: dots per inch.
     Returns uint8 (h, w, 3).
     """
+    from matplotlib.ticker import LogFormatter
+
     figure = _figure(8.6 if beside else 7, 4.2, dpi)
     axes = figure.add_subplot()
     if level is not None:
@@ -196,6 +198,7 @@ def line_plot(
     elif log_x:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # few numbers on a long axis
     else:
         axes.set_xticks(places or sorted({x for line in lines for x in line.x}))
     if from_zero:
