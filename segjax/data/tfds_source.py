@@ -37,7 +37,8 @@ class TfdsSource(LabelledClasses):
         `segjax.data.splits`.
     labelled_only: skips the records that have no label.
     fields: what to read beside image and label, of `FIELDS`. "flow": the optical flow. "instances": the instance map.
-        "all_labels": what is stored as the label of unlabelled records, for evaluation; a training run must not see it.
+        "all_labels": the labels of unlabelled records, for evaluation and upper bounds, where the dataset stores them:
+            on the synthetic street, and of records that a split such as "train::4" leaves unlabelled.
         "soft": the most probable classes of pseudo labels, and their probabilities.
     label_map: another map of the same raw ids, for example "mapillary_to_cityscapes"; None = the dataset's own.
     frames: whether to open, for each split NAME, the split NAME_sequence with its neighbouring frames if there is one.
@@ -95,7 +96,7 @@ class TfdsSource(LabelledClasses):
     def __getitem__(self, index: int) -> Record:
         example, name, file = self._read(index)
         image = decode_image(image_bytes(example), file)
-        label = self._label(example["label"], image.shape[:2], file) if self._shows_label(index) else None
+        label = self._label(example, image.shape[:2], file) if self._shows_label(index) else None
         record = Record(image, label, name, example["sequence"].decode(), int(example["frame"]))
         if "flow" in self.fields:
             record.flow = np.asarray(example["flow"], np.float32)
@@ -125,7 +126,7 @@ class TfdsSource(LabelledClasses):
         if not self._shows_label(index):
             return None
         example, _, file = self._read(index)
-        return self._label(example["label"], tuple(map(int, self.index.sizes[index])), file)
+        return self._label(example, tuple(map(int, self.index.sizes[index])), file)
 
     def example(self, index: int) -> Mapping[str, Any]:
         """Returns all that is stored of a record; images are encoded. Raises UserError if it cannot be read."""
@@ -146,9 +147,11 @@ class TfdsSource(LabelledClasses):
         name = example["name"].decode()
         return example, name, f"{name} ({self.split}, {self.directory})"
 
-    def _label(self, data: bytes, size: tuple[int, int], file: str) -> np.ndarray:
-        mask = decode_mask(data, f"the mask of {file}")
+    def _label(self, example: Mapping[str, Any], size: tuple[int, int], file: str) -> np.ndarray | None:
+        mask = decode_mask(example["label"], f"the mask of {file}")
         check_size(mask.shape, f"the mask of {file}", size, file)
+        if not example["labelled"] and not mask.any():
+            return None  # builders store a mask of zeros for a record without label
         return self.label_map.encode(mask, f"the mask of {file}")
 
     def _planes(self, data: bytes, size: tuple[int, int], what: str) -> np.ndarray:

@@ -18,7 +18,13 @@ from segjax.ops import bilinear_warp
 from segjax.typing import Array
 
 # method -> real frames that it sees: 0 = before the place, 1 = the place (source of the step), 2 = the target
-METHODS: dict[str, tuple[int, ...]] = {"reconstruction": (0, 1, 2), "prediction": (0, 1), "flow": (1, 2), "copy": ()}
+METHODS: dict[str, tuple[int, ...]] = {
+    "reconstruction": (0, 1, 2),
+    "prediction": (0, 1),
+    "flow": (1, 2),
+    "copy": (),
+    "truth": (),  # moves nothing: the dataset's own label of the target, the upper bound of the others
+}
 RGB_WARPS = ("bilinear", "reference")
 
 # (variables, images (b, t, h, w, 3) in 0..255, flows (b, t - 1, h, w, 2) from each frame to the one before it)
@@ -129,7 +135,7 @@ def make_step(method: str, predict_motion: PredictMotion | None = None, **option
 
     Its call is (variables, state, images, flows, target, reverse, first=...) -> (state, picture, ignored).
 
-    method: key of METHODS.
+    method: key of METHODS except "truth".
     predict_motion: network of "reconstruction" and "prediction".
     options: keyword arguments of `carry`.
 

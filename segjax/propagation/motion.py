@@ -20,7 +20,7 @@ from segjax.errors import UserError, did_you_mean
 from segjax.inference.network import compute_dtype, find_run, open_network
 from segjax.propagation.carry import PredictMotion
 
-WITHOUT_NETWORK = ("flow", "copy")
+WITHOUT_NETWORK = ("flow", "copy", "truth")
 METHOD_OF = {2: "prediction", 3: "reconstruction"}  # by the number of frames that the network sees
 
 

@@ -49,10 +49,11 @@ INPUT_CHOICES = ("auto", *INPUTS)  # see `Propagator`
 class Propagator:
     """A propagation of labels along chains; compiled once per size of frame.
 
-    A change of scene between two frames ends a chain.
+    A change of scene between two frames ends a chain, except for "truth", whose labels are right behind a cut, too.
 
-    method: key of `propagation.carry.METHODS`.
-    flow: of pairs of frames, None for "copy".
+    method: key of `propagation.carry.METHODS`. "truth" moves nothing: it returns every frame with the label that the
+        dataset stores of it.
+    flow: of pairs of frames, None for "copy" and "truth".
     predict_motion, variables: network of "reconstruction" and "prediction".
     batch: chains at once, on the devices of this process.
     cut_histogram: share of the pixels; a scene changes if the colour histograms of two frames differ by more. 0 = off.
@@ -63,7 +64,7 @@ class Propagator:
         for "prediction", which would mistake motion over the growing gap of the published inputs for that of one step.
     options: keyword arguments of `propagation.carry.carry`.
 
-    Raises UserError for an unknown method or `inputs`, and a missing network or flow.
+    Raises UserError for an unknown method or `inputs`, a missing network or flow, and checks of motion for "truth".
     """
 
     def __init__(
@@ -88,7 +89,11 @@ class Propagator:
             inputs = "near" if method == "prediction" else "published"
         if inputs not in INPUTS:
             raise UserError(f"inputs={inputs!r} is not known.{did_you_mean(inputs, INPUT_CHOICES)}")
-        needs_flow = method != "copy" or options.get("max_cycle_error", 0) > 0
+        if method == "truth":
+            for name in ("max_cycle_error", "max_image_error"):
+                if options.get(name, 0) > 0:
+                    raise UserError(f"method 'truth' moves nothing, so there is no motion to check; set {name}=0.")
+        needs_flow = method not in ("copy", "truth") or options.get("max_cycle_error", 0) > 0
         if needs_flow and flow is None:
             raise UserError(f"method {method!r} needs optical flow; name a provider, for example 'dis'.")
         self.method, self.inputs, self.options = method, inputs, options
@@ -97,7 +102,7 @@ class Propagator:
         devices = jax.local_devices()
         parts = next(n for n in range(min(len(devices), batch), 0, -1) if batch % n == 0)
         self.batch, self._mesh = batch, parallel.make_mesh({"data": -1}, devices[:parts])
-        self._step = make_step(method, predict_motion, **options)
+        self._step = None if method == "truth" else make_step(method, predict_motion, **options)
         self._variables = parallel.replicate(variables, self._mesh)
         self._flows = flow if isinstance(flow, FlowStore) else FlowStore(flow, flow_bytes)
         self.seconds: collections.Counter[str] = collections.Counter()
@@ -113,11 +118,14 @@ class Propagator:
         chains: see `find_chains`.
         read: records -> record -> frame.
 
-        Raises UserError for a labelled frame whose label is missing, and for frames or flow that cannot be read.
+        Raises UserError for a labelled frame whose label is missing, any frame without label if the method is "truth",
+        and frames or flow that cannot be read.
         """
         with self._time("read"):
             wanted = {r for chain in chains for pair in self._neighbours(chain) for r in pair}
             records = read(sorted(wanted))
+        if self.method == "truth":
+            return list(chains), [found for chain in chains for found in _true_labels(chain, records)]
         groups: dict[tuple[int, ...], list[int]] = {}
         for number, chain in enumerate(chains):
             if chain.records:
@@ -278,6 +286,17 @@ class FlowStore:
         while self._bytes > self._max_bytes and len(self._known) > 1:
             _, old = self._known.popitem(last=False)
             self._bytes -= old.nbytes
+
+
+def _true_labels(chain: Chain, records: dict[int, Record]) -> Iterator[Propagated]:
+    for step, number in enumerate(chain.records, start=1):
+        real = records[number]
+        if real.label is None:
+            raise UserError(
+                f"the dataset holds no label of frame {real.name}; method 'truth' needs data whose neighbouring frames "
+                "are labelled, so use method 'flow' or data with more labels."
+            )
+        yield Propagated(chain, step, real.image, real.label, real, Ignored(0.0, 0.0, 0.0, 0.0))
 
 
 def _label(record: Record) -> np.ndarray:

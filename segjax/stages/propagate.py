@@ -44,7 +44,8 @@ class Options:
     """The section of a stage "propagate".
 
     split: of the labelled frames.
-    method: key of `propagation.carry.METHODS`.
+    method: key of `propagation.carry.METHODS`. "truth" writes the dataset's own labels of the neighbouring frames, with
+        their real images in all modes: the upper bound of a propagation.
     checkpoint: of the video network: name of a stage of this run, or a folder; "" for none.
     flow: name, or {"name", "options"}; "" = the flow that the network was trained with, "dis" without a network.
     steps, directions, frame_step: see `find_chains`.
@@ -120,7 +121,8 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     dataset = options.dataset or context.dataset
     network = open_video_network(options.checkpoint, options.method, workdir=context.workdir)
     flow, flow_options = choose_flow(options.flow, network)
-    fields = ("flow",) if flow == "exact" else ()
+    # only "truth" may read labels that the split hides; chains begin at its own, `index.labelled`, even so
+    fields = [*(["flow"] if flow == "exact" else []), *(["all_labels"] if options.method == "truth" else [])]
     source = dataset.open(options.split, labelled_only=False, fields=fields, frames=True)
     index = FrameIndex(source, step=options.frame_step or None)
     propagator = Propagator(

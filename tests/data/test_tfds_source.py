@@ -46,7 +46,7 @@ def test_labels_without_their_images(data_dir, monkeypatch, fields):
 
     monkeypatch.setattr(tfds_source, "decode_image", decode_image)
     for i, label in enumerate(records):
-        assert (label is None) == (i % 2 == 1 and not fields)
+        assert (label is None) == (i % 2 == 1 and not fields)  # a toy's unlabelled records store the mask they had
         np.testing.assert_equal(source.label(i), label)
     source.index.sizes[0] = (9, 8)
     with pytest.raises(UserError, match="the mask of v_000 .* is 8x8 but its image .* is 8x9"):

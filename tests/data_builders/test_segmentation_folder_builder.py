@@ -44,13 +44,14 @@ def options(root, **more):
     return {"images": str(root / "images"), "masks": str(root / "masks"), "label_map": "camvid", **more}
 
 
-def opened(root, split, labelled_only=True, **more):
+def opened(root, split, labelled_only=True, fields=(), **more):
     return open_source(
         "segmentation_folder",
         split,
         data_dir=root / "data",
         builder_options=options(root, **more),
         labelled_only=labelled_only,
+        fields=fields,
     )
 
 
@@ -267,8 +268,12 @@ def test_images_without_masks(tmp_path):
         opened(tmp_path, "train")
     names = sum((opened(tmp_path, split, unpaired="skip").names for split in ("train", "validation")), [])
     assert len(names) == 7
-    sources = [opened(tmp_path, s, labelled_only=False, unpaired="unlabelled") for s in ("train", "validation")]
-    assert sorted(sum((source.names for source in sources), [])) == [f"v_{i}" for i in range(8)]
+    sources = [
+        opened(tmp_path, split, labelled_only=False, unpaired="unlabelled", fields=fields)
+        for split in ("train", "validation")
+        for fields in ((), ("all_labels",))  # without a mask there is no label to show either
+    ]
+    assert sorted(sum((source.names for source in sources[::2]), [])) == [f"v_{i}" for i in range(8)]
     for source in sources:
         for i in range(len(source)):
             assert (source[i].label is None) == (source.names[i] == "v_3")

@@ -207,6 +207,33 @@ def test_flow_is_asked_for_once():
     assert len(calls) == len(set(calls)) == 10
 
 
+def test_truth_returns_the_true_labels_of_real_frames_across_cuts():
+    table = Table((7,), every=3)
+    everything = random_records(Table((7,)))
+    everything[4].image = everything[4].image // 8  # a cut for every other method
+    run = Propagator("truth", cut_histogram=0.1)
+    chains, carried = run(
+        find_chains(table, steps=2, needs_before=run.needs_before), lambda wanted: {i: everything[i] for i in wanted}
+    )
+    assert [(one.chain.record, one.chain.direction * one.step) for one in carried] == [
+        (0, 1), (0, 2), (3, 1), (3, 2), (3, -1), (3, -2), (6, -1), (6, -2),
+    ]  # fmt: skip
+    for one in carried:
+        real = everything[one.chain.record + one.chain.direction * one.step]
+        assert one.image is real.image and one.label is real.label and one.real is real and not any(one.ignored)
+    assert not any(chain.end == CUT for chain in chains)
+
+
+def test_truth_needs_labels_and_no_checks():
+    table = Table((3,), every=3)
+    records = random_records(table)
+    with pytest.raises(UserError, match="no label of frame v0_001; method 'truth' needs data whose"):
+        Propagator("truth")(find_chains(table, steps=1, needs_before=False), lambda w: {i: records[i] for i in w})
+    for check in ("max_cycle_error", "max_image_error"):
+        with pytest.raises(UserError, match=f"no motion to check; set {check}=0"):
+            Propagator("truth", **{check: 1.0})
+
+
 def test_errors():
     with pytest.raises(UserError, match="Did you mean 'flow'"):
         Propagator("flw", flow=flow)

@@ -109,6 +109,25 @@ def test_a_finished_stage_is_skipped_and_other_settings_are_refused(done, street
         (workdir / "propagate/kept.json").rename(workdir / "propagate/report.json")
 
 
+def test_truth_writes_the_labels_that_the_dataset_stores(done, street_dir, tmp_path):
+    """The same frames as those of a propagation, with real images; of a split that lost labels, too."""
+    report = run_recipe(config(street_dir, method="truth", sheet_rows=0), workdir=tmp_path / "all")["propagate"]
+    assert report["carried"] == done[1]["carried"] and not any(map(any, map(dict.values, report["ignored"].values())))
+    options = {**STREET, "labelled_every": 1}
+    every = open_source("synthetic_street", "train", data_dir=street_dir, builder_options=options)
+    half = config(street_dir, method="truth", split="train::2", steps=3)
+    few = run_recipe(half, workdir=tmp_path / "few")["propagate"]
+    row = {name: i for i, name in enumerate(every.names)}
+    for found, count in ((report, None), (few, 3)):
+        jp, lp = (open_source(found["dataset"], mode) for mode in ("jp", "lp"))
+        for a, b in zip((jp[i] for i in range(len(jp))), (lp[i] for i in range(len(lp)))):
+            real = every[row[f"{a.sequence}_{a.frame:03d}"]]
+            assert (a.image == real.image).all() and (b.image == real.image).all()
+            assert (a.label == real.label).all() and (b.label == real.label).all()
+        assert count is None or len({jp._reader("jp")[i]["source_name"] for i in range(len(jp))}) == count
+        assert jp._reader("jp")[0]["method"] == b"truth"
+
+
 def test_a_part_of_the_labels(street_dir, tmp_path):
     """train::2 keeps every second label; the frames that lose theirs are there, and nobody can read it."""
     few = open_source("synthetic_street", "train::2", data_dir=street_dir, builder_options=STREET, labelled_only=False)
@@ -182,6 +201,7 @@ def test_bad_settings(street_dir, tmp_path):
         (dict(inputs="nea"), "Did you mean 'near'"),
         (dict(method="reconstruction"), "checkpoint"),
         (dict(flow="diss"), "Did you mean 'dis'"),
+        (dict(method="truth", max_cycle_error=1.0), "set max_cycle_error=0"),
     ):
         with pytest.raises(UserError, match=said):
             run_recipe(config(street_dir, **wrong), workdir=tmp_path)
