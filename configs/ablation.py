@@ -37,6 +37,28 @@ def add(config, name, section):
     return name
 
 
+def add_to(names, config, name, section):
+    """Adds a stage, unless it is there, and its name to a list of stages; returns the name."""
+    if name not in config:
+        config[name] = section
+        names.append(name)
+    return name
+
+
+def by_seed(names):
+    """Returns the stages that all seeds share, then those of one seed after the other."""
+    return sorted(names, key=lambda name: int(name.rpartition("_seed")[2]) if "_seed" in name else -1)
+
+
+def read_number(option, text):
+    """Returns the whole number of a text. Raises ValueError unless it is 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(
+            f"recipe option {option} holds {text!r}; write numbers from 1 with + between them, such as 1+3."
+        )
+    return int(text)
+
+
 def read_size(option, text):
     """Returns (height, width) of a text such as "128x256"."""
     sides = text.split("x")
