@@ -33,6 +33,7 @@ from ml_collections import ConfigDict
 from configs import ablation, common, vplr
 
 MODES = ("jp", "lp")
+WARPS = ("composed", "composed_bicubic", "composed_lanczos", "bilinear", "reference")
 RULE = (
     "No row with propagated labels is run unless truth minus baseline is at least 3 standard errors; a row differs if "
     "the 95 % interval of the differences, paired by seed, excludes 0."
@@ -153,7 +154,7 @@ def read_options(arg, given):
     own = SimpleNamespace(**own, work=common.pick("work", arg.work, ("steps", "epochs")))
     if own.seeds < 1:
         raise ValueError(f"recipe option seeds={own.seeds} must be 1 or more.")
-    own.warps = tuple(filter(None, text["warp"].split("+")))
+    own.warps = tuple(common.pick("warp", word, WARPS) for word in filter(None, text["warp"].split("+")))
     own.relaxed = read_rows("relaxed", text["relaxed"], own.warps)
     own.rows = tuple(dict.fromkeys((*read_rows("rows", text["rows"], own.warps), *own.relaxed)))
     own.places = tuple(sorted({ablation.read_number("k", word) for word in own.k.split("+")}))

@@ -130,3 +130,61 @@ def test_rows_of_the_video_study_differ_in_what_they_are_trained_on():
     assert street.dataset == config.keyframe_street_seed0.dataset and "dataset" not in base
     measured = config.evaluate_street_seed1
     assert measured.keyframe == "keyframe_seed0" and measured.split == "validation[60:]" and "dataset" not in measured
+
+
+def test_headroom_of_propagation_comes_first():
+    config = load("vplr_ablation", "camvid,rows=truth+reconstruction_jp,k=1+4,seeds=2")
+    order = list(config.stages)
+    early, late = order[: order.index("headroom")], order[order.index("headroom") + 1 :]
+    assert {name.split("_")[1] for name in early} == {"truth", "baseline"} and late[-1] == "compare"
+    assert all("reconstruction" in name for name in late[:-1])
+    cells = [(cell["series"], cell["at"], cell["baseline"]) for cell in config.headroom.cells]
+    assert cells == [("baseline", 0, "baseline"), ("truth", 0, "baseline"), ("truth", 1, "baseline"),
+                     ("truth", 4, "baseline"), ("baseline, relaxed", 0, "baseline")]  # fmt: skip
+    assert config.propagate_truth.method == "truth" and config.propagate_truth.modes == ("lp",)
+    assert config.train_baseline_x3_plain_seed1.total_steps == 3 * config.train_truth_lp_k4_plain_seed1.total_steps
+    assert config.train_baseline_relaxed_seed0.loss.main.options.strict_classes == (2, 6, 9, 10)
+    assert "relaxed but for pole, sign, pedestrian, bicyclist" in config.compare.title
+    free = load("vplr_ablation", "camvid,rows=truth,k=1,seeds=1,strict=False,boundary")
+    assert "strict_classes" not in free.train_baseline_relaxed_seed0.loss.main.options
+    assert "relaxed in all classes" in free.compare.title and free.compare.columns == ("miou", "trimap_miou.5")
+
+
+def test_a_label_curve_has_a_training_set_for_each_number():
+    config = load("vplr_ablation", "labels=16+64,rows=truth+prediction_lp,relaxed=,seeds=1,k=1+3")
+    assert config.train_baseline_n16_plain_seed0.dataset.train == "train::4"
+    assert config.train_baseline_n64_plain_seed0.dataset.train == "train"
+    assert config.propagate_prediction_n16.split == "train::4" and config.train_video_prediction.split == "train"
+    assert config.train_prediction_lp_k3_n16_plain_seed0.extra.stage == "propagate_prediction_n16"
+    assert {cell["at"] for cell in config.compare.cells} == {16, 64} and config.compare.axis == "labels"
+
+
+def test_ones_own_video_is_scored_on_its_frames_without_label_too():
+    config = load("vplr_ablation", "video,seeds=1")
+    assert config.dataset.train == "validation::20" and not config.dataset.validation
+    assert config.evaluate_baseline_plain_seed0.split == "test"
+    other = config.other_baseline_plain_seed0.split.split("+")
+    frames = [set(range(*map(int, piece[11:-1].split(":")))) for piece in other]
+    assert set.union(*frames) == set(range(101)) - {10, 30, 50, 70, 90} and sum(map(len, frames)) == 96
+    moved = {name: config[name].rgb_warp for name in config.stages if name.startswith("propagate_reconstruction_")}
+    assert set(moved.values()) == {"bilinear", "composed", "composed_bicubic"} and len(moved) == 3
+    assert config.train_reconstruction_jp_composed_all10_plain_seed0.extra.steps == tuple(range(1, 11))
+    assert config.compare_video.cells[0]["stages"] == ("other_baseline_plain_seed0",)
+    assert "transductive" in config.compare_video.title and "transductive" not in config.compare.title
+
+
+@pytest.mark.parametrize(
+    "arg, message",
+    [
+        ("rows=truht", "did you mean 'truth'"),
+        ("rows=flow_jq", "choose one of jp, lp"),
+        ("labels=8+65", "asks for more than the 64"),
+        ("labels=8+x", "write numbers from 1"),
+        ("work=epoch", "did you mean 'epochs'"),
+        ("seeds=0", "must be 1 or more"),
+        ("warp=composed_lancos,rows=flow_jp", "did you mean 'composed_lanczos'"),
+    ],
+)
+def test_rows_of_the_propagation_study_that_do_not_fit(arg, message):
+    with pytest.raises(ValueError, match=message):
+        load("vplr_ablation", arg)
