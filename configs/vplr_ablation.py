@@ -17,20 +17,18 @@ with the same loss, paired by seed, with their 95 % interval, and the difference
 
 k: how far labels are propagated, +-k. rows: truth, or METHOD_MODE; METHOD is reconstruction, prediction or flow, MODE
 is jp (the propagated image) or lp (the real frame). relaxed: rows that are also trained with label relaxation, as the
-baseline is then. seeds: number of seeds. labels: numbers of labels, a curve; as near as every Nth label gives. every:
-keep every Nth label, 0 or 1 = all. accumulated: show all frames within k. steps: of each training run, 0: the epochs of
-the preset. work: steps, the same number for all rows; epochs, as in the paper, so that more labels are more steps.
-longer: the baseline also at so many times the steps, 0 = not. warp: how images are moved (rgb_warp of the stage
-propagate); several for a row each. strict: relaxed rows keep thin classes to their own class. boundary: scores pixels
-near outlines too. init: imagenet, random, or a run to start from. crop: HEIGHTxWIDTH. The other options are those of
-vplr.py. Results: docs/propagation.md.
+baseline is then. seeds: number of seeds; -1 here and below = that of the preset. labels: numbers of labels, a curve; as
+near as every Nth label gives. every: keep every Nth label, 0 or 1 = all. accumulated: show all frames within k. steps:
+of each training run, 0: the epochs of the preset. work: steps, the same for all rows; epochs, as in the paper, so that
+more labels are more steps. longer: the baseline also at so many times the steps, 0 = not. warp: how images are moved
+(rgb_warp of the stage propagate); several for a row each. strict: relaxed rows keep thin classes to their own class.
+boundary: scores pixels near outlines too. init: imagenet, random, or a run to start from. crop: HEIGHTxWIDTH. The other
+options are those of vplr.py. Results: docs/propagation.md.
 """
-
-from types import SimpleNamespace
 
 from ml_collections import ConfigDict
 
-from configs import ablation, common, vplr
+from configs import ablation, common, vplr, vplr_rows
 
 MODES = ("jp", "lp")
 WARPS = ("composed", "composed_bicubic", "composed_lanczos", "bilinear", "reference")
@@ -70,7 +68,7 @@ OPTIONS = dict(
     k="",
     rows="",
     relaxed="",
-    seeds=0,
+    seeds=-1,
     labels="",
     every=-1,
     steps=-1,
@@ -109,17 +107,16 @@ def get_config(arg=None):
         for loss in ("plain", "relaxed") if own.relaxed else ("plain",):
             origin = "baseline, relaxed" if loss == "relaxed" else "baseline"  # propagated labels are what differs
             run = dict(own=own, split=split if curve else "", loss=loss)
-            found = add_runs(config, first, f"baseline{curve}_{loss}", early, **run)
+            found = vplr_rows.add_runs(config, first, f"baseline{curve}_{loss}", early, **run)
             add_cell("baseline", loss, labels if curve else 0, found, "baseline", tables=(cells, bounds))
             if own.longer:
-                longer = add_runs(
-                    config, first, f"baseline_x{own.longer}{curve}_{loss}", early, times=own.longer, **run
-                )
-                series, at = f"baseline, {own.longer} x steps", labels if curve else 0
+                name, series = f"baseline_x{own.longer}{curve}_{loss}", f"baseline, {own.longer} x steps"
+                longer = vplr_rows.add_runs(config, first, name, early, times=own.longer, **run)
+                at = labels if curve else 0
                 add_cell(series, loss, at, longer, origin, tables=(cells,), group="baseline")
             for method, mode, warp in own.rows if loss == "plain" else own.relaxed:
                 to, tables = (early, (cells, bounds)) if method == "truth" else (late, (cells,))
-                stage = add_propagation(config, arg, own, method, warp, split, curve, to)
+                stage = vplr_rows.add_propagation(config, arg, own, method, warp, split, curve, to)
                 series = name_of(method, mode, warp)
                 if not curve:
                     add_cell(series, loss, 0, found, origin, tables=tables)
@@ -127,7 +124,7 @@ def get_config(arg=None):
                     shown = tuple(range(1, k + 1)) if own.accumulated else (k,)
                     extra = dict(stage=stage, mode=mode, steps=shown)
                     row = "_".join(filter(None, (method, mode, warp, f"{'all' if own.accumulated else 'k'}{k}")))
-                    runs = add_runs(config, first, f"{row}{curve}_{loss}", to, extra=extra, **run)
+                    runs = vplr_rows.add_runs(config, first, f"{row}{curve}_{loss}", to, extra=extra, **run)
                     add_cell(series, loss, labels if curve else k, runs, origin, tables=tables)
     headroom = ("headroom",) if any(method == "truth" for method, *_ in own.rows) and late else ()
     config.stages = (*ablation.by_seed(early), *headroom, *ablation.by_seed(late), "compare")
@@ -139,7 +136,7 @@ def get_config(arg=None):
             shared, title=title(config, first, own), cells=tuple(bounds if headroom == (name,) else cells)
         )
     if arg.preset == "video":
-        add_other_frames(config, own)
+        vplr_rows.add_other_frames(config, own)
     return shrink(config) if arg.debug else config
 
 
@@ -148,30 +145,27 @@ def read_options(arg, given):
     own = {**DEFAULTS, **PRESETS[common.pick("preset", arg.preset, PRESETS)]}
     if arg.frames:  # the original videos: lengths of the preset are for the small tree
         own.update(steps=0, every=0)
-    own.update({name: arg[name] for name in ("every", "steps", "longer") if arg[name] >= 0})
-    own.update({name: arg[name] for name in given if name in ("k", "net", "batch", "seeds", "accumulated")})
-    text = {name: arg[name] if name in given else own[name] for name in ("rows", "relaxed", "warp")}
-    own = SimpleNamespace(**own, work=common.pick("work", arg.work, ("steps", "epochs")))
-    if own.seeds < 1:
-        raise ValueError(f"recipe option seeds={own.seeds} must be 1 or more.")
-    own.warps = tuple(common.pick("warp", word, WARPS) for word in filter(None, text["warp"].split("+")))
-    own.relaxed = read_rows("relaxed", text["relaxed"], own.warps)
-    own.rows = tuple(dict.fromkeys((*read_rows("rows", text["rows"], own.warps), *own.relaxed)))
-    own.places = tuple(sorted({ablation.read_number("k", word) for word in own.k.split("+")}))
+    own.update({name: arg[name] for name in ("every", "steps", "longer", "seeds") if arg[name] >= 0})
+    own.update({name: arg[name] for name in ("k", "net", "batch", "rows", "accumulated") if arg[name]})
+    own.update({name: arg[name] for name in ("relaxed", "warp") if name in given})  # empty: none
+    if own["seeds"] < 1:
+        raise ValueError(f"recipe option seeds={own['seeds']} must be 1 or more.")
     counts = sorted({ablation.read_number("labels", word) for word in filter(None, arg.labels.split("+"))})
-    if counts and counts[-1] > own.labels:
-        raise ValueError(f"recipe option labels={arg.labels} asks for more than the {own.labels} of {arg.preset}.")
-    if len(counts) > 1:
-        own.places = own.places[-1:]  # the axis is the number of labels
-    own.counts = tuple((count, max(round(own.labels / count), 1)) for count in counts)
-    own.counts = own.counts or ((own.labels, own.every or 1),)
-    return own
+    if counts and counts[-1] > own["labels"]:
+        raise ValueError(f"recipe option labels={arg.labels} asks for more than the {own['labels']} of {arg.preset}.")
+    places = sorted({ablation.read_number("k", word) for word in own["k"].split("+")})
+    own["warps"] = tuple(common.pick("warp", word, WARPS) for word in filter(None, own["warp"].split("+")))
+    own["relaxed"] = read_rows("relaxed", own["relaxed"], own["warps"])
+    own["rows"] = tuple(dict.fromkeys((*read_rows("rows", own["rows"], own["warps"]), *own["relaxed"])))
+    own["places"] = tuple(places[-1:] if len(counts) > 1 else places)  # with a curve, the axis is the number of labels
+    own["counts"] = tuple((count, max(round(own["labels"] / count), 1)) for count in counts)
+    own["counts"] = own["counts"] or ((own["labels"], own["every"] or 1),)
+    return ConfigDict(dict(own, work=common.pick("work", arg.work, ("steps", "epochs"))))
 
 
 def start(arg, own):
     """Returns (the recipe without stages, that of configs/vplr.py whose training and evaluation all rows share)."""
-    base = dict(preset="camvid" if arg.preset == "video" else arg.preset, net=own.net, data=arg.data, batch=own.batch)
-    config = recipe(base, propagate="none")
+    config = vplr_rows.recipe(arg, own, propagate="none")
     if arg.preset == "synthetic":  # a small Cityscapes: the label in the middle, and as many frames on either side
         size = dict(height=192, width=384, train=64, validation=8, test=60, frames=11, labelled_every=11)
         config.dataset.options = size
@@ -182,7 +176,7 @@ def start(arg, own):
         config.dataset.update(train="validation[:60]", validation="validation[60:]", test="validation[60:]")
         config.train.crop.size = (264, 320)
     elif arg.frames:
-        full = recipe(base, propagate="flow", k=own.places[-1], frames=arg.frames)
+        full = vplr_rows.recipe(arg, own, propagate="flow", k=own.places[-1], frames=arg.frames)
         config.dataset.options, config.train.crop = full.dataset.options, full.train.crop
         config.evaluate.window = full.evaluate.window
     if arg.crop:
@@ -204,101 +198,12 @@ def start(arg, own):
     return config, first
 
 
-def recipe(options, **more):
-    """Returns the recipe of configs/vplr.py with these options."""
-    return vplr.get_config(ablation.arguments(**options, **more))
-
-
-def add_propagation(config, arg, own, method, warp, split, curve, to):
-    """Adds the stages that propagate the labels of a split, unless they are there; returns the name of the last one."""
-    name = "_".join(filter(None, ("propagate", method, warp))) + curve
-    if name in config:
-        return name
-    base = dict(preset="camvid" if arg.preset == "video" else arg.preset, net=own.net, data=arg.data, batch=own.batch)
-    bound = method == "truth"
-    found = recipe(base, propagate="flow" if bound else method, k=max(own.places), frames=arg.frames)
-    small = config.dataset.train.startswith("validation")
-    step = 0 if small else found.propagate.frame_step
-    if "train_video" in found:
-        if small:
-            video = common.train_video_small((160, 224), steps=600, eval_limit=10)
-            video["model"]["name"] = found.train_video.model.name
-            found.train_video = ConfigDict(video)
-        held_out = config.dataset.validation if small else found.train_video.eval_split
-        found.train_video.update(split=config.dataset.train, eval_split=held_out, frame_step=step)
-        found.propagate.checkpoint = ablation.add_to(to, config, f"train_video_{method}", found.train_video)
-    modes = ("lp",) if bound else {mode: 0 for m, mode, w in own.rows if (m, w) == (method, warp)}
-    found.propagate.update(modes=tuple(modes), split=split, frame_step=step)
-    if bound:
-        found.propagate.method = method
-    elif warp or own.warps:
-        found.propagate.rgb_warp = warp or own.warps[0]
-    return ablation.add_to(to, config, name, found.propagate)
-
-
-def add_runs(config, first, name, to, *, own, split, loss, extra=None, times=1):
-    """Adds a training run and its evaluation for each seed. Returns the names of the evaluations.
-
-    split: of the labels, "" = the training split of the recipe. times: how many times the steps of other runs.
-    """
-    evaluations = []
-    for seed in range(own.seeds):
-        stages = first.copy_and_resolve_references()
-        train, evaluate = stages.train, stages.evaluate
-        train.seed, train.keep = seed, 1
-        if split:
-            train.dataset = dict(config.dataset.to_dict(), train=split)
-        if loss == "plain":
-            train.loss.main.name, train.loss.main.options = "cross_entropy", ConfigDict()
-        if extra:
-            train.extra = extra
-        set_work(train, own, copies=1 + 2 * len(extra["steps"]) if extra else 1, times=times)
-        evaluate.checkpoint = ablation.add_to(to, config, f"train_{name}_seed{seed}", train)
-        evaluations.append(ablation.add_to(to, config, f"evaluate_{name}_seed{seed}", evaluate))
-    return tuple(evaluations)
-
-
-def set_work(train, own, *, copies, times):
-    """Sets the length: `own.steps`, or epochs. An epoch is `copies` times as long as one of labels alone."""
-    for unit in ("total", "checkpoint", "eval"):
-        epochs = train[f"{unit}_epochs"] * times
-        if own.steps and own.work == "steps":
-            del train[f"{unit}_epochs"]
-            train[f"{unit}_steps"] = own.steps * times
-        else:
-            train[f"{unit}_epochs"] = max(epochs // (copies if own.work == "steps" else 1), 1)
-    if own.steps and own.work == "steps":
-        train.checkpoint_steps = max(own.steps // 2, 1)
-
-
 def title(config, first, own):
     """Returns the title of the tables, with the rule of relaxed rows."""
     text = f"{config.dataset.name} {config.dataset.train}, scores on {config.dataset[first.evaluate.split]}"
     if own.relaxed:
         text += f"; relaxed but for {', '.join(own.strict)}" if own.strict else "; relaxed in all classes"
     return text
-
-
-def add_other_frames(config, own):
-    """Adds scores on the frames of the video without label; networks may have seen them with propagated labels."""
-    labelled = sorted({row for _, every in own.counts for row in range(every // 2, own.labels, every)})
-    edges = [-1, *labelled, own.labels]
-    pieces = [(low + 1, high) for low, high in zip(edges, edges[1:]) if low + 1 < high]
-    split = "+".join(f"validation[{low}:{high}]" for low, high in pieces)
-    for name in [name for name in config.stages if name.startswith("evaluate_")]:
-        other = name.replace("evaluate_", "other_", 1)
-        config[other] = config[name].copy_and_resolve_references()
-        config[other].split = split
-        at = config.stages.index(name) + 1
-        config.stages = (*config.stages[:at], other, *config.stages[at:])
-    for name in [name for name in config.stages if config[name].kind == "compare"]:
-        table = config[name].to_dict()
-        rename = lambda stages: tuple(stage.replace("evaluate_", "other_", 1) for stage in stages)  # noqa: E731
-        table["cells"] = tuple(dict(cell, stages=rename(cell["stages"])) for cell in table["cells"])
-        table["title"] = table["title"].replace("scores on test", "scores on its frames without label (transductive)")
-        config[f"{name}_video"] = table
-        at = config.stages.index(name) + 1
-        config.stages = (*config.stages[:at], f"{name}_video", *config.stages[at:])
 
 
 def shrink(config):
