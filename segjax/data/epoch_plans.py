@@ -73,6 +73,10 @@ class ClassPlan:
     components. A class with fewer places repeats them. The quota of a class without places goes to the random records,
     so that every epoch has N samples.
 
+    With few records, N * share < K, the published quota q is 0 and no sample would be around a place. Then the classes
+    with places take turns: epoch e has the turns int(e * N * share) .. int((e + 1) * N * share) - 1 of an endless round
+    of these classes. So a share of all samples is around places, and the counts of two classes differ by 1 at most.
+
     records: count or numbers of the N records of the random part.
     centroids: places, also in other records. Propagated frames, or coarsely labelled images for rare classes, add to
         the places and not to N (VPLR, section 4.1).
@@ -102,17 +106,30 @@ class ClassPlan:
 
     @property
     def quota(self) -> int:
-        """Number q of places of each class per epoch."""
+        """Number q of places of each class per epoch, as published."""
         return int(self.length * self.share / self.num_classes)
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether the classes take turns, because the published quota is 0."""
+        return self.quota == 0 and self.share > 0 and len(self.centroids) > 0
 
     @functools.cached_property
     def _pools(self) -> Pools:
         return Pools(self.centroids.classes, self.num_classes)
 
+    def _quotas(self, epoch: int) -> np.ndarray:
+        """Returns the number of places of each class in an epoch, int (K,)."""
+        if not self.takes_turns:
+            return np.full(self.num_classes, self.quota)
+        present = np.flatnonzero(self._pools.counts)
+        first, end = (int(number * self.length * self.share) for number in (epoch, epoch + 1))
+        return np.bincount(present[np.arange(first, end) % len(present)], minlength=self.num_classes)
+
     def build(self, epoch: int) -> Epoch:
         """Draws from every class and from the records, and shuffles them together."""
         rng = generator(self.seed, PLAN, epoch)
-        rows = [_draw(rng, self._pools.of(c), self.quota) for c in range(self.num_classes)]
+        rows = [_draw(rng, self._pools.of(c), count) for c, count in enumerate(self._quotas(epoch))]
         chosen = np.concatenate(rows)
         anywhere = _draw(rng, _numbers(self.records), self.length - len(chosen))
         records = np.concatenate([self.centroids.records[chosen], anywhere]).astype(np.int32)

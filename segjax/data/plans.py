@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from segjax.data.extra import Extra, find_places
 from segjax.data.mixed_plan import REAL, mixed
 from segjax.data.sources import Source
 from segjax.errors import choose
+
+log = logging.getLogger("segjax")
 
 
 def uniform(source: Source, seed: int = 0, records: np.ndarray | None = None, *, times: int = 1) -> UniformPlan:
@@ -52,8 +55,7 @@ def class_uniform(
     Raises UserError for a share outside 0..1, and for a record without label.
     """
     found = find_places("class_uniform", source, cache=cache, tile=tile, min_area=min_area)
-    records = len(source) if records is None else records
-    return ClassPlan(records, concatenate([found, *extra]), source.num_classes, share=share, seed=seed)
+    return _class_plan(source, seed, records, [found, *extra], share)
 
 
 def centroid(
@@ -71,8 +73,22 @@ def centroid(
     Arguments and errors as in `class_uniform`; min_area: pixels that a connected component must have.
     """
     found = find_places("centroid", source, cache=cache, min_area=min_area)
+    return _class_plan(source, seed, records, [found, *extra], share)
+
+
+def _class_plan(
+    source: Source, seed: int, records: np.ndarray | None, places: Sequence[Centroids], share: float
+) -> ClassPlan:
+    """Builds the plan; logs if the published quota of each class is 0."""
     records = len(source) if records is None else records
-    return ClassPlan(records, concatenate([found, *extra]), source.num_classes, share=share, seed=seed)
+    plan = ClassPlan(records, concatenate(places), source.num_classes, share=share, seed=seed)
+    if plan.takes_turns:
+        log.info(
+            "%d records are too few for a place of each of %d classes in every epoch (the published quota is 0); the "
+            "classes take turns, with %.4g places per epoch",
+            plan.length, plan.num_classes, plan.length * share,
+        )  # fmt: skip
+    return plan
 
 
 PLANS: dict[str, Callable[..., EpochPlan]] = {

@@ -46,6 +46,64 @@ def test_class_uniform_quota_as_published(name):
     assert (epoch.places[:, 0] < 0).sum() == anywhere
 
 
+def counts_of(plan, epoch):
+    """Samples around each class, and those anywhere."""
+    found = plan.build(epoch).classes
+    return np.bincount(found[found >= 0], minlength=plan.num_classes), int((found < 0).sum())
+
+
+@pytest.mark.parametrize(
+    "images, per_class, share",
+    [(3, [2, 9, 1], 0.5), (6, [4] * 11, 0.5), (6, [4, 0, 3, 0, 1, 0, 2] + [0] * 12, 0.5), (1, [1, 1], 0.5),
+     (5, [1, 0, 0, 0, 0, 0], 1.0), (30, [5] * 40, 1.0)],
+)  # fmt: skip
+def test_few_records_still_give_each_class_its_share(images, per_class, share):
+    """The published quota is 0 in all of these. Oracle: the epochs deal from one endless round of the classes."""
+    plan = ClassPlan(images, table(per_class, records=images), len(per_class), share=share, seed=2)
+    assert plan.quota == 0 and plan.takes_turns
+    present = np.flatnonzero(per_class)
+    deck = np.tile(present, 100 * images)
+    total = np.zeros(len(per_class), int)
+    for epoch in range(60):
+        around, anywhere = counts_of(plan, epoch)
+        dealt = deck[int(epoch * images * share) : int((epoch + 1) * images * share)]
+        assert around.tolist() == np.bincount(dealt, minlength=len(per_class)).tolist()
+        assert around.sum() + anywhere == images
+        total += around
+    assert total.sum() == int(60 * images * share), "as many around places as published for more records"
+    assert np.ptp(total[present]) <= 1
+    assert plan.build(7).records.tolist() == plan.build(7).records.tolist()
+
+
+def published(images, classes, share, per_class):
+    """Oracle of the published rule: the samples around each class."""
+    quota = int(images * share / classes)
+    return [quota if places else 0 for places in per_class]
+
+
+@pytest.mark.parametrize("images, share", [(38, 0.5), (39, 0.5), (60, 0.5), (210, 0.5), (19, 1.0), (300, 1.0)])
+def test_many_records_are_sampled_as_published(images, share):
+    per_class = [3, 0, 50] + [7] * 16
+    plan = ClassPlan(images, table(per_class, records=images), 19, share=share)
+    assert not plan.takes_turns
+    for epoch in range(3):
+        assert counts_of(plan, epoch)[0].tolist() == published(images, 19, share, per_class)
+
+
+def test_a_share_of_none_has_no_turns():
+    assert not ClassPlan(3, table([1, 1]), 2, share=0.0).takes_turns
+    assert not ClassPlan(3, table([0] * 9), 9).takes_turns, "no class has a place"
+
+
+def test_a_quota_of_none_is_logged(caplog):
+    caplog.set_level("INFO", "segjax")
+    plans.class_uniform(FakeSource(40), tile=16)
+    assert not caplog.messages
+    plans.class_uniform(FakeSource(7), tile=16)
+    assert "7 records are too few for a place of each of 4 classes" in caplog.text
+    assert "the classes take turns, with 3.5 places per epoch" in caplog.text
+
+
 def test_class_uniform_takes_each_class_as_often_and_repeats_rare_ones():
     found = table([50, 3, 0, 7])
     plan = ClassPlan(80, found, 4, share=0.5, seed=1)
