@@ -128,7 +128,7 @@ def get_config(arg=None):
                     add_cell(series, loss, labels if curve else k, runs, origin, tables=tables)
     headroom = ("headroom",) if any(method == "truth" for method, *_ in own.rows) and late else ()
     config.stages = (*ablation.by_seed(early), *headroom, *ablation.by_seed(late), "compare")
-    columns = ("miou", "trimap_miou.5") if arg.boundary else ("miou",)
+    columns = ("miou", "trimap_miou.5", "inside_miou.5") if arg.boundary else ("miou",)
     axis = "labels" if len(own.counts) > 1 else "frames from the label, k"
     shared = dict(kind="compare", axis=axis, baseline="baseline", columns=columns, rule=RULE)
     for name in (*headroom, "compare"):

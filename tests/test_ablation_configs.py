@@ -147,7 +147,11 @@ def test_headroom_of_propagation_comes_first():
     assert "relaxed but for pole, sign, pedestrian, bicyclist" in config.compare.title
     free = load("vplr_ablation", "camvid,rows=truth,k=1,seeds=1,strict=False,boundary")
     assert "strict_classes" not in free.train_baseline_relaxed_seed0.loss.main.options
-    assert "relaxed in all classes" in free.compare.title and free.compare.columns == ("miou", "trimap_miou.5")
+    assert "relaxed in all classes" in free.compare.title and free.compare.columns == (
+        "miou",
+        "trimap_miou.5",
+        "inside_miou.5",
+    )
 
 
 def test_a_label_curve_has_a_training_set_for_each_number():

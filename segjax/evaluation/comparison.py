@@ -15,7 +15,7 @@ from segjax import metrics
 from segjax.evaluation.intervals import Interval, deviation, paired_differences, t_interval
 
 Place = int | float | str
-SHARES = {"miou", "iou", "pixel_accuracy", "mean_accuracy", "boundary_f", "trimap_miou", *metrics.RULES}
+SHARES = {"miou", "iou", "pixel_accuracy", "mean_accuracy", "boundary_f", "trimap_miou", "inside_miou", *metrics.RULES}
 LABELS = {"miou": "mIoU", "iou": "IoU"}
 
 

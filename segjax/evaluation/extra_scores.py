@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ class ExtraScores:
                 )
             self._tally = metrics.empty_tally(self._rule)
         self._outlines = BoundarySums(np.zeros(k), np.zeros(k, np.int64))
-        self._matrices = np.zeros((len(self._bands), k, k), np.int64)
+        self._matrices = np.zeros((len(self._bands) + 1, k, k), np.int64)  # the last one is of all pixels
         self._workers = usable_cores()
         self._pool = concurrent.futures.ThreadPoolExecutor(self._workers, thread_name_prefix="scores")
         self._waiting: collections.deque[concurrent.futures.Future] = collections.deque()
@@ -76,7 +77,7 @@ class ExtraScores:
         if self._boundary:
             k = len(self._names)
             outlines = metrics.boundary_sums(prediction, label, num_classes=k, tolerance=self._tolerance)
-            matrices = metrics.trimap_matrices(prediction, label, num_classes=k, bands=self._bands)
+            matrices = metrics.trimap_matrices(prediction, label, num_classes=k, bands=(*self._bands, math.inf))
         return counted, outlines, matrices
 
     def _add(self, counted, outlines, matrices) -> None:
@@ -97,7 +98,9 @@ class ExtraScores:
         if self._boundary:
             f = self._outlines.scores()
             found["boundary_f"] = {"mean": _mean(f), "classes": plain_numbers(self._names, f)}
-            found["trimap_miou"] = plain_numbers(map(str, self._bands), metrics.trimap_scores(self._matrices))
+            names, (*bands, whole) = list(map(str, self._bands)), self._matrices
+            found["trimap_miou"] = plain_numbers(names, metrics.trimap_scores(np.array(bands)))
+            found["inside_miou"] = plain_numbers(names, metrics.trimap_scores(whole - np.array(bands)))  # beyond it
         return found
 
 

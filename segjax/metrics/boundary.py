@@ -87,7 +87,7 @@ def trimap_matrices(
     labels: np.ndarray,
     *,
     num_classes: int,
-    bands: Sequence[int] = BANDS,
+    bands: Sequence[float] = BANDS,
     ignore_label: int = 255,
 ) -> np.ndarray:
     """Returns confusion matrices of the pixels of one image near a true outline, int64 (len(bands), k, k).
@@ -96,7 +96,7 @@ def trimap_matrices(
     num_classes: k.
     bands: widths w in pixels. A band contains the pixels at most w - 1 away from an outline pixel. Outline pixels have
         another label among their 4 neighbours, which may be the ignored one. On VOC, whose outlines are ignored, this
-        is the band around the void label.
+        is the band around the void label. Infinity: all pixels.
     ignore_label: label of pixels that do not count.
 
     Sources: Kraehenbuehl and Koltun, NIPS 2011; Chen et al., "DeepLab", TPAMI 2018, section 4.1.
@@ -110,10 +110,8 @@ def trimap_matrices(
     edge[1:] |= down
     edge[:-1] |= down
     matrices = np.zeros((len(bands), k, k), np.int64)
-    if not edge.any():
-        return matrices
     counts = (labels != ignore_label) & (labels >= 0) & (labels < k) & (prediction >= 0) & (prediction < k)
-    distance = _distance(edge)[counts]
+    distance = (_distance(edge) if edge.any() else np.full(edge.shape, np.inf))[counts]
     cells = labels[counts].astype(np.intp) * k + prediction[counts]
     for matrix, band in zip(matrices, bands):
         matrix += np.bincount(cells[distance <= band - 1 + 1e-3], minlength=k * k).reshape(k, k)

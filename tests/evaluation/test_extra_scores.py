@@ -36,5 +36,11 @@ def test_images_add_up_and_do_not_stay():
     assert report["boundary_f"]["mean"] == pytest.approx(f.mean(), abs=1e-8)
     matrices = sum(metrics.trimap_matrices(*image(seed), num_classes=21) for seed in range(60))
     assert report["trimap_miou"]["3"] == pytest.approx(metrics.trimap_scores(matrices)[1], abs=1e-8)
+    whole = np.zeros((21, 21), np.int64)
+    for prediction, label in map(image, range(60)):
+        valid = label != 255
+        np.add.at(whole, (label[valid], prediction[valid]), 1)
+    inside = metrics.iou_scores(whole - matrices[1])["miou"]
+    assert report["inside_miou"]["3"] == pytest.approx(inside, abs=1e-8)
     assert report["voc2012"]["iou"]["class 3"] < report["voc2012"]["miou"]
     assert describe_scores(report["voc2012"])[0] == f"miou {100 * report['voc2012']['miou']:.2f}"
