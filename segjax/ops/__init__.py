@@ -5,6 +5,7 @@
 
 from segjax.ops.batch_norm import batch_moments, batch_norm, normalise
 from segjax.ops.conv import conv2d, conv_transpose2d, textbook_convolutions
+from segjax.ops.kernel_warp import kernel_warp
 from segjax.ops.platform import for_platform, made_for, platform
 from segjax.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 from segjax.ops.resize import resize
@@ -21,6 +22,7 @@ __all__ = [
     "conv_transpose2d",
     "for_platform",
     "grid_sample",
+    "kernel_warp",
     "made_for",
     "max_pool",
     "normalise",

@@ -39,8 +39,25 @@ def _sample(image: Array, x: Array, y: Array, method: Method, border: Border) ->
 def _check(method: str, border: str) -> None:
     if method not in ("bilinear", "nearest"):
         raise ValueError(f"method={method!r}; choose bilinear or nearest")
+    check_border(border)
+
+
+def check_border(border: str) -> None:
+    """Raises ValueError for an unknown border."""
     if border not in ("replicate", "zeros"):
         raise ValueError(f"border={border!r}; choose replicate or zeros")
+
+
+def flow_positions(image: Array, flow: Array) -> tuple[Array, Array]:
+    """Returns the columns and rows (b, h, w), in pixels, that a flow (b, h, w, 2) points to in an image (b, h, w, c).
+
+    Raises ValueError if sizes differ.
+    """
+    if image.shape[:3] != flow.shape[:3] or flow.shape[-1] != 2:
+        raise ValueError(f"a warp's image {image.shape} and flow {flow.shape} must be (b, h, w, c) and (b, h, w, 2)")
+    h, w = image.shape[1:3]
+    flow = flow.astype(jnp.promote_types(flow.dtype, jnp.float32))
+    return jnp.arange(w, dtype=flow.dtype) + flow[..., 0], jnp.arange(h, dtype=flow.dtype)[:, None] + flow[..., 1]
 
 
 def bilinear_warp(image: Array, flow: Array, *, method: Method = "bilinear", border: Border = "replicate") -> Array:
@@ -57,14 +74,7 @@ def bilinear_warp(image: Array, flow: Array, *, method: Method = "bilinear", bor
     Raises ValueError if sizes differ, or for an unknown method or border.
     """
     _check(method, border)
-    if image.shape[:3] != flow.shape[:3] or flow.shape[-1] != 2:
-        raise ValueError(
-            f"bilinear_warp: image {image.shape} and flow {flow.shape} must be (b, h, w, c) and (b, h, w, 2)"
-        )
-    h, w = image.shape[1:3]
-    flow = flow.astype(jnp.promote_types(flow.dtype, jnp.float32))
-    x = jnp.arange(w, dtype=flow.dtype) + flow[..., 0]
-    y = jnp.arange(h, dtype=flow.dtype)[:, None] + flow[..., 1]
+    x, y = flow_positions(image, flow)
     # vmap, because a gather with explicit batch indices would all-gather a sharded batch
     return jax.vmap(lambda i, x, y: _sample(i, x, y, method, border))(image, x, y)
 
