@@ -225,7 +225,7 @@ def with_propagation(config, method, k, arg):
         config.finetune_video = common.finetune_video(config.train_video)
         config.stages = ("train_video", checkpoint, *config.stages[1:])
     config.propagate = dict(kind="propagate", split=split, method=method, checkpoint=checkpoint, flow="", steps=k)
-    config.propagate.update(modes=("jp",), rgb_warp="bilinear", max_cycle_error=0.0, max_image_error=0.0)
+    config.propagate.update(modes=("jp",), rgb_warp="composed", max_cycle_error=0.0, max_image_error=0.0)
     config.propagate.frame_step = step
     config.train.extra = dict(stage="propagate", mode="jp", steps=(k,))
     if small:  # the same number of steps as without; the paper keeps the epochs, which are three times as long

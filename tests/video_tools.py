@@ -64,6 +64,9 @@ def chain_by_hand(frames, t, direction, steps, *, method, predict, rgb_warp="bil
     predict(images, flows) of a list of images and the flows of each to the one before.
     """
     image, label, out = frames[t].image.astype(np.float64), frames[t].label, []
+    h, w = label.shape
+    ends = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(np.float64)  # composed: places in frame t
+    grid, lost = ends, np.zeros((h, w), bool)
     for p in range(1, steps + 1):
         if p == 1:
             real = [frames.get(t - direction), frames[t], frames[t + direction]]
@@ -77,14 +80,23 @@ def chain_by_hand(frames, t, direction, steps, *, method, predict, rgb_warp="bil
         else:
             used = real if method == "reconstruction" else real[:2]
             motion = predict([r.image for r in used], [pair_flow(b, a) for a, b in zip(used, used[1:])])
+        outside = np.zeros((h, w), bool)
+        if ignore:
+            x, y = np.arange(w) + motion[..., 0], np.arange(h)[:, None] + motion[..., 1]
+            outside = (x < -0.5) | (x >= w - 0.5) | (y < -0.5) | (y >= h - 0.5)
+        if rgb_warp == "composed":
+            ends = warp(ends, motion, "bilinear")
+            lost = outside | (warp(lost[..., None], motion, "nearest")[..., 0] > 0)
+            path = (ends - grid).astype(np.float32)
+            image = warp(frames[t].image, path, "bilinear")
+            label = warp(frames[t].label[..., None], path, "nearest")[..., 0].astype(np.uint8)
+            out.append((image, np.where(lost, 255, label).astype(np.uint8)))
+            continue
         nearest = rgb_warp == "reference" and p > 1
         image = warp(image, motion, "nearest" if nearest else "bilinear")
         if rgb_warp == "reference":
             image = np.floor(image)
         label = warp(label[..., None], motion, "nearest")[..., 0].astype(np.uint8)
-        if ignore:
-            h, w = label.shape
-            x, y = np.arange(w) + motion[..., 0], np.arange(h)[:, None] + motion[..., 1]
-            label = np.where((x < -0.5) | (x >= w - 0.5) | (y < -0.5) | (y >= h - 0.5), 255, label).astype(np.uint8)
+        label = np.where(outside, 255, label).astype(np.uint8)
         out.append((image, label))
     return out

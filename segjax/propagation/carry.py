@@ -1,8 +1,10 @@
 """Propagation of a labelled frame along its video (Zhu et al., CVPR 2019, section 3.2): pure functions of arrays.
 
-A labelled frame t is propagated to t + 1, t + 2, ... one step at a time. Each step moves the image and the label of the
-previous step by a motion field. A network predicts this field from real frames, or it is optical flow. Each step starts
-from the result of the previous one (auto-regressive). Backward in time, the frames come in the opposite order.
+A labelled frame t is propagated to t + 1, t + 2, ... one step at a time. Each step has a motion field from its target
+to the frame before. A network predicts this field from real frames, or it is optical flow. The motion fields are
+composed into one from the target to frame t, by which image and label of frame t are sampled once, whatever the number
+of steps. The published chain instead moves the image and the label of the previous step (auto-regressive), and so blurs
+the image in every step. Backward in time, the frames come in the opposite order.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from segjax.ops import bilinear_warp
+from segjax.ops import bilinear_warp, kernel_warp
 from segjax.typing import Array
 
 # method -> real frames that it sees: 0 = before the place, 1 = the place (source of the step), 2 = the target
@@ -25,7 +27,9 @@ METHODS: dict[str, tuple[int, ...]] = {
     "copy": (),
     "truth": (),  # moves nothing: the dataset's own label of the target, the upper bound of the others
 }
-RGB_WARPS = ("bilinear", "reference")
+# rgb_warp -> kernel that samples the image of the labelled frame
+COMPOSED = {"composed": "bilinear", "composed_bicubic": "bicubic", "composed_lanczos": "lanczos"}
+RGB_WARPS = (*COMPOSED, "bilinear", "reference")
 
 # (variables, images (b, t, h, w, 3) in 0..255, flows (b, t - 1, h, w, 2) from each frame to the one before it)
 #     -> motion (b, h, w, 2): the target's pixel (x, y) shows the pixel (x + u, y + v) of the frame before it
@@ -37,10 +41,18 @@ class Carried(NamedTuple):
 
     image: float32 (b, h, w, 3) in 0..255.
     label: train ids uint8 (b, h, w), 255 = ignored.
+    source: image and label of the labelled frame, as above.
+    path: (b, h, w, 2), in pixels; the composed motion, which points from each pixel to the labelled frame.
+    lost: bool (b, h, w), whether a step has ignored a pixel for another reason than the label of the labelled frame.
+
+    Chains that move the previous image and label leave `path` and `lost` as they were.
     """
 
     image: Array
     label: Array
+    source: tuple[Array, Array]
+    path: Array
+    lost: Array
 
 
 class Ignored(NamedTuple):
@@ -75,12 +87,27 @@ def cycle_error(motion: Array, reverse: Array) -> Array:
     return jnp.sqrt(jnp.square(motion + back).sum(-1))
 
 
+def compose(motion: Array, path: Array) -> Array:
+    """Returns the motion (b, h, w, 2) from a target to the labelled frame: m(x) = u(x) + path(x + u(x)), in pixels.
+
+    motion: u, from the target to the frame before, (b, h, w, 2).
+    path: from that frame to the labelled frame, (b, h, w, 2), read bilinearly.
+
+    Pixels from outside the picture take the nearest pixel of its border, as they do in a warp that repeats the border.
+    """
+    h, w = motion.shape[1:3]
+    place = jnp.stack(jnp.meshgrid(jnp.arange(w), jnp.arange(h)), -1).astype(motion.dtype)
+    end = jnp.clip(place + motion, 0, jnp.asarray([w - 1, h - 1], motion.dtype))
+    inside = end == place + motion
+    return jnp.where(inside, motion, end - place) + bilinear_warp(path, motion)
+
+
 def carry(
     state: Carried,
     motion: Array,
     *,
     first: bool,
-    rgb_warp: str = "bilinear",
+    rgb_warp: str = "composed",
     target: Array | None = None,
     reverse: Array | None = None,
     ignore_out_of_view: bool = True,
@@ -93,8 +120,10 @@ def carry(
     state: of the previous step.
     motion: (b, h, w, 2), in pixels; labels take the nearest pixel.
     first: whether this is the first step of a chain.
-    rgb_warp: "bilinear" moves the image bilinearly in every step and keeps its fractions. "reference" is the published
-        chain: bilinear in the first step, nearest in later ones, and grey levels truncated to integers after each.
+    rgb_warp: "composed" samples the labelled frame by the composed motion: the image bilinearly, the label nearest.
+        "composed_bicubic" and "composed_lanczos" sample the image with sharper kernels, see `kernel_warp`. "bilinear"
+        moves the image of the previous step bilinearly and keeps its fractions. "reference" is the published chain:
+        bilinear in the first step, nearest in later ones, and grey levels truncated to integers after each.
     target: real frame (b, h, w, 3) in 0..255, required if max_image_error > 0.
     reverse: motion from the place to the target (b, h, w, 2), in pixels, required if max_cycle_error > 0.
     ignore_out_of_view: whether to ignore pixels from outside the picture; False repeats the border, as published.
@@ -106,15 +135,13 @@ def carry(
     """
     if rgb_warp not in RGB_WARPS:
         raise ValueError(f"rgb_warp={rgb_warp!r}; choose one of {RGB_WARPS}")
-    published = rgb_warp == "reference"
-    image = bilinear_warp(state.image, motion, method="nearest" if published and not first else "bilinear")
-    if published:
-        image = jnp.floor(jnp.clip(image, 0.0, 255.0))
-    label = bilinear_warp(state.label[..., None], motion, method="nearest")[..., 0]
+    state = _move(state, motion, rgb_warp, first)
+    image, label = state.image, state.label
 
     # in the order in which a pixel's first reason is counted
     nowhere = jnp.zeros(label.shape, bool)
-    reasons = [out_of_view(motion) if ignore_out_of_view else nowhere, label == ignore_label, nowhere, nowhere]
+    before = (label == ignore_label) | state.lost
+    reasons = [out_of_view(motion) if ignore_out_of_view else nowhere, before, nowhere, nowhere]
     if max_cycle_error > 0:
         if reverse is None:
             raise ValueError("max_cycle_error needs the reverse motion")
@@ -127,7 +154,31 @@ def carry(
     for reason in reasons:
         shares.append((reason & ~bad).mean((1, 2), dtype=jnp.float32))
         bad |= reason
-    return Carried(image, jnp.where(bad, jnp.asarray(ignore_label, label.dtype), label)), Ignored(*shares)
+    if rgb_warp in COMPOSED:
+        state = state._replace(lost=state.lost | reasons[0] | reasons[2] | reasons[3])
+    return state._replace(label=jnp.where(bad, jnp.asarray(ignore_label, label.dtype), label)), Ignored(*shares)
+
+
+def _move(state: Carried, motion: Array, rgb_warp: str, first: bool) -> Carried:
+    """Returns the state with image, label, path and lost pixels of the target, before this step's own checks."""
+    if rgb_warp in COMPOSED:
+        path, kernel = compose(motion, state.path), COMPOSED[rgb_warp]
+        image, label = state.source
+        if kernel == "bilinear":
+            image = bilinear_warp(image, path)
+        else:
+            image = jnp.clip(kernel_warp(image, path, kernel=kernel), 0.0, 255.0)
+        lost = _nearest(state.lost, motion)
+        return state._replace(image=image, label=_nearest(label, path), path=path, lost=lost)
+    published = rgb_warp == "reference"
+    image = bilinear_warp(state.image, motion, method="nearest" if published and not first else "bilinear")
+    if published:
+        image = jnp.floor(jnp.clip(image, 0.0, 255.0))
+    return state._replace(image=image, label=_nearest(state.label, motion))
+
+
+def _nearest(values: Array, motion: Array) -> Array:
+    return bilinear_warp(values[..., None], motion, method="nearest")[..., 0]
 
 
 def make_step(method: str, predict_motion: PredictMotion | None = None, **options: Any) -> Callable:
@@ -166,4 +217,7 @@ def make_step(method: str, predict_motion: PredictMotion | None = None, **option
 
 def first_state(images: Array, labels: Array) -> Carried:
     """Returns the state before the first step, from images uint8 (b, h, w, 3) and labels uint8 (b, h, w)."""
-    return Carried(jnp.asarray(images).astype(jnp.float32), jnp.asarray(labels).astype(jnp.uint8))
+    image, label = jnp.asarray(images).astype(jnp.float32), jnp.asarray(labels).astype(jnp.uint8)
+    # made from the images, so that they lie on the same devices and the second step is not compiled again
+    path, lost = 0 * image[..., :2], label != label
+    return Carried(image, label, (image, label), path, lost)

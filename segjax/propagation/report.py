@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax import visualize
 from segjax.data.chains import SEQUENCE_END, Chain, FrameTable, describe_end
-from segjax.propagation.carry import Carried, Ignored, carry
+from segjax.propagation.carry import Ignored, carry, first_state
 from segjax.propagation.propagator import Propagated
 
 LISTED = 20  # ends of chains that are listed; further ones are counted
@@ -133,9 +133,8 @@ def warp_seconds(size: tuple[int, int], *, batch: int, turns: int = 5, **options
     """
     h, w = size
     rng = np.random.default_rng(0)
-    state = Carried(
-        jax.device_put(rng.uniform(0, 255, (batch, h, w, 3)).astype(np.float32)),
-        jax.device_put(rng.integers(0, 19, (batch, h, w)).astype(np.uint8)),
+    state = first_state(
+        rng.uniform(0, 255, (batch, h, w, 3)).astype(np.float32), rng.integers(0, 19, (batch, h, w)).astype(np.uint8)
     )
     motion = jax.device_put(rng.normal(0, 4, (batch, h, w, 2)).astype(np.float32))
     step = jax.jit(lambda state, motion: carry(state, motion, first=True, **options))

@@ -67,7 +67,7 @@ class Options:
     frame_step: int = 0
     modes: tuple[str, ...] = MODES
     inputs: str = "auto"
-    rgb_warp: str = "bilinear"
+    rgb_warp: str = "composed"
     ignore_out_of_view: bool = True
     max_cycle_error: float = 0.0
     max_image_error: float = 0.0

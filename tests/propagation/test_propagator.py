@@ -6,6 +6,7 @@ import pytest
 from segjax.data.chains import CUT, find_chains
 from segjax.data.sources import Record
 from segjax.errors import UserError
+from segjax.propagation.carry import RGB_WARPS
 from segjax.propagation.propagator import Propagator
 from tests.video_tools import Table, chain_by_hand, pair_flow, random_records
 
@@ -33,7 +34,7 @@ def propagator(method, **options):
     return Propagator(method, flow=flow, predict_motion=predict, variables={"gain": np.float32(0.5)}, **options)
 
 
-@pytest.mark.parametrize("rgb_warp", ["bilinear", "reference"])
+@pytest.mark.parametrize("rgb_warp", ["composed", "bilinear", "reference"])
 @pytest.mark.parametrize("method", ["reconstruction", "prediction", "flow", "copy"])
 def test_every_step_as_published(method, rgb_warp):
     table = Table((7,), every=3)
@@ -90,7 +91,7 @@ def shifted_video(length=6, size=(12, 16), speed=(2, -1)):
     return records, exact
 
 
-@pytest.mark.parametrize("rgb_warp", ["bilinear", "reference"])
+@pytest.mark.parametrize("rgb_warp", RGB_WARPS)
 def test_exact_integer_flow_gives_the_true_frame_where_it_is_in_view(rgb_warp):
     records, exact = shifted_video()
     table = Table((6,), size=(12, 16))
