@@ -15,15 +15,16 @@ new. A larger k, or the other mode of a method, propagates the labels again and 
 writes compare/table.md, table.csv, curves.png and more: mean and sample standard deviation, differences to the baseline
 with the same loss, paired by seed, with their 95 % interval, and the difference that so many seeds can show.
 
-k: how far labels are propagated, +-k. rows: truth, or METHOD_MODE; METHOD is reconstruction, prediction or flow, MODE
-is jp (the propagated image) or lp (the real frame). relaxed: rows that are also trained with label relaxation, as the
-baseline is then. seeds: number of seeds; -1 here and below = that of the preset. labels: numbers of labels, a curve; as
-near as every Nth label gives. every: keep every Nth label, 0 or 1 = all. accumulated: show all frames within k. steps:
-of each training run, 0: the epochs of the preset. work: steps, the same for all rows; epochs, as in the paper, so that
-more labels are more steps. longer: the baseline also at so many times the steps, 0 = not. warp: how images are moved
-(rgb_warp of the stage propagate); several for a row each. strict: relaxed rows keep thin classes to their own class.
-boundary: scores pixels near outlines too. init: imagenet, random, or a run to start from. crop: HEIGHTxWIDTH. The other
-options are those of vplr.py. Results: docs/propagation.md.
+k: how far labels are propagated, +-k. rows: truth; shiftN, true labels moved by smooth random fields of N pixels; or
+METHOD_MODE, with METHOD reconstruction, prediction or flow, and MODE jp (the propagated image) or lp (the real frame).
+relaxed: rows that are also trained with label relaxation, as the baseline is then. seeds: number of seeds; -1 here and
+below = that of the preset. labels: numbers of labels, a curve; as near as every Nth label gives. every: keep every Nth
+label, 0 or 1 = all. accumulated: show all frames within k. steps: of each training run, 0: the epochs of the preset.
+work: steps, the same for all rows; epochs, as in the paper, so that more labels are more steps. longer: the baseline
+also at so many times the steps, 0 = not. warp: how images are moved (rgb_warp of the stage propagate); several for a
+row each. strict: relaxed rows keep thin classes to their own class. boundary: scores pixels near outlines too. init:
+imagenet, random, or a run to start from. crop: HEIGHTxWIDTH. The other options are those of vplr.py. Results:
+docs/propagation.md.
 """
 
 from ml_collections import ConfigDict
@@ -38,17 +39,21 @@ RULE = (
 )
 PROPAGATED = "prediction_lp+prediction_jp+reconstruction_jp+flow_jp"  # table 2, and figure 5b
 PRESETS = {
-    "synthetic": dict(k="1+3", net="fastscnn", steps=400, batch=8, seeds=4, longer=3, labels=64),
+    "synthetic": dict(
+        k="1+3", net="fastscnn", steps=400, batch=8, seeds=4, longer=3, labels=64, true_labels=True,
+    ),
     "video": dict(
         k="10", net="efficientnet", steps=300, batch=4, seeds=5, longer=3, labels=101, every=20, accumulated=True,
-        rows="truth+reconstruction_lp+reconstruction_jp", relaxed="", warp="bilinear+composed+composed_bicubic",
+        true_labels=True, rows="truth+reconstruction_lp+reconstruction_jp", relaxed="", warp="bilinear+composed+composed_bicubic",
     ),
-    "camvid": dict(k="1+4", net="efficientnet", steps=150, batch=4, longer=3, labels=60, every=10),
+    "camvid": dict(
+        k="1+4", net="efficientnet", steps=150, batch=4, longer=3, labels=60, every=10, true_labels=True,
+    ),
     "cityscapes": dict(k="1+3", net="rnx50", batch=16, labels=2975, rows=PROPAGATED),
     "kitti": dict(k="1+3", net="rnx50", batch=16, labels=160, rows=PROPAGATED),
 }  # fmt: skip
 DEFAULTS = dict(every=0, steps=0, seeds=3, longer=0, relaxed="reconstruction_jp", warp="", accumulated=False)
-DEFAULTS["rows"] = f"truth+{PROPAGATED}"
+DEFAULTS.update(rows=f"truth+{PROPAGATED}", true_labels=False)  # true_labels: of all frames
 # classes whose pixels are mostly outline, see configs/common.py
 STRICT = {
     "camvid": {2: "pole", 6: "sign", 9: "pedestrian", 10: "bicyclist"},
@@ -144,7 +149,7 @@ def read_options(arg, given):
     """Returns the options as values: those given, else those of the preset."""
     own = {**DEFAULTS, **PRESETS[common.pick("preset", arg.preset, PRESETS)]}
     if arg.frames:  # the original videos: lengths of the preset are for the small tree
-        own.update(steps=0, every=0)
+        own.update(steps=0, every=0, true_labels=False, rows=PROPAGATED)
     own.update({name: arg[name] for name in ("every", "steps", "longer", "seeds") if arg[name] >= 0})
     own.update({name: arg[name] for name in ("k", "net", "batch", "rows", "accumulated") if arg[name]})
     own.update({name: arg[name] for name in ("relaxed", "warp") if name in given})  # empty: none
@@ -222,8 +227,10 @@ def read_rows(option, text, warps=()):
     rows = []
     for word in filter(None, text.split("+")):
         method, _, mode = word.partition("_")
-        if word == "truth":
-            rows.append(("truth", "lp", ""))
+        if word == "truth" or vplr_rows.shifts(word):
+            if word != "truth":
+                ablation.read_number("shift", word.removeprefix("shift"))
+            rows.append((word, "lp", ""))
             continue
         method = common.pick(f"{option}: method", method, (*vplr.METHODS, "truth"))
         mode = common.pick("mode", mode, MODES)
@@ -233,7 +240,9 @@ def read_rows(option, text, warps=()):
 
 def name_of(method, mode, warp):
     """Returns the name of a row in the tables."""
-    return "truth" if method == "truth" else f"{method} + {mode.upper()}{f', {warp}' if warp else ''}"
+    if method == "truth" or vplr_rows.shifts(method):
+        return method
+    return f"{method} + {mode.upper()}{f', {warp}' if warp else ''}"
 
 
 def sweep(add):

@@ -12,12 +12,17 @@ def recipe(arg, own, **more):
     return vplr.get_config(ablation.arguments(**options, **more))
 
 
+def shifts(method):
+    """Returns whether a row has true labels that are moved by smooth random fields of N pixels: shiftN."""
+    return method.startswith("shift")
+
+
 def add_propagation(config, arg, own, method, warp, split, curve, to):
     """Adds the stages that propagate the labels of a split, unless they are there; returns the name of the last one."""
     name = "_".join(filter(None, ("propagate", method, warp))) + curve
     if name in config:
         return name
-    bound = method == "truth"
+    bound = method == "truth" or shifts(method)
     found = recipe(arg, own, propagate="flow" if bound else method, k=max(own.places), frames=arg.frames)
     small = config.dataset.train.startswith("validation")
     step = 0 if small else found.propagate.frame_step
@@ -32,9 +37,13 @@ def add_propagation(config, arg, own, method, warp, split, curve, to):
     modes = ("lp",) if bound else {mode: 0 for m, mode, w in own.rows if (m, w) == (method, warp)}
     found.propagate.update(modes=tuple(modes), split=split, frame_step=step)
     if bound:
-        found.propagate.method = method
-    elif warp or own.warps:
-        found.propagate.rgb_warp = warp or own.warps[0]
+        found.propagate.method = "truth"
+        if shifts(method):
+            found.propagate.label_shift = float(method.removeprefix("shift"))
+    else:
+        found.propagate.score = own.true_labels
+        if warp or own.warps:
+            found.propagate.rgb_warp = warp or own.warps[0]
     return ablation.add_to(to, config, name, found.propagate)
 
 

@@ -154,6 +154,14 @@ def test_headroom_of_propagation_comes_first():
     )
 
 
+def test_shifted_labels_are_a_control_with_both_losses():
+    config = load("vplr_ablation", "rows=truth+shift2+flow_lp,relaxed=truth+shift2,k=1,seeds=1,longer=0")
+    assert config.propagate_shift2.method == "truth" and config.propagate_shift2.label_shift == 2
+    assert config.train_shift2_lp_k1_relaxed_seed0.extra.stage == "propagate_shift2"
+    assert config.propagate_flow.score and "score" not in config.propagate_truth
+    assert [cell["series"] for cell in config.headroom.cells if cell["at"]] == ["truth", "truth, relaxed"]
+
+
 def test_a_label_curve_has_a_training_set_for_each_number():
     config = load("vplr_ablation", "labels=16+64,rows=truth+prediction_lp,relaxed=,seeds=1,k=1+3")
     assert config.train_baseline_n16_plain_seed0.dataset.train == "train::4"
@@ -184,6 +192,7 @@ def test_ones_own_video_is_scored_on_its_frames_without_label_too():
         ("rows=flow_jq", "choose one of jp, lp"),
         ("labels=8+65", "asks for more than the 64"),
         ("labels=8+x", "write numbers from 1"),
+        ("rows=shift", "write numbers from 1"),
         ("work=epoch", "did you mean 'epochs'"),
         ("seeds=0", "must be 1 or more"),
         ("warp=composed_lancos,rows=flow_jp", "did you mean 'composed_lanczos'"),

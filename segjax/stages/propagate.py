@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,22 @@ import jax
 import numpy as np
 
 from segjax import data
-from segjax.data.chains import Chain, FrameTable, find_chains
+from segjax.data.chains import Chain, find_chains
 from segjax.data.derived import MODES, PROPAGATED, PROVENANCE, provenance, provenance_file, with_ignored
-from segjax.data.image_files import encode_png
-from segjax.data.label_map import LabelMap
-from segjax.data.record_shards import Examples, RecordShards
+from segjax.data.record_shards import RecordShards
 from segjax.data.scene_cuts import CUT_HISTOGRAM, CUT_RESIDUAL
-from segjax.data.sources import Record
-from segjax.data.threads import ordered_map
 from segjax.data.video import FrameIndex
 from segjax.errors import UserError, choose
 from segjax.files import config_hash, plain
 from segjax.media.writers import write_png
 from segjax.propagation.carry import METHODS, RGB_WARPS
 from segjax.propagation.motion import choose_flow, open_flow, open_video_network
-from segjax.propagation.propagator import INPUT_CHOICES, Propagated, Propagator
-from segjax.propagation.report import describe, merge, propagation_sheet, summarise, warp_seconds
+from segjax.propagation.propagator import INPUT_CHOICES, Propagator
+from segjax.propagation.report import describe, merge, propagation_sheet, warp_seconds
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.held_out import check_chains
+from segjax.stages.propagated_records import Work, quality
 from segjax.stages.stage import Context, Stage
 from segjax.stages.write_records import finish_records, write_records
 from segjax.weights.fingerprints import fingerprint
@@ -52,6 +48,7 @@ class Options:
     modes: splits of the written dataset, see `open_propagated`.
     inputs, cut_histogram, cut_residual, batch_size: see `Propagator`.
     rgb_warp, ignore_out_of_view, max_cycle_error, max_image_error: see `propagation.carry.carry`.
+    label_shift, score: see `propagated_records.Work`.
     shard_frames: labelled frames per file; after a kill, unfinished files are computed again.
     limit: number of labelled frames, spread evenly; 0 = all.
     sheet_rows: frames in each picture.
@@ -71,6 +68,8 @@ class Options:
     ignore_out_of_view: bool = True
     max_cycle_error: float = 0.0
     max_image_error: float = 0.0
+    label_shift: float = 0.0
+    score: bool = False
     cut_histogram: float = CUT_HISTOGRAM
     cut_residual: float = CUT_RESIDUAL
     batch_size: int = 8
@@ -93,7 +92,7 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
     values = vars(options)
     check_numbers(values, ("steps", "batch_size", "shard_frames"), where=where, low=1)
     check_numbers(values, ("frame_step", "limit", "sheet_rows"), where=where, low=0)
-    limits = ("max_cycle_error", "max_image_error", "cut_histogram", "cut_residual")
+    limits = ("max_cycle_error", "max_image_error", "label_shift", "cut_histogram", "cut_residual")
     check_numbers(values, limits, where=where, low=0, whole=False)
     if isinstance(options.flow, Mapping):
         check_keys(options.flow, {"name", "options"}, where=f"{where}.flow", required=["name"])
@@ -121,8 +120,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     dataset = options.dataset or context.dataset
     network = open_video_network(options.checkpoint, options.method, workdir=context.workdir)
     flow, flow_options = choose_flow(options.flow, network)
-    # only "truth" may read labels that the split hides; chains begin at its own, `index.labelled`, even so
-    fields = [*(["flow"] if flow == "exact" else []), *(["all_labels"] if options.method == "truth" else [])]
+    # "truth" and scores read labels that the split hides; chains begin at its own, `index.labelled`, even so
+    hidden = options.method == "truth" or options.score
+    fields = [*(["flow"] if flow == "exact" else []), *(["all_labels"] if hidden else [])]
     source = dataset.open(options.split, labelled_only=False, fields=fields, frames=True)
     index = FrameIndex(source, step=options.frame_step or None)
     propagator = Propagator(
@@ -159,7 +159,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         description=f"Labels of {dataset.name} {options.split}, carried by {options.method}.",
     )
     tag = dict(method=options.method, model=network.description, config=config_hash(plain(identity)))
-    work = Work(shards, source, propagator, tag)
+    work = Work(shards, source, propagator, tag, label_shift=options.label_shift, score=options.score)
     written = write_records(shards, groups, work.carry, work.encode)
     summary = merge(written.notes)
     for line in [*describe(summary), *summary["ended"]]:
@@ -188,59 +188,12 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         "dataset": str(directory),
         "records": {mode: total for mode in options.modes},
         **summary,
+        **({"quality": quality(written.notes)} if options.score else {}),
         "model": network.description,
         "frames_per_second": written.rate,
         "seconds_by_part": {name: round(value, 2) for name, value in propagator.seconds.items()},
         "warp_frames_per_second": round(1 / warp, 1),
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class Carried:
-    """Result of a group of chains.
-
-    chains: cut at changes of scene.
-    frames: with propagated labels.
-    """
-
-    chains: Sequence[Chain]
-    frames: Sequence[Propagated]
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """The work that `write_records` does per group of chains.
-
-    shards: that are written.
-    source: of the labelled and the neighbouring frames.
-    propagator: of labels.
-    tag: provenance that all records share.
-    """
-
-    shards: RecordShards
-    source: data.TfdsSource
-    propagator: Propagator
-    tag: Mapping[str, str]
-
-    def carry(self, chains: Sequence[Chain]) -> Carried:
-        """Propagates the labels of a group of chains."""
-
-        def read_records(records: Sequence[int]) -> dict[int, Record]:
-            return dict(zip(records, ordered_map(self.source.__getitem__, records)))
-
-        return Carried(*self.propagator(chains, read_records))
-
-    def encode(self, carried: Carried) -> tuple[Examples, dict[str, Any]]:
-        """Returns (mode -> records, summary of the shard)."""
-        index, examples = self.source.index, {}
-        for mode in self.shards.splits:
-            encode = functools.partial(example, mode=mode, index=index, label_map=self.shards.label_map, tag=self.tag)
-            examples[mode] = list(ordered_map(encode, carried.frames))
-        steps = [one.chain.direction * one.step for one in carried.frames]
-        return examples, {**summarise(carried.chains, carried.frames, index), "steps": steps}
 
 
 def chain_groups(source: data.Source, options: Options, *, needs_before: bool) -> list[list[Chain]]:
@@ -268,38 +221,6 @@ def chain_groups(source: data.Source, options: Options, *, needs_before: bool) -
         if chain.record in shard_of:
             groups[shard_of[chain.record]].append(chain)
     return groups
-
-
-def example(
-    one: Propagated, mode: str, index: FrameTable, label_map: LabelMap, tag: Mapping[str, str]
-) -> dict[str, Any]:
-    """Returns the record of a frame with a propagated label.
-
-    one: the frame.
-    mode: "jp" = with the propagated image, "lp" = with the real one (VPLR, section 3.2).
-    index: of the source's frames.
-    label_map: of the written dataset.
-    tag: provenance that all records share.
-    """
-    origin = one.chain.record
-    signed = one.chain.direction * one.step
-    image = one.image if mode == "jp" else one.real.image
-    return {
-        "image": encode_png(image),
-        "label": encode_png(label_map.decode(one.label, one.real.name)),
-        "name": f"{index.names[origin]}{signed:+d}",
-        "sequence": str(index.sequences[origin]),
-        "frame": int(one.real.frame),
-        "height": image.shape[0],
-        "width": image.shape[1],
-        "labelled": True,
-        "source_name": str(index.names[origin]),
-        "source_frame": int(index.frames[origin]),
-        "step": one.step,
-        "direction": one.chain.direction,
-        "mode": mode,
-        **tag,
-    }
 
 
 def write_sheets(directory: Path, source: data.Source, options: Options, folder: Path) -> None:

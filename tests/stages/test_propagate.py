@@ -19,6 +19,7 @@ from segjax.data.image_files import decode_mask
 from segjax.data.plans import make_plan, parts_of
 from segjax.data.record_shards import RecordShards
 from segjax.errors import UserError
+from segjax.metrics import iou_scores
 from segjax.propagation.propagator import Propagator
 from segjax.stages import propagate as stage
 from segjax.stages import run_recipe
@@ -126,6 +127,38 @@ def test_truth_writes_the_labels_that_the_dataset_stores(done, street_dir, tmp_p
             assert (a.label == real.label).all() and (b.label == real.label).all()
         assert count is None or len({jp._reader("jp")[i]["source_name"] for i in range(len(jp))}) == count
         assert jp._reader("jp")[0]["method"] == b"truth"
+
+
+def test_written_labels_are_scored_against_the_true_ones(street_dir, tmp_path):
+    found = run_recipe(config(street_dir, score=True, sheet_rows=0, modes=("lp",)), workdir=tmp_path / "flow")[
+        "propagate"
+    ]
+    every = open_source(
+        "synthetic_street", "train", data_dir=street_dir, builder_options={**STREET, "labelled_every": 1}
+    )
+    row = {name: i for i, name in enumerate(every.names)}
+    lp = open_source(found["dataset"], "lp")
+    matrix, kept, known = np.zeros((19, 19), np.int64), 0, 0
+    for record in (lp[i] for i in range(len(lp))):
+        truth = every[row[f"{record.sequence}_{record.frame:03d}"]].label
+        both = (truth != 255) & (record.label != 255)
+        np.add.at(matrix, (truth[both], record.label[both]), 1)
+        kept, known = kept + both.sum(), known + (truth != 255).sum()
+    quality = found["quality"]
+    assert quality["miou"] == pytest.approx(iou_scores(matrix)["miou"], abs=1e-6)
+    assert quality["kept"] == pytest.approx(kept / known, abs=1e-6) and list(quality["by_step"]) == [
+        "-2",
+        "-1",
+        "+1",
+        "+2",
+    ]
+    shifted = dict(method="truth", score=True, sheet_rows=0, modes=("lp",))
+    scores = [
+        run_recipe(config(street_dir, label_shift=pixels, **shifted), workdir=tmp_path / str(pixels))["propagate"]
+        for pixels in (0.0, 1.0, 3.0)
+    ]
+    exact, near, far = (one["quality"]["miou"] for one in scores)
+    assert exact == 1 > near > far > 0.3
 
 
 def test_a_part_of_the_labels(street_dir, tmp_path):
