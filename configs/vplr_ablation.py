@@ -44,7 +44,8 @@ PRESETS = {
     ),
     "video": dict(
         k="10", net="efficientnet", steps=300, batch=4, seeds=5, longer=3, labels=101, every=20, accumulated=True,
-        true_labels=True, rows="truth+reconstruction_lp+reconstruction_jp", relaxed="", warp="bilinear+composed+composed_bicubic",
+        true_labels=True, rows="truth+reconstruction_lp+reconstruction_jp", relaxed="",
+        warp="bilinear+composed+composed_bicubic",
     ),
     "camvid": dict(
         k="1+4", net="efficientnet", steps=150, batch=4, longer=3, labels=60, every=10, true_labels=True,
