@@ -34,6 +34,7 @@ from segjax.stages.training_options import (
     make_optimization,
     read_training,
     training_inputs,
+    warn_of_first_weights,
 )
 from segjax.training.online import label_online
 from segjax.training.part_losses import number_of_part
@@ -100,7 +101,11 @@ def inputs(options: Options, begun: bool) -> dict[str, str]:
 
 
 def check(options: Options, preview: Preview) -> None:
-    """Raises UserError for extra data with other classes than the dataset of the stage, see `Stage.check`."""
+    """Raises UserError for extra data with other classes than the dataset of the stage, see `Stage.check`.
+
+    Logs a warning for first weights that are not those of the published training.
+    """
+    warn_of_first_weights(options, preview)
     check_classes(options.extra, options.dataset or preview.dataset)
 
 

@@ -30,6 +30,7 @@ from segjax.stages.training_options import (
     make_optimization,
     read_training,
     training_inputs,
+    warn_of_first_weights,
 )
 from segjax.training.run import Score, TrainingTask, place_state, run_training
 from segjax.training.snippet_step import make_snippet_step
@@ -113,6 +114,7 @@ def check(options: Options, preview: Preview) -> None:
     """Raises UserError for a keyframe network that labels no image, or lacks what the propagation network reads."""
     if has_checkpoint(preview.workdir / preview.name / "checkpoints"):
         return  # it has a copy of the network, and the one that it is from may be gone
+    warn_of_first_weights(options, preview)
     _, _, output = image_network(preview, options.keyframe.checkpoint, "keyframe.checkpoint")
     propagation = models.create_propagation(options.model, output.logits.shape[-1], **options.model_options)
     jax.eval_shape(lambda output: propagation.start(output, (64, 64)), output)

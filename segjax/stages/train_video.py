@@ -26,6 +26,7 @@ from segjax.stages.training_options import (
     read_init,
     read_training,
     training_inputs,
+    warn_of_first_weights,
 )
 from segjax.stages.video_data import (
     FlowOptions,
@@ -222,4 +223,4 @@ def open_features(options: FeatureOptions | None, mesh: Any, context: Context) -
     return features, parallel.replicate(variables, mesh)
 
 
-STAGE = Stage(read, run, training_inputs, extends=True)
+STAGE = Stage(read, run, training_inputs, warn_of_first_weights, extends=True)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from segjax import models
 from segjax.data import Reading
-from segjax.errors import choose
+from segjax.errors import UserError, choose
 from segjax.files import plain
 from segjax.inference.network import compute_dtype, find_run
 from segjax.stages.config.durations import Duration, duration_keys, read_duration
 from segjax.stages.config.keys import check_keys, check_numbers, options_of, part_of
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.run_plan import PlanOptions, read_plan
-from segjax.stages.stage import Context
+from segjax.stages.stage import Context, Preview
 from segjax.training.optimizer import make_optimizer
 from segjax.training.run import RunOptions, RunPlan
 from segjax.training.schedules import make_schedule
 from segjax.training.start import Init
 from segjax.weights.runs import has_checkpoint
+
+log = logging.getLogger("segjax")
 
 KEYS = {
     "kind", "dataset", "batch_size", "crop", "model", "init", "dtype", "remat", "optimizer", "ema_decay", "mesh",
@@ -60,6 +63,7 @@ class TrainingOptions:
     plan: length of the run, crops and batches.
     model, model_options: name in `segjax.models`, and its options.
     init: first weights.
+    expected_init: what the published training starts from, in words, if that is neither random nor ImageNet weights.
     dtype: of the computation, "float32" or "bfloat16".
     remat: segments whose activations are computed again in the backward pass, which saves memory: True, False, or
         names joined by "+", see models/remat.py.
@@ -77,6 +81,7 @@ class TrainingOptions:
     model: str
     model_options: Mapping[str, Any]
     init: Init
+    expected_init: str
     dtype: str
     remat: bool | str
     optimizer: OptimizerOptions
@@ -108,6 +113,10 @@ def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> di
     choose(networks, model.get("name", ""), where=f"{where}.model.name")
     check_keys(model, {"name", "options"}, where=f"{where}.model", required=["name"])
     options, remat = plain(model.get("options", {})), settings.get("remat", False)
+    init = dict(settings.get("init", {}))
+    expected = init.pop("expected", "")
+    if not isinstance(expected, str):
+        raise UserError(f"config key {where}.init.expected={expected!r} must be text, such as 'a Cityscapes network'.")
     # refuses options that the network does not accept, and segments that it does not have, before any stage runs
     models.from_spec({"name": model["name"], "num_classes": 2, "options": {**options, "remat": remat}})
     return dict(
@@ -115,7 +124,8 @@ def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> di
         plan=plan,
         model=model["name"],
         model_options=options,
-        init=read_init(settings.get("init", {}), f"{where}.init"),
+        init=read_init(init, f"{where}.init"),
+        expected_init=expected,
         dtype=compute_dtype(settings.get("dtype", "auto")),
         remat=remat,
         optimizer=_read_optimizer(settings["optimizer"], f"{where}.optimizer"),
@@ -180,6 +190,23 @@ def find_init(init: Init, context: Context) -> Init:
         return Init()
     checkpoint = str(find_run(init.checkpoint, context.workdir)) if init.checkpoint else ""
     return dataclasses.replace(init, checkpoint=checkpoint)
+
+
+def warn_of_first_weights(options: TrainingOptions, preview: Preview) -> None:
+    """Logs a warning for a training that starts from other weights than the published one; see `Stage.check`.
+
+    Nothing is logged if a checkpoint or a file of weights is given, or the training resumes from its own checkpoint.
+    """
+    init, where = options.init, f"--config.{preview.name}.init"
+    given = init.checkpoint or init.weights not in ("", "imagenet")
+    if not options.expected_init or given or has_checkpoint(preview.workdir / preview.name / "checkpoints"):
+        return
+    log.warning(
+        "stage %s starts from %s weights, but the published training starts from %s, without which its scores are "
+        "lower; add %s%s.checkpoint=RUN, or %s.weights=FILE",
+        preview.name, "ImageNet" if init.weights else "random", options.expected_init,
+        f"{where}.weights= " if init.weights else "", where, where,
+    )  # fmt: skip
 
 
 def training_inputs(options: TrainingOptions, begun: bool) -> dict[str, str]:
