@@ -136,6 +136,15 @@ def camvid_on_cpu(train: ConfigDict, net: str) -> None:
         )
 
 
+def mapillary_loss() -> dict:
+    """Returns the loss of VPLR's release for Mapillary: cross entropy, weighted by each image's histogram.
+
+    Its weight is 2 because the release adds up the 2 images of a device.
+    """
+    options = dict(upper_bound=6.0, weight_mode="image_mean")
+    return dict(name="cross_entropy", on="heads", weight=2.0, options=options)
+
+
 def train_video(crop: tuple[int, int], *, epochs: float, batch: int, width: float = 1.0, levels: int = 6) -> dict:
     """Returns a stage "train_video" with the paper's settings (VPLR, appendix A: crop 256, 400 epochs, batch 128)."""
     return dict(

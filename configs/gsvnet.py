@@ -96,6 +96,7 @@ def keyframe_training(arg):
     net = "r18" if arg.net == "swiftnet" else arg.net
     options = dict(synthetic="synthetic,propagate=none").get(arg.preset, arg.preset)
     stage = vplr.get_config(f"{options},net={net}").train
+    stage.init.expected = ""  # ImageNet weights are those of its paper
     if arg.net == "swiftnet":  # Orsic et al., CVPR 2019: Adam 4e-4, trunk a quarter, cosine over 250 epochs, batch 14
         stage.model = dict(name=NETS["swiftnet"], options={})
         stage.normalisation = "swiftnet"

@@ -18,7 +18,7 @@ Hours on 8 V100 (VPLR's release): Cityscapes 9 to 14. Expected: above 50 trainin
 
 from ml_collections import ConfigDict
 
-from configs import common, csst_training
+from configs import common, csst_training, vplr
 
 # Epochs, crop, lr, scales, tile: VPLR's release for Mapillary and KITTI, the paper for Cityscapes and CamVid.
 TASKS = {
@@ -96,15 +96,14 @@ def train(task, net, arg):
 
     stage.model = dict(name=net, options={})
     weights = "" if arg.start or net == "fastscnn" else "imagenet"
-    stage.init = dict(weights=weights, source="", checkpoint=arg.start, scope="all", skip=())
+    expected = vplr.EXPECTED.get(task, "")  # of the first stage: the others have the checkpoint of one before
+    stage.init = dict(weights=weights, source="", checkpoint=arg.start, scope="all", skip=(), expected=expected)
     stage.dtype = "auto"
     stage.remat = common.any_type(False)
 
     stage.loss = dict(main=dict(name="relaxed_cross_entropy", on="heads", weight=1.0, options={}))
     if task.startswith("mapillary"):
-        # weighted by each image's histogram; weight 2 because the release adds up the 2 images of a device
-        options = dict(upper_bound=6.0, weight_mode="image_mean")
-        stage.loss.main = dict(name="cross_entropy", on="heads", weight=2.0, options=options)
+        stage.loss.main = common.mapillary_loss()
 
     stage.optimizer = dict(
         name="sgd",
@@ -139,14 +138,19 @@ def evaluation(task, arg, *, checkpoint):
     return ConfigDict(stage)
 
 
-def debug(config, tasks):
-    """Sets small streets, with Cityscapes' 19 classes or the 39 of ROB 2018, so that classifiers are replaced."""
+def debug(config, tasks, also=()):
+    """Sets small streets, with Cityscapes' 19 classes or the 39 of ROB 2018, so that classifiers are replaced.
+
+    also: further stages on the last dataset, which then is the run's own.
+    """
     common.shrink(config)
     for number, task in enumerate(tasks):
         name, evaluate = ("train", "evaluate") if number == len(tasks) - 1 else (task, f"evaluate_{task}")
         street = {**config.dataset.to_dict(), "label_map": "rob_bdd100k" if task in ("mapillary", "camvid") else ""}
         config[name].dataset = ConfigDict(street)
         config[evaluate].dataset = ConfigDict(street)
+    for name in also:
+        config[name].dataset = config.dataset = config.train.dataset
     return config
 
 

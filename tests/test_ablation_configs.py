@@ -201,3 +201,71 @@ def test_ones_own_video_is_scored_on_its_frames_without_label_too():
 def test_rows_of_the_propagation_study_that_do_not_fit(arg, message):
     with pytest.raises(ValueError, match=message):
         load("vplr_ablation", arg)
+
+
+def test_rows_of_table_1_differ_in_first_weights_and_sampling():
+    config = load("vplr_table1", "data=D,seeds=2,rows=baseline*1+mapillary+fine+coarse")
+    of = {row: config[f"train_{row}_seed0"] for row in ("baseline", "mapillary", "fine", "coarse")}
+    assert {train.loss.main.name for train in of.values()} == {"cross_entropy"}, "no relaxation"
+    assert {train.model.name for train in of.values()} == {"deeplabv3plus_rnx50"} == {config.mapillary.model.name}
+    assert [train.sampler.kind for train in of.values()] == ["uniform", "uniform", "class_uniform", "class_uniform"]
+    assert [train.init.checkpoint for train in of.values()] == ["", "mapillary", "mapillary", "mapillary"]
+    assert [train.init.weights for train in of.values()] == ["imagenet", "", "", ""]
+    assert ["extra" in train for train in of.values()] == [False, False, False, True]
+    assert of["coarse"].sampler.cut_epoch == 150 and config.dataset.options.parts == ("fine", "coarse")
+    assert config.mapillary.dataset.options.source_dir == "D/mapillary" and "dataset" not in of["coarse"]
+    assert [len(cell["stages"]) for cell in config.compare.cells] == [1, 2, 2, 2]
+    given = load("vplr_table1", "start=runs/mapillary,rows=fine")
+    assert given.stages[0] == "train_baseline_seed0" and given.train_fine_seed0.init.checkpoint == "runs/mapillary"
+
+
+def test_the_pre_training_on_mapillary_is_that_of_the_chain():
+    single, chain = load("vplr", "mapillary").train.to_dict(), load("transfer", "net=rnx50").mapillary.to_dict()
+    del chain["dataset"]
+    assert single == chain
+
+
+def test_the_chain_of_camvid_propagates_with_the_video_network_of_cityscapes():
+    config = load("vplr_camvid", "data=D,frames=V")
+    assert config.train_video.dataset.name == "cityscapes" and config.propagate.checkpoint == "train_video"
+    assert "dataset" not in config.propagate and config.dataset == config.train.dataset
+    assert config.dataset.options.to_dict() == dict(source_dir="D/camvid", config="full", frames_dir="V", neighbours=3)
+    assert config.train.extra.to_dict() == dict(stage="propagate", mode="jp", steps=(3,), in_epoch=False)
+    assert [config[name].init.checkpoint for name in ("cityscapes", "train")] == ["mapillary", "cityscapes"]
+    assert config.train.loss.main.name == "relaxed_cross_entropy" and config.evaluate_multi.protocol == "camvid_multi"
+    assert {config[name].model.name for name in ("mapillary", "cityscapes", "train")} == {"deeplabv3plus_wrn38"}
+    baseline = load("vplr_camvid", "baseline,start=runs/city")
+    assert baseline.stages == ("train", "evaluate", "evaluate_multi") and "extra" not in baseline.train
+    assert baseline.train.loss.main.name == "cross_entropy" and baseline.train.init.checkpoint == "runs/city"
+    both = load("vplr_camvid", "trainval,video=runs/video")
+    assert both.propagate.split == both.dataset.train == "train+validation" and not both.dataset.validation
+    assert both.stages[0] == "propagate" and both.propagate.checkpoint == "runs/video"
+
+
+def test_the_folds_of_kitti_are_scored_on_all_images():
+    config = load("vplr_kitti", "start=runs/city,folds=3")
+    assert config.choose.stages == tuple(f"evaluate_fold{fold}" for fold in range(3))
+    for fold in range(3):
+        train, evaluate = config[f"train_fold{fold}"], config[f"evaluate_fold{fold}"]
+        assert (train.dataset.train, train.dataset.validation) == (f"fold{fold}_train", f"fold{fold}_validation")
+        assert train.init.checkpoint == "runs/city" and evaluate.checkpoint == f"train_fold{fold}"
+        assert config.dataset[evaluate.split] == "train" and evaluate.protocol == "kitti_multi"
+    assert len([name for name in load("vplr_kitti", "").stages if name.startswith("train_")]) == 10
+    assert load("vplr_kitti", "start=city.pth").train_fold0.init.weights == "city.pth"
+
+
+@pytest.mark.parametrize(
+    "recipe, arg, message",
+    [
+        ("vplr_table1", "rows=course", "did you mean 'coarse'"),
+        ("vplr_camvid", "baseline,frames=V", "the baseline does without"),
+        ("vplr_kitti", "folds=11", "must be from 1 to 10"),
+        ("vplr", "cityscapes,propagate=flow,k=11", "k=11 must be a number of frames from 1 to 10"),
+        ("vplr", "k=8", "from 1 to 7, as far as the frames around a label reach"),
+        ("vplr", "camvid,propagate=flow,k=-1", "from 1.$"),
+        ("vplr_ablation", "cityscapes,k=1+12", "k=12 must be"),
+    ],
+)
+def test_options_of_the_chains_that_do_not_fit(recipe, arg, message):
+    with pytest.raises(ValueError, match=message):
+        load(recipe, arg)

@@ -19,6 +19,7 @@ from segjax.data.crop_schedule import crop_schedule
 from segjax.errors import UserError
 from segjax.recipes import find_recipe
 from segjax.stages import (
+    choose_network,
     compare,
     disable_tail,
     evaluate,
@@ -133,6 +134,7 @@ def test_every_setting_of_a_stage_is_documented(monkeypatch):
             *training - durations,
             *recipe_options(evaluate.Options),
             *_keys(compare, monkeypatch),
+            *recipe_options(choose_network.Options),
             *(field.name for field in dataclasses.fields(compare.CellOptions)),
             *data.PLANS,
             *losses.LOSSES,

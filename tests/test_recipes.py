@@ -21,6 +21,9 @@ NAMES = [
     "transfer",
     "vplr",
     "vplr_ablation",
+    "vplr_camvid",
+    "vplr_kitti",
+    "vplr_table1",
 ]
 
 

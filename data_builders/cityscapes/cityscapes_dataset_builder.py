@@ -48,6 +48,7 @@ def _divisions() -> dict[str, dict]:
         for name, cities in VALIDATION_CITIES.items():
             starts = tuple(f"{city}_" for city in cities)
             divisions[f"{name}_train{end}"] = division(of, starts=starts, others=True)
+            divisions[f"{name}_of_train{end}"] = division(f"train{end}", starts=starts, others=True)
             divisions[f"{name}_validation{end}"] = division(of, starts=starts)
     return divisions
 

@@ -18,6 +18,7 @@ from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
 from segjax.outputs import check_local
 from segjax.stages import (
+    choose_network,
     compare,
     disable_tail,
     evaluate,
@@ -52,6 +53,7 @@ STAGES: dict[str, Stage] = {
     "evaluate_video": evaluate_video.STAGE,
     "disable_tail": disable_tail.STAGE,
     "compare": compare.STAGE,
+    "choose": choose_network.STAGE,
 }
 
 

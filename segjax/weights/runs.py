@@ -18,6 +18,7 @@ from segjax.weights.info import check_info
 log = logging.getLogger("segjax")
 
 KEYFRAME = "keyframe.safetensors"  # in the folder of a stage that trains a propagation network
+CHOSEN = "chosen.safetensors"  # in the folder of a stage that chooses among the networks of others
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -28,16 +29,16 @@ def has_checkpoint(folder: Path) -> bool:
 def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
     """Reads (model spec, variables, info) from a training run, a stage, a checkpoint folder or one checkpoint.
 
-    path: DIR, DIR/<stage>, DIR/<stage>/checkpoints, or one step of it; of several stages the one that was trained last
-        is taken. Or a .safetensors file written by `export_weights`.
+    path: DIR, DIR/<stage>, DIR/<stage>/checkpoints, or one step of it; of several stages the one that has chosen among
+        the others is taken, or the one that was trained last. Or a .safetensors file written by `export_weights`.
 
     Returns the spec {"name", "num_classes", "options"}; the variables, averaged ones if there are any, on one device;
     and what else was stored: label map, normalisation, metrics, step.
 
     Raises UserError if there is no checkpoint, or none is intact.
     """
-    if Path(path).suffix == ".safetensors":
-        return _load_exported(path)
+    if file := _exported(Path(path)):
+        return _load_exported(file)
     folder, step = _newest(Path(path))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with ocp.CheckpointManager(
@@ -94,8 +95,8 @@ def read_meta(path: str | Path) -> dict[str, Any]:
 
     path: as in `load_for_inference`. Raises UserError if there is no checkpoint, or none is intact.
     """
-    if Path(path).suffix == ".safetensors":
-        return check_info(weights.read_info(path), str(path))
+    if file := _exported(Path(path)):
+        return check_info(weights.read_info(file), str(file))
     folder, step = _newest(Path(path))
     with ocp.CheckpointManager(
         folder,
@@ -107,16 +108,26 @@ def read_meta(path: str | Path) -> dict[str, Any]:
         return newest_intact(folder, steps, lambda step: manager.restore(step, args=only_meta).meta)
 
 
-def export_weights(checkpoint: str | Path, output: str | Path) -> Path:
+def _exported(path: Path) -> Path | None:
+    """Returns the file of exported weights that a path names: itself, or that of a stage which chose; None for none."""
+    if path.suffix == ".safetensors":
+        return path
+    found = [file for file in (path / CHOSEN, *path.glob(f"*/{CHOSEN}")) if file.is_file()]
+    return max(found, key=lambda file: file.stat().st_mtime, default=None)
+
+
+def export_weights(checkpoint: str | Path, output: str | Path, *, write: bool = True) -> Path:
     """Writes the weights of a training run to a .safetensors file under the published tensor names; returns its path.
 
     The file contains the model spec, so that `load_for_inference` and the commands accept it in place of a run.
+
+    write: whether this process writes the file; all processes must read the checkpoint together.
 
     Raises UserError if there is no intact checkpoint, or `output` has another suffix.
     """
     spec, variables, info = load_for_inference(checkpoint)
     keep = {name: info[name] for name in _EXPORTED if name in info}
-    return weights.save(output, variables, info={**keep, "model": spec})
+    return weights.save(output, variables, info={**keep, "model": spec}) if write else Path(output)
 
 
 _EXPORTED = ("normalisation", "label_map", "dataset", "step")

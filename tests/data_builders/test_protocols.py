@@ -7,7 +7,7 @@ from configs import common
 from data_builders.camvid.full import ABOUT as CAMVID
 from data_builders.cityscapes.cityscapes_dataset_builder import ABOUT as CITYSCAPES
 from data_builders.kitti.kitti_dataset_builder import ABOUT as KITTI
-from segjax.data.splits import resolve
+from segjax.data.splits import resolve, with_frames
 from segjax.data.tfds_index import Index
 
 CITIES = {
@@ -68,6 +68,17 @@ def test_train_and_validation_together():
     assert len(records("cityscapes", "trainval")) == 3475
     assert len(records("camvid", "trainval")) == 468
     assert records("cityscapes", "cv0_train") == records("cityscapes", "train")
+
+
+def test_the_submission_trains_on_the_split_and_the_propagated_labels_of_the_release(root):
+    config = common.load(root / "configs" / "vplr.py").get_config("cityscapes,submission,data=DIR")
+    train, held_out = (records("cityscapes", config.dataset[name]) for name in ("train", "validation"))
+    assert (len(train), len(held_out)) == (2820, 655) and config.dataset.test == "cv2_validation"
+    carried = records("cityscapes", config.propagate.split)
+    assert set(carried) == set(train) & set(records("cityscapes", "train"))
+    assert len(train) + 2 * len(carried) == 7460, "images of an epoch, as in the release"
+    assert with_frames(config.propagate.split, CITYSCAPES.divisions) == "cv2_of_train_sequence"
+    assert CITYSCAPES.divisions["cv2_of_train_sequence"]["of"] == "train_sequence"
 
 
 @pytest.mark.parametrize("of", ["train", "cv2_train", "trainval"])
