@@ -9,7 +9,7 @@ also on those it was trained on: the best one "in terms of mIoU on the whole tra
 holds it, and commands that are given the run's folder take it. The report has the scores of all. folds=3: the first 3.
 
 Guesses: the ten folds (image i validates in fold i mod 10; the release has three other splits); the views of the
-choice, which are those of the submission. Expected on the test server: 72.83 mIoU. Settings of the training: vplr.py:kitti.
+choice, which are those of the submission. Settings of the training: vplr.py:kitti. Expected on the test server: 72.83.
 """
 
 from ml_collections import ConfigDict

@@ -16,13 +16,8 @@ COVERED = {
 # runs in place of shipped presets whose network takes long to compile and is proven by the run of another preset
 SMALLER = [("vplr", "cityscapes,released,net=fastscnn")]
 
-SMALL = (
-    "gsvnet_ablation",
-    "vplr_ablation",
-    "vplr_camvid",
-    "vplr_kitti",
-    "vplr_table1",
-)  # trained with a small network: other runs have theirs
+# trained with a small network: other runs have theirs
+SMALL = ("gsvnet_ablation", "vplr_ablation", "vplr_camvid", "vplr_kitti", "vplr_table1")
 
 
 @pytest.mark.parametrize("recipe, arg", COVERED)
