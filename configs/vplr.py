@@ -31,8 +31,8 @@ camvid: 360x480 and half the crop without propagate; net=fastscnn and efficientn
     strict classes of their own.
 kitti: learning rate, scales 1 to 2, tiles and split 2 of the release, with relaxation, which the release leaves out.
 mapillary: all from the release; the paper says no more than that it pre-trains.
-propagate: OpenCV's DIS in place of FlowNet2; the loss and time reversal (reverse=0.5) of the released video network; the
-    image is interpolated once for all steps (rgb_warp="composed").
+propagate: OpenCV's DIS in place of FlowNet2; the loss and time reversal (reverse=0.5) of the released video network;
+    images are interpolated once for all steps (rgb_warp="composed").
 synthetic: a small video network with other weights of its loss, a learning rate for networks from scratch, and the same
     number of steps with and without propagated labels. The paper keeps the epochs, which then have 3 times the steps.
 """
