@@ -67,7 +67,7 @@ def test_the_known_citations_are_found():
         ("segjax/data/plans.py", "csst", "3.2"),
         ("segjax/propagation/carry.py", "vplr", "3.2"),
         ("segjax/data/derived.py", "vplr", "3.2"),
-        ("segjax/stages/propagate.py", "vplr", "3.2"),
+        ("segjax/stages/propagated_records.py", "vplr", "3.2"),
         ("configs/common.py", "vplr", "A"),
         ("configs/transfer.py", "vplr", "4.2"),
         ("configs/vplr.py", "vplr", "4.1"),
