@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segjax import cli
+from segjax import cli, visualize
 from segjax.commands import values
 from segjax.media.writers import write_png
 from tests import stand_in
@@ -279,6 +279,16 @@ def test_predict_writes_the_confidence(brightness, tmp_path):
     picture = cv2.imread(str(tmp_path / "out/confidence/a.png"), cv2.IMREAD_UNCHANGED)
     shares = np.exp([-1.0, -0.5, 0.0]) / np.exp([-1.0, -0.5, 0.0]).sum()  # of dark, grey and bright
     assert picture.shape == (20, 30) and picture.dtype == np.uint8 and (picture == round(255 * shares[2])).all()
+
+
+def test_predict_writes_the_entropy(brightness, tmp_path):
+    write_png(tmp_path / "a.png", np.full((20, 30, 3), 255, np.uint8))
+    words = ["predict", "--checkpoint=good", f"--input={tmp_path}/a.png", f"--output={tmp_path}/out"]
+    assert cli.main([*words, "--write", "ids", "entropy", "--scales=1", "--flip"]) == 0
+    shares = np.exp([-1.0, -0.5, 0.0]) / np.exp([-1.0, -0.5, 0.0]).sum()  # of dark, grey and bright
+    entropy = np.full((20, 30), -(shares * np.log(shares)).sum() / np.log(3))
+    picture = cv2.imread(str(tmp_path / "out/entropy/a.png"))[..., ::-1]
+    assert np.array_equal(picture, visualize.share_to_color(entropy))
 
 
 def test_predict_reports_what_it_could_not_read(brightness, tmp_path, capsys):

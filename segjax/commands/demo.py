@@ -17,7 +17,7 @@ OF_SPLITS = ("split", "sequence", "option", "data_dir")
 def describe(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     add = parser.add_argument
-    add_checkpoint(parser)
+    add_checkpoint(parser, several=True)
     add("--input", metavar="PATH", help="a video, or a folder of images in the order of their names")
     add("--labels", default="", metavar="DIR", help="masks, named like the images, or by the frame numbers of a video")
     add("--label-map", default="", metavar="NAME", help="label map of the masks (that of the network's training set)")
@@ -32,12 +32,11 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--data-dir", default="", metavar="DIR", help="folder of built datasets ($SEGJAX_DATA_DIR)")
     add("--output", default="demo.mp4", metavar="FILE", help="the video (demo.mp4)")
     add("--fps", type=values.not_negative, metavar="N", help="frames per second (those of the video; 25 for images)")
-    add(
-        "--width", type=values.positive_int, default=1024, metavar="N", help="largest width of a picture, pixels (1024)"
-    )
+    add("--width", type=values.positive_int, default=1024, metavar="N", help="largest width of a panel, pixels (1024)")
     add(
         "--interval", type=values.interval, metavar="N", help="keyframes of a network that labels video: 4, or auto (4)"
     )
+    add("--entropy", action="store_true", help="beside each prediction, the entropy of its class probabilities")
     add_views(parser)
 
 
@@ -55,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, flag):
             here, there = ("--dataset", "--input") if arguments.input else ("--input", "--dataset")
             raise UserError(f"--{flag.replace('_', '-')} goes with {here}, not with {there}; leave one of them out")
-    options = dict(fps=arguments.fps, width=arguments.width, interval=arguments.interval, **views(arguments))
+    options = {name: getattr(arguments, name) for name in ("fps", "width", "interval", "entropy")} | views(arguments)
     clips = open_clips(arguments.input) if arguments.input else []
     if len(clips) > 1:
         raise UserError(f"{arguments.input} contains {len(clips)} videos, or both images and videos; give one of them")

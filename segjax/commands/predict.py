@@ -26,7 +26,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["overlay", "ids"],
         metavar="KIND",
-        help="overlay, ids, color, confidence (overlay ids)",
+        help="overlay, ids, color, confidence, entropy (overlay ids)",
     )
     add(
         "--interval", type=values.interval, metavar="N", help="keyframes of a network that labels video: 4, or auto (4)"

@@ -9,13 +9,15 @@ from segjax.commands import values
 from segjax.errors import UserError
 
 
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Adds the flag that names the network."""
+def add_checkpoint(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Adds the flag that names the network; several: whether it may be repeated, its value is then a list."""
     parser.add_argument(
         "--checkpoint",
         required=True,
+        action="append" if several else "store",
         metavar="DIR",
-        help="workdir of a run, one of its stages or checkpoints, or exported weights",
+        help="workdir of a run, one of its stages or checkpoints, or exported weights"
+        + "; repeated, networks beside each other" * several,
     )
 
 

@@ -1,4 +1,4 @@
-"""Videos of predictions: each frame tinted by its predicted classes, beside the truth if it is known: `segjax demo`."""
+"""Videos of predictions of one network or several, beside the truth if it is known: `segjax demo`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from segjax import visualize
@@ -18,6 +17,8 @@ from segjax.data import Record, Source, open_source
 from segjax.data.label_map import LabelMap
 from segjax.data.sources import read_label
 from segjax.errors import UserError, did_you_mean
+from segjax.inference.demo_layout import Layout, names_of_runs
+from segjax.inference.labels import Labels
 from segjax.inference.network import Network, images_at_once, open_labelling
 from segjax.inference.streaming import frame_labeller
 from segjax.media.clips import Clip, Images
@@ -59,13 +60,14 @@ class DemoReport:
 
 
 def write_demo(
-    predict_fn: Callable[[Array], Array],
+    label: Callable[[Array], Sequence[Labels]],
     frames: Iterable[DemoFrame],
     output: str | os.PathLike,
     *,
     fps: float,
     palette: np.ndarray,
     class_names: Sequence[str],
+    networks: Sequence[str] = ("prediction",),
     truth: bool = False,
     batch: int = 1,
     alpha: float = 0.5,
@@ -74,19 +76,21 @@ def write_demo(
 ) -> DemoReport:
     """Writes an mp4 of all frames, in order, with a legend of the classes below.
 
-    The first frame sets the size of the video; other frames are fitted into it. Memory does not grow with the number of
-    frames.
+    Its panels, from left to right: the plain image if there are several networks; for each network its classes over the
+    image and, if the labels contain it, their entropy; the truth. The first frame sets the size of the video; other
+    frames are fitted into it. Memory does not grow with the number of frames.
 
-    predict_fn: images uint8 (b, h, w, 3) -> class ids (b, h, w).
+    label: images uint8 (b, h, w, 3) -> Labels of each network.
     frames: to show.
     output: path of the video.
     fps: frames per second.
     palette: uint8 (k, 3).
     class_names: of the legend.
-    truth: whether the right half shows the truth, or the plain image for frames without one.
-    batch: frames of one size per call of predict_fn.
+    networks: titles of their panels.
+    truth: whether the last panel shows the truth, or the plain image for frames without one.
+    batch: frames of one size per call of `label`.
     alpha: share of the class colour.
-    width: of one picture, pixels; larger frames are reduced.
+    width: of one panel, pixels; larger frames are reduced.
     progress: called with the number of frames written so far.
 
     Raises UserError if `output` is no mp4 file or cannot be written, there is no frame, or the network does not accept
@@ -95,22 +99,27 @@ def write_demo(
     output = Path(output)
     if output.suffix.lower() != ".mp4":
         raise UserError(f"--output={output} must be the name of an mp4 file, for example {output.with_suffix('.mp4')}")
-    run, begin, count, labelled = FilledBatches(predict_fn, batch), time.perf_counter(), 0, 0
-    layout: _Layout | None = None
+    run, begin, count, labelled = FilledBatches(label, batch), time.perf_counter(), 0, 0
+    layout: Layout | None = None
 
     def refused(group: Sequence[DemoFrame], error: UserError) -> None:  # by the network, for its size
         raise UserError(f"frame {group[0].name}: {error}")
 
     with VideoWriter(output, fps=fps) as video, contextlib.closing(ahead(frames, depth=2 * batch)) as read:
-        for group, ids in predictions(run, in_order(read, batch), on_error=refused):
-            for frame, predicted in zip(group, ids):
-                layout = layout or _Layout.of(frame.image.shape[:2], width, truth, class_names, palette)
-                pictures = [visualize.overlay(frame.image, predicted, palette, alpha=alpha)]
-                if truth and frame.truth is not None:
-                    pictures.append(visualize.overlay(frame.image, frame.truth, palette, alpha=alpha))
-                elif truth:
-                    pictures.append(frame.image)
-                video.write(layout.compose(pictures))
+        for group, found in predictions(run, in_order(read, batch), on_error=refused):
+            for row, frame in enumerate(group):
+                panels = _panels(frame, [Labels(*_row(one, row)) for one in found], networks, palette, alpha)
+                if truth:
+                    panels.append(("truth", _truth(frame, palette, alpha)))
+                layout = layout or Layout.of(
+                    frame.image.shape[:2],
+                    width,
+                    [title for title, _ in panels],
+                    class_names,
+                    palette,
+                    entropy=any(one.entropy is not None for one in found),
+                )
+                video.write(layout.compose([picture for _, picture in panels]))
                 count, labelled = count + 1, labelled + (frame.truth is not None)
                 if progress:
                     progress(count)
@@ -119,56 +128,25 @@ def write_demo(
     return DemoReport(output, count, labelled, time.perf_counter() - begin)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Layout:
-    """Layout of a frame of the video.
-
-    size: (h, w) of one picture.
-    head, foot: titles above and legend below the pictures, uint8 (h, w, 3).
-    """
-
-    size: tuple[int, int]
-    head: np.ndarray
-    foot: np.ndarray
-
-    @classmethod
-    def of(
-        cls, frame: tuple[int, int], width: int, truth: bool, class_names: Sequence[str], palette: np.ndarray
-    ) -> _Layout:
-        scale = min(1.0, width / frame[1])
-        # video codecs require even sides
-        size = tuple(max(2, 2 * round(side * scale / 2)) for side in frame)
-        whole = size[1] * (1 + truth)
-        text = max(11, min(16, size[1] // 40))
-        head = np.full((2 * text if truth else 0, whole, 3), visualize.PAPER, np.uint8)
-        if truth:
-            for number, title in enumerate(("prediction", "truth")):
-                visualize.write(head, title, number * size[1] + visualize.GAP, text // 4, size=text, bold=True)
-        foot = visualize.legend(class_names, palette, width=whole - whole % 2, size=text)
-        return cls(size, head, foot[: foot.shape[0] // 2 * 2])
-
-    def compose(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns one frame of the video from pictures of any size."""
-        row = np.concatenate([_fit(picture, self.size) for picture in pictures], axis=1)
-        return np.concatenate([self.head, row, self.foot])
+def _panels(
+    frame: DemoFrame, labels: Sequence[Labels], networks: Sequence[str], palette: np.ndarray, alpha: float
+) -> list[tuple[str, np.ndarray]]:
+    """Returns (title, picture) of each panel but the truth; labels: of the frame, by each network."""
+    several = len(labels) > 1
+    panels = [("image", frame.image)] if several else []
+    for name, one in zip(networks, labels):
+        panels.append((name, visualize.overlay(frame.image, one.ids, palette, alpha=alpha)))
+        if one.entropy is not None:
+            panels.append((f"entropy of {name}" if several else "entropy", visualize.share_to_color(one.entropy)))
+    return panels
 
 
-def _fit(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the picture as large as fits into (h, w), centred on black."""
-    scale = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
-    if abs(picture.shape[0] * scale - size[0]) < 1.5 and abs(picture.shape[1] * scale - size[1]) < 1.5:
-        h, w = size
-    else:
-        h, w = (max(1, round(side * scale)) for side in picture.shape[:2])
-    if picture.shape[:2] != (h, w):
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        picture = cv2.resize(picture, (w, h), interpolation=how)
-    if (h, w) == size:
-        return picture
-    canvas = np.zeros((*size, 3), np.uint8)
-    y, x = (size[0] - h) // 2, (size[1] - w) // 2
-    canvas[y : y + h, x : x + w] = picture
-    return canvas
+def _truth(frame: DemoFrame, palette: np.ndarray, alpha: float) -> np.ndarray:
+    return frame.image if frame.truth is None else visualize.overlay(frame.image, frame.truth, palette, alpha=alpha)
+
+
+def _row(labels: Labels, row: int) -> Iterator[np.ndarray | None]:
+    return (None if part is None else part[row] for part in labels)
 
 
 def clip_frames(
@@ -197,7 +175,7 @@ def source_frames(source: Source, rows: Sequence[int]) -> Iterator[DemoFrame]:
 
 
 def demo_of_clip(
-    checkpoint: str,
+    checkpoints: Sequence[str],
     clip: Clip,
     output: str | Path,
     *,
@@ -212,7 +190,7 @@ def demo_of_clip(
 ) -> tuple[DemoReport, list[str]]:
     """Writes the demo of a video or a folder of images; returns (report, problems with single frames).
 
-    checkpoint: training run, stage, checkpoint or exported weights.
+    checkpoints: training runs, stages, checkpoints or exported weights, the panels from left to right.
     clip: see `open_clips`.
     output: path of the video.
     labels: folder of masks, "" = none.
@@ -221,23 +199,24 @@ def demo_of_clip(
     fps: frames per second, None = those of the video, or 25 for images.
     options: see `_write`.
 
-    Raises UserError as `open_labelling`, `find_truths`, `clip_frames` and `write_demo` do, and for masks of other
-    classes than the network's.
+    Raises UserError as `find_truths`, `open_networks`, `clip_frames`, `_write` and `write_demo` do, and for masks of
+    other classes than the networks'.
     """
     of_images = dict(image_prefix=image_prefix, image_suffix=image_suffix)
     of_masks = dict(mask_prefix=mask_prefix, mask_suffix=mask_suffix)
     truths = find_truths(clip, labels, **of_images, **of_masks) if labels else {}
     problems: list[str] = []
-    network = open_labelling(checkpoint)
-    classes = network.label_map
+    networks = open_networks(checkpoints)
+    classes = networks[0].label_map
     reads = _same_classes(LabelMap.open(label_map), classes) if label_map else classes.with_ids()
     frames = clip_frames(clip, truths, reads, on_error=lambda error: problems.append(str(error)))
     fps = fps or (clip.fps if clip.is_video else 25.0)
-    return _write(network, frames, output, count=len(clip), truth=bool(labels), fps=fps, **options), problems
+    options |= dict(names=names_of_runs(checkpoints), count=len(clip), truth=bool(labels), fps=fps)
+    return _write(networks, frames, output, **options), problems
 
 
 def demo_of_split(
-    checkpoint: str,
+    checkpoints: Sequence[str],
     dataset: str,
     output: str | Path,
     *,
@@ -250,15 +229,15 @@ def demo_of_split(
 ) -> DemoReport:
     """Writes the demo of a split of a dataset, by sequence and frame number, unlabelled frames included.
 
-    checkpoint: training run, stage, checkpoint or exported weights.
+    checkpoints: training runs, stages, checkpoints or exported weights, the panels from left to right.
     dataset, split, builder_options, data_dir: see `open_source`.
     output: path of the video.
     sequence: name of the only sequence to show, or its beginning; "" = all.
     fps: frames per second, None = 25.
     options: see `_write`.
 
-    Raises UserError as `open_labelling`, `open_source` and `write_demo` do, for an unknown sequence, and for a dataset
-    of other classes than the network's.
+    Raises UserError as `open_source`, `open_networks`, `_write` and `write_demo` do, for an unknown sequence, and for a
+    dataset of other classes than the networks'.
     """
     source = open_source(
         dataset, split, data_dir=data_dir or None, builder_options=builder_options, labelled_only=False
@@ -270,13 +249,33 @@ def demo_of_split(
         rows = rows[np.array([_within(str(index.sequences[row]), sequence) for row in rows])]
         if not len(rows):
             raise UserError(f"split {split} of {dataset} has no sequence {sequence!r}.{did_you_mean(sequence, known)}")
-    network = open_labelling(checkpoint)
+    networks = open_networks(checkpoints)
     labelled = bool(index.labelled[rows].any())
     if labelled:
-        _same_classes(source.label_map, network.label_map)
-    return _write(
-        network, source_frames(source, rows), output, count=len(rows), truth=labelled, fps=fps or 25.0, **options
-    )
+        _same_classes(source.label_map, networks[0].label_map)
+    options |= dict(names=names_of_runs(checkpoints), count=len(rows), truth=labelled, fps=fps or 25.0)
+    return _write(networks, source_frames(source, rows), output, **options)
+
+
+def open_networks(checkpoints: Sequence[str]) -> list[Network]:
+    """Opens networks of the same classes; checkpoints: see `open_labelling`.
+
+    Raises UserError as `open_labelling` does, and for a network of other classes than the first.
+    """
+    networks = [open_labelling(checkpoint) for checkpoint in checkpoints]
+    first = networks[0].label_map
+    for checkpoint, network in zip(checkpoints, networks):
+        classes = network.label_map
+        if classes.class_names != first.class_names:
+            raise UserError(
+                f"{checkpoint} labels {_listed(classes)} and {checkpoints[0]} {_listed(first)}; show networks of the "
+                "same classes, in the same order, beside each other"
+            )
+    return networks
+
+
+def _listed(classes: LabelMap) -> str:
+    return f"the {classes.num_classes} classes {', '.join(classes.class_names[:4])}, ..."
 
 
 def _within(name: str, sequence: str) -> bool:
@@ -288,18 +287,18 @@ def _same_classes(label_map: LabelMap, classes: LabelMap) -> LabelMap:
     """Returns a label map of the truth. Raises UserError if its classes are not those of the network."""
     if label_map.class_names != classes.class_names:
         raise UserError(
-            f"the labels have the {label_map.num_classes} classes {', '.join(label_map.class_names[:4])}, ... and the "
-            f"network the {classes.num_classes} classes {', '.join(classes.class_names[:4])}, ...; give a label map of "
-            "the network's classes"
+            f"the labels have {_listed(label_map)} and the network {_listed(classes)}; give a label map of the "
+            "network's classes"
         )
     return label_map
 
 
 def _write(
-    network: Network,
+    networks: Sequence[Network],
     frames: Iterable[DemoFrame],
     output: str | os.PathLike,
     *,
+    names: Sequence[str],
     count: int,
     truth: bool,
     fps: float,
@@ -307,25 +306,40 @@ def _write(
     alpha: float,
     width: int,
     interval: int | str | None = None,
+    entropy: bool = False,
     **views: Any,
 ) -> DemoReport:
     """Writes the demo with a progress bar.
 
+    networks, names: of the same classes; the name of a single one is not shown.
     count: number of frames, for the bar.
     truth, fps, alpha, width: see `write_demo`.
-    batch: images at once, see `images_at_once`; a network that labels video from keyframes reads frame by frame.
-    interval: of keyframes, for such a network; None for `keyframes.USUAL_INTERVAL`.
+    batch: images at once, see `images_at_once`; with a network that labels video from keyframes, frames are read one by
+        one.
+    interval: of keyframes, for such networks; None for `keyframes.USUAL_INTERVAL`.
+    entropy: whether there is a panel of the entropy.
     views: keyword arguments of `views.predict`.
+
+    Raises UserError as `frame_labeller` does, and for the entropy of a network that labels video from keyframes.
     """
-    classes, keyed = network.label_map, frame_labeller(network, interval, batch, **views)
+    classes, keyed = networks[0].label_map, any(network.has_keyframes for network in networks)
+    runs: list[Callable[[Array], Labels]] = []
+    for network in networks:
+        # beside a network with keyframes, the interval is not meant for the others
+        own = interval if network.has_keyframes or not keyed else None
+        frames_of = frame_labeller(network, own, batch, **views)
+        if frames_of and entropy:
+            raise UserError(f"{network.spec['name']} knows no entropy of frames between keyframes; leave it out.")
+        runs.append(frames_of or network.labeller(entropy=entropy, **views))
     with progress_bar("demo", count, unit="frames") as progress:
         return write_demo(
-            (lambda images: keyed(images).ids) if keyed else network.predictor(**views),
+            lambda images: tuple(run(images) for run in runs),
             frames,
             output,
             fps=fps,
             palette=classes.palette,
             class_names=classes.class_names,
+            networks=names if len(networks) > 1 else ("prediction",),
             truth=truth,
             batch=1 if keyed else images_at_once(batch),
             alpha=alpha,

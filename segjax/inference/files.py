@@ -25,7 +25,8 @@ from segjax.media.writers import PngWriter, VideoWriter, write_png
 from segjax.outputs import writing_outputs
 from segjax.typing import Array
 
-KINDS = ("overlay", "ids", "color", "confidence")
+KINDS = ("overlay", "ids", "color", "confidence", "entropy")
+OF_PROBABILITIES = ("confidence", "entropy")  # what labels contain on request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def predict_files(
     """Predicts every frame of every clip and writes the results into a folder.
 
     Reading, device work and writing overlap. Inputs that cannot be read, and frames that the network does not accept,
-    are listed in the report; all others are written. A legend.png names the colours.
+    are listed in the report; all others are written. A legend.png names the colours of the classes and of the entropy.
 
     label: images uint8 (b, h, w, 3) -> Labels, see `Network.labeller`.
     clips: see `open_clips`.
@@ -72,7 +73,8 @@ def predict_files(
     class_names: of the legend; () writes none.
     decode: class ids -> ids to write, for example the dataset's raw ids.
     write: kinds of output. "overlay" -> overlay/NAME.png, or NAME.mp4 for a video; "ids" -> ids/NAME.png;
-        "color" -> color/NAME.png; "confidence" -> confidence/NAME.png, grey, 255 = certain, if the labels contain it.
+        "color" -> color/NAME.png; "confidence" -> confidence/NAME.png, grey, 255 = certain; "entropy" ->
+        entropy/NAME.png, see `visualize.share_to_color`. The labels must contain the last two.
     batch: frames of one size per call of `label`. Each size compiles once: an incomplete last batch is filled up.
     alpha: share of the class colour in overlays.
     begin_clip: called before each clip, with whether its frames are those of a video.
@@ -130,8 +132,10 @@ def predict_files(
     if class_names and outputs:
         width = 120 * min(len(class_names), 8)
         border = ((visualize.GAP, visualize.GAP), (visualize.GAP, 0), (0, 0))
-        picture = np.pad(visualize.legend(class_names, palette, width=width), border, constant_values=255)
-        write_png(output / "legend.png", picture)
+        picture = visualize.legend(class_names, palette, width=width)
+        if "entropy" in write:
+            picture = np.concatenate([picture, visualize.share_legend(visualize.ENTROPY, width=width)])
+        write_png(output / "legend.png", np.pad(picture, border, constant_values=255))
     seconds = time.perf_counter() - begin
     return FilesReport(sum(sizes.values()), seconds, dict(sizes), tuple(problems), tuple(outputs))
 
@@ -175,11 +179,12 @@ def predict_clips(
         stack.enter_context(writing_outputs(output, outputs_of(clips, write), reads=files))
         network = open_labelling(checkpoint)
         classes, frames = network.label_map, frame_labeller(network, interval, batch, **views)
-        if frames and "confidence" in write:
-            raise UserError(f"{network.spec['name']} knows no confidence of frames between keyframes; leave it out.")
+        for kind in OF_PROBABILITIES:
+            if frames and kind in write:
+                raise UserError(f"{network.spec['name']} knows no {kind} of frames between keyframes; leave it out.")
         progress = stack.enter_context(progress_bar("predict", sum(len(clip) for clip in clips)))
         return predict_files(
-            frames or network.labeller(confidence="confidence" in write, **views),
+            frames or network.labeller(**{kind: kind in write for kind in OF_PROBABILITIES}, **views),
             clips,
             output,
             palette=classes.palette,
@@ -205,4 +210,6 @@ def _picture(
     """Returns one picture of a frame; row: of the frame in the labels of its batch."""
     if kind == "confidence":
         return np.round(255 * labels.confidence[row]).astype(np.uint8)
+    if kind == "entropy":
+        return visualize.share_to_color(labels.entropy[row])
     return visualize.label_picture(kind, image, labels.ids[row], palette, alpha=alpha, decode=decode)

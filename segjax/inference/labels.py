@@ -1,8 +1,9 @@
-"""Labels of images: class ids, confidence and the most probable classes, all from one forward pass."""
+"""Labels of images: class ids, confidence, entropy and the most probable classes, all from one forward pass."""
 
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -28,15 +29,19 @@ class Labels(NamedTuple):
     confidence: probability of that class, (b, h, w) float32, 0 to 1.
     top_ids: the k most probable classes, the most probable first, (b, h, w, k), dtype of ids. top_ids[..., 0] is ids.
     top_shares: their probabilities in 255ths, rounded, (b, h, w, k) uint8.
+    entropy: of the probabilities of all classes, as a share of log(number of classes), (b, h, w) float32, 0 to 1.
     """
 
     ids: Array
     confidence: Array | None = None
     top_ids: Array | None = None
     top_shares: Array | None = None
+    entropy: Array | None = None
 
 
-def labels_of(scores: Array, *, probabilities: bool = False, confidence: bool = False, top_k: int = 0) -> Labels:
+def labels_of(
+    scores: Array, *, probabilities: bool = False, confidence: bool = False, top_k: int = 0, entropy: bool = False
+) -> Labels:
     """Returns the labels of logits, or of probabilities.
 
     Each result is a reduction over the classes, computed in float32. No array but the scores has their size.
@@ -45,12 +50,13 @@ def labels_of(scores: Array, *, probabilities: bool = False, confidence: bool = 
     probabilities: whether the scores are probabilities.
     confidence: whether to compute the confidence.
     top_k: number of most probable classes, 0 for none.
+    entropy: whether to compute the entropy.
     """
     classes = scores.shape[-1]
     if not 0 <= top_k <= classes:
         raise ValueError(f"top_k={top_k} must be from 0 to the number of classes, {classes}")
     dtype = ids_dtype(classes)
-    if not confidence and not top_k:
+    if not (confidence or top_k or entropy):
         return Labels(jnp.argmax(scores, axis=-1).astype(dtype))
 
     # XLA may compute the scores anew for each reduction, rounded differently. So no class is found by comparing scores
@@ -62,7 +68,11 @@ def labels_of(scores: Array, *, probabilities: bool = False, confidence: bool = 
     def share(values: Array) -> Array:  # the softmax of logits, without the array of all classes
         return jnp.minimum(values if probabilities else jnp.exp(values - highest) / total, 1)
 
-    labels = Labels(first.astype(dtype), share(highest) if confidence else None)
+    labels = Labels(
+        first.astype(dtype),
+        confidence=share(highest) if confidence else None,
+        entropy=_entropy(scores, highest, total) if entropy else None,
+    )
     if not top_k:
         return labels
     ranked = _ranked(scores, highest, first, top_k)
@@ -71,6 +81,25 @@ def labels_of(scores: Array, *, probabilities: bool = False, confidence: bool = 
         top_ids=jnp.stack([index.astype(dtype) for _, index in ranked], axis=-1),
         top_shares=jnp.round(255 * shares).astype(jnp.uint8),
     )
+
+
+def _entropy(scores: Array, highest: Array, total: Array | None) -> Array:
+    """Returns the entropy (b, h, w) of the probabilities p: -sum p log(p) / log(c), 0 for a single class.
+
+    scores: logits, or probabilities if there is no total.
+    highest, total: (b, h, w), the highest logit z0 and the sum of exp(z - z0); then -sum p log(p) is
+        log(total) - sum (z - z0) exp(z - z0) / total, which takes no logarithm of a small number.
+    """
+    classes = scores.shape[-1]
+    if classes == 1:
+        return jnp.zeros(scores.shape[:-1], jnp.float32)
+    if total is None:
+        nats = -jnp.sum(jnp.where(scores > 0, scores * jnp.log(scores), 0), axis=-1)
+    else:
+        below = scores - highest[..., None]
+        share = jnp.exp(below)
+        nats = jnp.log(total) - jnp.sum(jnp.where(share > 0, below * share, 0), axis=-1) / total
+    return jnp.clip(nats / math.log(classes), 0, 1)
 
 
 def _ranked(scores: Array, highest: Array, first: Array, count: int) -> list[tuple[Array, Array]]:
@@ -103,6 +132,7 @@ def labeller(
     normalise: Callable[[Array], Array],
     confidence: bool = False,
     top_k: int = 0,
+    entropy: bool = False,
     **protocol: Any,
 ) -> Callable[[Array], Labels]:
     """Returns a function RGB images uint8 (b, h, w, 3) -> Labels.
@@ -114,14 +144,14 @@ def labeller(
     apply_fn: (variables, images float32) -> logits, or the output of a network.
     variables: of the network.
     normalise: images uint8 -> float32, on the device.
-    confidence, top_k: see `labels_of`.
+    confidence, top_k, entropy: see `labels_of`.
     protocol: keyword arguments of `views.predict`; see protocols.py.
 
     The returned function raises UserError as `views.predict` does.
     """
-    if confidence or top_k:
-        probabilities = protocol.get("average") == "probabilities"
-        label = functools.partial(labels_of, probabilities=probabilities, confidence=confidence, top_k=top_k)
+    if confidence or top_k or entropy:
+        requested = dict(confidence=confidence, top_k=top_k, entropy=entropy)
+        label = functools.partial(labels_of, probabilities=protocol.get("average") == "probabilities", **requested)
         # A program of its own: in one program with the network, XLA computes the last enlargement of the logits anew
         # for each reduction over them.
         network, finish = averager(apply_fn, normalise=normalise, **protocol), jax.jit(label)

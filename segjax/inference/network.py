@@ -55,13 +55,16 @@ class Network:
         """Whether it labels video from keyframes, see `models.video_segmenter`."""
         return bool(self.spec.get("keyframe"))
 
-    def labeller(self, *, confidence: bool = False, top_k: int = 0, **views: Any) -> Callable[[Array], Labels]:
+    def labeller(
+        self, *, confidence: bool = False, top_k: int = 0, entropy: bool = False, **views: Any
+    ) -> Callable[[Array], Labels]:
         """Returns a function images uint8 (b, h, w, 3) -> Labels.
 
         The batch is split over the devices of this process, see `parallel.over_local_devices`.
 
         confidence: whether the labels contain the probability of the ids.
         top_k: number of most probable classes in the labels, 0 for none.
+        entropy: whether the labels contain the entropy of the probabilities.
         views: keyword arguments of `views.predict`.
 
         Raises UserError for a top_k above the number of classes; for impossible views when the function is called.
@@ -69,7 +72,7 @@ class Network:
         classes = self.spec["num_classes"]
         if not 0 <= top_k <= classes:
             raise UserError(f"top_k={top_k} must be from 0 to {classes}, the number of classes of the network.")
-        options = dict(variables=self.variables, confidence=confidence, top_k=top_k, **views)
+        options = dict(variables=self.variables, confidence=confidence, top_k=top_k, entropy=entropy, **views)
         return _of_module(labeller, self.module, self.normalisation, options)
 
     def predictor(self, **views: Any) -> Callable[[Array], jax.Array]:

@@ -13,6 +13,8 @@ from segjax.data.image_files import encode_png
 from segjax.errors import UserError
 from segjax.inference import demo
 from segjax.inference.demo import DemoFrame, clip_frames, write_demo
+from segjax.inference.demo_layout import names_of_runs
+from segjax.inference.labels import Labels
 from segjax.media.clips import open_clips
 from segjax.media.masks import find_truths
 from segjax.media.writers import VideoWriter, write_png
@@ -24,6 +26,10 @@ CITY = LabelMap(class_table("cityscapes"))
 
 def by_brightness(images):
     return np.where(np.asarray(images).mean(-1) > 127, 10, 0).astype(np.uint8)
+
+
+def one_network(images):
+    return (Labels(by_brightness(images)),)
 
 
 def frames_of(path):
@@ -40,7 +46,7 @@ def grey(value, size=(48, 64)):
     return np.full((*size, 3), value, np.uint8)
 
 
-write = functools.partial(write_demo, by_brightness, palette=CITY.palette, class_names=CITY.class_names, fps=8)
+write = functools.partial(write_demo, one_network, palette=CITY.palette, class_names=CITY.class_names, fps=8)
 
 
 def test_frames_in_order_under_a_legend(tmp_path):
@@ -126,7 +132,11 @@ def network(monkeypatch):
     def logits(variables, images):
         return jax.nn.one_hot(jnp.where(images.mean(-1) > 0.5, 10, 0), 19)
 
-    monkeypatch.setattr(demo, "open_labelling", lambda checkpoint: stand_in.network(logits, CITY))
+    def darker(variables, images):
+        return logits(variables, 0.6 * images)
+
+    others = {"runs/dark/train": (darker, CITY), "camvid": (logits, LabelMap(class_table("camvid")))}
+    monkeypatch.setattr(demo, "open_labelling", lambda name: stand_in.network(*others.get(name, (logits, CITY))))
 
 
 def test_the_command(network, tmp_path, capsys, street_dir):
@@ -152,12 +162,63 @@ def test_the_command(network, tmp_path, capsys, street_dir):
     assert "no sequence 'test_0009'.Did you mean" in capsys.readouterr().err.replace(". Did", ".Did")
 
 
+def panels_of(frame, count, top=22, height=48, width=64):
+    return [frame[top : top + height, i * width : (i + 1) * width].astype(float) for i in range(count)]
+
+
+def test_two_networks_beside_the_image_and_the_truth(network, tmp_path, capsys):
+    values = (20, 160, 250)  # the second network takes the middle one for dark
+    for i, value in enumerate(values):
+        write_png(tmp_path / f"in/frame_{i}.png", grey(value))
+    write_png(tmp_path / "masks/frame_2.png", np.full((48, 64), 7, np.uint8))
+    words = ["demo", "--checkpoint=runs/plain/train", "--checkpoint=runs/dark/train", f"--input={tmp_path}/in"]
+    words += [f"--output={tmp_path}/demo.mp4", "--flip", "--scales=1", "--batch=2", "--alpha=1"]
+    assert cli.main([*words, f"--labels={tmp_path}/masks"]) == 0
+    assert "3 frames, 1 with truth" in capsys.readouterr().out
+    frames, _ = frames_of(tmp_path / "demo.mp4")
+    road, sky = CITY.palette[0], CITY.palette[10]
+    for value, expected, frame in zip(values, ((road, road), (sky, road), (sky, sky)), frames):
+        assert frame.shape[1] == 4 * 64
+        truth = road if value == 250 else np.full(3, value)
+        for panel, colour in zip(panels_of(frame, 4), (np.full(3, value), *expected, truth)):
+            assert np.abs(panel[8:-8, 8:-8] - colour).mean() < 10
+
+
+def test_the_entropy_is_a_panel(network, tmp_path):
+    write_png(tmp_path / "in/a.png", grey(250))
+    words = ["demo", f"--input={tmp_path}/in", f"--output={tmp_path}/demo.mp4", "--entropy", "--checkpoint=c"]
+    p = np.exp(np.eye(19)[10])
+    p /= p.sum()
+    colour = visualize.share_to_color(np.full((1, 1), -(p * np.log(p)).sum() / np.log(19)))[0, 0]
+    for more, place, count in (([], 1, 2), (["--checkpoint=runs/dark/train"], 4, 5)):
+        assert cli.main([*words, *more]) == 0
+        (frame,), _ = frames_of(tmp_path / "demo.mp4")
+        assert frame.shape[1] == 64 * count
+        assert np.abs(panels_of(frame, count)[place][8:-8, 8:-8] - colour).mean() < 10
+
+
+@pytest.mark.parametrize(
+    "paths, names",
+    [
+        (["runs/base/train", "runs/relaxed/train"], ["base", "relaxed"]),
+        (["runs/a", "/other/runs/b"], ["runs/a", "/other/runs/b"]),
+        (["runs/a/train", "runs/a/finetune"], ["train", "finetune"]),
+        (["runs/a", "runs/a"], ["a", "a"]),
+        (["a", "a/train"], ["a", "a/train"]),
+        (["runs/a/train", "runs/train"], ["a/train", "train"]),
+        (["runs/camvid"], ["camvid"]),
+    ],
+)
+def test_names_are_what_paths_differ_in(paths, names):
+    assert names_of_runs(paths) == names
+
+
 def test_the_demo_videos_of_cityscapes(network, tmp_path):
     mini_trees.cityscapes(tmp_path / "tree")
     options = {"source_dir": str(tmp_path / "tree"), "partial": True, "parts": ("video",)}
     report = demo.demo_of_split(
-        "c", "cityscapes", tmp_path / "demo.mp4", split="demo_video", sequence="stuttgart_00", builder_options=options,
-        data_dir=str(tmp_path / "data"), batch=None, alpha=0.5, width=1024, scales=(1.0,),
+        ("c",), "cityscapes", tmp_path / "demo.mp4", split="demo_video", sequence="stuttgart_00",
+        builder_options=options, data_dir=str(tmp_path / "data"), batch=None, alpha=0.5, width=1024, scales=(1.0,),
     )  # fmt: skip
     assert (report.frames, report.labelled) == (2, 0)
     source = open_source("cityscapes", "demo_video", data_dir=tmp_path / "data", builder_options=options,
@@ -181,6 +242,7 @@ def test_mistakes_are_one_sentence(network, tmp_path, capsys):
         ([f"--input={tmp_path}/in", "--output=demo.avi"], "must be the name of an mp4 file"),
         ([f"--input={tmp_path}/in", "--label-map=camvid", f"--labels={tmp_path}/in"], "the labels have the 11 classes"),
         ([f"--input={tmp_path}/in", "--overlap=1"], "--overlap=1"),
+        ([f"--input={tmp_path}/in", "--checkpoint=camvid"], "camvid labels the 11 classes sky, building, pole, road"),
     ):
         assert cli.main([*start, *words]) == 2, words
         assert said in capsys.readouterr().err

@@ -76,6 +76,22 @@ def test_confidence_is_a_grey_picture(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out/confidence/a.png"), np.round(255 * shares[0]))
 
 
+def test_entropy_is_coloured_and_its_scale_is_in_the_legend(tmp_path):
+    save(tmp_path / "a.png")
+    shares = np.linspace(0, 1, 12 * 16, dtype=np.float32).reshape(1, 12, 16)
+
+    def label(images):
+        return Labels(by_brightness(images).ids, entropy=shares)
+
+    clips, heights = open_clips(tmp_path / "a.png"), []
+    for write in (("ids",), ("entropy",)):
+        options = dict(palette=CITY.palette, class_names=CITY.class_names, write=write)
+        report = predict_files(label, clips, tmp_path / "out", **options)
+        heights.append(read(tmp_path / "out/legend.png").shape[0])
+    assert report.outputs == (tmp_path / "out/entropy",) and heights[1] > heights[0] + 20
+    np.testing.assert_array_equal(read(tmp_path / "out/entropy/a.png"), visualize.share_to_color(shares[0]))
+
+
 def test_folder_keeps_its_tree_and_the_natural_order(tmp_path):
     for name in ("b/frame10.png", "b/frame2.png", "a.png", ".hidden.png"):
         save(tmp_path / "in" / name)

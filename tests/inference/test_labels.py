@@ -90,10 +90,36 @@ def test_of_equal_scores_the_lower_class_is_first():
     np.testing.assert_array_equal(found.ids, scores.argmax(-1))
 
 
+def entropy_of(shares):
+    """-sum p log(p) over log(number of classes), 0 log(0) = 0."""
+    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    return -(shares * logs).sum(-1) / np.log(shares.shape[-1])
+
+
+@pytest.mark.parametrize("offset", [0, 5000])
+@pytest.mark.parametrize("scale", [1e-3, 1, 30])
+def test_entropy_of_logits(scale, offset):
+    scores = scale * random_scores(2, 5, 6, CLASSES) + np.float32(offset)
+    found = jax.jit(functools.partial(labels_of, entropy=True))(scores)
+    np.testing.assert_allclose(found.entropy, entropy_of(softmax(scores)), rtol=1e-4, atol=2e-6)
+    assert found.entropy.dtype == np.float32 and found[1:4] == (None,) * 3
+
+
+def test_entropy_of_probabilities_and_at_the_ends():
+    shares = np.float32(softmax(random_scores(1, 4, 5, CLASSES)))
+    shares[0, 0, 0], shares[0, 0, 1] = np.eye(CLASSES)[2], 1 / CLASSES
+    found = np.asarray(labels_of(shares, probabilities=True, entropy=True).entropy)
+    np.testing.assert_allclose(found, entropy_of(np.float64(shares)), rtol=1e-5, atol=1e-7)
+    assert found[0, 0, 0] == 0 and abs(found[0, 0, 1] - 1) < 1e-6
+    sure = np.float32([[[[-np.inf, 3, -np.inf]], [[0, 1e4, 0]], [[2, 2, 2]]]])
+    np.testing.assert_allclose(labels_of(sure, entropy=True).entropy[0, :, 0], [0, 0, 1], atol=1e-6)
+    assert not np.any(labels_of(random_scores(1, 2, 2, 1), entropy=True).entropy)  # a single class is certain
+
+
 def test_only_what_is_requested_is_computed():
     scores = random_scores(1, 2, 3, CLASSES)
     plain, confident, ranked = labels_of(scores), labels_of(scores, confidence=True), labels_of(scores, top_k=2)
-    assert plain[1:] == (None, None, None) and confident[2:] == (None, None) and ranked.confidence is None
+    assert plain[1:] == (None,) * 4 and confident[2:] == (None,) * 3 and ranked.confidence is ranked.entropy is None
     np.testing.assert_array_equal(plain.ids, ranked.top_ids[..., 0])
     assert "exp" not in str(jax.make_jaxpr(labels_of)(scores))
 
@@ -129,9 +155,11 @@ def test_no_copy_of_the_scores_is_sorted():
 def test_views_are_averaged_before_the_softmax(network, views):
     images = pictures(1, 13, 18)
     scores = predict(functools.partial(logits, network.variables), images / np.float32(255), **views)
-    found = network.labeller(confidence=True, top_k=3, **views)(images)
+    found = network.labeller(confidence=True, top_k=3, entropy=True, **views)(images)
     want = expected(np.asarray(scores), 3, probabilities=views.get("average") == "probabilities")
     np.testing.assert_allclose(found.confidence, want.confidence, rtol=1e-4)
+    shares = np.float64(scores) if views.get("average") == "probabilities" else softmax(scores)
+    np.testing.assert_allclose(found.entropy, entropy_of(shares), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.top_shares, want.top_shares, atol=0.55)
     assert (np.asarray(found.top_ids) == want.top_ids).mean() > 0.999  # two programs round differently
     np.testing.assert_array_equal(found.ids, found.top_ids[..., 0])
@@ -170,7 +198,7 @@ def test_a_top_k_beyond_the_classes_is_refused(network, top_k):
 @pytest.mark.parametrize("batch", [8, 6, 1])
 def test_local_devices_share_a_batch(network, batch):
     images = pictures(batch, 24, 32)
-    label = network.labeller(confidence=True, top_k=3, flip=True, scales=(1.0, 1.5))
+    label = network.labeller(confidence=True, top_k=3, entropy=True, flip=True, scales=(1.0, 1.5))
     found = label(images)
     assert len(found.ids.sharding.device_set) == batch  # of the 8 devices of the tests
     alone = Labels(*map(np.concatenate, zip(*(label(images[i : i + 1]) for i in range(batch)))))
@@ -198,14 +226,16 @@ def test_labels_of_incomplete_batches_and_several_sizes(network):
     sizes = [(6, 8)] * 11 + [(5, 7)] * 3
     frames = [Frame(str(i), i, pictures(*size, seed=i)) for i, size in enumerate(sizes)]
     groups = [frames[:8], frames[8:11], frames[11:]]
-    label = network.labeller(confidence=True, top_k=2)
+    label = network.labeller(confidence=True, top_k=2, entropy=True)
     seen = list(predictions(FilledBatches(label, 8), groups))
     assert [group for group, _ in seen] == groups
     for group, labels in seen:
         assert isinstance(labels, Labels) and all(isinstance(x, np.ndarray) and len(x) == len(group) for x in labels)
         for frame, *one in zip(group, *labels, strict=True):
             scores = logits(network.variables, frame.image[None] / np.float32(255))
-            check(Labels(*map(np.asarray, one)), Labels(*(x[0] for x in expected(np.asarray(scores), 2))))
+            *others, entropy = map(np.asarray, one)
+            check(Labels(*others), Labels(*(x[0] for x in expected(np.asarray(scores), 2)[:4])))
+            np.testing.assert_allclose(entropy, entropy_of(softmax(scores))[0], rtol=1e-4, atol=1e-6)
 
 
 def test_sizes_that_the_network_refuses_are_passed_on():

@@ -204,11 +204,14 @@ def test_predict_and_demo_take_the_network_too(run, tmp_path, capsys):
         if number < 3:
             np.testing.assert_array_equal(ids[str(number)], decode(streams[1](image)))
     words = [f"--checkpoint={run}", f"--input={folder / 'drive.mp4'}"]
-    assert cli.main(["demo", *words, f"--output={tmp_path / 'demo.mp4'}"]) == 0
+    assert cli.main(["demo", *words, f"--output={tmp_path / 'demo.mp4'}", f"--checkpoint={run}", "--interval=3"]) == 0
+    assert cli.main(["demo", *words, f"--output={tmp_path / 'other.mp4'}", "--entropy"]) == 2
+    assert "knows no entropy of frames between keyframes" in capsys.readouterr().err
     capsys.readouterr()
     for flags, text in (
         (["--flip"], "labels video from keyframes, each in one view; leave out --flip"),
         (["--write", "confidence"], "knows no confidence"),
+        (["--write", "entropy"], "knows no entropy of frames between keyframes; leave it out"),
         (["--batch=4"], "so that --batch=4 has no meaning; leave it out"),
     ):
         assert cli.main(["predict", *words, f"--output={tmp_path / 'other'}", *flags]) == 2
