@@ -21,7 +21,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=values.positive_int, default=5, metavar="K", help="frames on either side of a label (5)")
     add("--mode", default="jp", metavar="MODE", help="image for each mask: jp = propagated (default), lp = real frame")
     add("--flow", default="", metavar="NAME", help="optical flow; default: that of the network's training, or dis")
-    add("--flow-weights", default="", metavar="FILE", help="weights of a flow network, such as flownet2_s")
+    add("--flow-weights", default="", metavar="FILE", help="weights of a flow network, such as flownet2")
     add("--key", default="", metavar="KEY", help="dictionary of tensors in --flow-weights, if it has several")
     add("--batch", type=values.positive_int, default=4, metavar="N", help="chains of frames at once (4)")
     add(

@@ -37,6 +37,7 @@ from segjax.models.dis_warp import DisWarp
 from segjax.models.encnet import encnet_r50, encnet_r101
 from segjax.models.fastscnn import FastSCNN
 from segjax.models.fcn import fcn_r50, fcn_r101
+from segjax.models.flownet2 import FlowNet2
 from segjax.models.flownets import FlowNet2S
 from segjax.models.gsvnet import GSVNet
 from segjax.models.icnet import icnet_r50
@@ -101,7 +102,7 @@ VIDEO_MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 # (variables, images a, images b) -> flow from a into b, all (b, h, w, c)
-FLOW_MODELS: dict[str, Callable[..., nn.Module]] = {"flownet2_s": FlowNet2S}
+FLOW_MODELS: dict[str, Callable[..., nn.Module]] = {"flownet2": FlowNet2, "flownet2_s": FlowNet2S}
 
 # (variables, state, image (b, h, w, 3), image before) -> state, see models/propagation.py
 PROPAGATION_MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -209,7 +210,7 @@ def create_video(name: str, **options_: object) -> nn.Module:
 
 
 def create_flow(name: str, **options_: object) -> nn.Module:
-    """Builds the optical flow network `name`; its only option is dtype.
+    """Builds the optical flow network `name`; its options are dtype and, of "flownet2", width.
 
     Raises UserError for an unknown name or option, or an impossible value.
     """

@@ -1,10 +1,11 @@
-"""Pure functions of arrays: resize, warp, pooling, convolution and batch normalisation, all with PyTorch semantics.
+"""Pure functions of arrays: resize, warp, correlation, pooling, convolution and batch norm, all with PyTorch semantics.
 
 `platform`, `made_for` and `for_platform` select the lowerings of a program that is made for another platform.
 """
 
 from segjax.ops.batch_norm import batch_moments, batch_norm, normalise
 from segjax.ops.conv import conv2d, conv_transpose2d, textbook_convolutions
+from segjax.ops.correlation import correlation
 from segjax.ops.kernel_warp import kernel_warp
 from segjax.ops.platform import for_platform, made_for, platform
 from segjax.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
@@ -20,6 +21,7 @@ __all__ = [
     "bilinear_warp",
     "conv2d",
     "conv_transpose2d",
+    "correlation",
     "for_platform",
     "grid_sample",
     "kernel_warp",

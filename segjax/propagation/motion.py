@@ -76,8 +76,7 @@ def open_video_network(
 def open_flow(name: str, options: Mapping[str, Any] | None = None, *, index: FrameIndex | None = None) -> RecordFlow:
     """Opens optical flow by name.
 
-    name: key of `data.flow.FLOWS`, or of `models.FLOW_MODELS` with the option weights=FILE, and key if the file has
-        several dictionaries of tensors.
+    name: key of `data.flow.FLOWS`, or of `models.FLOW_MODELS` with the options of `NetworkFlow`.
     options: of the flow.
     index: of the source's frames, so that "exact" can cross several of them.
 
@@ -111,20 +110,22 @@ class NetworkFlow:
     name: key of `models.FLOW_MODELS`.
     weights, key: file, and the dictionary of tensors in it; see `segjax.weights.load`.
     dtype: of the computation, see `compute_dtype`.
+    bgr: whether the network gets images with blue first, as in VPLR's release.
 
-    Raises UserError if weights are missing or do not fit.
+    Raises UserError if weights are missing or do not fit, and for a bgr that is no bool.
     """
 
-    def __init__(self, name: str, *, weights: str = "", key: str = "", dtype: str = "auto"):
+    def __init__(self, name: str, *, weights: str = "", key: str = "", dtype: str = "auto", bgr: bool = False):
         if not weights:
             raise UserError(
                 f"flow={name!r} needs its weights: give flow.options.weights=FILE (--flow-weights=FILE), or use 'dis'."
             )
+        if not isinstance(bgr, bool):
+            raise UserError(f"flow.options.bgr={bgr!r} must be True or False.")
         module = models.create_flow(name, dtype=compute_dtype(dtype))
-        pair = models.FAMILIES["flow"].inputs(module)
-        shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *pair))
-        self._variables = jax.device_put(_load(weights, shapes, key))
+        self._variables = jax.device_put(_load(name, weights, module, key))
         self._apply: Callable = jax.jit(module.apply)
+        self._channels = slice(None, None, -1 if bgr else 1)
         self._lock = threading.Lock()
 
     def __call__(self, a: Sequence[Record], b: Sequence[Record]) -> np.ndarray:
@@ -132,7 +133,8 @@ class NetworkFlow:
         parts, start = [], 0
         while start < len(a):
             count = next(n for n in (4, 2, 1) if n <= len(a) - start)
-            pair = (np.stack([record.image for record in records[start : start + count]]) for records in (a, b))
+            parts_of = ([record.image for record in records[start : start + count]] for records in (a, b))
+            pair = (np.stack(images)[..., self._channels] for images in parts_of)
             with self._lock:  # one batch on the device at a time bounds its memory, however many threads call
                 parts.append(np.asarray(self._apply(self._variables, *pair)))
             start += count
@@ -142,6 +144,31 @@ class NetworkFlow:
         raise UserError("a flow network cannot be used in worker processes; set loader.num_workers=0.")
 
 
-def _load(path: str, shapes: Any, key: str) -> Any:
-    variables, _ = weights.load(path, shapes, key=key, remedies={"key": "flow.options.key (--key)="})
-    return variables
+def _shapes(module: Any) -> Any:
+    pair = models.FAMILIES["flow"].inputs(module)
+    return jax.eval_shape(lambda: module.init(jax.random.key(0), *pair))
+
+
+def _load(name: str, path: str, module: Any, key: str) -> Any:
+    """Returns the variables in a file.
+
+    Raises UserError as `weights.load` does; if they are those of another flow network, the error names it.
+    """
+    try:
+        return weights.load(path, _shapes(module), key=key, remedies={"key": "flow.options.key (--key)="})[0]
+    except UserError:
+        for other in models.FLOW_MODELS:
+            if other != name and _fits(path, models.create_flow(other), key):
+                raise UserError(
+                    f"{path} holds the weights of {other}, not of {name}; give flow.name={other!r} (--flow={other}), "
+                    f"or the weights of {name}."
+                ) from None
+        raise
+
+
+def _fits(path: str, module: Any, key: str) -> bool:
+    try:
+        weights.load(path, _shapes(module), key=key)
+    except UserError:
+        return False
+    return True

@@ -52,7 +52,7 @@ _MODELS = {
 }
 _FLOWS = {
     **{name: recipe_options(flow) for name, flow in FLOWS.items()},
-    **{name: ("weights", "key", "dtype") for name in models.FLOW_MODELS},
+    **{name: ("weights", "key", "dtype", "bgr") for name in models.FLOW_MODELS},
 }
 _WARMUP = ("warmup_start", *(f"warmup_{unit}" for unit in durations.UNITS))
 
