@@ -39,7 +39,7 @@ synthetic: a small video network with other weights of its loss, a learning rate
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, vplr_labels
 
 # Paper, section 4.1: SGD 0.002 to 0 by poly 1.0, momentum 0.9, decay 1e-4, batch 16, scale 0.5-2, flip, blur, jitter.
 PRESETS = {
@@ -68,7 +68,6 @@ EXPECTED = {  # what the paper's trainings start from
 }
 REACH = {"synthetic": 7, "cityscapes": 10, "kitti": 10}  # frames on the shorter side of a label, or the longest chain
 METHODS = ("reconstruction", "prediction", "flow")
-RARE = ("truck", "bus", "train", "wall", "rider", "motorcycle", "fence")  # boosted by the published scripts
 
 SHIPPED = (
     "",
@@ -195,9 +194,9 @@ def get_config(arg=None):
         config.train.remat = True  # WRN38 with crops of 800 x 800 at stride 8
         config.evaluate.update(protocol="cityscapes_multi", flip=False, window=())  # both are part of the protocol
     if method != "none":
-        with_propagation(config, method, arg.k or 1, arg)
+        vplr_labels.with_propagation(config, method, arg.k or 1, arg)
     if arg.coarse:
-        with_coarse_labels(config)
+        vplr_labels.with_coarse_labels(config)
     return common.shrink(config, keep_data=bool(arg.images or arg.data)) if arg.debug else config
 
 
@@ -252,62 +251,6 @@ def small_street(config):
     train.augment = dict(flip=True, color_jitter={}, blur={})
     train.crop.scale_range = (0.75, 2.0)
     train.checkpoint_epochs = 10
-
-
-def with_propagation(config, method, k, arg):
-    """Adds the labels of t at t - k and t + k, on images propagated with them (joint propagation, JP)."""
-    small = config.dataset.name == "synthetic_street"
-    config.stages = ("propagate", "train", "evaluate")
-    split, held_out, step = frames_of(config, k, arg)
-    if method != "flow":
-        config.stages = ("train_video", *config.stages)
-        video = common.train_video_small() if small else common.train_video((256, 256), epochs=400, batch=128)
-        video["model"]["name"] = "sdcnet2d_recon" if method == "reconstruction" else "sdcnet2d"
-        video.update(split=split, eval_split=held_out, frame_step=step)
-        config.train_video = video
-    checkpoint = "" if method == "flow" else "train_video"
-    if arg.finetune:
-        checkpoint = "finetune_video"
-        config.finetune_video = common.finetune_video(config.train_video)
-        config.stages = ("train_video", checkpoint, *config.stages[1:])
-    config.propagate = dict(kind="propagate", split=split, method=method, checkpoint=checkpoint, flow="", steps=k)
-    config.propagate.update(modes=("jp",), rgb_warp="composed", max_cycle_error=0.0, max_image_error=0.0)
-    config.propagate.frame_step = step
-    if arg.submission:
-        config.propagate.split = "cv2_of_train"  # the release propagates labels of the folder train only
-    config.train.extra = dict(stage="propagate", mode="jp", steps=(k,))
-    if small:  # the same number of steps as without; the paper keeps the epochs, which are three times as long
-        for unit in ("total", "checkpoint", "eval"):
-            config.train[f"{unit}_epochs"] = max(config.train[f"{unit}_epochs"] // 3, 1)
-
-
-def with_coarse_labels(config):
-    """Adds places of rare classes in the coarsely labelled images (VPLR, section 4.1), which make no epoch longer."""
-    config.dataset.options.parts = (*config.dataset.options.get("parts", ("fine",)), "coarse")
-    extra = dict(coarse=dict(split="train_extra", in_epoch=False, classes=RARE))
-    if "extra" in config.train:
-        extra["propagated"] = config.train.extra
-    config.train.extra = extra
-    config.train.sampler.cut_epoch = 150
-
-
-def frames_of(config, k, arg):
-    """Returns (training split with neighbouring frames, validation split, step of frame numbers or 0 to find it)."""
-    dataset = config.dataset
-    if dataset.name == "cityscapes":
-        dataset.options.update(parts=("fine", "sequence"), neighbours=max(k, 3))
-        return "train", "validation", 1
-    if dataset.name == "camvid":  # the small tree has one still per second; the videos have the original size
-        dataset.options.update(config="full", source_dir=arg.data, frames_dir=arg.frames, neighbours=max(k, 3))
-        config.train.crop.size = tuple(2 * side for side in config.train.crop.size)
-        config.evaluate.window = tuple(2 * side for side in config.evaluate.window)
-        return "train", "validation", 1
-    if dataset.name == "kitti":
-        dataset.options.update(frames_dir=arg.frames, neighbours=max(k, 3))
-        return "train", "validation", 1
-    if dataset.name == "segmentation_folder":
-        raise ValueError("propagate=METHOD needs a data set of videos; for your own ones there is `segjax propagate`.")
-    return "train", "validation", 0
 
 
 def as_released(train):

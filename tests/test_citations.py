@@ -96,16 +96,6 @@ def text_of(paper: Path, section: str) -> str:
     return "\n".join(lines[start:end])
 
 
-def test_the_street_keeps_52_of_its_labels():
-    """docs/propagation.md: every 4th label of the embedded street, as segjax.data.splits counts them."""
-    from data_builders.synthetic_street.generator import Settings
-
-    street = Settings()
-    labels = street.sequences[0] * len(range(street.labelled_every // 2, street.frames, street.labelled_every))
-    kept = len([number for number in range(labels) if number % 4 == 4 // 2])
-    assert f"| {kept} of {labels} |" in (ROOT / "docs" / "propagation.md").read_text()
-
-
 def test_mapillary_has_66_labels_and_65_classes():
     from segjax.data.classes import CLASSES
 
