@@ -14,38 +14,39 @@ from segjax.typing import Array
 Kernel = Literal["bicubic", "lanczos"]
 
 
-def _bicubic(distance: Array) -> Array:
-    """Returns the cubic convolution kernel of Keys (IEEE TASSP 1981, eq. 15), a = -0.5: exact for quadratics."""
-    d = jnp.abs(distance)
-    near = (1.5 * d - 2.5) * d * d + 1.0
-    far = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
-    return jnp.where(d <= 1, near, jnp.where(d < 2, far, 0.0))
+def _bicubic(fraction: Array) -> list[Array]:
+    """Returns the weights of the pixels -1, 0, 1, 2: cubic convolution (Keys, IEEE TASSP 1981, eq. 15), a = -0.5."""
+    near = [(1.5 * d - 2.5) * d * d + 1.0 for d in (fraction, 1.0 - fraction)]
+    far = [((-0.5 * d + 2.5) * d - 4.0) * d + 2.0 for d in (fraction + 1.0, 2.0 - fraction)]
+    return [far[0], near[0], near[1], far[1]]
 
 
-def _lanczos(distance: Array) -> Array:
-    """Returns the sinc windowed by its central lobe of width 3 (Duchon 1979); the sum over the taps is not yet 1."""
-    return jnp.where(jnp.abs(distance) < 3, jnp.sinc(distance) * jnp.sinc(distance / 3), 0.0)
+def _lanczos(fraction: Array) -> list[Array]:
+    """Returns the weights of the pixels -2 to 3: a sinc windowed by the middle of another (Duchon 1979), with sum 1.
+
+    The weight at the distance d is sinc(d) sinc(d / 3) = 3 sin(pi d) sin(pi d / 3) / (pi d)^2. All sin(pi d) are equal
+    up to the sign and cancel in the division by the sum. After three pixels sin(pi d / 3) repeats with the other sign.
+    """
+    fraction = jnp.maximum(fraction, 1e-6)  # no 0 / 0; there the weights are 0 and 1 up to rounding
+    a, b, c = (jnp.sin(jnp.pi / 3 * (fraction - pixel)) for pixel in range(3))
+    weights = [(a, -b, c)[pixel % 3] / jnp.square(fraction - pixel) for pixel in range(-2, 4)]
+    total = sum(weights)
+    return [weight / total for weight in weights]
 
 
-# kernel -> (pixels that it reads on either side, weight of a distance in pixels)
-_KERNELS: dict[str, tuple[int, Callable[[Array], Array]]] = {"bicubic": (2, _bicubic), "lanczos": (3, _lanczos)}
-
-
-def _weights(weight: Callable[[Array], Array], fraction: Array, taps: range) -> list[Array]:
-    found = [weight(fraction - tap)[..., None] for tap in taps]
-    total = sum(found)  # 1 for the bicubic kernel; without this division, Lanczos would change flat areas by 1 %
-    return [one / total for one in found]
+# kernel -> (pixels that it reads on either side, the weights of these at a fraction of a pixel, 0 <= fraction < 1)
+_KERNELS: dict[str, tuple[int, Callable[[Array], list[Array]]]] = {"bicubic": (2, _bicubic), "lanczos": (3, _lanczos)}
 
 
 def _sample(image: Array, x: Array, y: Array, kernel: Kernel, border: Border) -> Array:
     """Returns the values (..., c) of one image (h, w, c) at pixel positions x, y (...)."""
     h, w = image.shape[:2]
-    reach, weight = _KERNELS[kernel]
+    reach, weights = _KERNELS[kernel]
     # values are constant from `reach` pixels outside on, and huge displacements would overflow the integer index
     x, y = (jnp.clip(p, -reach - 1.0, size + reach) for p, size in ((x, w), (y, h)))
     x0, y0 = jnp.floor(x), jnp.floor(y)
     taps = range(1 - reach, reach + 1)
-    across, down = _weights(weight, x - x0, taps), _weights(weight, y - y0, taps)
+    across, down = ([weight[..., None] for weight in weights(p)] for p in (x - x0, y - y0))
     columns = [x0.astype(jnp.int32) + tap for tap in taps]
     if border == "zeros":
         across = [a * ((c >= 0) & (c < w))[..., None] for a, c in zip(across, columns)]
