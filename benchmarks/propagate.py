@@ -3,13 +3,16 @@
     python benchmarks/propagate.py quality                                  # CamVid's 15 Hz video, copy and DIS flow
     python benchmarks/propagate.py quality --checkpoint runs/camvid/train_video --skip 60 --output out
     python benchmarks/propagate.py quality --dataset synthetic_street
+    python benchmarks/propagate.py quality --rgb-warp all                   # every way to move image and label
     python benchmarks/propagate.py warp                                     # the warp against the bytes it must move
 
 quality: every labelled frame's label is carried K frames forward and backward and scored against the true label of the
 frame it arrives at: mIoU over all labelled pixels, with the border repeated where a pixel comes from outside (as
 published) and a carried void counted as wrong; and again over the pixels that are not ignored. --skip leaves out the
 first frames of every sequence, which a video network may have been trained on. A checkpoint may be given several times.
---max-cycle-error ignores pixels that flow does not bring back. Writes quality.md, .png and .json to --output.
+--max-cycle-error ignores pixels that flow does not bring back. The energy is that of high frequencies of the carried
+image, relative to the real frame: the ratio of the mean squared Laplacians (of 4 neighbours) of the grey levels, over
+pixels that are kept and whose neighbours are. Writes quality.md, .png and .json to --output.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import cv2  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
@@ -29,12 +33,14 @@ import numpy as np  # noqa: E402
 from segjax import metrics, visualize  # noqa: E402
 from segjax.data import open_source  # noqa: E402
 from segjax.data.chains import find_chains  # noqa: E402
+from segjax.data.class_table import IGNORE_LABEL  # noqa: E402
 from segjax.data.threads import ordered_map  # noqa: E402
 from segjax.data.video import FrameIndex  # noqa: E402
 from segjax.media.writers import write_png  # noqa: E402
-from segjax.ops import bilinear_warp  # noqa: E402
+from segjax.ops import bilinear_warp, kernel_warp  # noqa: E402
+from segjax.propagation.carry import RGB_WARPS  # noqa: E402
 from segjax.propagation.motion import choose_flow, open_flow, open_video_network  # noqa: E402
-from segjax.propagation.propagator import INPUT_CHOICES, FlowStore, Propagator  # noqa: E402
+from segjax.propagation.propagator import INPUT_CHOICES, FlowStore, Propagated, Propagator  # noqa: E402
 
 
 class Part:
@@ -77,8 +83,13 @@ def quality(args) -> None:
     for checkpoint in args.checkpoint:
         network = open_video_network(checkpoint)
         methods[f"{network.method} ({Path(checkpoint).name})"] = (network.method, "", checkpoint)
+    warps = RGB_WARPS if args.rgb_warp == "all" else args.rgb_warp.split(",")
     stores: dict = {}  # flow of the same kind is computed once
-    results = {name: score(part, source.num_classes, args, stores, *how) for name, how in methods.items()}
+    results = {
+        f"{name}, {warp}" if len(warps) > 1 else name: score(part, source.num_classes, args, stores, warp, *how)
+        for name, how in methods.items()
+        for warp in (warps if how[0] != "copy" else warps[:1])  # without motion all are the same
+    }
     title = f"{args.dataset} {args.split}, {len(part.names)} frames" + (f" after {args.skip}" if args.skip else "")
     text = markdown(results, args.steps, title)
     print(text)
@@ -90,8 +101,8 @@ def quality(args) -> None:
         write_png(folder / "quality.png", plot(results, args.steps, title))
 
 
-def score(part: Part, num_classes: int, args, stores: dict, method: str, flow: str, checkpoint: str) -> dict:
-    """signed step -> mIoU over all labelled pixels, mIoU over those that are kept, their share; and the seconds."""
+def score(part: Part, num_classes: int, args, stores: dict, warp: str, method: str, flow: str, checkpoint: str) -> dict:
+    """signed step -> mIoU of all labelled pixels, of those that are kept, their share, energy; and the seconds."""
     network = open_video_network(checkpoint, method)
     name, options = choose_flow(flow, network)
     key = json.dumps([name, options], sort_keys=True)
@@ -100,7 +111,7 @@ def score(part: Part, num_classes: int, args, stores: dict, method: str, flow: s
     moves = dict(
         flow=stores[key], predict_motion=network.predict,
         variables=network.variables, batch=args.batch, cut_histogram=0.0, cut_residual=0.0,
-        inputs=args.inputs,
+        inputs=args.inputs, rgb_warp=warp,
     )  # fmt: skip
     run = Propagator(method, max_cycle_error=args.max_cycle_error if method != "copy" else 0.0, **moves)
     repeat = Propagator(method, ignore_out_of_view=False, **moves)
@@ -108,14 +119,17 @@ def score(part: Part, num_classes: int, args, stores: dict, method: str, flow: s
     chains = [c for c in find_chains(part, steps=args.steps, needs_before=bool(args.checkpoint)) if c.records]
     count = jax.jit(metrics.confusion_matrix, static_argnums=2)
     matrices = {"all": {}, "kept": {}}
+    energies: dict[int, np.ndarray] = {}
     start = time.perf_counter()
     for first in range(0, len(chains), 4 * args.batch):
         some = chains[first : first + 4 * args.batch]
         for kind, propagator in (("kept", run), ("all", repeat)):
             for one in propagator(some, part.read)[1]:
+                step = one.chain.direction * one.step
+                if kind == "kept":
+                    energies[step] = energies.get(step, 0) + energy(one)
                 if one.real.label is None:
                     continue
-                step = one.chain.direction * one.step
                 carried = np.minimum(one.label, num_classes)  # void as one more class, which is never true
                 found = np.asarray(count(carried, one.real.label, num_classes + 1), np.int64)
                 matrices[kind][step] = matrices[kind].get(step, 0) + found
@@ -124,8 +138,16 @@ def score(part: Part, num_classes: int, args, stores: dict, method: str, flow: s
         "miou": {step: miou(m, num_classes) for step, m in sorted(matrices["all"].items())},
         "miou_kept": {step: miou(m, num_classes) for step, m in sorted(kept.items())},
         "kept": {step: float(m.sum() / matrices["all"][step].sum()) for step, m in sorted(kept.items())},
+        "energy": {step: float(carried / real) for step, (carried, real) in sorted(energies.items())},
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def energy(one: Propagated) -> np.ndarray:
+    """Sums of squared Laplacians of the carried image and of the real frame, over the same pixels."""
+    inside = cv2.erode((one.label != IGNORE_LABEL).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+    grey = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (one.image, one.real.image))
+    return np.array([np.square(cv2.Laplacian(g, cv2.CV_32F)[inside], dtype=np.float64).sum() for g in grey])
 
 
 def miou(matrix: np.ndarray, num_classes: int) -> float:
@@ -136,7 +158,8 @@ def miou(matrix: np.ndarray, num_classes: int) -> float:
 def markdown(results: dict, steps: int, title: str) -> str:
     """The table, in percent."""
     lines = [f"mIoU of carried labels, {title}", ""]
-    for key, what in (("miou", "all pixels"), ("miou_kept", "pixels kept"), ("kept", "share kept")):
+    whats = {"miou": "all pixels", "miou_kept": "pixels kept", "kept": "share kept", "energy": "energy of the image"}
+    for key, what in whats.items():
         ks = [*range(1, steps + 1), *range(-1, -steps - 1, -1)]
         lines += [f"| {what} | " + " | ".join(f"{k:+d}" for k in ks) + " |", "|---" * (len(ks) + 1) + "|"]
         for name, found in results.items():
@@ -179,6 +202,10 @@ def warp(args) -> None:
             "gradient of image and flow": (
                 jax.grad(loss, (0, 1)), (image, flow, image), 3 * image.nbytes + 2 * flow.nbytes
             ),
+            "bicubic": (kernel_warp, (image, flow), 2 * image.nbytes + flow.nbytes),
+            "Lanczos": (
+                lambda i, f: kernel_warp(i, f, kernel="lanczos"), (image, flow), 2 * image.nbytes + flow.nbytes
+            ),
             "nearest, labels": (
                 lambda i, f: bilinear_warp(i, f, method="nearest"), (label, flow), 2 * label.nbytes + flow.nbytes
             ),
@@ -219,6 +246,7 @@ def main() -> None:
     add("--skip", type=int, default=0, help="leave out so many frames of every sequence")
     add("--steps", type=int, default=5)
     add("--batch", type=int, default=8)
+    add("--rgb-warp", default=RGB_WARPS[0], help="all, or some of " + ",".join(RGB_WARPS))
     add("--max-cycle-error", type=float, default=0.0)
     add("--inputs", default="auto", choices=INPUT_CHOICES, help="real frames that a network looks at")
     add("--output", default="")
