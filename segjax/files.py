@@ -84,7 +84,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        if isinstance(error, OSError) and error.filename in (None, str(part)):  # None if a write has failed
+        # a failed write has no name; errors without number, as those of downloads, have words of their own
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(part)):
             error.filename, error.filename2 = str(path), None
         raise
 

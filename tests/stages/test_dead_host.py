@@ -10,7 +10,6 @@ import time
 
 import jax
 import numpy as np
-import pytest
 
 from segjax.weights.runs import load_for_inference
 from tests.processes import SMALL_NETWORK, run_together, start_together
@@ -18,12 +17,13 @@ from tests.stages.test_faults import logged_steps
 
 KILLS = int(os.environ.get("SEGJAX_KILLS", 1))
 WITHIN = 60  # seconds
+STEPS = 60 * KILLS
 
 
 def command(workdir):
     return lambda address, index: [
         sys.executable, "main.py", "--config=configs/vplr.py:propagate=none,debug", f"--workdir={workdir}",
-        "--config.train.mesh.data=-1", f"--config.train.total_steps={60 * KILLS}", "--config.train.checkpoint_steps=20",
+        "--config.train.mesh.data=-1", f"--config.train.total_steps={STEPS}", "--config.train.checkpoint_steps=20",
         "--config.train.eval_steps=1000", "--stage=train",
         f"--coordinator={address}", "--num_processes=2", f"--process_id={index}", *SMALL_NETWORK,
     ]  # fmt: skip
@@ -33,24 +33,28 @@ def weights(workdir):
     return [np.asarray(x) for x in jax.tree.leaves(load_for_inference(workdir)[1])]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, street_dir):
-    workdir = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEGJAX_DATA_DIR", str(street_dir))
-        run_together(command(workdir), devices=1)
-    return weights(workdir)
-
-
-def test_the_others_end_and_the_same_command_resumes(tmp_path, street_dir, undisturbed, monkeypatch):
+def test_the_others_end_and_the_same_command_resumes(tmp_path, street_dir, monkeypatch):
     monkeypatch.setenv("SEGJAX_DATA_DIR", str(street_dir))
+    undisturbed = tmp_path / "undisturbed"
+    if KILLS > 1:  # a quarter of a minute
+        run_together(command(undisturbed), devices=1)
+    killed(tmp_path / "killed")
+    run_together(command(tmp_path / "killed"), devices=1)
+    assert load_for_inference(tmp_path / "killed")[2]["step"] == STEPS
+    if KILLS > 1:
+        both = zip(weights(tmp_path / "killed"), weights(undisturbed), strict=True)
+        assert all(np.array_equal(a, b) for a, b in both)
+
+
+def killed(workdir):
+    """Starts a run and kills one of its processes, KILLS times."""
     for kill in range(KILLS):
         victim = 1 - kill % 2
-        processes = start_together(command(tmp_path), devices=1)
-        reached = max(logged_steps(tmp_path), default=0)
+        processes = start_together(command(workdir), devices=1)
+        reached = max(logged_steps(workdir), default=0)
         try:
             deadline = time.time() + 300
-            while max(logged_steps(tmp_path), default=0) < reached + 25 and time.time() < deadline:
+            while max(logged_steps(workdir), default=0) < reached + 25 and time.time() < deadline:
                 time.sleep(0.02)
             processes[victim].send_signal(signal.SIGKILL)
             began = time.time()
@@ -62,5 +66,3 @@ def test_the_others_end_and_the_same_command_resumes(tmp_path, street_dir, undis
         assert processes[1 - victim].returncode == 1
         assert f"main.py: error: process {victim} of 2 (pid {processes[victim].pid} on " in errors
         assert "Traceback" not in errors and "stack trace" not in errors
-    run_together(command(tmp_path), devices=1)
-    assert all(np.array_equal(a, b) for a, b in zip(weights(tmp_path), undisturbed, strict=True))

@@ -43,6 +43,7 @@ SMALLEST = {
     "propagate": dict(kind="propagate", method="flow"),
     "pseudo_label": dict(kind="pseudo_label", checkpoint="train", unlabelled=dict(rest=dict(split="train::8"))),
     "recalibrate": dict(kind="recalibrate", checkpoint="train"),
+    "choose": dict(kind="choose", stages=("evaluate",)),
     "evaluate": dict(kind="evaluate", checkpoint="train", split="test"),
     "evaluate_video": dict(kind="evaluate_video", checkpoint="train_gsvnet"),
     "disable_tail": dict(kind="disable_tail", checkpoint="train", split="test"),
@@ -73,7 +74,7 @@ def test_which_stages_run_again():
     assert {kind: stage.again for kind, stage in STAGES.items()} == {
         "train": "never", "train_video": "never", "train_gsvnet": "never", "propagate": "never",
         "pseudo_label": "never", "recalibrate": "when_stale", "evaluate": "when_stale",
-        "evaluate_video": "when_stale", "disable_tail": "when_stale", "compare": "always",
+        "evaluate_video": "when_stale", "disable_tail": "when_stale", "compare": "always", "choose": "when_stale",
     }  # fmt: skip
 
 
