@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -205,7 +206,7 @@ def line_plot(
         axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1))
     axes.set_xlabel(x_label, fontsize=10)
     axes.set_ylabel(y_label, fontsize=10)
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(textwrap.fill(title, 95), loc="left", fontsize=11)
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     if beside:
@@ -231,7 +232,7 @@ def interval_plot(
     dpi: dots per inch.
     Returns uint8 (h, w, 3).
     """
-    figure = _figure(7, 1.3 + 0.32 * len(names), dpi)
+    figure = _figure(7, 1.3 + 0.2 * (len(title) > 90) + 0.32 * len(names), dpi)
     axes = figure.add_subplot()
     axes.axvline(0, color="#2d3138", linewidth=1)
     for row, (middle, half) in enumerate(zip(middles, half_widths)):
@@ -240,7 +241,7 @@ def interval_plot(
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(x_label, fontsize=10)
-    axes.set_title(title, loc="left", fontsize=11)
+    figure.suptitle(textwrap.fill(title, 90), x=0.01, ha="left", fontsize=11)  # the names may take half the width
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
