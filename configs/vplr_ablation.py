@@ -152,8 +152,14 @@ def read_options(arg, given):
     if arg.frames:  # the original videos: lengths of the preset are for the small tree
         own.update(steps=0, every=0, true_labels=False, rows=PROPAGATED)
     own.update({name: arg[name] for name in ("every", "steps", "longer", "seeds") if arg[name] >= 0})
-    own.update({name: arg[name] for name in ("k", "net", "batch", "rows", "accumulated") if arg[name]})
-    own.update({name: arg[name] for name in ("relaxed", "warp") if name in given})  # empty: none
+    own.update({name: arg[name] for name in ("k", "net", "batch", "rows") if arg[name]})
+    own.update({name: arg[name] for name in ("relaxed", "warp", "accumulated") if name in given})  # empty: none
+    if arg.frames and arg.preset not in ("camvid", "kitti"):
+        raise ValueError(f"recipe option frames={arg.frames} is for the presets camvid and kitti.")
+    if arg.labels and arg.every >= 0:
+        raise ValueError("the recipe options labels and every both choose labels; give one of them.")
+    if arg.work == "epochs" and arg.steps > 0:
+        raise ValueError(f"recipe option steps={arg.steps} belongs to work=steps; leave it out with work=epochs.")
     if own["seeds"] < 1:
         raise ValueError(f"recipe option seeds={own['seeds']} must be 1 or more.")
     counts = sorted({ablation.read_number("labels", word) for word in filter(None, arg.labels.split("+"))})
@@ -181,7 +187,7 @@ def start(arg, own):
     elif arg.preset == "camvid" and not arg.frames:
         config.dataset.update(train="validation[:60]", validation="validation[60:]", test="validation[60:]")
         config.train.crop.size = (264, 320)
-    elif arg.frames:
+    else:  # neighbouring frames are stored apart, and CamVid's have another size
         full = vplr_rows.recipe(arg, own, propagate="flow", k=own.places[-1], frames=arg.frames)
         config.dataset.options, config.train.crop = full.dataset.options, full.train.crop
         config.evaluate.window = full.evaluate.window

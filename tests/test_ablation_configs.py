@@ -154,6 +154,15 @@ def test_headroom_of_propagation_comes_first():
     )
 
 
+def test_neighbouring_frames_and_one_distance_of_the_presets():
+    street = load("vplr_ablation", "cityscapes,data=x,seeds=1,k=3")
+    assert "sequence" in street.dataset.options.parts and street.dataset.options.neighbours == 3
+    camvid = load("vplr_ablation", "camvid,frames=x,seeds=1")
+    assert camvid.dataset.options.frames_dir == "x" and camvid.train_baseline_plain_seed0.crop.size == (656, 896)
+    one = load("vplr_ablation", "video,accumulated=False,rows=truth,seeds=1")
+    assert one.train_truth_lp_k10_plain_seed0.extra.steps == (10,)
+
+
 def test_shifted_labels_are_a_control_with_both_losses():
     config = load("vplr_ablation", "rows=truth+shift2+flow_lp,relaxed=truth+shift2,k=1,seeds=1,longer=0")
     assert config.propagate_shift2.method == "truth" and config.propagate_shift2.label_shift == 2
@@ -193,6 +202,9 @@ def test_ones_own_video_is_scored_on_its_frames_without_label_too():
         ("labels=8+65", "asks for more than the 64"),
         ("labels=8+x", "write numbers from 1"),
         ("rows=shift", "write numbers from 1"),
+        ("labels=8,every=4", "give one of them"),
+        ("work=epochs,steps=10", "leave it out"),
+        ("video,frames=x", "camvid and kitti"),
         ("work=epoch", "did you mean 'epochs'"),
         ("seeds=0", "must be 1 or more"),
         ("warp=composed_lancos,rows=flow_jp", "did you mean 'composed_lanczos'"),
