@@ -119,6 +119,7 @@ class _Hub(_Watch):
                     self._admit()
                 else:
                     self._hear(key.fileobj)
+        self._server.close()
 
     def leave(self) -> None:
         with self._lock:
@@ -191,7 +192,7 @@ def _name() -> str:
 
 def _sentence(name: str) -> str:
     return (
-        f"{name} has ended in the middle of the work, and its own output says why; the same command, started again "
+        f"{name} has ended in the middle of the work, and its own output may say why; the same command, started again "
         "for every process, resumes."
     )
 
