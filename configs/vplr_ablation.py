@@ -19,7 +19,8 @@ k: how far labels are propagated, +-k. rows: truth; shiftN, true labels moved by
 METHOD_MODE, with METHOD reconstruction, prediction or flow, and MODE jp (the propagated image) or lp (the real frame).
 relaxed: rows that are also trained with label relaxation, as the baseline is then. seeds: number of seeds; -1 here and
 below = that of the preset. labels: numbers of labels, a curve; as near as every Nth label gives. every: keep every Nth
-label, 0 or 1 = all. accumulated: show all frames within k. steps: of each training run, 0: the epochs of the preset.
+label, 0 or 1 = all. sets: each, the frames at +-k alone; all, those within it (accumulated, table 6); each+all: both in
+one table. steps: of each training run, 0: the epochs of the preset.
 work: steps, the same for all rows; epochs, as in the paper, so that more labels are more steps. longer: the baseline
 also at so many times the steps, 0 = not. warp: how images are moved (rgb_warp of the stage propagate); several for a
 row each. strict: relaxed rows keep thin classes to their own class. boundary: scores pixels near outlines too. init:
@@ -43,7 +44,7 @@ PRESETS = {
         k="1+3", net="fastscnn", steps=400, batch=8, seeds=4, longer=3, labels=64, true_labels=True,
     ),
     "video": dict(
-        k="10", net="efficientnet", steps=300, batch=4, seeds=5, longer=3, labels=101, every=20, accumulated=True,
+        k="10", net="efficientnet", steps=300, batch=4, seeds=5, longer=3, labels=101, every=20, sets="all",
         true_labels=True, rows="truth+reconstruction_lp+reconstruction_jp", relaxed="",
         warp="bilinear+composed+composed_bicubic",
     ),
@@ -53,7 +54,7 @@ PRESETS = {
     "cityscapes": dict(k="1+3", net="rnx50", batch=16, labels=2975, rows=PROPAGATED),
     "kitti": dict(k="1+3", net="rnx50", batch=16, labels=160, rows=PROPAGATED),
 }  # fmt: skip
-DEFAULTS = dict(every=0, steps=0, seeds=3, longer=0, relaxed="reconstruction_jp", warp="", accumulated=False)
+DEFAULTS = dict(every=0, steps=0, seeds=3, longer=0, relaxed="reconstruction_jp", warp="", sets="each")
 DEFAULTS.update(rows=f"truth+{PROPAGATED}", true_labels=False)  # true_labels: of all frames
 # classes whose pixels are mostly outline, see configs/common.py
 STRICT = {
@@ -87,7 +88,7 @@ OPTIONS = dict(
     init="",
     strict=True,
     boundary=False,
-    accumulated=False,
+    sets="",
     debug=False,
 )
 
@@ -124,14 +125,14 @@ def get_config(arg=None):
                 to, tables = (early, (cells, bounds)) if method == "truth" else (late, (cells,))
                 stage = vplr_rows.add_propagation(config, arg, own, method, warp, split, curve, to)
                 series = name_of(method, mode, warp)
-                if not curve:
-                    add_cell(series, loss, 0, found, origin, tables=tables)
-                for k in own.places:
-                    shown = tuple(range(1, k + 1)) if own.accumulated else (k,)
-                    extra = dict(stage=stage, mode=mode, steps=shown)
-                    row = "_".join(filter(None, (method, mode, warp, f"{'all' if own.accumulated else 'k'}{k}")))
+                names = {within: f"{series}, accumulated" if within and own.both else series for _, within in own.shown}
+                for name in () if curve else names.values():
+                    add_cell(name, loss, 0, found, origin, tables=tables)
+                for k, within in own.shown:
+                    extra = dict(stage=stage, mode=mode, steps=tuple(range(1, k + 1)) if within else (k,))
+                    row = "_".join(filter(None, (method, mode, warp, f"{'all' if within else 'k'}{k}")))
                     runs = vplr_rows.add_runs(config, first, f"{row}{curve}_{loss}", to, extra=extra, **run)
-                    add_cell(series, loss, labels if curve else k, runs, origin, tables=tables)
+                    add_cell(names[within], loss, labels if curve else k, runs, origin, tables=tables)
     headroom = ("headroom",) if any(method == "truth" for method, *_ in own.rows) and late else ()
     config.stages = (*ablation.by_seed(early), *headroom, *ablation.by_seed(late), "compare")
     columns = ("miou", "trimap_miou.5", "inside_miou.5") if arg.boundary else ("miou",)
@@ -152,8 +153,8 @@ def read_options(arg, given):
     if arg.frames:  # the original videos: lengths of the preset are for the small tree
         own.update(steps=0, every=0, true_labels=False, rows=PROPAGATED)
     own.update({name: arg[name] for name in ("every", "steps", "longer", "seeds") if arg[name] >= 0})
-    own.update({name: arg[name] for name in ("k", "net", "batch", "rows") if arg[name]})
-    own.update({name: arg[name] for name in ("relaxed", "warp", "accumulated") if name in given})  # empty: none
+    own.update({name: arg[name] for name in ("k", "net", "batch", "rows", "sets") if arg[name]})
+    own.update({name: arg[name] for name in ("relaxed", "warp") if name in given})  # empty: none
     if arg.frames and arg.preset not in ("camvid", "kitti"):
         raise ValueError(f"recipe option frames={arg.frames} is for the presets camvid and kitti.")
     if arg.labels and arg.every >= 0:
@@ -170,6 +171,10 @@ def read_options(arg, given):
     own["relaxed"] = read_rows("relaxed", own["relaxed"], own["warps"])
     own["rows"] = tuple(dict.fromkeys((*read_rows("rows", own["rows"], own["warps"]), *own["relaxed"])))
     own["places"] = tuple(places[-1:] if len(counts) > 1 else places)  # with a curve, the axis is the number of labels
+    sets = {common.pick("sets", word, ("each", "all")) for word in own["sets"].split("+")}
+    own["both"] = len(sets) == 2
+    of_set = {"each": own["places"], "all": [k for k in own["places"] if k > 1 or not own["both"]]}  # the same at 1
+    own["shown"] = tuple((k, name == "all") for name in of_set if name in sets for k in of_set[name])
     own["counts"] = tuple((count, max(round(own["labels"] / count), 1)) for count in counts)
     own["counts"] = own["counts"] or ((own["labels"], own["every"] or 1),)
     return ConfigDict(dict(own, work=common.pick("work", arg.work, ("steps", "epochs"))))

@@ -159,8 +159,23 @@ def test_neighbouring_frames_and_one_distance_of_the_presets():
     assert "sequence" in street.dataset.options.parts and street.dataset.options.neighbours == 3
     camvid = load("vplr_ablation", "camvid,frames=x,seeds=1")
     assert camvid.dataset.options.frames_dir == "x" and camvid.train_baseline_plain_seed0.crop.size == (656, 896)
-    one = load("vplr_ablation", "video,accumulated=False,rows=truth,seeds=1")
+    one = load("vplr_ablation", "video,sets=each,rows=truth,seeds=1")
     assert one.train_truth_lp_k10_plain_seed0.extra.steps == (10,)
+
+
+def test_accumulated_and_other_sets_are_in_one_table():
+    config = load("vplr_ablation", "rows=truth+reconstruction_jp,k=1+3,sets=each+all,seeds=1,longer=0")  # table 6
+    assert config.train_reconstruction_jp_k3_relaxed_seed0.extra.steps == (3,)
+    assert config.train_reconstruction_jp_all3_relaxed_seed0.extra.steps == (1, 2, 3)
+    assert "train_reconstruction_jp_all1_relaxed_seed0" not in config  # the same as k1
+    at = {cell["series"]: [] for cell in config.compare.cells}
+    for cell in config.compare.cells:
+        at[cell["series"]].append(cell["at"])
+    assert at["reconstruction + JP, relaxed"] == [0, 1, 3] and at["reconstruction + JP, accumulated, relaxed"] == [0, 3]
+    assert at["truth"] == [0, 1, 3] and at["truth, accumulated"] == [0, 3]
+    assert len(config.headroom.cells) == 7  # the relaxed baseline too
+    with pytest.raises(ValueError, match="unknown sets 'al'"):
+        load("vplr_ablation", "sets=al")
 
 
 def test_shifted_labels_are_a_control_with_both_losses():

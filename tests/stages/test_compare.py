@@ -236,7 +236,7 @@ def test_grid_of_the_ablation():
     assert looks["reconstruction + LP"] == ("reconstruction + LP", "dashed", "baseline")
     assert looks["reconstruction + JP, relaxed"] == ("reconstruction + JP", "solid", "baseline, relaxed")
     assert looks["baseline, relaxed"] == ("baseline", "solid", "baseline")
-    every = vplr_ablation.get_config("cityscapes,data=x,k=3,accumulated,relaxed=,rows=flow_jp,seeds=1")
+    every = vplr_ablation.get_config("cityscapes,data=x,k=3,sets=all,relaxed=,rows=flow_jp,seeds=1")
     assert every.train_flow_jp_all3_plain_seed0.extra.steps == (1, 2, 3)
     assert every.train_flow_jp_all3_plain_seed0.total_epochs * 7 <= every.train_baseline_plain_seed0.total_epochs
     assert every.propagate_flow.split == "train"
