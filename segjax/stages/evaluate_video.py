@@ -31,7 +31,7 @@ from segjax.models.dis_warp import check_threads
 from segjax.propagation.motion import open_flow
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.dataset import Dataset, read_own_dataset
-from segjax.stages.stage import Context, Stage
+from segjax.stages.stage import Context, Preview, Stage
 
 log = logging.getLogger("segjax")
 
@@ -97,8 +97,6 @@ def read(settings: Mapping[str, Any], where: str) -> Options:
         raise UserError(
             f"config key {where}.edges compares labels one frame after a keyframe; set interval to 2 or more."
         )
-    if "warp_dis" in options.baselines:
-        check_threads()
     compute_dtype(options.dtype)
     return options
 
@@ -107,6 +105,12 @@ def inputs(options: Options, begun: bool) -> dict[str, str]:
     """Returns the inputs of the stage, see `Stage.inputs`."""
     own = {"checkpoint": options.checkpoint, "keyframe": options.keyframe}
     return {**own, **{f"others.{name}": path for name, path in options.others.items()}}
+
+
+def check(options: Options, preview: Preview) -> None:
+    """Raises UserError if the warp by DIS flow is asked for and XLA has too few threads for it, see `check_threads`."""
+    if "warp_dis" in options.baselines:
+        check_threads()
 
 
 def run(options: Options, context: Context) -> dict[str, Any]:
@@ -292,4 +296,4 @@ def edges_of(system: System, snippets: data.Snippets, options: Options) -> dict[
     return edge_errors(system.module, system.variables, batches, normalisation=system.normalisation)
 
 
-STAGE = Stage(read, run, inputs, again="when_stale")
+STAGE = Stage(read, run, inputs, check, again="when_stale")

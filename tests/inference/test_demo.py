@@ -12,8 +12,9 @@ from segjax.data import LabelMap, class_table, open_source
 from segjax.data.image_files import encode_png
 from segjax.errors import UserError
 from segjax.inference import demo
-from segjax.inference.demo import DemoFrame, clip_frames, write_demo
+from segjax.inference.demo import clip_frames
 from segjax.inference.demo_layout import names_of_runs
+from segjax.inference.demo_video import DemoFrame, write_demo
 from segjax.inference.labels import Labels
 from segjax.media.clips import open_clips
 from segjax.media.masks import find_truths

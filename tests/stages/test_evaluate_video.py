@@ -147,3 +147,13 @@ def test_wrong_settings_are_one_sentence(changes, text, finished, street_dir, tm
     tiny_network.save(tmp_path / "train/checkpoints")
     with pytest.raises(UserError, match=text):
         run_recipe(config, workdir=tmp_path)
+
+
+def test_one_core_is_told_before_the_first_stage_runs(monkeypatch, tmp_path, street_dir):
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    tiny_network.save(tmp_path / "train/checkpoints")
+    with pytest.raises(UserError, match="warp_dis .* has one core; set NPROC=2"):
+        run_recipe(with_evaluation(street_dir), workdir=tmp_path)
+    assert not (tmp_path / "train_gsvnet").exists()
