@@ -13,6 +13,7 @@ import functools
 import itertools
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import clock
 from segjax import data
 from segjax.data import plans
 
@@ -52,6 +54,7 @@ class First:
 
     def __init__(self, source, count: int):
         self.source, self.count, self.sizes = source, min(count, len(source)), source.sizes[:count]
+        self.top_k = source.top_k
 
     def __len__(self) -> int:
         return self.count
@@ -60,33 +63,33 @@ class First:
         return self.source[index]
 
 
-def loader_rate(source, args, reading: data.Reading) -> float:
-    """Returns the images per second after the first --images."""
+def loader_rates(source, reading: data.Reading, *, crop, batch: int, scale_range, repeats: int = 1) -> list[float]:
+    """Returns the images per second of each of so many passes over a source, after one that warms up."""
     plan = plans.make_plan("uniform", {}, source)
-    timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=3)
-    samples = data.ImageCrops(reading.cached(source), args.scale_range)
+    timeline = data.Timeline.constant(plan.length, crop=crop, batch=batch, epochs=repeats + 2)
+    samples = data.ImageCrops(reading.cached(source), scale_range)
     batches = data.train_batches(samples, plan, timeline, reading)
-    steps = timeline.epoch_start(1)
-    for _ in itertools.islice(batches, steps):
-        pass
-    start = time.perf_counter()
-    for _ in itertools.islice(batches, steps):
-        pass
-    seconds = time.perf_counter() - start
+    steps, rates = timeline.epoch_start(1), []
+    for number in range(repeats + 1):
+        start = time.perf_counter()
+        for _ in itertools.islice(batches, steps):
+            pass
+        if number:
+            rates.append(steps * batch / (time.perf_counter() - start))
     batches.close()
-    return steps * args.batch / seconds
+    return rates
 
 
-def augment_rates(source, args) -> dict[str, float]:
-    """Returns the images per second of the augmentation alone, on the first batch."""
+def augmentations(source, *, crop, batch: int, scale_range) -> dict[str, clock.Timed]:
+    """Returns timed runs of the augmentation alone, on the first batch."""
     import jax
 
     from segjax import augment
 
     plan = plans.make_plan("uniform", {}, source)
-    timeline = data.Timeline.constant(plan.length, crop=args.crop, batch=args.batch, epochs=1)
-    _, batch = next(iter(data.train_batches(data.ImageCrops(source, args.scale_range), plan, timeline)))
-    batch = jax.device_put(batch)
+    timeline = data.Timeline.constant(plan.length, crop=crop, batch=batch, epochs=1)
+    _, first = next(iter(data.train_batches(data.ImageCrops(source, scale_range), plan, timeline)))
+    first = jax.device_put(first)
     mean, std = augment.normalisation("imagenet")
     jitter = dict(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25)
     blur = dict(sigma=(0.15, 1.3))
@@ -95,18 +98,12 @@ def augment_rates(source, args) -> dict[str, float]:
         "+ colour jitter": dict(color_jitter=jitter),
         "+ blur": dict(color_jitter=jitter, blur=blur),
     }
-    rates = {}
+    runs = {}
     for name, options in kinds.items():
-        function = functools.partial(augment.augment_batch, seed=0, crop=args.crop, mean=mean, std=std, **options)
-        compiled = jax.jit(function).lower(batch).compile()
-        jax.block_until_ready(compiled(batch))
-        seconds = []
-        for _ in range(args.repeats):
-            start = time.perf_counter()
-            jax.block_until_ready(compiled(batch))
-            seconds.append(time.perf_counter() - start)
-        rates[name] = args.batch / sorted(seconds)[len(seconds) // 2]
-    return rates
+        function = functools.partial(augment.augment_batch, seed=0, crop=crop, mean=mean, std=std, **options)
+        compiled = jax.jit(function).lower(first).compile()
+        runs[name] = clock.stopwatch(functools.partial(compiled, first))
+    return runs
 
 
 def side_by_side(text: str) -> tuple[int, int]:
@@ -144,16 +141,22 @@ def main() -> None:
         )
         table.add_column("what")
         table.add_column("images/s", justify="right")
+        how = dict(crop=args.crop, batch=args.batch, scale_range=args.scale_range)
+
+        def rate_of(**reading):
+            return loader_rates(source, data.Reading(**reading), **how)[0]
+
         for threads in args.threads:
-            rate = loader_rate(source, args, data.Reading(num_threads=threads))
+            rate = rate_of(num_threads=threads)
             table.add_row("read when asked" if threads == 0 else f"{threads} threads", f"{rate:.0f}")
         for workers in args.workers:
-            rate = loader_rate(source, args, data.Reading(num_workers=workers, num_threads=workers))
+            rate = rate_of(num_workers=workers, num_threads=workers)
             table.add_row(f"{workers} worker processes", f"{rate:.0f}")
-        rate = loader_rate(source, args, data.Reading(num_threads=cores, cache_bytes=1 << 34))
+        rate = rate_of(num_threads=cores, cache_bytes=1 << 34)
         table.add_row(f"{cores} threads, decoded images in memory", f"{rate:.0f}")
         table.add_section()
-        for name, rate in augment_rates(source, args).items():
+        for name, times in clock.take_turns(augmentations(source, **how), args.repeats).items():
+            rate = args.batch / statistics.median(wall for wall, _ in times)
             table.add_row(f"augmentation: {name}", f"{rate:.0f}")
         Console(width=100).print(table)
 

@@ -13,7 +13,6 @@ import functools
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -23,10 +22,12 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
+from benchmarks import clock  # noqa: E402
 from segjax import losses, models  # noqa: E402
 from segjax.typing import Sum  # noqa: E402
 
 BASE = "cross_entropy"
+IN_A_STEP = (BASE, "relaxed", "relaxed, strict, histogram weights", "ohem, bound searched")
 
 
 def textbook(logits, labels):
@@ -63,16 +64,8 @@ def street(batch: int, size: tuple[int, int], classes: int) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
-def take_turns(runs: dict, turns: int) -> dict:
+def compared(times: dict) -> dict:
     """name -> median milliseconds, and medians over the turns of wall and processor time as multiples of BASE's."""
-    for run in runs.values():
-        jax.block_until_ready(run())
-    times = {name: [] for name in runs}
-    for _ in range(turns):
-        for name, run in runs.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            jax.block_until_ready(run())
-            times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     report = {}
     for name, taken in times.items():
         wall, cpu = (statistics.median(t[i] / base[i] for t, base in zip(taken, times[BASE])) for i in (0, 1))
@@ -81,17 +74,22 @@ def take_turns(runs: dict, turns: int) -> dict:
     return report
 
 
-def alone(args, logits, labels) -> dict:
+def alone(logits, labels, names=()) -> dict:
+    """name -> timed run of a loss with its gradient; names: of `programs`, () for all."""
     runs = {}
-    for name, loss in programs(args.classes).items():
-        step = jax.jit(jax.value_and_grad(lambda x, y, loss=loss: loss(x, y).mean()))
-        runs[name] = functools.partial(step, logits, labels)
-    return take_turns(runs, args.turns)
+    for name, loss in programs(logits.shape[-1]).items():
+        if not names or name in names:
+            step = jax.jit(jax.value_and_grad(lambda x, y, loss=loss: loss(x, y).mean()))
+            runs[name] = clock.stopwatch(functools.partial(step, logits, labels))
+    return runs
 
 
-def in_a_step(args, labels) -> dict:
-    """Forward, loss, backward, SGD of a network."""
-    module = models.create(args.model, args.classes)
+def in_a_step(model: str, classes: int, labels, names, **options) -> dict:
+    """name -> timed run of forward, loss, backward, SGD of a network.
+
+    options: of the network.
+    """
+    module = models.create(model, classes, **options)
     images = jax.random.normal(jax.random.key(0), (*labels.shape, 3))
     variables = jax.jit(functools.partial(module.init, train=False))(jax.random.key(1), images)
     optimizer = optax.sgd(1e-3, momentum=0.9)
@@ -111,10 +109,15 @@ def in_a_step(args, labels) -> dict:
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), new, value
 
-        return functools.partial(jax.jit(step), state, images, labels)
+        return clock.stopwatch(functools.partial(jax.jit(step), state, images, labels))
 
-    chosen = (BASE, "relaxed", "relaxed, strict, histogram weights", "ohem, bound searched")
-    return take_turns({name: make(programs(args.classes)[name]) for name in chosen}, args.turns)
+    return {name: make(programs(classes)[name]) for name in names}
+
+
+def made_up(size: tuple[int, int], batch: int, classes: int) -> tuple:
+    """(logits (b, h, w, k), labels (b, h, w)) of a made-up street."""
+    labels = jnp.asarray(street(batch, size, classes))
+    return 3 * jax.random.normal(jax.random.key(0), (batch, *size, classes)), labels
 
 
 def main():
@@ -126,12 +129,13 @@ def main():
     parser.add_argument("--model", default="", help=f"also inside a step of one of {', '.join(models.names())}")
     args = parser.parse_args()
     size = tuple(map(int, args.size.split("x")))
-    labels = jnp.asarray(street(args.batch, size, args.classes))
-    logits = 3 * jax.random.normal(jax.random.key(0), (args.batch, *size, args.classes))
+    logits, labels = made_up(size, args.batch, args.classes)
 
-    report = {"device": jax.devices()[0].device_kind, "alone": alone(args, logits, labels)}
+    report = {"device": jax.devices()[0].device_kind}
+    report["alone"] = compared(clock.take_turns(alone(logits, labels), args.turns))
     if args.model:
-        report[args.model] = in_a_step(args, labels)
+        steps = in_a_step(args.model, args.classes, labels, IN_A_STEP)
+        report[args.model] = compared(clock.take_turns(steps, args.turns))
     for title, rows in report.items():
         print(title if isinstance(rows, dict) else f"{title}: {rows}")
         for name, row in rows.items() if isinstance(rows, dict) else ():

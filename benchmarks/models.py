@@ -20,19 +20,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import clock  # noqa: E402
 from benchmarks.train_step import make_step  # noqa: E402
 from segjax.commands import values  # noqa: E402
 from segjax.ops.host_memory import reuse_freed_memory  # noqa: E402
 
-Timed = Callable[[], tuple[float, float]]  # one run: wall seconds, processor seconds of all threads
 
-
-def make_inference(model: str, size: tuple[int, int], batch: int, classes: int, options: dict) -> tuple[Timed, float]:
+def make_inference(
+    model: str, size: tuple[int, int], batch: int, classes: int, options: dict
+) -> tuple[clock.Timed, float]:
     """(timed run of images -> class ids, seconds to compile)."""
     import jax
     import jax.numpy as jnp
@@ -46,13 +46,7 @@ def make_inference(model: str, size: tuple[int, int], batch: int, classes: int, 
     start = time.perf_counter()
     compiled = run.lower(variables, images).compile()
     compile_s = time.perf_counter() - start
-
-    def timed():
-        start, cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(compiled(variables, images))
-        return time.perf_counter() - start, time.process_time() - cpu
-
-    return timed, compile_s
+    return clock.stopwatch(lambda: compiled(variables, images)), compile_s
 
 
 def multiply_adds(model: str, size: tuple[int, int], classes: int, options: dict) -> tuple[float, float]:
@@ -88,18 +82,34 @@ def measured_peak(dtype: str) -> float:
 
 
 class Peer:
-    """The same network in PyTorch, in a process of its own, which runs when asked."""
+    """The same network in PyTorch, in a process of its own, which runs when asked.
 
-    def __init__(self, python: str, model: str, what: str, args: argparse.Namespace):
+    modes: ways to run it, see benchmarks/torch_models.py.
+
+    answer: after `wait`, the modes that are ready, and why others are not.
+    """
+
+    def __init__(
+        self, python: str, model: str, what: str, *, size: tuple[int, int], batch: int, classes: int, dtype: str,
+        modes: tuple[str, ...] = ("eager",),
+    ):  # fmt: skip
         command = [python, str(Path(__file__).parent / "torch_models.py"), "--model", model, "--what", what]
-        command += ["--size", args.size, "--batch", str(args.batch), "--classes", str(args.classes)]
-        command += ["--dtype", args.dtype, "--threads", str(len(os.sched_getaffinity(0)))]
+        command += ["--size", "{}x{}".format(*size), "--batch", str(batch), "--classes", str(classes)]
+        command += ["--dtype", dtype, "--threads", str(len(os.sched_getaffinity(0))), "--modes", *modes]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.answer = self.process.stdout.readline().strip()
-        self.ready = self.answer == "ready"
+        self.answer, self.ready = "", ()
 
-    def __call__(self) -> tuple[float, float]:
-        self.process.stdin.write("step\n")
+    def wait(self) -> tuple[str, ...]:
+        """Returns the modes that are ready, after the network has been built and warmed up."""
+        self.answer = self.process.stdout.readline().strip()
+        if self.answer.startswith("ready "):
+            ready, _, self.answer = self.answer.partition(";")
+            self.ready = tuple(ready.split()[1:])
+        return self.ready
+
+    def step(self, mode: str = "eager") -> clock.Times:
+        """Returns the times of one run."""
+        self.process.stdin.write(f"{mode}\n")
         self.process.stdin.flush()
         return tuple(map(float, self.process.stdout.readline().split()))
 
@@ -107,14 +117,6 @@ class Peer:
         if self.ready:
             self.process.communicate("quit\n")
         self.process.wait()
-
-
-def take_turns(ours: Timed, peer: Peer | None, runs: int) -> list[tuple[float, float]]:
-    """Median (wall, processor) seconds of ours, and of the peer's where there is one."""
-    for _ in range(2):
-        ours()
-    turns = [[run() for run in (ours, peer) if run] for _ in range(runs)]
-    return [tuple(map(statistics.median, zip(*times))) for times in zip(*turns)]
 
 
 def measure(name: str, args: argparse.Namespace) -> dict:
@@ -132,9 +134,12 @@ def measure(name: str, args: argparse.Namespace) -> dict:
     for what, make, passes in (("inference", make_inference, 1), ("training", make_step, 3)):
         if what not in args.what:
             continue
-        peer = Peer(args.torch_python, name, what, args) if args.torch_python else None
+        how = dict(size=size, batch=args.batch, classes=args.classes, dtype=args.dtype)
+        peer = Peer(args.torch_python, name, what, **how) if args.torch_python else None
+        ready = peer and peer.wait()
         timed, row[f"{what}_compile_s"] = make(name, size, args.batch, args.classes, options)
-        (seconds, cpu), *theirs = take_turns(timed, peer if peer and peer.ready else None, args.runs)
+        times = clock.take_turns({"ours": timed, **({"theirs": peer.step} if ready else {})}, args.runs, warm=2)
+        (seconds, cpu), *theirs = (tuple(map(statistics.median, zip(*taken))) for taken in times.values())
         row[f"{what}_s"], row[f"{what}_cpu_s"] = seconds, cpu
         row[f"{what}_mfu"] = 2 * passes * works[what] * args.batch / seconds / peak
         if theirs:

@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import cv2  # noqa: E402
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks import clock, warps  # noqa: E402
 from segjax import metrics, visualize  # noqa: E402
 from segjax.data import open_source  # noqa: E402
 from segjax.data.chains import find_chains  # noqa: E402
@@ -37,7 +37,6 @@ from segjax.data.class_table import IGNORE_LABEL  # noqa: E402
 from segjax.data.threads import ordered_map  # noqa: E402
 from segjax.data.video import FrameIndex  # noqa: E402
 from segjax.media.writers import write_png  # noqa: E402
-from segjax.ops import bilinear_warp, kernel_warp  # noqa: E402
 from segjax.propagation.carry import RGB_WARPS  # noqa: E402
 from segjax.propagation.motion import choose_flow, open_flow, open_video_network  # noqa: E402
 from segjax.propagation.propagator import INPUT_CHOICES, FlowStore, Propagated, Propagator  # noqa: E402
@@ -83,12 +82,12 @@ def quality(args) -> None:
     for checkpoint in args.checkpoint:
         network = open_video_network(checkpoint)
         methods[f"{network.method} ({Path(checkpoint).name})"] = (network.method, "", checkpoint)
-    warps = RGB_WARPS if args.rgb_warp == "all" else args.rgb_warp.split(",")
+    ways = RGB_WARPS if args.rgb_warp == "all" else args.rgb_warp.split(",")
     stores: dict = {}  # flow of the same kind is computed once
     results = {
-        f"{name}, {warp}" if len(warps) > 1 else name: score(part, source.num_classes, args, stores, warp, *how)
+        f"{name}, {warp}" if len(ways) > 1 else name: score(part, source.num_classes, args, stores, warp, *how)
         for name, how in methods.items()
-        for warp in (warps if how[0] != "copy" else warps[:1])  # without motion all are the same
+        for warp in (ways if how[0] != "copy" else ways[:1])  # without motion all are the same
     }
     title = f"{args.dataset} {args.split}, {len(part.names)} frames" + (f" after {args.skip}" if args.skip else "")
     text = markdown(results, args.steps, title)
@@ -184,53 +183,16 @@ def plot(results: dict, steps: int, title: str) -> np.ndarray:
 
 def warp(args) -> None:
     """Times bilinear and nearest warps, forward and gradient, beside a program that only moves the same bytes."""
-    rng = np.random.default_rng(0)
-    rows = []
     for shape in ((8, 128, 256, 3), (1, 360, 480, 3), (4, 360, 480, 3), (1, 1024, 2048, 3), (1, 128, 256, 64)):
-        image = jax.device_put(rng.uniform(0, 255, shape).astype(np.float32))
-        flow = jax.device_put(rng.normal(0, 4, (*shape[:3], 2)).astype(np.float32))
-        label = image[..., :1].astype(jnp.uint8)
-
-        def loss(i, f, g):
-            return (bilinear_warp(i, f) * g).sum()
-
-        cases = {
-            "bilinear": (bilinear_warp, (image, flow), 2 * image.nbytes + flow.nbytes),
-            "gradient of the flow": (
-                jax.grad(loss, 1), (image, flow, image), 2 * image.nbytes + 2 * flow.nbytes
-            ),
-            "gradient of image and flow": (
-                jax.grad(loss, (0, 1)), (image, flow, image), 3 * image.nbytes + 2 * flow.nbytes
-            ),
-            "bicubic": (kernel_warp, (image, flow), 2 * image.nbytes + flow.nbytes),
-            "Lanczos": (
-                lambda i, f: kernel_warp(i, f, kernel="lanczos"), (image, flow), 2 * image.nbytes + flow.nbytes
-            ),
-            "nearest, labels": (
-                lambda i, f: bilinear_warp(i, f, method="nearest"), (label, flow), 2 * label.nbytes + flow.nbytes
-            ),
-        }  # fmt: skip
-        for name, (function, inputs, size) in cases.items():
-            words = jax.device_put(np.ones(size // 8, np.float32))  # read once, written once
-            taken, bound = take_turns((jax.jit(function), inputs), (jax.jit(lambda x: x + 1), (words,)), args.turns)
-            rows.append({
+        for name, case in warps.cases(shape).items():
+            times = clock.take_turns(warps.beside_a_copy(case), args.turns)
+            taken, bound = (statistics.median(wall for wall, _ in times[which]) for which in ("warp", "copy"))
+            row = {
                 "warp": name, "shape": "x".join(map(str, shape)), "ms": round(1e3 * taken, 3),
-                "bytes_ms": round(1e3 * bound, 3), "GB/s": round(size / taken / 1e9, 2),
+                "bytes_ms": round(1e3 * bound, 3), "GB/s": round(case.size / taken / 1e9, 2),
                 "times": round(taken / bound, 1),
-            })  # fmt: skip
-            print(json.dumps(rows[-1]), flush=True)
-
-
-def take_turns(one, other, turns: int) -> tuple[float, float]:
-    """Median seconds of two programs that run alternately."""
-    times = ([], [])
-    for turn in range(turns + 1):
-        for which, (function, inputs) in enumerate((one, other)):
-            start = time.perf_counter()
-            jax.block_until_ready(function(*inputs))
-            if turn:  # the first compiles
-                times[which].append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
+            }  # fmt: skip
+            print(json.dumps(row), flush=True)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import clock  # noqa: E402
 from segjax.ops.host_memory import reuse_freed_memory  # noqa: E402
 
 
@@ -59,15 +60,12 @@ def make_step(model: str, size: tuple[int, int], batch: int, classes: int, optio
     compiled = jax.jit(step, donate_argnums=0).lower(state, images, labels).compile()
     compile_s = time.perf_counter() - start
 
-    def timed():
+    def run():
         nonlocal state
-        start, cpu = time.perf_counter(), time.process_time()
         state, loss = compiled(state, images, labels)
-        jax.block_until_ready(loss)
-        jax.block_until_ready(state)
-        return time.perf_counter() - start, time.process_time() - cpu
+        return state, loss
 
-    return timed, compile_s
+    return clock.stopwatch(run), compile_s
 
 
 def summary(prefix: str, times: list[tuple[float, float]]) -> dict:

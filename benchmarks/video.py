@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks import clock  # noqa: E402
 from benchmarks.labelling import random_network  # noqa: E402
 from segjax import models  # noqa: E402
 from segjax.evaluation.video_systems import keyframe_of  # noqa: E402
@@ -45,6 +45,15 @@ def with_random_propagation(image: Network, name: str, scale: float) -> Network:
 
 def measure(network: Network, size: tuple[int, int], interval: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Returns the (wall, processor) milliseconds of a "key", a frame "between", a "mean" frame, and "predict"."""
+    kinds = times(network, size, interval, rounds)
+    found = {kind: tuple(map(statistics.median, zip(*taken))) for kind, taken in kinds.items()}
+    between = found["between"]
+    found["mean"] = tuple((key + (interval - 1) * step) / interval for key, step in zip(found["key"], between))
+    return found
+
+
+def times(network: Network, size: tuple[int, int], interval: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Returns the (wall, processor) milliseconds of every "key", every frame "between", and every "predict"."""
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(interval)]
     stream = StreamSegmenter(network, interval)
@@ -58,19 +67,15 @@ def measure(network: Network, size: tuple[int, int], interval: int, rounds: int)
         for frame in frames:
             taken["predict"].append(timed(lambda frame=frame: np.asarray(predict(frame[None]))))
         if number:  # the first round compiles and warms up
-            for kind, times in taken.items():
-                kinds[kind] += times
-    found = {kind: tuple(map(statistics.median, zip(*times))) for kind, times in kinds.items() if times}
-    between = found.get("between", (0.0, 0.0))
-    found["mean"] = tuple((key + (interval - 1) * step) / interval for key, step in zip(found["key"], between))
-    return found
+            for kind, found in taken.items():
+                kinds[kind] += found
+    return kinds
 
 
 def timed(label: Callable[[], object]) -> tuple[float, float]:
     """Returns (wall, processor) milliseconds of a call."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    label()
-    return 1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu)
+    wall, cpu = clock.stopwatch(label)()
+    return 1e3 * wall, 1e3 * cpu
 
 
 def row(name: str, found: dict[str, tuple[float, float]]) -> str:
