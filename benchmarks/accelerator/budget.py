@@ -49,6 +49,7 @@ def run_within(
     cache: folder of compiled programs; "" for the one of all commands of segjax.
     """
     deadline = time.monotonic() + seconds
+    results.forget_unfinished()
     for item, parts in items:
         waiting = list(parts)
         while waiting:
@@ -60,20 +61,24 @@ def run_within(
             asked = dict(item=item.name, parts=chosen, seconds=left - START, output=str(results.path.parent))
             asked.update(commit=commit, cache=cache)
             asked["context"] = dict(torch_python=context.torch_python, camvid=context.camvid)
-            before = results.text()
             code = start_worker(asked, left)
             if code == worker.REFUSED:
                 return code
-            begun = results.text() != before
             results.read()
-            reason = "it did not end within the minutes" if code is None else f"its process ended with code {code}"
-            for part in chosen if begun else chosen[:1]:
-                state = results.get(item.name, part).get("state")
-                if state == "running" or not begun:
-                    results.put(item.name, part, "failed", reason=reason)
-                if state != "waiting" or not begun:
-                    waiting = [other for other in waiting if other != part]
+            ended = _ended(results, item.name, chosen, code)
+            waiting = [part for part in waiting if part not in ended]
     return 0
+
+
+def _ended(results: Results, item: str, parts: Sequence[str], code: int | None) -> Sequence[str]:
+    """Returns the parts that a process has dealt with, and notes that the one in which it died has failed."""
+    if code == 0:
+        return parts
+    states = [results.get(item, part).get("state") for part in parts]
+    place = next((states.index(state) for state in ("running", "waiting") if state in states), 0)
+    reason = "it did not end within the minutes" if code is None else f"its process ended with code {code}"
+    results.put(item, parts[place], "failed", reason=reason)
+    return parts[: place + 1]
 
 
 def start_worker(asked: dict[str, Any], seconds: float) -> int | None:

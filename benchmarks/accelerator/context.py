@@ -57,6 +57,7 @@ TINY = Sizes(
         "train.model.options": {**_SMALL_LADDER, "layout": "32to4"},
         "train.init.weights": "",
         "train.normalisation": "imagenet",
+        "train.optimizer.lr_rules": ((".*", 1.0),),
         "train.crop.size": (64, 64),
         "train.total_epochs": 1,
         "train.batch_size": 2,

@@ -14,6 +14,7 @@ from typing import Any
 from segjax.errors import UserError
 from segjax.files import write_json
 
+UNFINISHED = ("waiting", "running")
 SAME = ("device", "devices", "rehearsal")  # results of another machine are of another file
 
 
@@ -36,10 +37,6 @@ class Results:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.path} holds no results of benchmarks.accelerator; give another --output") from error
 
-    def text(self) -> str:
-        """Returns the file as it is, "" before there is one."""
-        return self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-
     def begin(self, environment: dict[str, Any]) -> None:
         """Notes the machine. Raises UserError if the results in the file are those of another one."""
         for key in SAME:
@@ -59,6 +56,13 @@ class Results:
         """Writes the state of a part, in place of what was known of it; more: seconds, figures, reason."""
         self.items.setdefault(item, {})[part] = {"state": state, **more}
         self._write()
+
+    def forget_unfinished(self) -> None:
+        """Forgets the parts that a process which died has left waiting or running."""
+        for item, parts in self.items.items():
+            self.items[item] = {name: part for name, part in parts.items() if part["state"] not in UNFINISHED}
+        if self.items:
+            self._write()
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
