@@ -59,9 +59,9 @@ def run_within(
                 continue
             chosen = waiting[:1] if item.alone else waiting
             asked = dict(item=item.name, parts=chosen, seconds=left - START, output=str(results.path.parent))
-            asked.update(commit=commit, cache=cache)
+            asked["commit"] = commit
             asked["context"] = dict(torch_python=context.torch_python, camvid=context.camvid)
-            code = start_worker(asked, left)
+            code = start_worker(asked, left, cache)
             if code == worker.REFUSED:
                 return code
             results.read()
@@ -81,11 +81,11 @@ def _ended(results: Results, item: str, parts: Sequence[str], code: int | None) 
     return parts[: place + 1]
 
 
-def start_worker(asked: dict[str, Any], seconds: float) -> int | None:
+def start_worker(asked: dict[str, Any], seconds: float, cache: str) -> int | None:
     """Runs a process of worker.py to its end and returns its exit code, None if it was ended after the seconds."""
     command = [sys.executable, "-m", "benchmarks.accelerator.worker", json.dumps(asked)]
     # a group of its own: PyTorch's process is ended with it
-    process = subprocess.Popen(command, cwd=ROOT, env=environment_of(), start_new_session=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment_of(cache), start_new_session=True)
     try:
         return process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -96,11 +96,13 @@ def start_worker(asked: dict[str, Any], seconds: float) -> int | None:
             process.wait()
 
 
-def environment_of() -> dict[str, str]:
+def environment_of(cache: str) -> dict[str, str]:
     """Returns the variables of a worker: memory is left for PyTorch, and the CPU can compute, too."""
     found = dict(os.environ)
     found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), found.get("PYTHONPATH", "")]))
     found.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.6")
+    if cache:
+        found["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(cache)
     chosen = found.get("JAX_PLATFORMS", "")
     if chosen and "cpu" not in chosen.split(","):
         found["JAX_PLATFORMS"] = f"{chosen},cpu"  # precision.py computes float64 there

@@ -31,7 +31,7 @@ class Sizes:
     small_ladder: dict[str, Any] = dataclasses.field(default_factory=dict)
     video: Size = (1024, 2048)
     interval: int = 4
-    files: tuple[int, Size] = (256, (512, 1024))
+    files: tuple[int, Size] = (64, (512, 1024))
     crop: Size = (448, 896)
     camvid: dict[str, Any] = dataclasses.field(default_factory=dict)
 

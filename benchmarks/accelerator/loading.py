@@ -21,7 +21,7 @@ def measure(part: str, context: Context) -> Figures:
     how = dict(crop=context.sizes.crop, batch=context.sizes.batch, scale_range=(0.5, 2.0))
     cores = usable_cores()
     with tempfile.TemporaryDirectory() as folder:
-        source = loader.draw_files(Path(folder), count, size)
+        source = loader.draw_files(Path(folder), how["batch"] if part == "augmentation" else count, size)
         if part == "augmentation":
             found = clock.take_turns(loader.augmentations(source, **how), context.sizes.repeats)
             return {f"{name}, images/s": rates(walls(times), how["batch"]) for name, times in found.items()}

@@ -65,7 +65,7 @@ def _sentence(error: Exception) -> str:
 
 
 def main() -> None:
-    """Reads one JSON object: item, parts, seconds that are left, output, cache, commit, and where things are."""
+    """Reads one JSON object: item, parts, seconds that are left, output, commit, and where things are."""
     asked = json.loads(sys.argv[1])
     context = Context(sizes=Sizes(), rehearsal=False, **asked["context"])
     deadline = time.monotonic() + asked["seconds"]
@@ -76,7 +76,7 @@ def main() -> None:
     except UserError as error:
         print(f"benchmarks.accelerator: error: {error}", file=sys.stderr)
         sys.exit(REFUSED)
-    use_compilation_cache(asked["cache"] or None)
+    use_compilation_cache()
     run_parts(results, asked["item"], asked["parts"], context, deadline)
 
 

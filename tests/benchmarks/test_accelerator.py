@@ -111,7 +111,7 @@ class Processes:
     def __init__(self, results: Results, *ways):
         self.folder, self.ways, self.asked = results.path.parent, list(ways), []
 
-    def __call__(self, asked: dict, seconds: float):
+    def __call__(self, asked: dict, seconds: float, cache: str):
         self.asked.append(asked)
         results = Results(self.folder)
         states, code = self.ways.pop(0)
@@ -170,8 +170,18 @@ def test_a_process_beyond_the_minutes_is_ended(monkeypatch):
         return started[0]
 
     monkeypatch.setattr(budget.subprocess, "Popen", sleep)
-    assert budget.start_worker({}, 0.2) is None
+    assert budget.start_worker({}, 0.2, cache="") is None
     assert started[0].returncode == -signal.SIGKILL
+
+
+def test_the_environment_of_a_worker(monkeypatch, tmp_path):
+    """jax keeps its CPU beside a named platform, and leaves memory for PyTorch."""
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    found = budget.environment_of(str(tmp_path))
+    assert found["JAX_PLATFORMS"] == "cuda,cpu" and found["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
+    assert float(found["XLA_PYTHON_CLIENT_MEM_FRACTION"]) < 1
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert budget.environment_of("")["JAX_PLATFORMS"] == "cpu"
 
 
 def test_parts_with_their_own_process(monkeypatch, tmp_path):
