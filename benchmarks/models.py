@@ -114,9 +114,8 @@ class Peer:
         return tuple(map(float, self.process.stdout.readline().split()))
 
     def close(self) -> None:
-        if self.ready:
-            self.process.communicate("quit\n")
-        self.process.wait()
+        """Ends the process, which reads until its input is closed."""
+        self.process.communicate()
 
 
 def measure(name: str, args: argparse.Namespace) -> dict:

@@ -8,11 +8,13 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.accelerator.context import Context, Sizes, Skipped
 from benchmarks.accelerator.environment import describe
+from benchmarks.accelerator.figures import Figures
 from benchmarks.accelerator.items import ITEMS
 from benchmarks.accelerator.results import Results
 from segjax.errors import UserError, explain
@@ -30,26 +32,32 @@ def run_parts(results: Results, item: str, parts: Sequence[str], context: Contex
     import jax
 
     seconds = {part: guess for row in ITEMS if row.name == item for part, guess in row.parts.items()}
+    seconds |= {part: 0 for part in parts if context.rehearsal}
     for part in parts:
         results.put(item, part, "waiting")
     measure = importlib.import_module(f"benchmarks.accelerator.{item}").measure
     for part in parts:
         start = time.monotonic()
-        if not context.rehearsal and start + seconds[part] > deadline:
+        if start + seconds[part] > deadline:
             results.put(item, part, "skipped", reason=short_of_time(seconds[part], deadline - start))
-            continue
-        results.put(item, part, "running")
-        try:
-            figures = measure(part, context)
-            results.put(item, part, "done", seconds=round(time.monotonic() - start, 1), figures=figures)
-        except Skipped as reason:
-            results.put(item, part, "skipped", reason=str(reason))
-        except Exception as error:  # noqa: BLE001 (whatever it is, the other parts still run)
-            traceback.print_exc()
-            results.put(item, part, "failed", reason=_sentence(error))
+        else:
+            results.put(item, part, "running")
+            known = _measured(measure, part, context)
+            results.put(item, part, **known, seconds=round(time.monotonic() - start, 1))
+            jax.clear_caches()
+            gc.collect()
         print(f"{item}, {part}: {results.get(item, part)['state']}", flush=True)
-        jax.clear_caches()
-        gc.collect()
+
+
+def _measured(measure: Callable[[str, Context], Figures], part: str, context: Context) -> dict[str, Any]:
+    """Returns the state of a part with its figures, or with the reason why it has none."""
+    try:
+        return dict(state="done", figures=measure(part, context))
+    except Skipped as reason:
+        return dict(state="skipped", reason=str(reason))
+    except Exception as error:  # noqa: BLE001 (whatever it is, the other parts still run)
+        traceback.print_exc()
+        return dict(state="failed", reason=_sentence(error))
 
 
 def short_of_time(needed: float, left: float) -> str:

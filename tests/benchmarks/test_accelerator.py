@@ -208,7 +208,9 @@ def test_a_part_that_raises_does_not_stop_the_others(monkeypatch, tmp_path):
     found = Results(tmp_path)
     assert found.get("warp", "3 channels")["state"] == "failed"
     assert "too little memory" in found.get("warp", "3 channels")["reason"]
-    assert found.get("warp", "20 channels") == {"state": "skipped", "reason": "there is none"}
+    assert found.get("warp", "20 channels") == {"state": "skipped", "reason": "there is none", "seconds": 0.0}
+    worker.run_parts(results, "warp", ["3 channels"], CONTEXT, deadline=time.monotonic() + 3)
+    assert results.get("warp", "3 channels") == {"state": "skipped", "reason": "takes about 8 s, and 3 s were left"}
 
 
 def test_results_of_another_machine_are_kept(tmp_path):
