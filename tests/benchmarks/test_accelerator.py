@@ -1,6 +1,7 @@
 """`python -m benchmarks.accelerator`: its rehearsal on a CPU, its minutes, and processes that die."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -258,6 +259,18 @@ def test_every_part_can_be_measured():
                 assert tuple(part.partition(" ")[::2]) in {(one.network, one.remat) for one in checkpointing.ROWS}
             elif item.name in ("peers", "stream"):
                 assert part.split()[0] in models.names()
+
+
+def test_every_requirement_travels_or_is_named_as_preinstalled():
+    text = (ROOT / "setup.py").read_text().partition("install_requires=[")[2].partition("]")[0]
+    needed = {re.split(r"[>=]", word)[0].lower() for word in re.findall(r'"(.+?)"', text)}
+    lines = (ROOT / "benchmarks" / "accelerator" / "wheels.txt").read_text().splitlines()
+    travels = {line.lower().replace("-", "_") for line in lines if not line.startswith("#")}
+    page = report.PAGE.read_text().lower().replace("opencv", "opencv-python-headless")
+    left = {name for name in needed if name.replace("-", "_") not in travels}
+    assert len(needed) > 15 and len(left) < len(needed)
+    assert not {name for name in left if not re.search(rf"\b{name}\b", page)}
+    assert f"The {len(travels)} wheels" in report.PAGE.read_text()
 
 
 def test_a_packed_camvid_comes_back(packed, tmp_path):
