@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -67,10 +69,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"{report.PAGE} has the tables of {results.path}")
         return 0
     torch_python = args.torch_python
+    if torch_python and not shutil.which(torch_python):
+        raise UserError(f"--torch-python={torch_python} is no program; name a python that has torch")
+    if args.camvid and not Path(args.camvid).is_file():
+        raise UserError(f"--camvid={args.camvid} is no file; write it by --pack=FILE --camvid=DIR")
     if not torch_python and not args.rehearse and importlib.util.find_spec("torch"):
         torch_python = sys.executable
     sizes = TINY if args.rehearse else Sizes()
-    context = Context(sizes, args.rehearse, torch_python=torch_python, camvid=args.camvid)
+    context = Context(
+        sizes, args.rehearse, torch_python=torch_python, camvid=os.path.abspath(args.camvid) if args.camvid else ""
+    )
     items = list(budget.open_parts(results, only=args.only, again=args.again, rehearsal=args.rehearse))
     try:
         if args.rehearse:

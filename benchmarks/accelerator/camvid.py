@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.accelerator import pack
-from benchmarks.accelerator.context import Context, Skipped, contained
+from benchmarks.accelerator.context import Context, Skipped
 from benchmarks.accelerator.figures import Figures
 from segjax.commands.train import train
 from segjax.host import usable_cores
@@ -31,7 +31,7 @@ def measure(part: str, context: Context) -> Figures:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder)
-        counts = pack.unpack(contained(context.camvid), where / "camvid")
+        counts = pack.unpack(Path(context.camvid), where / "camvid")
         overrides |= {"dataset.options.source_dir": str(where / "camvid"), "dataset.data_dir": str(where / "records")}
         reports = train(RECIPE, workdir=where / "run", overrides=overrides)
     seconds = time.perf_counter() - start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 Size = tuple[int, int]
@@ -88,10 +87,3 @@ class Context:
 
 class Skipped(Exception):
     """A part cannot run here, for the reason given; nothing is wrong with it."""
-
-
-def contained(path: str) -> Path:
-    """Returns the path of a file that must exist. Raises Skipped otherwise."""
-    if not Path(path).is_file():
-        raise Skipped(f"there is no file {path}")
-    return Path(path)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import checkpointing
+from benchmarks.accelerator import __main__ as main
 from benchmarks.accelerator import budget, pack, parity, report, worker
 from benchmarks.accelerator.context import TINY, Context, Skipped
 from benchmarks.accelerator.items import ITEMS, START, Item
@@ -292,5 +293,18 @@ def test_wrong_files_of_camvid(packed, tmp_path):
     with pytest.raises(UserError, match="0016E5_07959.png cannot be packed"):
         pack.pack(tree, tmp_path / "x.zip")
     assert not (tmp_path / "x.zip").exists()
-    run = command(f"--pack={tmp_path / 'x.zip'}")
-    assert run.returncode == 2 and "--pack needs --camvid=DIR" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["--pack=x.zip"], "--pack needs --camvid=DIR"),
+        (["--camvid=nowhere.zip"], "--camvid=nowhere.zip is no file; write it by --pack"),
+        (["--torch-python=nowhere/python"], "--torch-python=nowhere/python is no program"),
+        (["--publish"], "measure first, or give --output"),
+    ],
+)
+def test_wrong_command_lines(words, sentence, tmp_path):
+    arguments = main.parser().parse_args([*words, f"--output={tmp_path}"])
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        main.run(arguments)
