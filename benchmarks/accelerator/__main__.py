@@ -75,10 +75,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--camvid={args.camvid} is no file; write it by --pack=FILE --camvid=DIR")
     if not torch_python and not args.rehearse and importlib.util.find_spec("torch"):
         torch_python = sys.executable
-    sizes = TINY if args.rehearse else Sizes()
-    context = Context(
-        sizes, args.rehearse, torch_python=torch_python, camvid=os.path.abspath(args.camvid) if args.camvid else ""
-    )
+    # workers run in the repository's folder
+    places = dict(torch_python=_absolute(torch_python and shutil.which(torch_python)), camvid=_absolute(args.camvid))
+    context = Context(TINY if args.rehearse else Sizes(), args.rehearse, **places)
     items = list(budget.open_parts(results, only=args.only, again=args.again, rehearsal=args.rehearse))
     try:
         if args.rehearse:
@@ -93,6 +92,10 @@ def run(args: argparse.Namespace) -> int:
     failed = report.failures(results)
     print(*failed, f"{args.output / 'results.md'} has the tables", sep="\n")
     return 1 if failed else 0
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else ""
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def run_within(
                 results.put(item.name, waiting.pop(0), "skipped", reason=worker.short_of_time(needed, left))
                 continue
             chosen = waiting[:1] if item.alone else waiting
-            asked = dict(item=item.name, parts=chosen, seconds=left - START, output=str(results.path.parent))
+            asked = dict(item=item.name, parts=chosen, seconds=left - START, output=str(results.path.parent.resolve()))
             asked["commit"] = commit
             asked["context"] = dict(torch_python=context.torch_python, camvid=context.camvid)
             code = start_worker(asked, left, cache)
