@@ -10,34 +10,19 @@ import os
 import platform as host
 import re
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
 from segjax.errors import UserError
 from segjax.host import usable_cores
+from segjax.parallel.processes import Processes, find_processes, tpu_processes
+from segjax.parallel.roll_call import call_roll
 
 log = logging.getLogger("segjax")
 
 HEARTBEAT = 60  # seconds until jax ends the other processes if one is silent (`watch_others` is faster)
 THREADS_PER_DEVICE = 8  # of the CPU, if there are more devices than cores
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Arguments of `jax.distributed.initialize`.
-
-    coordinator: "host:port" of process 0.
-    count, index: number of processes, and which of them this one is.
-    device_ids: devices of the host that belong to this process, None = all visible ones.
-    """
-
-    coordinator: str
-    count: int
-    index: int
-    device_ids: tuple[int, ...] | None = None
 
 
 def setup(
@@ -52,11 +37,11 @@ def setup(
 ) -> str | None:
     """Starts jax; call it before anything else uses a device.
 
-    Returns the "host:port" of process 0; None for a single process, or on a TPU pod, where jax finds it.
+    Returns the "host:port" of process 0; None for a single process.
 
     platform: required platform, "cpu", "gpu" or "tpu"; None = the one that jax finds.
     coordinator, num_processes, process_id: "host:port" of process 0, number of processes, and index of this one. By
-        default from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, a TPU pod, or srun.
+        default from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, srun, or a TPU pod.
     min_devices: required number of devices, over all processes.
     cpu_devices: number of devices to split the CPU into, each with its share of a batch. One per core is faster than
         one for all cores if a network has many operations too small to share. None = as XLA_FLAGS sets it.
@@ -80,10 +65,10 @@ def setup(
                     "restart it."
                 ) from None
     processes = find_processes(coordinator, num_processes, process_id, environment=os.environ)
+    if processes is None and num_processes is None and platform != "cpu" and _on_tpu_host():
+        processes = tpu_processes(started=jax.distributed.is_initialized())
     if processes is not None:
         _connect(processes)
-    elif platform != "cpu" and _on_tpu_host():
-        _connect_tpu()
     with _threads_for_collectives():
         check_devices(platform=platform, min_devices=min_devices)
     use_compilation_cache(cache_dir)
@@ -118,87 +103,6 @@ def _threads_for_collectives():
         yield
     finally:
         del os.environ["NPROC"]
-
-
-def find_processes(
-    coordinator: str | None, num_processes: int | None, process_id: int | None, *, environment: Mapping[str, str]
-) -> Processes | None:
-    """Returns the processes of this run; None for a single process.
-
-    They are given by the arguments (see `setup`), else by jax's variables in `environment`, else by srun.
-
-    Raises UserError if arguments are missing or out of range, or a variable is no whole number.
-    """
-    asked = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
-    for name, variable in zip(asked, ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")):
-        if asked[name] is None and environment.get(variable):
-            asked[name] = (
-                environment[variable] if name == "coordinator" else _whole_number(variable, environment[variable])
-            )
-    if all(value is None for value in asked.values()):
-        return slurm_processes(environment)
-    if asked["num_processes"] == 1 and asked["process_id"] in (None, 0):
-        return None
-    missing = [f"--{name}" for name, value in asked.items() if value is None]
-    if missing:
-        raise UserError(
-            f"several processes need --coordinator, --num_processes and --process_id together; {', '.join(missing)} "
-            "is missing."
-        )
-    count, index = asked["num_processes"], asked["process_id"]
-    if not re.fullmatch(r".+:\d+", asked["coordinator"]):
-        raise UserError(f"--coordinator={asked['coordinator']} must be host:port of process 0, like 10.0.0.1:8476.")
-    if not 0 <= index < count:
-        raise UserError(f"--process_id={index} must be from 0 to {count - 1} with --num_processes={count}.")
-    return Processes(asked["coordinator"], count, index)
-
-
-def slurm_processes(environment: Mapping[str, str]) -> Processes | None:
-    """Returns the processes started by `srun`, one or several per host; None for a single process or without srun.
-
-    jax's own detection reads the variables of the job: in a shell of salloc or sbatch it waits for processes that were
-    never started, and it assigns one device per process even if each process should use a whole host. This function
-    reads the variables of the step.
-
-    Raises UserError if a variable is missing or malformed, or processes cannot share the GPUs of a host equally.
-    """
-    count = _whole_number("SLURM_STEP_NUM_TASKS", environment.get("SLURM_STEP_NUM_TASKS") or "1")
-    names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
-    if count <= 1:
-        return None
-    missing = [name for name in names if not environment.get(name)]
-    if missing:
-        raise UserError(
-            f"srun started {count} processes but {', '.join(missing)} is not set; "
-            "give --coordinator, --num_processes and --process_id, or --num_processes=1 for one process."
-        )
-    nodes = environment["SLURM_STEP_NODELIST"]  # node001 | node001,b2 | node[001-004,7],b2
-    first = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
-    if not first:
-        raise UserError(f"SLURM_STEP_NODELIST={nodes!r} names no host; give --coordinator.")
-    port = 61440 + _whole_number("SLURM_JOB_ID", environment["SLURM_JOB_ID"]) % 4096  # all processes derive it
-    return Processes(
-        coordinator=f"{first[1]}{first[2] or ''}:{port}",
-        count=count,
-        index=_whole_number("SLURM_PROCID", environment["SLURM_PROCID"]),
-        device_ids=_slurm_devices(environment),
-    )
-
-
-def _slurm_devices(environment: Mapping[str, str]) -> tuple[int, ...] | None:
-    # SLURM_STEP_TASKS_PER_NODE is 4, 2(x3) or 4,2; unequal counts must be bound by slurm
-    tasks = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))
-    tasks = int(tasks[0]) if tasks else 1
-    visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    if tasks == 1 or len(visible) <= 1:
-        return None  # the process has its host, or a device that slurm assigned, to itself
-    if len(visible) % tasks:
-        raise UserError(
-            f"srun started {tasks} processes on a host where each sees {len(visible)} GPUs; start one process per "
-            "host (--ntasks-per-node=1), or bind them with --gpus-per-task."
-        )
-    each, local = len(visible) // tasks, _whole_number("SLURM_LOCALID", environment["SLURM_LOCALID"])
-    return tuple(range(local * each, (local + 1) * each))
 
 
 def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
@@ -278,39 +182,20 @@ def _listen_to_cache() -> None:
 def _connect(processes: Processes) -> None:
     if jax.distributed.is_initialized():
         return
+    call_roll(processes)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    try:
-        jax.distributed.initialize(
-            processes.coordinator,
-            processes.count,
-            processes.index,
-            local_device_ids=processes.device_ids,
-            heartbeat_timeout_seconds=HEARTBEAT,
-        )
-    except RuntimeError as error:
-        raise UserError(
-            f"process {processes.index} of {processes.count} could not join {processes.coordinator}: "
-            f"{str(error).splitlines()[0]}; check that process 0 runs there and the port is open."
-        ) from error
-
-
-def _connect_tpu() -> None:
-    if jax.distributed.is_initialized():
-        return
-    several = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
-    try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT)
-    except (RuntimeError, ValueError, OSError) as error:
-        if several:
-            raise UserError(
-                f"this TPU host could not join its pod: {str(error).splitlines()[0]}; start the same command on every "
-                "worker, or give --coordinator, --num_processes and --process_id."
-            ) from error
-        log.info("a single TPU host (%s)", str(error).splitlines()[0])
+    jax.distributed.initialize(
+        processes.coordinator,
+        processes.count,
+        processes.index,
+        local_device_ids=processes.device_ids,
+        cluster_detection_method="deactivate",  # it would wait for the servers of a cloud, or assign one device
+        heartbeat_timeout_seconds=HEARTBEAT,
+    )
 
 
 def _on_tpu_host() -> bool:
-    return _idle_accelerator() == "TPU" and os.environ.get("JAX_PLATFORMS", "tpu").find("tpu") >= 0
+    return _idle_accelerator() == "TPU" and "tpu" in (os.environ.get("JAX_PLATFORMS") or "tpu")
 
 
 def _idle_accelerator() -> str | None:
@@ -334,10 +219,3 @@ def _cpu_name() -> str:
         flags = None
     text = f"{host.machine()} {host.processor()} {flags[0] if flags else ''}"
     return f"cpu-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _whole_number(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise UserError(f"the environment variable {name}={text!r} must be a whole number.") from None

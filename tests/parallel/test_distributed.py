@@ -10,93 +10,10 @@ import pytest
 
 from segjax.errors import UserError
 from segjax.parallel import distributed
-from segjax.parallel.distributed import Processes, check_devices, find_processes, slurm_processes, use_compilation_cache
+from segjax.parallel.distributed import check_devices, use_compilation_cache
 from tests.processes import environment, run_together
 
 WORKER = Path(__file__).with_name("worker_two_processes.py")
-
-
-def test_nothing_asked_is_one_process():
-    assert find_processes(None, None, None, environment={}) is None
-    assert find_processes(None, 1, None, environment={}) is None
-    assert find_processes("host:1", 1, 0, environment={}) is None
-
-
-def test_flags_go_before_variables():
-    variables = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "2"}
-    assert find_processes(None, None, None, environment=variables) == Processes("a:1", 4, 2)
-    assert find_processes("b:2", None, 3, environment=variables) == Processes("b:2", 4, 3)
-    assert find_processes(None, 1, 0, environment={**variables, "SLURM_STEP_NUM_TASKS": "8"}) is None
-
-
-@pytest.mark.parametrize(
-    "arguments, variables, message",
-    [
-        (("a:1", 2, None), {}, "--process_id is missing"),
-        ((None, 2, 0), {}, "--coordinator is missing"),
-        (("a", 2, 0), {}, "must be host:port"),
-        (("a:1", 2, 2), {}, "must be from 0 to 1"),
-        ((None, None, None), {"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES='two'"),
-    ],
-)
-def test_half_of_the_flags_is_one_sentence(arguments, variables, message):
-    with pytest.raises(UserError, match=message):
-        find_processes(*arguments, environment=variables)
-
-
-STEP = {
-    "SLURM_JOB_ID": "4242",
-    "SLURM_STEP_NUM_TASKS": "4",
-    "SLURM_STEP_NODELIST": "node[017-018]",
-    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
-    "SLURM_PROCID": "3",
-    "SLURM_LOCALID": "1",
-}
-PORT = 61440 + 4242 % 4096
-
-
-@pytest.mark.parametrize(
-    "nodes, first",
-    [
-        ("node001", "node001"),
-        ("node001,b2", "node001"),
-        ("node[001-004,7],b2", "node001"),
-        ("node[007,009]", "node007"),
-        ("gpu-a-1.cluster", "gpu-a-1.cluster"),
-    ],
-)
-def test_srun_names_its_first_host(nodes, first):
-    found = slurm_processes({**STEP, "SLURM_STEP_NODELIST": nodes})
-    assert found == Processes(f"{first}:{PORT}", 4, 3)
-
-
-def test_a_shell_inside_a_job_is_one_process():
-    # salloc and sbatch set the job's count although srun started nothing: jax's own detection would wait for 8
-    assert (
-        slurm_processes({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}) is None
-    )
-
-
-@pytest.mark.parametrize(
-    "visible, devices", [("", None), ("3", None), ("0,1", (1,)), ("0,1,2,3", (2, 3)), ("4,5,6,7", (2, 3))]
-)
-def test_processes_of_a_host_share_its_gpus(visible, devices):
-    assert slurm_processes({**STEP, "CUDA_VISIBLE_DEVICES": visible}).device_ids == devices
-
-
-def test_one_process_per_host_drives_all_gpus():
-    one = {**STEP, "SLURM_STEP_TASKS_PER_NODE": "1(x4)", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}
-    assert slurm_processes(one).device_ids is None
-
-
-def test_gpus_that_cannot_be_shared_are_one_sentence():
-    with pytest.raises(UserError, match="2 processes on a host where each sees 3 GPUs"):
-        slurm_processes({**STEP, "CUDA_VISIBLE_DEVICES": "0,1,2"})
-
-
-def test_a_step_without_its_variables_is_one_sentence():
-    with pytest.raises(UserError, match="SLURM_PROCID is not set"):
-        slurm_processes({key: value for key, value in STEP.items() if key != "SLURM_PROCID"})
 
 
 def test_the_wrong_platform_or_too_few_devices_stop():
