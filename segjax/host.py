@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,15 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         pass
     return max(cores, 1)
+
+
+def print_stacks_on_request() -> None:
+    """Makes `kill -USR1 PID` print where every thread of this process is, to stderr; the process goes on.
+
+    It works while a thread waits in native code, such as a collective or a file system that does not answer.
+    """
+    if hasattr(faulthandler, "register") and sys.__stderr__ is not None:  # Windows has no such signal
+        faulthandler.register(signal.SIGUSR1, file=sys.__stderr__, all_threads=True)
 
 
 class Stopped(Exception):

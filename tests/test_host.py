@@ -1,4 +1,4 @@
-"""The cores a process may use: its affinity, at most the quota of its container."""
+"""The cores a process may use: its affinity, at most the quota of its container; signals."""
 
 import itertools
 import os
@@ -64,3 +64,12 @@ def test_the_second_signal_ends_the_process_whichever_it_is(root, first, second)
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.stdout == f"{int(first)}\n"
     assert done.returncode in (-second, 1 if second == signal.SIGINT else -second)  # KeyboardInterrupt of python
+
+
+def test_where_every_thread_is_can_be_asked(root):
+    program = "import os, signal, threading; from segjax.host import print_stacks_on_request\n"
+    program += "def waits_for_ever(): threading.Event().wait()\n"
+    program += "threading.Thread(target=waits_for_ever, daemon=True).start(); print_stacks_on_request()\n"
+    program += "os.kill(os.getpid(), signal.SIGUSR1); print('lives')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    assert done.stdout == "lives\n" and done.returncode == 0 and "waits_for_ever" in done.stderr

@@ -164,9 +164,11 @@ def _begin(**places: Any) -> str | None:
     from absl import logging as absl_logging
 
     from segjax import parallel
+    from segjax.host import print_stacks_on_request
     from segjax.training.logging import setup_logging
 
     keep_interrupts()
+    print_stacks_on_request()
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs every detail of every save
     setup_logging()
     coordinator = parallel.setup(**places)

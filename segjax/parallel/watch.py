@@ -1,8 +1,9 @@
-"""Watching each other: if a process of several dies, the others end with a sentence that names it.
+"""Watching each other: if a process of several dies or hangs, the others end with a sentence that names it.
 
 Otherwise they would wait for it in a collective, and then be ended by jax (after a minute, by SIGABRT). Each process
 holds a connection to process 0. The system closes it with the process, however that ends; if a whole host is lost,
-unanswered probes do. Process 0 tells the others.
+unanswered probes do. Both ends also send a beat: a process that is stopped, or starved by its host, sends none. Process
+0 tells the others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import selectors
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import jax
@@ -29,6 +31,9 @@ log = logging.getLogger("segjax")
 CONNECT = 10.0  # seconds to connect to process 0
 VERDICT = 5.0  # seconds to wait for the news that another process has ended, if a collective fails here
 PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a host that is silent for 30 seconds is lost
+BEAT = 5.0  # seconds between signs of life
+SILENT = 45.0  # seconds without one, after which a process counts as hanging; less than distributed.HEARTBEAT
+TICK = 1.0
 EXIT_CODE = 1
 
 
@@ -36,7 +41,9 @@ EXIT_CODE = 1
 def watch_others(
     *, program: str, coordinator: str | None = None, orderly: tuple[type[BaseException], ...] = ()
 ) -> Iterator[None]:
-    """Within it, the end of another process ends this one with a sentence; all processes must enter it.
+    """Within it, the end of another process, or 45 seconds of silence, ends this one with a sentence.
+
+    All processes must enter it.
 
     Leaving it without an error tells the others that all is well. After an error, this process does not wait for the
     others at its end, which would hide the error from whoever started it.
@@ -90,12 +97,19 @@ class _Watch(threading.Thread):
         self.program = program
         self.gone = threading.Event()
         self.left = False
+        self._beaten = time.monotonic()
 
     def end(self, sentence: str) -> None:
         """Ends this process with a sentence, whatever its other threads wait for."""
         self.gone.set()
         os.write(2, f"{self.program}: error: {sentence}\n".encode())
         os._exit(EXIT_CODE)
+
+    def beat(self, connections) -> None:
+        """Sends a sign of life if it is time."""
+        if time.monotonic() - self._beaten > BEAT:
+            self._beaten = time.monotonic()
+            _tell(connections, "beat")
 
 
 class _Hub(_Watch):
@@ -110,16 +124,31 @@ class _Hub(_Watch):
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._server, selectors.EVENT_READ)
         self._names: dict[socket.socket, str] = {}  # those that have not left
+        self._heard: dict[socket.socket, float] = {}  # when
         self._lock = threading.Lock()
 
     def run(self) -> None:
+        woken = time.monotonic()
         while not self.left:
-            for key, _ in self._selector.select(timeout=1):
+            for key, _ in self._selector.select(timeout=TICK):
                 if key.fileobj is self._server:
                     self._admit()
                 else:
                     self._hear(key.fileobj)
+            with self._lock:
+                self.beat(self._names)
+            asleep, woken = time.monotonic() - woken, time.monotonic()
+            if asleep < SILENT / 2:  # otherwise it was this process that hung
+                self._end_if_one_hangs()
         self._server.close()
+
+    def _end_if_one_hangs(self) -> None:
+        with self._lock:
+            for connection, name in self._names.items():
+                if not self.left and time.monotonic() - self._heard[connection] > SILENT:
+                    sentence = _hanging(name)
+                    _tell(self._names, sentence)
+                    self.end(sentence)
 
     def leave(self) -> None:
         with self._lock:
@@ -136,11 +165,15 @@ class _Hub(_Watch):
         _probe(connection)
         with self._lock:
             self._names[connection] = str(message[1])
+            self._heard[connection] = time.monotonic()
         self._selector.register(connection, selectors.EVENT_READ)
         _tell([connection], _name())
 
     def _hear(self, connection: socket.socket) -> None:
         word = _read(connection)
+        if word == "beat":
+            self._heard[connection] = time.monotonic()
+            return
         with self._lock:
             self._selector.unregister(connection)
             name = self._names.pop(connection)
@@ -176,7 +209,18 @@ class _Spoke(_Watch):
     def run(self) -> None:
         if self._connection is None:
             return
-        word = _read(self._connection)
+        heard, word = time.monotonic(), "beat"
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._connection, selectors.EVENT_READ)
+            while word == "beat" and not self.left:
+                began = time.monotonic()
+                if selector.select(timeout=TICK):
+                    word, heard = _read(self._connection), time.monotonic()
+                elif time.monotonic() - began > SILENT / 2:  # it was this process that hung
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > SILENT:
+                    word = _hanging(self._first)
+                self.beat([self._connection])
         if not self.left and word != "bye":
             self.end(word or _sentence(self._first))
 
@@ -194,6 +238,13 @@ def _sentence(name: str) -> str:
     return (
         f"{name} has ended in the middle of the work, and its own output may say why; the same command, started again "
         "for every process, resumes."
+    )
+
+
+def _hanging(name: str) -> str:
+    return (
+        f"{name} has given no sign of life for {SILENT:.0f} seconds, so it or its host hangs; end it there (kill -9), "
+        "and start the same command again for every process: it resumes."
     )
 
 

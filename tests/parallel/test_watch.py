@@ -1,8 +1,9 @@
-"""The end of one process ends the others with a sentence, and at once."""
+"""The end of one process ends the others with a sentence, and at once; a process that hangs does so, too."""
 
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 
@@ -15,10 +16,15 @@ WORKER = """
 import sys, time
 from segjax import parallel
 from segjax.errors import UserError
+from segjax.parallel import watch
 address, index, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 found = parallel.setup(platform="cpu", coordinator=address, num_processes=3, process_id=index)
 with parallel.watch_others(program="test", coordinator=found, orderly=(KeyError,)):
     parallel.sync("start")
+    if how == "hangs":
+        print("ready", flush=True)
+        watch.BEAT, watch.SILENT, watch.TICK = 0.2, 2.0, 0.1
+        time.sleep(60)
     if index == 1 and how == "error":
         raise UserError("the disk of this host is full.")
     if how == "orderly":
@@ -44,6 +50,29 @@ def test_three_processes(how):
     else:
         assert [process.returncode for process in processes] == [1, 1, 1]
         assert "has ended" not in "".join(errors) and all("KeyError: 'all" in text for text in errors)
+
+
+@pytest.mark.parametrize("victim", (pytest.param(0, marks=pytest.mark.slow), 1))
+def test_a_process_that_hangs(victim):
+    processes = start_together(lambda *place: [sys.executable, "-c", WORKER, *place, "hangs"], count=3, devices=1)
+    others = [process for k, process in enumerate(processes) if k != victim]
+    try:
+        for process in processes:
+            while process.stdout.readline() != "ready\n":
+                assert process.poll() is None
+        processes[victim].send_signal(signal.SIGSTOP)
+        errors = [process.communicate(timeout=30)[1] for process in others]
+        processes[victim].send_signal(signal.SIGCONT)  # it finds that the others have ended
+        last = processes[victim].communicate(timeout=30)[1]
+    finally:
+        for process in processes:
+            process.kill()
+    sentence = (
+        f"test: error: process {victim} of 3 (pid {processes[victim].pid} on {socket.gethostname()}) has given no"
+    )
+    assert all(sentence in text and "kill -9" in text and "Traceback" not in text for text in errors)
+    assert [process.returncode for process in processes] == [1, 1, 1]
+    assert "test: error: process" in last
 
 
 def test_a_stranger_is_not_heard():
