@@ -1,0 +1,81 @@
+"""Writes the notebooks, with their outputs, from the scripts beside this file.
+
+python notebooks/make.py                 executes all of them, on one core in about half an hour
+python notebooks/make.py own_video       executes one
+SEGJAX_NOTEBOOK_STEPS=3 ...              in a minute, as the tests do
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import jupytext
+import nbclient
+import nbformat
+
+FOLDER = Path(__file__).resolve().parent
+SCRIPTS = tuple(path for path in sorted(FOLDER.glob("*.py")) if path != Path(__file__).resolve())
+
+
+def notebook_of(script: Path) -> nbformat.NotebookNode:
+    """Returns the notebook of a script in jupytext's percent format, without outputs."""
+    notebook = jupytext.read(script)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"  # jupytext's are random
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+    return notebook
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path, *, seconds: float = 3600) -> nbformat.NotebookNode:
+    """Executes a notebook from top to bottom in a folder, and returns it with its outputs.
+
+    seconds: limit for each cell.
+
+    Raises nbclient's CellExecutionError if a cell fails.
+    """
+    client = nbclient.NotebookClient(
+        notebook,
+        timeout=seconds,
+        kernel_name="python3",
+        coalesce_streams=True,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    with tempfile.TemporaryDirectory() as datasets:
+        return _without_paths(client.execute(env=_environment(datasets)), folder, datasets)
+
+
+def _environment(datasets: str) -> dict[str, str]:
+    path = os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])
+    return {"SEGJAX_DATA_DIR": datasets, **os.environ, "PYTHONPATH": path}
+
+
+def _without_paths(notebook: nbformat.NotebookNode, folder: Path, datasets: str) -> nbformat.NotebookNode:
+    """Returns the notebook with paths as they read from its own folder."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            texts = [output] if output.output_type == "stream" else [output.get("data", {})]
+            for text in texts:
+                for key in {"text", "text/plain", "text/html"} & set(text):
+                    text[key] = text[key].replace(f"{folder}/", "").replace(datasets, "datasets")
+    return notebook
+
+
+def main(names: list[str]) -> None:
+    """Executes the named notebooks, all by default, and writes them."""
+    known = {script.stem: script for script in SCRIPTS}
+    if wrong := set(names) - set(known):
+        sys.exit(f"there is no notebook {sorted(wrong)[0]}; the notebooks are {', '.join(known)}")
+    for name in names or known:
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = execute(notebook_of(known[name]), Path(folder).resolve())
+        path = FOLDER / f"{name}.ipynb"
+        nbformat.write(notebook, path)
+        print(f"{path}: {path.stat().st_size / 1000:.0f} KB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
