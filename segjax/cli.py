@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _to_local_paths(arguments)
         return COMMANDS[arguments.command][0](arguments) or 0
     except UserError as error:
-        return _fail(str(error), 2)
+        return _fail(str(error), error.exit_code)
     except BrokenPipeError:  # `segjax summary | head`
         sys.stderr.close()
         return 1

@@ -14,7 +14,15 @@ from typing import Any
 
 
 class UserError(Exception):
-    """An error that a user can cause; shown as one line without a traceback, exit code 2."""
+    """An error that a user can cause; shown as one line without a traceback."""
+
+    exit_code = 2
+
+
+class NotYet(UserError):
+    """An error that may pass: the same command can succeed later. Exit code 75, the system's EX_TEMPFAIL."""
+
+    exit_code = 75
 
 
 def brief(text: str, most: int = 80) -> str:
@@ -88,7 +96,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
         return f"{error.filename or 'a file'} cannot be read or written: {error.strerror}; what is done is kept.", 2
     if isinstance(error, UserError):
-        return str(error), 2
+        return str(error), error.exit_code
     if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):  # jax's error of any backend
         first = " ".join(str(error).partition("RESOURCE_EXHAUSTED")[2].split())[:160].strip(": ")
         return f"the device has too little memory ({first}); {SMALLER}.", 2

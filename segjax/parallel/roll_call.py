@@ -14,8 +14,9 @@ import os
 import selectors
 import socket
 import time
+from typing import NoReturn
 
-from segjax.errors import UserError, brief
+from segjax.errors import NotYet, UserError, brief
 from segjax.parallel.processes import Processes
 
 log = logging.getLogger("segjax")
@@ -34,8 +35,8 @@ def call_roll(processes: Processes, *, wait: float | None = None) -> None:
 
     wait: seconds; None = WAIT.
 
-    Raises UserError if processes are missing, process 0 cannot be reached, its port is taken, or processes were started
-    with other numbers or the same index. All processes that take part then raise the same sentence.
+    Raises NotYet if processes are missing or process 0 cannot be reached; UserError if its port is taken, or processes
+    were started with other numbers or the same index. All processes that take part then raise the same sentence.
     """
     deadline = time.monotonic() + (WAIT if wait is None else wait)
     (_answer if processes.index == 0 else _call)(processes, deadline)
@@ -61,16 +62,13 @@ def _answer(processes: Processes, deadline: float) -> None:
                 connection = connections.enter_context(server.accept()[0])
                 problem = _admit(connection, processes, here)
                 if problem:
-                    _refuse(here, connection, problem)
-                    raise UserError(problem)
+                    _refuse(here, connection, UserError(problem))
             gone = [index for index, (_, held) in here.items() if held is not server and _has_gone(held)]
             for index in gone:  # it was ended, and may be started again
                 del here[index]
             missing = _missing(processes, here)
             if time.monotonic() > deadline:
-                problem = f"{missing} did not join the run at {processes.coordinator}; {_REMEDY}"
-                _refuse(here, server, problem)
-                raise UserError(problem)
+                _refuse(here, server, NotYet(f"{missing} did not join the run at {processes.coordinator}; {_REMEDY}"))
             if missing and time.monotonic() - said > SAY:
                 said = time.monotonic()
                 log.info("waiting at port %d for %s", port, missing)
@@ -122,9 +120,9 @@ def _call(processes: Processes, deadline: float) -> None:
         if answer == "go":
             return
         if answer:
-            raise UserError(answer)
+            raise (NotYet if answer["again"] else UserError)(answer["error"])
         if time.monotonic() > deadline:
-            raise UserError(
+            raise NotYet(
                 f"process {processes.index} of {processes.count} cannot reach process 0 at {processes.coordinator} "
                 f"({problem}); check the host's name, that process 0 runs there, and that no firewall closes the port."
             )
@@ -134,8 +132,8 @@ def _call(processes: Processes, deadline: float) -> None:
         time.sleep(RETRY)
 
 
-def _call_once(processes: Processes, deadline: float) -> tuple[str, str]:
-    """Returns what process 0 has decided, "" if it cannot be reached, and then why."""
+def _call_once(processes: Processes, deadline: float) -> tuple[str | dict, str]:
+    """Returns what process 0 has decided, "go" or its error; "" if it cannot be reached, and then why."""
     try:
         connection = socket.create_connection(_place(processes), timeout=5)
     except socket.gaierror:
@@ -149,7 +147,8 @@ def _call_once(processes: Processes, deadline: float) -> tuple[str, str]:
         _send(connection, [HELLO, processes.count, processes.index, _name()])
         connection.settimeout(max(deadline + 10 - time.monotonic(), 1))  # process 0 ends first, and has the reason
         answer = _receive(connection)
-        return (answer, "") if isinstance(answer, str) else ("", "process 0 has ended while it waited for others")
+        known = answer == "go" or isinstance(answer, dict) and {"error", "again"} <= set(answer)
+        return (answer, "") if known else ("", "process 0 has ended while it waited for others")
 
 
 def _place(processes: Processes) -> tuple[str, int]:
@@ -190,9 +189,10 @@ def _has_gone(connection: socket.socket) -> bool:
         return True
 
 
-def _refuse(here, last: socket.socket, problem: str) -> None:
+def _refuse(here, last: socket.socket, error: UserError) -> NoReturn:
     for connection in [last, *(held for _, held in here.values())]:
-        _send(connection, problem)
+        _send(connection, {"error": str(error), "again": isinstance(error, NotYet)})
+    raise error
 
 
 def _send(connection: socket.socket, message) -> None:

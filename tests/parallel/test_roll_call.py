@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from segjax.errors import UserError
+from segjax.errors import NotYet, UserError, explain
 from segjax.parallel import roll_call
 from segjax.parallel.processes import Processes
 from segjax.parallel.roll_call import call_roll
@@ -29,6 +29,7 @@ def together(*processes: Processes, wait: float = 20) -> list[str]:
         try:
             call_roll(process, wait=wait)
         except UserError as error:
+            assert isinstance(error, NotYet) == ("did not join" in str(error) or "cannot reach" in str(error))
             return str(error)
         return ""
 
@@ -93,6 +94,12 @@ def test_process_0_is_out_of_reach(coordinator, why, address, caplog, monkeypatc
         (found,) = together(Processes(coordinator, 2, 1), wait=1)
     assert found.startswith(f"process 1 of 2 cannot reach process 0 at {coordinator} ({why}); check the host's name")
     assert f"waiting for process 0 at {coordinator} ({why})" in caplog.text
+
+
+def test_what_may_pass_has_an_exit_code_of_its_own(address):
+    with pytest.raises(NotYet) as found:
+        call_roll(Processes(address, 2, 0), wait=0)
+    assert explain(found.value) == (str(found.value), 75) and explain(UserError("x")) == ("x", 2)
 
 
 def test_process_0_ends_first(address):
