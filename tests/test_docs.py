@@ -35,6 +35,7 @@ from segjax.stages.config.durations import UNITS
 from segjax.stages.config.keys import recipe_options
 from segjax.stages.extra_data import ExtraOptions
 from segjax.training import optimizer, schedules
+from tests import cluster_commands
 from tests.config_tools import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,8 @@ def test_command_lines(code):
             check_main(words[2:])
         elif words[:1] == ["segjax"]:
             assert cli.parse(words[1:])
+        elif words[:1] and words[0] in cluster_commands.PROGRAMS:
+            cluster_commands.check(line, check_main)
         else:
             raise AssertionError(f"a snippet that nobody checks: {line}")
 
@@ -107,7 +110,7 @@ def check_main(words: list[str]) -> None:
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def _keys(stage, monkeypatch) -> set[str]:
