@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import jupytext
@@ -29,9 +30,13 @@ def notebook_of(script: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path, *, seconds: float = 3600) -> nbformat.NotebookNode:
+def execute(
+    notebook: nbformat.NotebookNode, folder: Path, *, environment: Mapping[str, str] = os.environ, seconds: float = 3600
+) -> nbformat.NotebookNode:
     """Executes a notebook from top to bottom in a folder, and returns it with its outputs.
 
+    environment: variables of the kernel. The package is that of this checkout, and datasets are built in a temporary
+        folder.
     seconds: limit for each cell.
 
     Raises nbclient's CellExecutionError if a cell fails.
@@ -44,13 +49,11 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, *, seconds: float = 3
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
     )
+    path = os.pathsep.join([str(FOLDER.parent), environment.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as datasets:
-        return _without_paths(client.execute(env=_environment(datasets)), folder, datasets)
-
-
-def _environment(datasets: str) -> dict[str, str]:
-    path = os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])
-    return {"SEGJAX_DATA_DIR": datasets, **os.environ, "PYTHONPATH": path}
+        ours = {"PYTHONPATH": path, "SEGJAX_DATA_DIR": datasets, "TF_CPP_MIN_LOG_LEVEL": "3"}  # no alarms of a busy XLA
+        client.execute(env={**environment, **ours})
+        return _without_paths(notebook, folder, datasets)
 
 
 def _without_paths(notebook: nbformat.NotebookNode, folder: Path, datasets: str) -> nbformat.NotebookNode:

@@ -53,7 +53,7 @@ from segjax import cli
 from segjax.commands.train import train
 
 GPU = jax.default_backend() != "cpu"
-STEPS = int(os.environ.get("SEGJAX_NOTEBOOK_STEPS", 600 if GPU else 150))
+STEPS = int(os.environ.get("SEGJAX_NOTEBOOK_STEPS", 600 if GPU else 300))
 
 if GPU:
     print(f"jax runs on {jax.devices()[0].device_kind}.")
@@ -66,11 +66,11 @@ def segjax(line):
     assert cli.main(shlex.split(line)) == 0
 
 
-def show(picture, *, width=900):
+def show(picture, *, width=800):
     """Shows a picture that segjax has written, or an array of RGB."""
     picture = Picture.fromarray(picture) if isinstance(picture, np.ndarray) else Picture.open(picture).convert("RGB")
     picture.thumbnail((width, 10_000))
-    picture.save(shown := io.BytesIO(), "JPEG", quality=80)
+    picture.save(shown := io.BytesIO(), "JPEG", quality=75)
     display(Image(shown.getvalue()))
 
 
@@ -79,8 +79,8 @@ def show(picture, *, width=900):
 #
 # Masks are named by the number of their frame: `labels/10.png` is the mask of frame 10, and its numbers are the ids in
 # `label_map.json`. In Colab set `OWN = "drive"` for files on your Drive, or `"upload"` for `drive.mp4`, `other.mp4`,
-# `label_map.json` and `labels.zip`. Otherwise two short drives are drawn here; of the first one, every tenth frame is
-# labelled.
+# `label_map.json` and `labels.zip`. Otherwise two videos are drawn here, one of four drives and one of another. Of the
+# first one, every tenth frame is labelled.
 
 # %%
 OWN = ""  # "drive" or "upload"
@@ -100,7 +100,8 @@ else:
     from data_builders.synthetic_street.generator import Settings, frames
     from segjax.media.writers import VideoWriter
 
-    size = dict(height=160, width=320, frames=41) if STEPS >= 100 else dict(height=64, width=128, frames=11)
+    drives = 4 if STEPS >= 100 else 1
+    size = dict(height=160, width=320, frames=21) if STEPS >= 100 else dict(height=64, width=128, frames=11)
     classes = ["ground", "building", "plants", "sky", "traffic"]
     groups = np.array([0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 3, 4, 4, 4, 4, 4, 4, 4, 4])  # of the 19 classes of Cityscapes
     colours = [[128, 64, 128], [90, 90, 90], [107, 142, 35], [70, 130, 180], [220, 20, 60]]
@@ -109,22 +110,23 @@ else:
     Path(label_map).write_text(json.dumps(dict(coding="id", labels=entries)))
     Path(labels).mkdir(exist_ok=True)
     truth = []
-    for name, seed in ((video, 3), (other, 4)):
-        with VideoWriter(name, fps=10) as written:
-            for frame in frames(Settings(seed=seed, **size), "test", 0):
-                written.write(frame.image)
-                if name == video:
-                    truth.append(np.where(frame.label < 19, groups[frame.label.clip(0, 18)], 255).astype(np.uint8))
-    for number in range(5, len(truth), 10):
-        Picture.fromarray(truth[number]).save(f"{labels}/{number}.png")
+    with VideoWriter(video, fps=10) as written:
+        for frame in (frame for drive in range(drives) for frame in frames(Settings(seed=7, **size), "test", drive)):
+            written.write(frame.image)
+            truth.append(np.where(frame.label < 19, groups[frame.label.clip(0, 18)], 255).astype(np.uint8))
+            if frame.frame % 10 == 5:
+                Picture.fromarray(truth[-1]).save(f"{labels}/{len(truth) - 1}.png")
+    with VideoWriter(other, fps=10) as written:
+        for frame in frames(Settings(seed=7, **size), "test", 4):
+            written.write(frame.image)
 
 print(f"{len(list(Path(labels).glob('*.png')))} frames are labelled.")
 
 # %% [markdown]
 # ## Propagate the labels
 #
-# Optical flow moves each label to the five frames before and after it. Pixels whose flow there and back disagrees are
-# ignored (hatched).
+# Optical flow moves each label to the five frames before and after it, but not across a cut. Pixels whose flow there
+# and back disagrees are ignored: they have no colour below.
 
 # %%
 segjax(f"propagate --video={video} --labels={labels} --label_map={label_map} --steps=5 --output=more")
@@ -201,4 +203,4 @@ segjax(f"demo --checkpoint=runs/video --input={other} --output=labelled.mp4")
 reader, shown = cv2.VideoCapture("labelled.mp4"), []
 while (found := reader.read())[0]:
     shown.append(cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB))
-show(np.concatenate(shown[2 :: max(len(shown) // 3, 1)][:3]))
+show(beside(shown[2 :: max(len(shown) // 3, 1)][:3]))

@@ -64,11 +64,11 @@ def segjax(line):
     assert cli.main(shlex.split(line)) == 0
 
 
-def show(picture, *, width=900):
+def show(picture, *, width=800):
     """Shows a picture that segjax has written, or an array of RGB."""
     picture = Picture.fromarray(picture) if isinstance(picture, np.ndarray) else Picture.open(picture).convert("RGB")
     picture.thumbnail((width, 10_000))
-    picture.save(shown := io.BytesIO(), "JPEG", quality=80)
+    picture.save(shown := io.BytesIO(), "JPEG", quality=75)
     display(Image(shown.getvalue()))
 
 
@@ -89,6 +89,8 @@ durations = {
     "train.eval_steps": max(STEPS // 4, 1),
     "train.checkpoint_steps": max(STEPS // 4, 1),
     "train.log_steps": max(STEPS // 20, 1),
+    "propagate.sheet_rows": 2,
+    "evaluate.worst": 3,
 }
 report = train(recipe, workdir="runs/street", overrides=durations)
 print(f"mIoU {100 * report['evaluate']['miou']:.1f} % after {report['train']['steps']} steps")
@@ -107,8 +109,7 @@ show("runs/street/propagate/sheets/step+1.png")
 show(visualize.curves("runs/street/train/metrics.jsonl"))
 
 # %%
-for path in sorted(Path("runs/street/evaluate").glob("worst_*.png"))[:2]:
-    show(path)
+show("runs/street/evaluate/worst_1.png")
 
 # %% [markdown]
 # ## Your own images
@@ -155,11 +156,13 @@ segjax(f"check_data --images={images} --masks={masks} --output=check")
 # %%
 label_map = json.loads(Path("check/label_map.json").read_text())
 names = {0: "ground", 1: "building", 2: "plants", 3: "sky", 4: "traffic"}
-if not OWN:
-    for label in label_map["labels"]:
-        label["name"] = names.get(label["id"], label["name"])
-    Path("check/label_map.json").write_text(json.dumps(label_map))
-show("check/overlay.png")
+colours = {0: [128, 64, 128], 1: [90, 90, 90], 2: [107, 142, 35], 3: [70, 130, 180], 4: [220, 20, 60]}
+for label in label_map["labels"] if not OWN else ():
+    label.update(name=names.get(label["id"], "unlabelled"), color=colours.get(label["id"], [0, 0, 0]))
+Path("check/label_map.json").write_text(json.dumps(label_map))
+
+segjax(f"check_data --images={images} --masks={masks} --label_map=check/label_map.json --output=checked")
+show("checked/overlay.png", width=560)
 
 # %% [markdown]
 # The training starts from the network above. Its classifier is new, because the classes are others.
@@ -179,8 +182,7 @@ recipe += ",debug" * (STEPS < 100)
 report = train(recipe, workdir="runs/own", overrides=durations)
 
 # %%
-for path in sorted(Path("runs/own/evaluate").glob("worst_*.png")):
-    show(path)
+show("runs/own/evaluate/worst_1.png")
 
 # %% [markdown]
 # ## A video
@@ -201,7 +203,7 @@ segjax(f"demo --checkpoint=runs/own --input={video} --output=labelled.mp4")
 reader, shown = cv2.VideoCapture("labelled.mp4"), []
 while (found := reader.read())[0]:
     shown.append(cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB))
-show(np.concatenate(shown[2 :: max(len(shown) // 3, 1)][:3]))
+show(np.concatenate(shown[2 :: max(len(shown) // 3, 1)][:3], axis=1))
 
 # %% [markdown]
 # ## Take the network with you
