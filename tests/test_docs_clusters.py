@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import kubernetes_validate
@@ -94,8 +95,58 @@ def test_what_resumes_is_put_into_the_queue_again(code, restarts, again, tmp_pat
     assert requeued(tmp_path) == ([f"requeue {variables['SLURM_JOB_ID']}"] if again else [])
 
 
-def test_the_script_is_stopped_and_resumes(tmp_path, street_dir):
-    """As Slurm does before the end of a job's time: SIGTERM to all tasks of the step."""
+STAND_IN = """
+import os, sys, time
+import jax
+from pathlib import Path
+from segjax import parallel
+from segjax.training.interrupt import StopSignal
+
+parallel.setup(platform="cpu", cache_dir="")
+saved = Path("step.txt")
+done = int(saved.read_text()) if saved.exists() else 0
+with StopSignal() as stop:
+    while done < 40 and not stop.requested():
+        parallel.sync("a step")
+        done += 1
+        time.sleep(0.05)
+        print(f"process {jax.process_index()} of {jax.process_count()}, step {done}", flush=True)
+parallel.sync("end")
+saved.write_text(str(done))
+sys.exit(143 if stop.number else 0)
+"""
+
+
+def run_and_stop(folder: Path, command: list[str], variables: dict[str, str], when: Callable[[], bool]) -> str:
+    """Runs the script, sends SIGTERM to its tasks as Slurm does before the end of a job's time, returns the output."""
+    with open(folder / "log", "w") as log:
+        script = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log)
+        deadline = time.time() + 240
+        while not when() and time.time() < deadline and script.poll() is None:
+            time.sleep(0.05)
+        os.kill(int((folder / "srun.pid").read_text()), signal.SIGTERM)
+        assert script.wait(timeout=120) == 143, (folder / "log").read_text()[-3000:]
+    return (folder / "log").read_text()
+
+
+def test_the_script_stops_and_resumes(tmp_path):
+    """With a program in place of a training, which takes longer: the next test."""
+    variables = slurm(tmp_path, SRUN)
+    (tmp_path / "main.py").unlink()
+    (tmp_path / "main.py").write_text(STAND_IN)
+    command, log = ["bash", "segjax.sbatch"], tmp_path / "log"
+    said = run_and_stop(tmp_path, command, variables, lambda: log.exists() and "step 3" in log.read_text())
+    step = int((tmp_path / "step.txt").read_text())
+    assert 3 <= step < 40 and all(f"process {k} of 2, step {step}\n" in said for k in (0, 1))
+    assert requeued(tmp_path) == [f"requeue {variables['SLURM_JOB_ID']}"]
+    again = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert f"of 2, step {step + 1}\n" in again.stdout and f"of 2, step {step}\n" not in again.stdout
+    assert (tmp_path / "step.txt").read_text() == "40" and len(requeued(tmp_path)) == 1
+
+
+@pytest.mark.slow
+def test_a_training_stops_and_resumes(tmp_path, street_dir):
     variables = slurm(tmp_path, SRUN, SEGJAX_DATA_DIR=street_dir)
     words = [
         "--platform=cpu", "--config=configs/vplr.py:propagate=none,debug", "--workdir=run", "--stage=train",
@@ -103,16 +154,10 @@ def test_the_script_is_stopped_and_resumes(tmp_path, street_dir):
         "--config.train.eval_steps=1000", *SMALL_NETWORK,
     ]  # fmt: skip
     command = ["bash", "segjax.sbatch", *words]
-    with open(tmp_path / "log", "w") as log:
-        first = subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=log, stderr=log)
-        deadline = time.time() + 240
-        while max(logged_steps(tmp_path / "run"), default=0) < 5 and time.time() < deadline and first.poll() is None:
-            time.sleep(0.02)
-        os.kill(int((tmp_path / "srun.pid").read_text()), signal.SIGTERM)
-        assert first.wait(timeout=120) == 143, (tmp_path / "log").read_text()[-3000:]
+    said = run_and_stop(tmp_path, command, variables, lambda: max(logged_steps(tmp_path / "run"), default=0) >= 5)
     step = load_for_inference(tmp_path / "run")[2]["step"]
     assert 5 <= step < 120
-    assert (tmp_path / "log").read_text().count(f"stopped by SIGTERM after step {step}; a checkpoint was saved") == 2
+    assert said.count(f"stopped by SIGTERM after step {step}; a checkpoint was saved") == 2
     assert requeued(tmp_path) == [f"requeue {variables['SLURM_JOB_ID']}"]
     again = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr[-3000:]

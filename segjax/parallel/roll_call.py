@@ -45,7 +45,6 @@ def call_roll(processes: Processes, *, wait: float | None = None) -> None:
 def _answer(processes: Processes, deadline: float) -> None:
     """The part of process 0."""
     host, port = _place(processes)
-    _warn_if_elsewhere(host, port)
     try:
         server = _listen(port, processes.count)
     except OSError as error:
@@ -54,7 +53,7 @@ def _answer(processes: Processes, deadline: float) -> None:
             "it, or choose another port in --coordinator."
         ) from error
     here: dict[int, tuple[str, socket.socket]] = {0: (_name(), server)}
-    said = time.monotonic()
+    said, warned = time.monotonic(), False
     with server, contextlib.ExitStack() as connections:
         while len(here) < processes.count:
             server.settimeout(TICK)
@@ -72,6 +71,9 @@ def _answer(processes: Processes, deadline: float) -> None:
             if missing and time.monotonic() - said > SAY:
                 said = time.monotonic()
                 log.info("waiting at port %d for %s", port, missing)
+                if not warned:  # not before: a cluster may be slow to know the name of a new machine
+                    warned = True
+                    _warn_if_elsewhere(host, port)
         others = [held for _, held in here.values() if held is not server]
         for held in others:
             _send(held, "go")
