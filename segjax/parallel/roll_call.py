@@ -8,7 +8,6 @@ answers at the coordinator's port itself, until all have called; then it leaves 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import selectors
@@ -17,6 +16,7 @@ import time
 from typing import NoReturn
 
 from segjax.errors import NotYet, UserError, brief
+from segjax.parallel.messages import receive, send
 from segjax.parallel.processes import Processes
 
 log = logging.getLogger("segjax")
@@ -75,8 +75,7 @@ def _answer(processes: Processes, deadline: float) -> None:
                     warned = True
                     _warn_if_elsewhere(host, port)
         others = [held for _, held in here.values() if held is not server]
-        for held in others:
-            _send(held, "go")
+        send(others, "go")
         for held in others:  # whoever closes a connection first keeps its port busy
             held.settimeout(5)
             with contextlib.suppress(OSError):
@@ -96,9 +95,9 @@ def _missing(processes: Processes, here) -> str:
 
 def _admit(connection: socket.socket, processes: Processes, here) -> str:
     """Hears one caller; returns what is wrong with it, "" if nothing is or it is a stranger."""
-    _send(connection, [HELLO, processes.count])
+    send([connection], [HELLO, processes.count])
     connection.settimeout(5)
-    message = _receive(connection)
+    message = receive(connection)
     if not isinstance(message, list) or len(message) != 4 or message[0] != HELLO:
         connection.close()  # a stranger
         return ""
@@ -143,12 +142,12 @@ def _call_once(processes: Processes, deadline: float) -> tuple[str | dict, str]:
     except OSError as error:
         return "", error.strerror or str(error)
     with connection:
-        hello = _receive(connection)
+        hello = receive(connection)
         if not isinstance(hello, list) or hello[:1] != [HELLO]:
             return "", "what answers there is another program, or a run that has begun"
-        _send(connection, [HELLO, processes.count, processes.index, _name()])
+        send([connection], [HELLO, processes.count, processes.index, _name()])
         connection.settimeout(max(deadline + 10 - time.monotonic(), 1))  # process 0 ends first, and has the reason
-        answer = _receive(connection)
+        answer = receive(connection)
         known = answer == "go" or isinstance(answer, dict) and {"error", "again"} <= set(answer)
         return (answer, "") if known else ("", "process 0 has ended while it waited for others")
 
@@ -192,27 +191,9 @@ def _has_gone(connection: socket.socket) -> bool:
 
 
 def _refuse(here, last: socket.socket, error: UserError) -> NoReturn:
-    for connection in [last, *(held for _, held in here.values())]:
-        _send(connection, {"error": str(error), "again": isinstance(error, NotYet)})
+    connections = [last, *(held for _, held in here.values())]
+    send(connections, {"error": str(error), "again": isinstance(error, NotYet)})
     raise error
-
-
-def _send(connection: socket.socket, message) -> None:
-    with contextlib.suppress(OSError):
-        connection.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _receive(connection: socket.socket):
-    """Returns the next message; None if there is none."""
-    line = b""
-    try:
-        while not line.endswith(b"\n") and len(line) < 4096:
-            if not (byte := connection.recv(1)):  # messages are few and short
-                return None
-            line += byte
-        return json.loads(line)
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def _name() -> str:

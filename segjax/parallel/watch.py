@@ -25,6 +25,7 @@ import jax
 
 from segjax.errors import explain
 from segjax.parallel.mesh import from_first
+from segjax.parallel.messages import receive, send
 
 log = logging.getLogger("segjax")
 
@@ -109,7 +110,7 @@ class _Watch(threading.Thread):
         """Sends a sign of life if it is time."""
         if time.monotonic() - self._beaten > BEAT:
             self._beaten = time.monotonic()
-            _tell(connections, "beat")
+            send(connections, "beat")
 
 
 class _Hub(_Watch):
@@ -147,18 +148,18 @@ class _Hub(_Watch):
             for connection, name in self._names.items():
                 if not self.left and time.monotonic() - self._heard[connection] > SILENT:
                     sentence = _hanging(name)
-                    _tell(self._names, sentence)
+                    send(self._names, sentence)
                     self.end(sentence)
 
     def leave(self) -> None:
         with self._lock:
             self.left = True
-            _tell(self._names, "bye")
+            send(self._names, "bye")
 
     def _admit(self) -> None:
         connection, _ = self._server.accept()
         connection.settimeout(CONNECT)
-        message = _read(connection)
+        message = receive(connection)
         if not isinstance(message, list) or len(message) != 2 or message[0] != self.place[2]:
             connection.close()  # a stranger
             return
@@ -167,10 +168,10 @@ class _Hub(_Watch):
             self._names[connection] = str(message[1])
             self._heard[connection] = time.monotonic()
         self._selector.register(connection, selectors.EVENT_READ)
-        _tell([connection], _name())
+        send([connection], _name())
 
     def _hear(self, connection: socket.socket) -> None:
-        word = _read(connection)
+        word = receive(connection)
         if word == "beat":
             self._heard[connection] = time.monotonic()
             return
@@ -180,7 +181,7 @@ class _Hub(_Watch):
             if word or self.left:  # it has left in order
                 return
             sentence = _sentence(name)
-            _tell(self._names, sentence)
+            send(self._names, sentence)
             self.end(sentence)
 
 
@@ -194,8 +195,8 @@ class _Spoke(_Watch):
         try:
             self._connection = socket.create_connection(place, timeout=CONNECT)
             _probe(self._connection)
-            _tell([self._connection], [token, _name()])
-            self._first = _read(self._connection) or self._first
+            send([self._connection], [token, _name()])
+            self._first = receive(self._connection) or self._first
             self._connection.settimeout(None)
         except OSError as error:
             self._connection = None
@@ -215,7 +216,7 @@ class _Spoke(_Watch):
             while word == "beat" and not self.left:
                 began = time.monotonic()
                 if selector.select(timeout=TICK):
-                    word, heard = _read(self._connection), time.monotonic()
+                    word, heard = receive(self._connection), time.monotonic()
                 elif time.monotonic() - began > SILENT / 2:  # it was this process that hung
                     heard = time.monotonic()
                 elif time.monotonic() - heard > SILENT:
@@ -227,7 +228,7 @@ class _Spoke(_Watch):
     def leave(self) -> None:
         self.left = True
         if self._connection is not None:
-            _tell([self._connection], "bye")
+            send([self._connection], "bye")
 
 
 def _name() -> str:
@@ -246,25 +247,6 @@ def _hanging(name: str) -> str:
         f"{name} has given no sign of life for {SILENT:.0f} seconds, so it or its host hangs; end it there (kill -9), "
         "and start the same command again for every process: it resumes."
     )
-
-
-def _tell(connections, message) -> None:
-    for connection in connections:
-        with contextlib.suppress(OSError):
-            connection.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _read(connection: socket.socket):
-    """Returns the next message; None if the connection has ended."""
-    line = b""
-    try:
-        while not line.endswith(b"\n") and len(line) < 4096:
-            if not (byte := connection.recv(1)):  # messages are few and short
-                return None
-            line += byte
-        return json.loads(line)
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def _probe(connection: socket.socket) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from segjax.errors import NotYet, UserError, explain
 from segjax.parallel import roll_call
+from segjax.parallel.messages import receive, send
 from segjax.parallel.processes import Processes
 from segjax.parallel.roll_call import call_roll
 
@@ -78,8 +79,8 @@ def test_who_was_ended_while_it_waited_may_come_again(address):
                 break
             except OSError:
                 time.sleep(0.05)
-        assert roll_call._receive(gone) == [roll_call.HELLO, 3]
-        roll_call._send(gone, [roll_call.HELLO, 3, 1, "killed"])
+        assert receive(gone) == [roll_call.HELLO, 3]
+        send([gone], [roll_call.HELLO, 3, 1, "killed"])
         gone.close()
         assert together(Processes(address, 3, 1), Processes(address, 3, 2)) == ["", ""] and first.result() == [""]
 
@@ -106,8 +107,8 @@ def test_process_0_ends_first(address):
     with ThreadPoolExecutor(1) as pool, roll_call._listen(int(address.rpartition(":")[2]), 2) as server:
         other = pool.submit(together, Processes(address, 2, 1), wait=1)
         connection = server.accept()[0]
-        roll_call._send(connection, [roll_call.HELLO, 2])
-        roll_call._receive(connection)
+        send([connection], [roll_call.HELLO, 2])
+        receive(connection)
         connection.close()
         server.close()
         assert "cannot reach process 0" in other.result()[0]
