@@ -117,7 +117,7 @@ else:
             if frame.frame % 10 == 5:
                 Picture.fromarray(truth[-1]).save(f"{labels}/{len(truth) - 1}.png")
     with VideoWriter(other, fps=10) as written:
-        for frame in frames(Settings(seed=7, **size), "test", 4):
+        for frame in frames(Settings(seed=7, **{**size, "frames": 12}), "test", 4):
             written.write(frame.image)
 
 print(f"{len(list(Path(labels).glob('*.png')))} frames are labelled.")
@@ -158,7 +158,7 @@ if not OWN:
             counted = (mask != 255) & (true != 255)
             right.setdefault(abs(int(found[2])), []).append(100 * (mask == true)[counted].mean())
     for step, shares in sorted(right.items()):
-        print(f"{step} frames from the label: {np.mean(shares):.1f} % of the pixels are right")
+        print(f"at a distance of {step} frames {np.mean(shares):.1f} % of the pixels are right")
 
 # %% [markdown]
 # ## Train on them
@@ -187,7 +187,7 @@ report = train(recipe, workdir="runs/video", overrides=durations)
 # real labels: `train.extra.pseudo.stage=pseudo`.
 
 # %%
-segjax(f"pseudo_label --checkpoint=runs/video --images={other} --every=10 --threshold=0.8 --output=pseudo")
+segjax(f"pseudo_label --checkpoint=runs/video --images={other} --every=5 --threshold=0.8 --output=pseudo")
 
 # %%
 for path in sorted(Path("pseudo/sheets").glob("*.png"))[:1]:

@@ -159,8 +159,9 @@ def test_a_training_stops_and_resumes(tmp_path, street_dir):
     assert 5 <= step < 120
     assert said.count(f"stopped by SIGTERM after step {step}; a checkpoint was saved") == 2
     assert requeued(tmp_path) == [f"requeue {variables['SLURM_JOB_ID']}"]
-    again = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr[-3000:]
+    with open(tmp_path / "again", "w") as log:
+        again = subprocess.run(command, cwd=tmp_path, env=variables, stdout=log, stderr=log, timeout=600)
+    assert again.returncode == 0, (tmp_path / "again").read_text()[-3000:]
     assert load_for_inference(tmp_path / "run")[2]["step"] == 120 and len(requeued(tmp_path)) == 1
 
 

@@ -57,10 +57,15 @@ SMALLER = f"""
 import ast, re
 from segjax.commands import train as command
 
-train = command.train
 options = dict(re.fullmatch(r"--config.(.*?)=(.*)", flag, re.DOTALL).groups() for flag in {SMALL_NETWORK})
 options["train.model.options"] = ast.literal_eval(options["train.model.options"])
-command.train = lambda *recipe, overrides, **more: train(*recipe, overrides={{**overrides, **options}}, **more)
+
+
+def train(recipe, *, overrides, whole=command.train, **more):
+    return whole(recipe, overrides={{**overrides, **options}}, **more)
+
+
+command.train = train
 """
 
 
