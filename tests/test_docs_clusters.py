@@ -150,19 +150,19 @@ def test_a_training_stops_and_resumes(tmp_path, street_dir):
     variables = slurm(tmp_path, SRUN, SEGJAX_DATA_DIR=street_dir)
     words = [
         "--platform=cpu", "--config=configs/vplr.py:propagate=none,debug", "--workdir=run", "--stage=train",
-        "--config.train.mesh.data=-1", "--config.train.total_steps=120", "--config.train.checkpoint_steps=1000",
+        "--config.train.mesh.data=-1", "--config.train.total_steps=60", "--config.train.checkpoint_steps=1000",
         "--config.train.eval_steps=1000", *SMALL_NETWORK,
     ]  # fmt: skip
     command = ["bash", "segjax.sbatch", *words]
     said = run_and_stop(tmp_path, command, variables, lambda: max(logged_steps(tmp_path / "run"), default=0) >= 5)
     step = load_for_inference(tmp_path / "run")[2]["step"]
-    assert 5 <= step < 120
+    assert 5 <= step < 60
     assert said.count(f"stopped by SIGTERM after step {step}; a checkpoint was saved") == 2
     assert requeued(tmp_path) == [f"requeue {variables['SLURM_JOB_ID']}"]
     with open(tmp_path / "again", "w") as log:
         again = subprocess.run(command, cwd=tmp_path, env=variables, stdout=log, stderr=log, timeout=600)
     assert again.returncode == 0, (tmp_path / "again").read_text()[-3000:]
-    assert load_for_inference(tmp_path / "run")[2]["step"] == 120 and len(requeued(tmp_path)) == 1
+    assert load_for_inference(tmp_path / "run")[2]["step"] == 60 and len(requeued(tmp_path)) == 1
 
 
 def test_the_options_of_the_script():
