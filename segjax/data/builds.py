@@ -77,9 +77,17 @@ def dataset_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
 
 
+def published_facts(name: str) -> Any:
+    """Returns the facts about a dataset (`data_builders.about.About`), None if its builder has none.
+
+    Raises UserError for an unknown name.
+    """
+    return getattr(importlib.import_module(_builder_class(name).__module__), "ABOUT", None)
+
+
 def published_divisions(name: str) -> Mapping[str, Mapping[str, Any]]:
     """Returns the named splits of a dataset. Those added since a build are missing in its metadata, yet apply to it."""
-    about = getattr(importlib.import_module(_builder_class(name).__module__), "ABOUT", None)
+    about = published_facts(name)
     return about.divisions if about else {}
 
 

@@ -206,10 +206,12 @@ def find_run(name: str, workdir: Path | None) -> Path:
 def compute_dtype(name: str) -> str:
     """Returns the dtype of the computation: "auto" becomes bfloat16 on accelerators and float32 on a CPU.
 
+    The platform is that of `ops.made_for`, else this process's.
+
     Raises UserError for a name other than auto, float32 and bfloat16.
     """
     if name == "auto":
-        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        return "float32" if ops.platform() == "cpu" else "bfloat16"
     return choose({"float32": "float32", "bfloat16": "bfloat16"}, name, where="train.dtype")
 
 

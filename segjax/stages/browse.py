@@ -21,7 +21,7 @@ from segjax.data.geometry import draw_crop
 from segjax.data.random import CROP, generator
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.media.writers import write_png
-from segjax.stages import train
+from segjax.stages import train, train_step
 from segjax.stages.dataset import read_dataset, with_folders
 from segjax.stages.recipe import run_dataset, written
 from segjax.stages.stage import Context
@@ -141,7 +141,7 @@ def _shown(options: train.Options, samples: data.ImageCrops, plan: RunPlan, seed
 def _looker(options: train.Options, crop: tuple[int, int], seed: int):
     """Builds batch -> (images (b, h, w, 3) uint8, labels (b, h, w), mirrored (b,)) by the training's augmentation."""
     mean, std = augment.normalisation(options.normalisation)
-    augmentation = train.make_augmentation(options, crop=crop, seed=seed)
+    augmentation = train_step.make_augmentation(options, crop=crop, seed=seed)
 
     @jax.jit
     def look(batch):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from segjax.stages.assumed import Assumed, Program
 from segjax.stages.dataset import Dataset
 
 
@@ -58,6 +59,10 @@ def no_check(options: Any, preview: Preview) -> None:
     """Accepts any options: there is nothing to compare them with."""
 
 
+def no_program(options: Any, assumed: Assumed) -> None:
+    """Returns None: a stage without a program that can be compiled before it runs."""
+
+
 def no_network(options: Any) -> None:
     """Returns None: a stage that saves no checkpoint."""
 
@@ -79,6 +84,8 @@ class Stage:
     writes_dataset: whether it writes a dataset to the folder `dataset` of its own folder; later stages may read it.
     network: options -> the spec of the network in the stage's checkpoint, or the checkpoint that has the same network;
         None for a stage without checkpoint.
+    program: (options, assumed) -> the largest program of the stage, built by the code of `run` from shapes instead of
+        data and weights; None for a stage without. Raises UserError as `run` does for the same options.
     """
 
     read: Callable[[Mapping[str, Any], str], Any]
@@ -89,3 +96,4 @@ class Stage:
     extends: bool = False
     writes_dataset: bool = False
     network: Callable[[Any], Mapping[str, Any] | str | None] = no_network
+    program: Callable[[Any, Assumed], Program | None] = no_program

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
 
 from segjax import augment, data, evaluation, models, parallel
+from segjax.costs.program import log_step_costs
 from segjax.data.epoch_plans import CutPlan
 from segjax.data.epoch_shares import EpochShares
 from segjax.data.plans import Extra, make_plan, parts_of
@@ -19,53 +19,21 @@ from segjax.inference.network import class_ids
 from segjax.stages.config.keys import check_keys, options_of
 from segjax.stages.dataset import Dataset
 from segjax.stages.extension import begin_extension, last_rate
-from segjax.stages.extra_data import ExtraOptions, check_classes, open_extras, read_extras
+from segjax.stages.extra_data import check_classes, open_extras, read_extras
 from segjax.stages.own_classes import check_choice, compared_classes
 from segjax.stages.part_targets import check_soft, online_parts, online_thresholds, part_names
 from segjax.stages.record_lists import write_record_lists
 from segjax.stages.run_plan import make_run_plan
-from segjax.stages.sampler import SamplerOptions, check_sampler, read_sampler
+from segjax.stages.sampler import check_sampler, read_sampler
 from segjax.stages.stage import Context, Preview, Stage
 from segjax.stages.terms import check_no_teacher, read_loss
-from segjax.stages.training_options import (
-    KEYS,
-    TrainingOptions,
-    find_init,
-    make_optimization,
-    read_training,
-    training_inputs,
-    warn_of_first_weights,
-)
-from segjax.training.online import label_online
-from segjax.training.part_losses import number_of_part
+from segjax.stages.train_step import Options, make_network, make_training, program
+from segjax.stages.training_options import KEYS, find_init, read_training, training_inputs, warn_of_first_weights
 from segjax.training.run import RunPlan, Score, TrainingTask, place_state, run_training
-from segjax.training.start import check_init, first_variables, model_spec, with_source_options
-from segjax.training.step import Step, make_train_step
-from segjax.training.terms import TermOptions, check_outputs, loss_terms
-from segjax.training.update import make_update
-from segjax.typing import Array, Batch, Targets
+from segjax.training.start import check_init, first_variables, with_source_options
+from segjax.training.terms import check_outputs
 
 log = logging.getLogger("segjax")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(TrainingOptions):
-    """The section of a stage "train".
-
-    extra: training data beside the split.
-    sampler: of records and places.
-    augmentation: keyword-only options of `augment.augment_batch`.
-    normalisation: key of `augment.NORMALISATION`.
-    loss: terms by name.
-    eval_classes: which classes are compared on the validation split, "all" or its "own".
-    """
-
-    extra: tuple[ExtraOptions, ...]
-    sampler: SamplerOptions
-    augmentation: Mapping[str, Any]
-    normalisation: str
-    loss: Mapping[str, TermOptions]
-    eval_classes: str
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
@@ -126,11 +94,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         shares.log_table(epoch)
     write_record_lists(context.folder, real, extras)
 
-    spec = model_spec(
-        options.model, options.model_options, num_classes=real.num_classes, dtype=options.dtype, remat=options.remat
-    )
-    spec = with_source_options(spec, options.init)
-    model = models.from_spec(spec)
+    spec, model = make_network(options, real.num_classes)
     variables = first_variables(
         model,
         find_init(options.init, context),
@@ -139,15 +103,14 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         class_names=real.class_names,
         normalisation=options.normalisation,
     )
-    optimizer, schedule = make_optimization(options.optimizer, variables["params"], plan)
+    optimizer, schedule, step_of = make_training(
+        options, model, variables["params"], plan, mesh, context.seed, parts_of(real, extras), online
+    )
     state = place_state(variables, optimizer, mesh, param_rules=options.param_rules, average=options.ema_decay > 0)
-    update = make_update(optimizer, schedule, ema_decay=options.ema_decay)
     task = TrainingTask(
         samples=samples,
         plan=plan,
-        make_step=functools.partial(
-            make_step, options, model, update, mesh, context.seed, parts_of(real, extras), online
-        ),
+        make_step=step_of,
         state=state,
         frozen={},
         meta={
@@ -159,6 +122,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         },
         score=make_score(options, held_out, compared, model, mesh),
         epoch_begins=shares.log_line,
+        describe=functools.partial(log_step_costs, mesh=mesh, spec=spec),
     )
     begin_extension(context, plan, schedule)
     state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)
@@ -247,62 +211,9 @@ def make_score(
     return lambda state, after_batch: evaluation.headline(scorer(state.best_variables, progress=after_batch))
 
 
-def make_step(
-    options: Options,
-    model: Any,
-    update: Any,
-    mesh: Mesh,
-    seed: int,
-    parts: Mapping[str, tuple[int, int]],
-    online: Mapping[int, Sequence[float]],
-    bucket: data.Bucket,
-) -> Step:
-    """Builds the step for one bucket.
-
-    options: of the stage.
-    model: the network.
-    update: see `make_update`.
-    mesh: of devices.
-    seed: of augmentation and dropout.
-    parts: name -> (first, end) record, see `parts_of`.
-    online: number of a part that the network labels during training -> thresholds by class, see `label_online`.
-    bucket: shape of the batches.
-    """
-    augmentation = make_augmentation(options, crop=bucket.crop, seed=seed, plain=bool(online))
-
-    def prepare(batch: Batch, frozen: Any) -> tuple[Array, Targets]:
-        images, targets = augmentation(batch)
-        return images, {**targets, "part": number_of_part(batch["record"], parts)}
-
-    steps = options.plan.accumulate_steps
-    completing = {"complete": label_online(model.apply, online, micro_batches=steps)} if online else {}
-    return make_train_step(
-        model.apply,
-        loss_terms(options.loss, model.loss_weights, loss_names=getattr(model, "loss_names", {}), parts=tuple(parts)),
-        update,
-        prepare,
-        seed=seed,
-        accumulate_steps=steps,
-        constrain=parallel.constrain_images(mesh),
-        parts=tuple(parts),
-        recompute_loss="loss" in getattr(model, "recomputed", ()),
-        **completing,
-    )
-
-
-def make_augmentation(
-    options: Options, *, crop: tuple[int, int], seed: int, plain: bool = False
-) -> Callable[[Batch], tuple[Array, Targets]]:
-    """Builds uint8 batch -> (images, targets), with the stage's augmentation; see `augment.augment_batch`."""
-    mean, std = augment.normalisation(options.normalisation)
-    return functools.partial(
-        augment.augment_batch, seed=seed, crop=crop, mean=mean, std=std, plain=plain, **options.augmentation
-    )
-
-
 def network(options: Options) -> dict[str, Any]:
     """Returns the spec of the network without the number of classes. Raises UserError as `with_source_options` does."""
     return with_source_options({"name": options.model, "options": options.model_options}, options.init)
 
 
-STAGE = Stage(read, run, inputs, check, extends=True, network=network)
+STAGE = Stage(read, run, inputs, check, extends=True, network=network, program=program)

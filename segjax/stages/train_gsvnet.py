@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 from jax.sharding import Mesh
 
 from segjax import augment, data, evaluation, losses, models, parallel, weights
+from segjax.costs.program import log_step_costs
 from segjax.data import LabelMap
 from segjax.data.plans import make_plan
 from segjax.errors import UserError
@@ -167,6 +169,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
             "config": context.settings,
         },
         score=make_score(options, held_out, module, normalisation, keyframe, mesh),
+        describe=functools.partial(log_step_costs, mesh=mesh),
     )
     begin_extension(context, plan, schedule)
     _, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax import augment, data, models, parallel
+from segjax.costs.program import log_step_costs
 from segjax.data.plans import make_plan
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.evaluation.reconstruction import ReconstructionScorer
@@ -178,6 +180,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         score=(lambda state, after_batch: scorer.scores(state.best_variables, after_batch))
         if scorer and options.plan.evaluate
         else None,
+        describe=functools.partial(log_step_costs, mesh=mesh),
     )
     begin_extension(context, plan, schedule)
     state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)

@@ -44,13 +44,23 @@ class CompiledSteps:
     def _compile(self, bucket: Hashable) -> jax.stages.Compiled:
         start = time.perf_counter()
         step, arguments, shardings = self._build(bucket)
-        # the state is donated, so that a device holds it once; only positional arguments can be donated
-        lowered = jax.jit(step, donate_argnums=0, out_shardings=shardings).lower(*arguments)
-        device = next(iter(jax.tree.leaves(shardings)[0].device_set))
-        compiled = compile_with_barriers(lowered, device.platform)
+        compiled = compile_step(step, arguments, shardings)
         log.info("compiled the step for %s in %.1f s", bucket, time.perf_counter() - start)
         return compiled
 
     def close(self) -> None:
         """Cancels compilations that have not started; does not wait for the current one."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def compile_step(step: Callable, arguments: tuple[Any, ...], shardings: Any) -> jax.stages.Compiled:
+    """Returns the executable of a step, for the devices of its shardings, which may be those of another machine.
+
+    step: (state, batch, frozen) -> (state, metrics).
+    arguments: shapes with shardings.
+    shardings: of the results.
+    """
+    # the state is donated, so that a device holds it once; only positional arguments can be donated
+    lowered = jax.jit(step, donate_argnums=0, out_shardings=shardings).lower(*arguments)
+    device = next(iter(jax.tree.leaves(shardings)[0].device_set))
+    return compile_with_barriers(lowered, device.platform)

@@ -50,16 +50,21 @@ class MemoryPlan:
 
 
 def memory_plan(
-    compiled: jax.stages.Compiled, *, groups: Mapping[str, Any], device: jax.Device | None = None
+    compiled: jax.stages.Compiled,
+    *,
+    groups: Mapping[str, Any],
+    device: jax.Device | None = None,
+    limit: int | None = None,
 ) -> MemoryPlan:
     """Returns the memory plan of a compiled program.
 
     compiled: the program.
     groups: name -> pytree of arrays, or of shapes with shardings: its arguments (parameters, optimizer, batch, ...).
     device: that it will run on; the first local device by default.
+    limit: bytes of the device, None for what jax may use on it; a described device does not report them.
     """
-    device = device or jax.local_devices()[0]
-    sizes = {name: sum(map(_bytes_per_device, jax.tree.leaves(tree))) for name, tree in groups.items()}
+    limit = device_memory(device or jax.local_devices()[0]) if limit is None else limit
+    sizes = group_bytes(groups)
     stats, program = memory_analysis(compiled), {}
     if stats is not None:
         program = {
@@ -68,7 +73,12 @@ def memory_plan(
             "temporaries": stats.temp_size_in_bytes,
             "code": stats.generated_code_size_in_bytes,
         }
-    return MemoryPlan(sizes, program, device_memory(device))
+    return MemoryPlan(sizes, program, limit)
+
+
+def group_bytes(groups: Mapping[str, Any]) -> dict[str, int]:
+    """Returns name -> bytes on one device of pytrees of arrays, or of shapes with shardings."""
+    return {name: sum(map(_bytes_per_device, jax.tree.leaves(tree))) for name, tree in groups.items()}
 
 
 def memory_analysis(compiled: jax.stages.Compiled) -> Any:

@@ -97,6 +97,7 @@ class TrainingTask:
     score: (state, after_batch) -> scores on held-out data, with a call of after_batch after each batch; None for no
         evaluation.
     epoch_begins: see `TrainingLog`.
+    describe: logs what the compiled step of a bucket costs, before the first step.
     """
 
     samples: Samples
@@ -107,6 +108,7 @@ class TrainingTask:
     meta: Mapping[str, Any]
     score: Score | None
     epoch_begins: Callable[[int], None] | None = None
+    describe: Callable[[jax.stages.Compiled, Bucket], None] | None = None
 
 
 def run_training(
@@ -139,10 +141,11 @@ def run_training(
         if runs:
             bucket = runs[0].bucket
             # compiled before any batch is read, so that a lack of memory is logged at once
-            groups = {"parameters": state.variables, "optimizer": state.opt_state, "average": state.ema}
-            groups |= {"frozen": task.frozen} if task.frozen else {}
-            groups["batch"] = batch_arguments(spec_of(bucket), mesh)
-            log_memory_plan(memory_plan(steps.get(bucket), groups=groups), name="training step")
+            groups = argument_groups(state, task.frozen, batch_arguments(spec_of(bucket), mesh))
+            compiled = steps.get(bucket)
+            log_memory_plan(memory_plan(compiled, groups=groups), name="training step")
+            if task.describe:
+                task.describe(compiled, bucket)
         part, parts = parallel.batch_part(mesh)
         with TrainingLog(
             start_step=start,
@@ -222,8 +225,24 @@ def place_state(
 
     Raises UserError for rules that do not fit the parameters or the mesh.
     """
+    shapes = abstract_state(variables, optimizer, mesh, param_rules=param_rules, average=average)
     create = functools.partial(create_state, optimizer=optimizer, ema=average)
-    shapes = jax.eval_shape(create, variables)
+    # created by a jitted function, so that each array is placed once and none shares a buffer with another
+    shardings = jax.tree.map(lambda x: x.sharding, shapes)
+    return jax.jit(create, out_shardings=shardings)(jax.tree.map(np.asarray, variables))
+
+
+def abstract_state(
+    variables: Variables, optimizer: Any, mesh: Mesh, *, param_rules: Rules = (), average: bool = False
+) -> TrainState:
+    """Returns the shapes, dtypes and shardings of the state of `place_state`; the mesh may be another machine's.
+
+    variables: arrays, or their shapes.
+    optimizer, mesh, param_rules, average: see `place_state`.
+
+    Raises UserError as `place_state` does.
+    """
+    shapes = jax.eval_shape(functools.partial(create_state, optimizer=optimizer, ema=average), variables)
     of_params = parallel.split_by_rules(shapes.params, param_rules, mesh, what="param_rules")
     lay_out = functools.partial(parallel.lay_out, of_params=of_params, mesh=mesh)
     shardings = TrainState(
@@ -233,8 +252,8 @@ def place_state(
         opt_state={name: lay_out(kept) for name, kept in shapes.opt_state.items()},
         ema={name: lay_out(kept) for name, kept in shapes.ema.items()},
     )
-    # created by a jitted function, so that each array is placed once and none shares a buffer with another
-    return jax.jit(create, out_shardings=shardings)(jax.tree.map(np.asarray, variables))
+    place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, shapes, shardings)
 
 
 def resume(
@@ -291,8 +310,14 @@ def compilable(step: Step, state: TrainState, spec: Specs, mesh: Mesh, frozen: A
     return step, (abstract(state), batch_arguments(spec, mesh), abstract(frozen)), shardings
 
 
+def argument_groups(state: TrainState, frozen: Any, batch: Any) -> dict[str, Any]:
+    """Returns the arguments of a step by name, for `memory_plan`; arrays, or shapes with shardings."""
+    groups = {"parameters": state.variables, "optimizer": state.opt_state, "average": state.ema}
+    return {**groups, **({"frozen": frozen} if frozen else {}), "batch": batch}
+
+
 def abstract(tree: Any) -> Any:
-    """Returns the shapes, dtypes and shardings of arrays."""
+    """Returns the shapes, dtypes and shardings of arrays, or of shapes."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 

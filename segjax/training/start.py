@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,8 +98,8 @@ def first_variables(
     Raises UserError for both weights and a checkpoint, for a key without weights, for weights that are not found or do
     not fit, and for a trunk that the network lacks.
     """
-    start = jax.jit(functools.partial(model.init, train=False))
-    variables = start(jax.random.key(seed), *(inputs or models.FAMILIES["image"].inputs(model)))
+    start, arguments = _fresh(model, inputs)
+    variables = jax.jit(start)(jax.random.key(seed), *arguments)
     only = _scope(model, variables, init.scope or "all")
     check_init(model, init, where)
     if init.weights and init.checkpoint:
@@ -134,6 +134,16 @@ def first_variables(
                 init.checkpoint, other, leaves, where,
             )  # fmt: skip
     return variables
+
+
+def abstract_first_variables(model: Any, inputs: tuple[Any, ...] | None = None) -> Variables:
+    """Returns the shapes of the variables that `first_variables` returns; arguments as there."""
+    start, arguments = _fresh(model, inputs)
+    return jax.eval_shape(start, jax.random.key(0), *arguments)
+
+
+def _fresh(model: Any, inputs: tuple[Any, ...] | None) -> tuple[Callable[..., Variables], tuple[Any, ...]]:
+    return functools.partial(model.init, train=False), inputs or models.FAMILIES["image"].inputs(model)
 
 
 def check_init(model: Any, init: Init, where: str) -> None:

@@ -8,7 +8,7 @@ from segjax import cli, parallel
 from segjax.data import class_table, train_batches
 from segjax.data.image_files import read_image
 from segjax.errors import UserError
-from segjax.stages import train
+from segjax.stages import train, train_step
 from segjax.stages.browse import browse, dataset_recipe
 from segjax.stages.config.recipe_file import load_recipe
 from segjax.stages.dataset import read_dataset
@@ -47,7 +47,7 @@ def test_the_samples_are_those_of_the_training(config, shown, tmp_path):
     context = Context("train", tmp_path, tmp_path / "train", config.seed, dataset)
     _, samples, _, plan = train.open_training(options, context, parallel.make_mesh({"data": 1}))
     step, images, labels, names = plan.timeline.epoch_start(1), [], [], []
-    augment = train.make_augmentation(options, crop=(48, 64), seed=config.seed)
+    augment = train_step.make_augmentation(options, crop=(48, 64), seed=config.seed)
     for number, batch in train_batches(samples, plan.epochs, plan.timeline, options.reading, step):
         if number == step + 2:
             break

@@ -14,7 +14,7 @@ from segjax.data import LabelMap, train_batches
 from segjax.data.joined import Joined
 from segjax.data.plans import Extra, parts_of
 from segjax.errors import UserError
-from segjax.stages import train
+from segjax.stages import train, train_step
 from segjax.stages.part_targets import online_thresholds, part_names
 from segjax.training.optimizer import make_optimizer
 from segjax.training.state import create_state
@@ -106,10 +106,10 @@ def test_a_step_with_hard_soft_and_online_labels(monkeypatch):
     optimizer = make_optimizer("sgd", rate, params=variables["params"])
     online = online_thresholds(options.extra, real.class_names)
     parts, bucket = parts_of(real, extras), plan.timeline.at(0).bucket
-    step = train.make_step(options, model, make_update(optimizer, rate), mesh, 0, parts, online, bucket)
+    step = train_step.make_step(options, model, make_update(optimizer, rate), mesh, 0, parts, online, bucket)
     _, metrics = jax.jit(step)(create_state(variables, optimizer, ema=False), batch, {})
 
-    augmentation = train.make_augmentation(options, crop=(16, 24), seed=0, plain=True)
+    augmentation = train_step.make_augmentation(options, crop=(16, 24), seed=0, plain=True)
     images, targets = jax.device_get(jax.jit(augmentation)(batch))
     logits = jax.jit(lambda x: model.apply(variables, x, train=True, mutable=["batch_stats"])[0].logits)(images)
     shares = np.asarray(jax.jit(lambda x: jax.nn.softmax(model.apply(variables, x).logits))(targets["plain"]))
