@@ -10,6 +10,7 @@ segjax pseudo_label --checkpoint=runs/camvid --images=drive.mp4 --every=5 --outp
 segjax submit --checkpoint=runs/cityscapes --dataset=cityscapes --split=validation --output=cityscapes.zip
 segjax check_data --images=data/images --masks=data/masks --output=check
 segjax summary --model=fastscnn --size=1024x2048
+segjax plan --config=vplr:cityscapes --topology=v5e:4x4
 segjax export_weights --checkpoint=runs/camvid --output=camvid.safetensors
 
 Flags may be written --a-b or --a_b, with "=" or a space. An error that the user can cause prints one line and exits
@@ -30,6 +31,7 @@ from segjax.commands import (
     datasets,
     demo,
     export_weights,
+    plan,
     predict,
     propagate,
     pseudo_label,
@@ -150,6 +152,7 @@ COMMANDS: dict[str, tuple[Callable, Callable, str]] = {
     "check_data": (check_data.run, check_data.describe, "Check a folder of images and masks before training."),
     "export_weights": (export_weights.run, export_weights.describe, "Write a run's weights to a .safetensors file."),
     "datasets": (datasets.run, datasets.describe, "List datasets with their classes, splits, sources and builds."),
+    "plan": (plan.run, plan.describe, "Compile a recipe for a slice of TPUs: what fits, and how fast at most."),
     "summary": (summary.run, summary.describe, "Print parameters, multiply-adds and memory of a network."),
 }
 

@@ -28,6 +28,20 @@ def missing() -> str:
     return ""
 
 
+def environment(accelerator_type: str) -> dict[str, str]:
+    """Returns the variables of a process that compiles for a TPU; accelerator_type: see `Slice.accelerator_type`."""
+    package = str(Path(__file__).parents[2])
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
+        "JAX_PLATFORMS": "cpu",  # the default backend of the process, which must not look for a TPU
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": accelerator_type,
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # a compilation occupies no TPU
+    }
+
+
 def compiled_bytes(workload: programs.Workload, program: str, *, topology: str = TOPOLOGY) -> int:
     """Returns the bytes of temporary memory that the TPU's compiler plans on one device of a topology.
 
@@ -39,19 +53,9 @@ def compiled_bytes(workload: programs.Workload, program: str, *, topology: str =
     """
     if reason := missing():
         raise UserError(reason)
-    package = str(Path(__file__).parents[2])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
-        "JAX_PLATFORMS": "cpu",  # the default backend of the process, which must not look for a TPU
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_ACCELERATOR_TYPE": ACCELERATOR_TYPES[topology],
-        "TPU_WORKER_HOSTNAMES": "localhost",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # a compilation occupies no TPU
-    }
     request = json.dumps({"workload": dataclasses.asdict(workload), "program": program, "topology": topology})
     command = [sys.executable, "-m", "segjax.costs.tpu", request]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(ACCELERATOR_TYPES[topology]), capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
         raise UserError(f"the TPU's compiler failed on {program} of {workload.name} for {topology}: {reason}")

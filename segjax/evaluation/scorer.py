@@ -32,8 +32,7 @@ class Scorer:
         limit: int | None = None,
     ):
         self._predict, self._source, self._mesh, self._limit = predict, source, mesh, limit
-        parts = parallel.axis_size(mesh, "data")
-        self._batch_size = -(-batch_size // parts) * parts  # padding rows weigh nothing
+        self._batch_size = rows_of_batch(batch_size, mesh)
 
     def __call__(
         self,
@@ -62,6 +61,12 @@ class Scorer:
             observe=observe,
             progress=progress,
         )
+
+
+def rows_of_batch(batch_size: int, mesh: Mesh) -> int:
+    """Returns the rows of a global batch: a multiple of the devices that share it; padding rows weigh nothing."""
+    parts = parallel.axis_size(mesh, "data")
+    return -(-batch_size // parts) * parts
 
 
 def headline(evaluation: Evaluation) -> dict[str, float]:

@@ -13,20 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax import evaluation, inference, metrics, parallel, visualize
+from segjax import evaluation, inference, metrics, models, parallel, visualize
 from segjax.data import Source
 from segjax.errors import UserError, did_you_mean
 from segjax.evaluation.confusions import MAIN
 from segjax.evaluation.levels import level_scores, level_table, write_levels
 from segjax.inference.network import Network, class_ids, compute_dtype, find_run, open_network, output_names
+from segjax.stages.assumed import Assumed, Program, labelling_program
 from segjax.stages.config.keys import check_keys, check_numbers, options_of
 from segjax.stages.config.views import ViewOptions
 from segjax.stages.dataset import Dataset, read_own_dataset
 from segjax.stages.own_classes import check_choice, compared_classes
 from segjax.stages.preview import image_network
 from segjax.stages.stage import Context, Preview, Stage
-from segjax.training.start import other_classes
-from segjax.typing import SegOutput
+from segjax.training.start import abstract_first_variables, other_classes
+from segjax.typing import SegOutput, Variables
 
 log = logging.getLogger("segjax")
 
@@ -196,8 +197,13 @@ def open_scored(checkpoint: str, source: Source, dataset: Dataset, workdir: Path
 
 def output_shapes(network: Network, source: Source) -> SegOutput:
     """Returns the shapes of the outputs for the first image of a source."""
-    images = jax.ShapeDtypeStruct((1, *map(int, source.sizes[0]), 3), jnp.float32)
-    return jax.eval_shape(functools.partial(network.module.apply, train=False), network.variables, images)
+    return shapes_of(network.module, network.variables, tuple(map(int, source.sizes[0])))
+
+
+def shapes_of(module: Any, variables: Variables, size: tuple[int, int]) -> SegOutput:
+    """Returns the shapes of the outputs of a network for one image; variables: arrays or shapes."""
+    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    return jax.eval_shape(functools.partial(module.apply, train=False), variables, images)
 
 
 def chosen_outputs(options: Options, output: SegOutput, *, where: str) -> tuple[str, ...]:
@@ -243,4 +249,23 @@ def extra_scores(options: Options, source: Source, dataset: Dataset) -> evaluati
     )
 
 
-STAGE = Stage(read, run, inputs, check, again="when_stale")
+def program(options: Options, assumed: Assumed) -> Program:
+    """Returns the network's program for one batch, which also scores the outputs asked for. See `Stage.program`.
+
+    Its class ids are counted by another program, a small one. All classes of the network are compared.
+    """
+    images = assumed.images
+    spec = {"num_classes": images.num_classes, **assumed.spec_of(options.checkpoint)}
+    spec = {**spec, "options": {**spec["options"], "dtype": compute_dtype(options.dtype), "remat": False}}
+    module = models.from_spec(spec)
+    variables = abstract_first_variables(module)
+    outputs = ()
+    if options.outputs:
+        outputs = chosen_outputs(options, shapes_of(module, variables, images.size), where="evaluate")
+    # any normalisation does: it is a multiplication and an addition
+    predict = class_ids(module, "imagenet", outputs, **options.views)
+    rows = evaluation.rows_of_batch(options.batch_size, assumed.mesh)
+    return labelling_program(predict, spec, variables, (rows, *images.size, 3), assumed.mesh)
+
+
+STAGE = Stage(read, run, inputs, check, again="when_stale", program=program)
