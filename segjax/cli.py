@@ -43,6 +43,10 @@ from segjax.commands import (
 )
 from segjax.errors import UserError, did_you_mean, explain
 from segjax.outputs import check_local
+from segjax.remote import check_address
+
+
+REMOTE = {"checkpoint", "data_dir"}  # flags whose value may be a remote address
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,14 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _to_local_paths(arguments: argparse.Namespace) -> None:
-    """Replaces ~ in values, which no shell does after "=". Raises UserError for remote addresses."""
+    """Replaces ~ in values, which no shell does after "=".
+
+    Raises UserError for a remote address that is malformed, or the value of a flag that takes none.
+    """
     checked_by_command = {"addresses", *getattr(arguments, "addresses", ())}
     for name, value in vars(arguments).items():
         if name in checked_by_command:
             continue
         flag = f"--{name.replace('_', '-')}"
         for one in value if isinstance(value, list) else [value]:
-            check_local(one[1] if isinstance(one, tuple) else one, flag)
+            check = check_address if name in REMOTE else check_local
+            check(one[1] if isinstance(one, tuple) else one, flag)
         if isinstance(value, str) and value.startswith("~"):
             setattr(arguments, name, os.path.expanduser(value))
 

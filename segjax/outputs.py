@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segjax.errors import UserError
 from segjax.files import read_json, write_json, writing
+from segjax.remote import is_remote
 
 NOTE = ".segjax-written.json"
-_REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")  # a drive of Windows has one letter
 
 
 def check_local(path: object, option: str) -> None:
     """Raises UserError for the address of a remote place, such as gs://bucket/runs; option: what it is the value of."""
-    if isinstance(path, (str, os.PathLike)) and _REMOTE.match(str(path)):
+    if is_remote(path):
         raise UserError(
-            f"{option}={path} is a remote address, and segjax reads and writes local paths only; mount the bucket "
-            "(gcsfuse, mountpoint-s3) and give the mount point, or copy it."
+            f"{option}={path} is a remote address, and only --workdir, --checkpoint and data_dir may be one (gs:// or "
+            "s3://); mount the bucket (gcsfuse, mountpoint-s3) and give the mount point, or copy it."
         )
 
 

@@ -16,6 +16,7 @@ from segjax.data import LabelMap
 from segjax.data.resized import Resize, read_resize
 from segjax.errors import UserError, choose
 from segjax.inference.labels import Labels, labeller, predictor
+from segjax.remote import fetch, is_remote, read_address
 from segjax.typing import Array, SegOutput, Variables
 from segjax.weights.runs import load_for_inference, read_meta
 
@@ -189,7 +190,7 @@ def _of_module(
 def find_run(name: str, workdir: Path | None) -> Path:
     """Returns the folder of a stage, or the path itself.
 
-    name: stage of the run in `workdir`, or a path.
+    name: stage of the run in `workdir`, a path, or a remote address, of which the local copy is returned.
     workdir: folder of the run, None for a path only.
 
     Raises UserError if the run has no such stage and the path does not exist either.
@@ -197,6 +198,8 @@ def find_run(name: str, workdir: Path | None) -> Path:
     inside = None if workdir is None else workdir / name
     if inside is not None and inside.is_dir():
         return inside
+    if is_remote(name):
+        return fetch(read_address(name, "checkpoint"), "checkpoint")
     path = Path(name).expanduser()
     if inside is not None and not path.exists():
         raise UserError(f"checkpoint={name!r} is neither a stage of {workdir} that was run nor a path; run it first.")

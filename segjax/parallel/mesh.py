@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -176,9 +178,29 @@ def fetch_replicated(tree: Any) -> Any:
 
 
 def sync(name: str) -> None:
-    """Waits for all processes; name: what for, the same in every process."""
+    """Waits for all processes, which see each other's files then; name: what for, the same in every process."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+        barrier = functools.partial(multihost_utils.sync_global_devices, name)
+        if _EXCHANGES:
+            _EXCHANGES[-1](barrier)
+        else:  # they share a disk
+            barrier()
+
+
+@contextlib.contextmanager
+def exchanging(exchange: Callable[[Callable[[], None]], None]) -> Iterator[None]:
+    """Makes `sync` call `exchange` while the block runs, where processes have folders of their own.
+
+    exchange: gives every process the files of all; calls its argument to wait for all processes.
+    """
+    _EXCHANGES.append(exchange)
+    try:
+        yield
+    finally:
+        _EXCHANGES.remove(exchange)
+
+
+_EXCHANGES: list[Callable[[Callable[[], None]], None]] = []
 
 
 def from_first(text: str) -> str:

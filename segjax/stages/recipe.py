@@ -17,6 +17,7 @@ from segjax.data import dataset_names
 from segjax.errors import UserError, choose, did_you_mean
 from segjax.files import plain
 from segjax.outputs import check_local
+from segjax.remote import check_address, is_remote
 from segjax.stages import (
     choose_network,
     compare,
@@ -36,11 +37,14 @@ from segjax.stages.dataset import Dataset, datasets_of, read_dataset, with_folde
 from segjax.stages.finished import Planned, decide
 from segjax.stages.lock import only_run
 from segjax.stages.preview import preview
+from segjax.stages.remote_run import working_folder
 from segjax.stages.report_files import check_report, devices, read_report, versions, write_report
 from segjax.stages.stage import Context, Stage
 from segjax.weights.runs import has_checkpoint
 
 log = logging.getLogger("segjax")
+
+REMOTE = ("checkpoint", "keyframe", "data_dir")  # config keys whose value may be a remote address
 
 STAGES: dict[str, Stage] = {
     "train": train.STAGE,
@@ -67,15 +71,18 @@ def run_recipe(
     differ by it.
 
     config: the recipe.
-    workdir: folder of the run.
+    workdir: folder of the run, or its remote address, see `remote_run`.
     only: name of the only stage to run; None = all.
     overrides: keys of `config` that were set on the command line, see `choices.apply_overrides`.
 
     Raises UserError for a wrong recipe, a finished stage that was run with other settings, a folder that cannot be
     written, and all that the stages raise it for.
     """
-    check_local(workdir, "--workdir")
-    workdir = Path(workdir).expanduser().resolve()
+    with working_folder(workdir) as folder:
+        return _run_recipe(config, workdir=folder, only=only, overrides=overrides)
+
+
+def _run_recipe(config: Any, *, workdir: Path, only: str | None, overrides: Collection[str]) -> dict[str, Any]:
     names = stage_names(config)
     if only is not None and only not in names:
         raise UserError(f"--stage={only} is not a stage of this recipe.{did_you_mean(only, names)}")
@@ -164,7 +171,7 @@ def read_recipe(config: Any) -> dict[str, Any]:
     Raises UserError for unknown and missing keys, names and options that do not fit each other, and wrong values.
     """
     for key, value in _values(plain(config)):
-        check_local(value, f"config key {key}")
+        (check_address if key.rpartition(".")[2] in REMOTE else check_local)(value, f"config key {key}")
     names = stage_names(config)
     ignored = [key for key in config if "kind" in (config[key] if hasattr(config[key], "keys") else ())]
     known = {"seed", "stages", "dataset", *names, *ignored}
@@ -211,7 +218,7 @@ def check_inputs(config: Any, options: Mapping[str, Any], workdir: Path) -> None
         before, stage = config.stages[:position], STAGES[config[name].kind]
         begun = has_checkpoint(workdir / name / "checkpoints")
         for key, value in stage.inputs(options[name], begun).items():
-            known = not value or value in before or (workdir / value).exists() or Path(value).expanduser().exists()
+            known = not value or value in before or is_remote(value) or (workdir / value).exists() or Path(value).expanduser().exists()
             if not known:
                 raise UserError(
                     f"config key {name}.{key}={value!r} is no path, and no stage before {name!r}."

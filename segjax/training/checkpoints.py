@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from segjax import parallel
+from segjax import parallel, remote
 from segjax.errors import UserError
 from segjax.training.state import TrainState
 from segjax.typing import Variables
@@ -58,13 +58,22 @@ class Checkpoints:
     def __init__(self, folder: str | Path, *, keep: int = 2):
         self.folder = Path(folder).resolve()
         _drop_late_reports()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        # of a remote run each process has a folder of its own; the first one saves, and its files go to all
+        self._alone = remote.current() is not None and jax.process_count() > 1
+        index = jax.process_index()
+        together = dict(primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}")
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            enable_async_checkpointing=True,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(**(together if self._alone else {})),
+        )
         try:
             # named, so that `item_metadata` reads what a run before has saved
             handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
             self.manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
         except OSError as error:
             raise UserError(f"cannot write checkpoints to {self.folder}: {error.strerror or error}.") from error
+        self._saved = set(self.manager.all_steps())
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -93,7 +102,7 @@ class Checkpoints:
 
         Raises UserError if the disk is full or cannot be written.
         """
-        if step not in self.manager.all_steps():
+        if step not in (self._saved if self._alone else self.manager.all_steps()):
             self._save(_tree(state), step, meta, state.step.sharding)
 
     def save_variables(self, variables: Variables, mesh: Mesh, *, step: int, meta: dict[str, Any]) -> None:
@@ -112,12 +121,19 @@ class Checkpoints:
 
     def _save(self, tree: dict[str, Any], step: int, meta: dict[str, Any], place: jax.sharding.Sharding) -> None:
         """Saves a tree with its fingerprints; place: of scalars."""
+        if copy := remote.current():
+            copy.check()
         self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted during the training
         self._check_room(sum(x.nbytes for x in jax.tree.leaves(tree)))
         tree[fingerprints.NEWEST] = {
             name: jax.make_array_from_callback((), place, lambda _, word=word: word)
             for name, word in _fingerprints(tree, fingerprints.NEWEST).items()
         }
+        if self._alone:
+            self._saved.add(step)
+            tree = jax.tree.map(parallel.fetch, tree)
+            if jax.process_index():
+                return
         with _disk_errors(self.folder):
             self.manager.save(
                 step,
@@ -182,6 +198,7 @@ class Checkpoints:
                 free = next(name for name in names if not (self.folder.parent / name).exists())
                 (self.folder / str(step)).rename(self.folder.parent / free)
         if steps:
+            self._saved.difference_update(steps)
             parallel.sync("set aside damaged checkpoints")
             self.manager.reload()
 

@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 
 from segjax import models, weights
 from segjax.errors import UserError, brief
+from segjax.remote import fetch, is_remote, read_address
 from segjax.weights import fingerprints
 from segjax.weights.info import check_info
 
@@ -30,16 +31,18 @@ def load_for_inference(path: str | Path) -> tuple[dict[str, Any], Any, dict[str,
     """Reads (model spec, variables, info) from a training run, a stage, a checkpoint folder or one checkpoint.
 
     path: DIR, DIR/<stage>, DIR/<stage>/checkpoints, or one step of it; of several stages the one that has chosen among
-        the others is taken, or the one that was trained last. Or a .safetensors file written by `export_weights`.
+        the others is taken, or the one that was trained last. Or a .safetensors file written by `export_weights`. Each
+        may be a remote address, gs://... or s3://..., which is fetched first.
 
     Returns the spec {"name", "num_classes", "options"}; the variables, averaged ones if there are any, on one device;
     and what else was stored: label map, normalisation, metrics, step.
 
     Raises UserError if there is no checkpoint, or none is intact.
     """
-    if file := _exported(Path(path)):
+    path = local_path(path)
+    if file := _exported(path):
         return _load_exported(file)
-    folder, step = _newest(Path(path))
+    folder, step = _newest(path)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with ocp.CheckpointManager(
         folder,
@@ -95,9 +98,10 @@ def read_meta(path: str | Path) -> dict[str, Any]:
 
     path: as in `load_for_inference`. Raises UserError if there is no checkpoint, or none is intact.
     """
-    if file := _exported(Path(path)):
+    path = local_path(path)
+    if file := _exported(path):
         return check_info(weights.read_info(file), str(file))
-    folder, step = _newest(Path(path))
+    folder, step = _newest(path)
     with ocp.CheckpointManager(
         folder,
         item_handlers={"meta": ocp.JsonCheckpointHandler()},
@@ -106,6 +110,16 @@ def read_meta(path: str | Path) -> dict[str, Any]:
         only_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
         steps = [step] if step is not None else list(manager.all_steps())
         return newest_intact(folder, steps, lambda step: manager.restore(step, args=only_meta).meta)
+
+
+def local_path(path: str | Path) -> Path:
+    """Returns a path itself, or the local copy of a remote address, which is fetched first.
+
+    Raises UserError for a malformed address, if there is nothing, and if the bucket refuses.
+    """
+    if not is_remote(path):
+        return Path(path)
+    return fetch(read_address(path, "--checkpoint"), "--checkpoint")
 
 
 def _exported(path: Path) -> Path | None:

@@ -1,0 +1,286 @@
+"""A local folder and its copy in a bucket, which at every moment is a state that the local folder had.
+
+A push has five parts, each of which leaves the bucket whole if the process dies in it: (1) new files are written under
+their names, which nobody looks at yet; (2) the new content of files that the bucket has already, under the name of
+their digest; (3) the list of files, by one write: from now on the new state counts; (4) the new contents under their
+names; (5) removals. A reader that finds other bits under a name than the list says takes those of (2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from segjax.errors import UserError
+from segjax.files import read_json, replacing, write_json
+from segjax.remote.manifest import (
+    BEGUN,
+    FILES,
+    GROWING,
+    LAZY,
+    NEXT,
+    OWN,
+    Entry,
+    Files,
+    decode,
+    encode,
+    foreign,
+    read_files,
+)
+from segjax.remote.store import Store, in_threads
+from segjax.remote.tree import NOTE, Stamp, keep_only, scan, set_times, stamp, still
+
+log = logging.getLogger("segjax")
+
+# shards of a dataset that is being written, each of them by one process; all else is written by the first process
+_OFFERED = re.compile(r"(^|/)shards/")
+
+
+class Mirror:
+    """A local folder and a remote one.
+
+    store: the remote folder.
+    folder: the local one.
+    """
+
+    def __init__(self, store: Store, folder: Path):
+        self.store, self.folder = store, folder
+        self.files: Files = {}  # what the bucket's list has
+        self.elsewhere: Files = {}  # those of other processes, which this host has not fetched
+        self._stamps: dict[str, Stamp] = {}  # of the local files that are in `files`
+
+    # From the bucket
+
+    def pull(self, wanted: Callable[[str], bool] = lambda name: True, *, repair: bool = False) -> bool:
+        """Makes the local folder what the bucket's list says; returns False, and does nothing, if there is no list.
+
+        Records of finished datasets are not fetched: a note in their folder says where they are, see shards.py.
+
+        wanted: path -> whether to fetch a file; others are removed here.
+        repair: whether to complete a push that was killed; for the one process that writes there.
+
+        Raises UserError if the folder has no list but other files.
+        """
+        files, there = read_files(self.store), set(self.store.names())
+        if files is None:
+            if others := foreign(there - self._begun()):
+                raise UserError(
+                    f"{self.store.address} holds files that no run of segjax has finished writing there ({others[0]}"
+                    f"{f' and {len(others) - 1} more' if len(others) > 1 else ''}); give an empty place."
+                )
+            return False
+        if missing := sorted(set(files) - there - {name for name in files if self._waiting(files[name]) in there}):
+            log.warning("%d files of %s were deleted there: %s, ...", len(missing), self.store.address, missing[0])
+        files = {name: entry for name, entry in files.items() if name not in missing}
+        if repair:
+            self._repair(files, there)
+        chosen = {name: entry for name, entry in files.items() if wanted(name)}
+        now = {name: found for name, found in scan(self.folder).items() if name in chosen}
+        todo = [name for name, entry in chosen.items() if not self._has(name, entry, now)]
+        here = {name for name in chosen if name not in todo or not LAZY.search(name)}
+        keep_only(self.folder, here)
+        absent = self._note_absent({name: chosen[name] for name in chosen if name not in here})
+        todo = [name for name in todo if name in here]
+        for name, entry in zip(todo, in_threads(lambda name: self._fetch(name, chosen[name]), todo)):
+            if entry is None:
+                del files[name], chosen[name]
+            else:
+                files[name] = chosen[name] = entry
+        set_times(self.folder, chosen)
+        self.files, self.elsewhere = files, {}
+        self._stamps = {name: stamp(self.folder / name) for name in chosen if name not in absent}
+        return True
+
+    def _has(self, name: str, entry: Entry, now: Mapping[str, Stamp]) -> bool:
+        found = now.get(name)
+        if found is None or found.size != entry.size:
+            return False
+        if found.time == entry.time:  # set by `_fetch`, or that of the file which was pushed
+            return True
+        if hashlib.sha256((self.folder / name).read_bytes()).hexdigest() != entry.digest:
+            return False
+        os.utime(self.folder / name, ns=(entry.time, entry.time))
+        return True
+
+    def _note_absent(self, absent: Files) -> Files:
+        folders: dict[str, dict[str, list]] = {}
+        for name, entry in absent.items():
+            folder, _, file = name.rpartition("/")
+            folders.setdefault(folder, {})[file] = [entry.size, entry.time, entry.digest]
+        for folder, content in folders.items():
+            write_note(self.folder / folder, str(self.store.address / folder) if folder else str(self.store.address), content)
+        return absent
+
+    def _fetch(self, name: str, entry: Entry) -> Entry | None:
+        """Fetches a file and returns its entry; None, with a warning, if the bucket has not the bits of the list."""
+        data = self.store.read(name)
+        if data is None or hashlib.sha256(data).hexdigest() != entry.digest:
+            newer = self.store.read(self._waiting(entry))
+            if newer is not None and hashlib.sha256(newer).hexdigest() == entry.digest:
+                data = newer
+            elif data is not None and GROWING.search(name):  # its end was written after the list
+                entry = Entry(len(data), entry.time, hashlib.sha256(data).hexdigest())
+            else:
+                log.warning("%s is not what was written there, and is ignored", self.store.address / name)
+                return None
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, durable=False) as part:
+            part.write_bytes(data)
+            os.utime(part, ns=(entry.time, entry.time))
+        return entry
+
+    def _repair(self, files: Files, there: set[str]) -> None:
+        """Completes part 4 of a push that was killed, and removes what its parts 1 and 2 have left."""
+        digests = {entry.digest: name for name, entry in files.items()}
+        for name in sorted(there):
+            if name.startswith(f"{NEXT}/"):
+                data = self.store.read(name)
+                if (target := digests.get(name.rpartition("/")[2])) and data is not None:
+                    self.store.write(target, data)
+                self.store.delete(name)
+        for name in self._begun() & there - set(files):
+            self.store.delete(name)
+
+    def _begun(self) -> set[str]:
+        data = self.store.read(BEGUN)
+        try:
+            return set(json.loads(data)) if data else set()
+        except (ValueError, TypeError):
+            return set()
+
+    @staticmethod
+    def _waiting(entry: Entry) -> str:
+        return f"{NEXT}/{entry.digest}"
+
+    # To the bucket
+
+    def push(self) -> bool:
+        """Copies what has changed to the bucket; returns False if the local folder was changing all the time."""
+        found = still(self.folder)
+        if found is None:
+            return False
+        changed = [name for name, one in found.items() if self._stamps.get(name) != one]
+        kept = {name: entry for name, entry in self.files.items() if name in found or self._is_absent(name)}
+        kept.update({name: entry for name, entry in self.elsewhere.items() if name not in found})
+        if not changed and kept == self.files:
+            return True
+        self._begin([name for name in changed if name not in self.files])
+        replaced: dict[str, bytes] = {}
+        stamps = {}
+        for name, sent in zip(changed, in_threads(lambda name: self._send(name, found[name]), changed)):
+            if sent is None:  # changed or removed since: the next push has a newer state
+                return False
+            entry, data = sent
+            kept[name], stamps[name] = entry, found[name]
+            if data is not None:
+                replaced[name] = data
+        self._publish(kept)
+        for _ in in_threads(lambda name: self.store.write(name, replaced[name]), replaced):
+            pass
+        waiting = {self._waiting(kept[name]) for name in replaced}
+        removed = set(self.files) - set(kept)
+        for _ in in_threads(self.store.delete, sorted(waiting | removed)):
+            pass
+        self.files = kept
+        self._stamps = {name: one for name, one in {**self._stamps, **stamps}.items() if name in kept}
+        return True
+
+    def _is_absent(self, name: str) -> bool:
+        """Whether a file is in the bucket only, as the note of its folder says."""
+        if not LAZY.search(name):
+            return False
+        folder, _, file = name.rpartition("/")
+        return file in read_note(self.folder / folder)[1]
+
+    def _begin(self, names: Iterable[str]) -> None:
+        names = sorted(names)
+        if names:
+            self.store.write(BEGUN, json.dumps(names).encode())
+
+    def _send(self, name: str, expected: Stamp) -> tuple[Entry, bytes | None] | None:
+        """Sends a file, and returns (entry, content that is still to be written under its name); None if it changed."""
+        path, growing = self.folder / name, GROWING.search(name)
+        try:
+            data = path.read_bytes()
+            if stamp(path) != expected and not growing:
+                return None
+        except FileNotFoundError:
+            return None
+        entry = Entry(len(data), expected.time, hashlib.sha256(data).hexdigest())
+        old = self.files.get(name)
+        if old is not None and old.digest == entry.digest:
+            return entry, None
+        if old is not None and not growing:
+            self.store.write(self._waiting(entry), data)
+            return entry, data
+        self.store.write(name, data)
+        return entry, None
+
+    def _publish(self, files: Files) -> None:
+        self.store.write(FILES, encode(files))
+
+    # Between the processes of one run, each with a local folder of its own
+
+    def offer(self, process: int) -> None:
+        """Writes this process's new files to the bucket, for `accept` of the first process."""
+        found = still(self.folder) or scan(self.folder)
+        new = [name for name, one in found.items() if _OFFERED.search(name) and self._stamps.get(name) != one]
+        entries = {}
+        for name, sent in zip(new, in_threads(lambda name: self._send_own(name, found[name]), new)):
+            if sent is not None:
+                entries[name] = sent
+                self._stamps[name] = found[name]
+        if entries:
+            self.elsewhere.update(entries)
+            self.store.write(_offer(process), encode(self.elsewhere))
+
+    def _send_own(self, name: str, expected: Stamp) -> Entry | None:
+        data = (self.folder / name).read_bytes()
+        entry = Entry(len(data), expected.time, hashlib.sha256(data).hexdigest())
+        known = self.files.get(name) or self.elsewhere.get(name)
+        if known is None or known.digest != entry.digest:
+            self.store.write(name, data)
+        return entry
+
+    def accept(self, processes: int, *, fetch: bool) -> None:
+        """Takes the offers of the other processes into the next push; fetch: whether this host needs their files."""
+        for process in range(1, processes):
+            data = self.store.read(_offer(process))
+            if data is not None:
+                self.elsewhere.update(decode(data, str(self.store.address / _offer(process))))
+        if fetch and self.elsewhere:
+            names = [name for name in self.elsewhere if not (self.folder / name).exists()]
+            for name, entry in zip(names, in_threads(lambda name: self._fetch(name, self.elsewhere[name]), names)):
+                if entry is not None:
+                    self.files[name], self._stamps[name] = entry, stamp(self.folder / name)
+            self.elsewhere = {}
+
+    def forget_offers(self, processes: int) -> None:
+        """Removes the offers of all processes, which are files of the bucket's list now, or of a run that was killed."""
+        for process in range(1, processes):
+            self.store.delete(_offer(process))
+
+
+def _offer(process: int) -> str:
+    return f"{OWN}/process-{process}.json"
+
+
+def write_note(folder: Path, address: str, absent: Mapping[str, list]) -> None:
+    """Notes in a local folder which of its files a bucket has: name -> [size, time, digest], see `Entry`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / NOTE, {"address": address, "files": dict(absent)})
+
+
+def read_note(folder: Path) -> tuple[str, dict[str, Entry]]:
+    """Returns (address, files) of the note in a local folder; ("", {}) without one."""
+    try:
+        content = read_json(folder / NOTE)
+        return content["address"], {name: Entry(*entry) for name, entry in content["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "", {}
