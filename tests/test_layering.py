@@ -9,7 +9,7 @@ from tests.import_tools import Import, imports, module_of, package_of, python_fi
 
 # lowest first; rooms in braces do not import each other
 LAYERS = (
-    "typing errors host files outputs recipes",
+    "typing errors host files remote outputs recipes",
     "ops parallel visualize",
     "{losses metrics augment models data}",
     "{weights media}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import importlib
 import io
@@ -21,11 +22,15 @@ from typing import Any
 
 from segjax.data.label_map import LabelMap
 from segjax.data.prepare import begun, prepare
+from segjax.data.remote_builds import open_remote_build
 from segjax.data.tfds_builder import open_builder, quiet_tfds
 from segjax.data.tfds_index import write_index
 from segjax.data.tfds_source import TfdsSource, own_label_map
 from segjax.errors import UserError, did_you_mean
 from segjax.files import creating
+from segjax.remote import Address, is_remote, read_address
+from segjax.remote.place import place_of
+from segjax.remote.shards import is_partial
 
 PACKAGE = "data_builders"
 _INHERITED = {"name", "version", "release_notes", "supported_versions", "description", "tags"}
@@ -47,7 +52,8 @@ def open_source(
     name: of the dataset, or the folder of one that was built elsewhere, for example by the stage "propagate"; a folder
         accepts no builder_options.
     split: see `segjax.data.splits`.
-    data_dir: folder of the built datasets; default $SEGJAX_DATA_DIR, else ~/.cache/segjax/datasets.
+    data_dir: folder of the built datasets, or its remote address; default $SEGJAX_DATA_DIR, else
+        ~/.cache/segjax/datasets.
     builder_options: fields of the builder's configuration; another value is another build, never a stale one.
     labelled_only, fields, label_map, frames: see `TfdsSource`.
 
@@ -118,20 +124,24 @@ def build_dataset(
     """Returns the folder of a built dataset, which is built first if it does not exist; arguments as in `open_source`.
 
     The folder appears by one rename when it is complete. Among processes that share data_dir, one builds and the others
-    wait for it.
+    wait for it. With a remote data_dir the folder is a local copy, whose records are fetched when they are read.
 
-    Raises UserError for an unknown name or option, damaged source files, and a full disk.
+    Raises UserError for an unknown name or option, damaged source files, a full disk, and a bucket that refuses.
     """
-    root = data_root(data_dir)
+    root, address = data_root(data_dir), remote_root(data_dir)
     builder_class, config = _configure(name, dict(builder_options or {}))
     target = root / name / config.name / str(builder_class.VERSION)
-    if target.is_dir():
+    if target.is_dir() and (address is None or is_partial(target)):
         return target
     with creating(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.parent / ".lock", f"{name} in {target}"):
-        if not target.is_dir():
-            _build(name, builder_class, config, root, target)
+        build = functools.partial(_build, name, builder_class, config, root, target)
+        if address is not None:
+            place = address / target.relative_to(root).as_posix()
+            open_remote_build(place, target, build, target.parent / ".lock")
+        elif not target.is_dir():
+            build()
     return target
 
 
@@ -235,14 +245,26 @@ def _older_build(path: Path, target: Path) -> bool:
 
 
 def data_root(data_dir: str | os.PathLike | None = None) -> Path:
-    """Returns the folder of built datasets, see `open_source`. Raises UserError for a URL or a file."""
-    root = str(data_dir or os.environ.get("SEGJAX_DATA_DIR") or "~/.cache/segjax/datasets")
-    if "://" in root:
-        raise UserError(f"data_dir {root} is not a local path; mount the bucket and give the mount point")
-    path = Path(root).expanduser().absolute()
+    """Returns the folder of built datasets, see `open_source`, or that of the local copies of remote ones.
+
+    Raises UserError for a malformed address, and for a file.
+    """
+    if address := remote_root(data_dir):
+        return place_of(address, "datasets")
+    path = Path(_root(data_dir)).expanduser().absolute()
     if path.is_file():
         raise UserError(f"data_dir {path} is a file, not a folder; data_dir or SEGJAX_DATA_DIR names one")
     return path
+
+
+def remote_root(data_dir: str | os.PathLike | None = None) -> Address | None:
+    """Returns the remote address of the built datasets; None for a local folder. Raises UserError if it is malformed."""
+    root = _root(data_dir)
+    return read_address(root, "data_dir") if is_remote(root) else None
+
+
+def _root(data_dir: str | os.PathLike | None) -> str:
+    return str(data_dir or os.environ.get("SEGJAX_DATA_DIR") or "~/.cache/segjax/datasets")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from segjax.data.array_file import read_arrays
 from segjax.data.label_map import LabelMap
 from segjax.data.threads import ordered_map
 from segjax.files import replacing
+from segjax.remote.shards import is_partial, listed
 
 log = logging.getLogger("segjax")
 
@@ -80,6 +81,9 @@ def _count(mask: np.ndarray, file: str, ids: np.ndarray, own: LabelMap) -> np.nd
 
 def _state(folder: Path, split: str) -> list[str]:
     """Returns name, size and time of the split's files."""
+    if is_partial(folder):  # the records of a remote dataset are here or not, and do not change
+        entries = sorted(listed(folder).items())
+        return [f"{name} {entry.size} {entry.time}" for name, entry in entries if f"-{split}.array_record" in name]
     files = sorted(folder.glob(f"*-{split}.array_record*"))
     return [f"{file.name} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
 

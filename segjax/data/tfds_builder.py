@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segjax.data.remote_builds import ShardReader
 from segjax.errors import UserError
 from segjax.files import read_json
+from segjax.remote.shards import is_partial
 
 _DESCRIPTION = ("dataset_info.json", "features.json", "metadata.json")
 
@@ -44,6 +47,13 @@ def open_builder(directory: Path) -> Any:
             f"the description of the dataset in {directory} is damaged ({', '.join(_DESCRIPTION)}: {one_line(error)}); "
             f"{built_again(directory)}"
         ) from None
+
+
+def open_records(builder: Any, directory: Path, split: str, decoders: Mapping[str, Any]) -> Any:
+    """Returns random access to the records of a stored split, of a local dataset or the local copy of a remote one."""
+    if is_partial(directory):
+        return ShardReader(builder, split, decoders)
+    return builder.as_data_source(split, decoders=decoders)
 
 
 def built_again(directory: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data.array_file import read_arrays
-from segjax.data.tfds_builder import built_again, one_line, open_builder, skip_decoding
+from segjax.data.tfds_builder import built_again, one_line, open_builder, open_records, skip_decoding
 from segjax.errors import UserError
 from segjax.files import replacing
 
@@ -97,10 +97,13 @@ def _scan(builder: Any, split: str) -> Index:
     rows = []
     try:
         empty = not builder.info.splits[split].num_examples
-        for example in () if empty else builder.as_data_source(split, decoders=skip_decoding(builder, flow=True)):
+        decoders = skip_decoding(builder, flow=True)
+        for example in () if empty else open_records(builder, Path(builder.data_path), split, decoders):
             size = (int(example["height"]), int(example["width"]))
             name, sequence = example["name"].decode(), example["sequence"].decode()
             rows.append((name, sequence, int(example["frame"]), size, bool(example["labelled"])))
+    except UserError:  # of a shard that cannot be fetched
+        raise
     except Exception as error:  # array_record raises errors of its C++ library
         raise UserError(
             f"split {split!r} of dataset {builder.name} cannot be read ({one_line(error)}); "

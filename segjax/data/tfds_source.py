@@ -19,7 +19,7 @@ from segjax.data.label_map import LabelMap
 from segjax.data.referenced import image_bytes
 from segjax.data.sources import LabelledClasses, Record, check_size
 from segjax.data.splits import Parts, available, resolve, with_frames
-from segjax.data.tfds_builder import built_again, one_line, open_builder, skip_decoding
+from segjax.data.tfds_builder import built_again, one_line, open_builder, open_records, skip_decoding
 from segjax.data.tfds_index import concatenate, load_index
 from segjax.errors import UserError, did_you_mean
 
@@ -133,6 +133,8 @@ class TfdsSource(LabelledClasses):
         row = int(self._rows[index])
         try:
             return self._reader(self._parts[self._part[index]])[row]
+        except UserError:  # of a shard that cannot be fetched
+            raise
         except Exception as error:  # array_record raises errors of its C++ library
             raise UserError(
                 f"record {row} of {self.directory} cannot be read ({one_line(error)}); {built_again(self.directory)}"
@@ -183,7 +185,7 @@ class TfdsSource(LabelledClasses):
             if split not in self._readers:
                 builder = open_builder(self.directory)
                 decoders = skip_decoding(builder, flow="flow" not in self.fields)
-                self._readers[split] = builder.as_data_source(split, decoders=decoders)
+                self._readers[split] = open_records(builder, self.directory, split, decoders)
             return self._readers[split]
 
     def __getstate__(self):
@@ -244,7 +246,8 @@ def _resolve(
     @functools.cache
     def pixels(split: str) -> np.ndarray:
         labelled = index(split).labelled
-        reader = builder.as_data_source(split, decoders=skip_decoding(builder, flow=True)) if labelled.any() else ()
+        decoders = skip_decoding(builder, flow=True)
+        reader = open_records(builder, directory, split, decoders) if labelled.any() else ()
 
         def mask(row: int) -> tuple[np.ndarray, str]:
             example = reader[row]

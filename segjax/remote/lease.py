@@ -24,13 +24,21 @@ SILENCE = 45.0  # seconds after which a run that changes nothing is dead
 SETTLE = 0.5  # seconds in which another run that starts in the same moment would write its name
 
 
+class Busy(UserError):
+    """Another run is at work in a remote folder; who: process and host."""
+
+    def __init__(self, sentence: str, who: str):
+        super().__init__(sentence)
+        self.who = who
+
+
 class Lease:
     """The right to write to a remote folder.
 
     store: of the folder.
     host: text that is the same for all runs whose local copy is this one, of which a lock of the system allows one.
 
-    Raises UserError if another run is at work there. After a run on another host was killed, it takes `SILENCE` seconds
+    Raises Busy, a UserError, if another run is at work there. After a run on another host was killed, it takes `SILENCE` seconds
     to know that.
     """
 
@@ -57,9 +65,10 @@ class Lease:
             if not now:
                 return
             if now != first:
-                raise UserError(
+                raise Busy(
                     f"another run ({who}) is at work in {self.store.address}; wait for its end, stop it, or give "
-                    "another --workdir."
+                    "another --workdir.",
+                    who,
                 )
 
     def check(self) -> None:

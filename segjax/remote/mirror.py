@@ -136,13 +136,13 @@ class Mirror:
         return entry
 
     def _repair(self, files: Files, there: set[str]) -> None:
-        """Completes part 4 of a push that was killed, and removes what its parts 1 and 2 have left."""
-        digests = {entry.digest: name for name, entry in files.items()}
+        """Completes parts 4 and 5 of a push that was killed, and removes what its parts 1 and 2 have left."""
         for name in sorted(there):
             if name.startswith(f"{NEXT}/"):
                 data = self.store.read(name)
-                if (target := digests.get(name.rpartition("/")[2])) and data is not None:
-                    self.store.write(target, data)
+                for target, entry in files.items():
+                    if data is not None and self._waiting(entry) == name:
+                        self.store.write(target, data)
                 self.store.delete(name)
         for name in self._begun() & there - set(files):
             self.store.delete(name)
@@ -170,7 +170,8 @@ class Mirror:
         kept.update({name: entry for name, entry in self.elsewhere.items() if name not in found})
         if not changed and kept == self.files:
             return True
-        self._begin([name for name in changed if name not in self.files])
+        removed = set(self.files) - set(kept)
+        self._begin(removed.union(changed) - set(self.files).intersection(kept))
         replaced: dict[str, bytes] = {}
         stamps = {}
         for name, sent in zip(changed, in_threads(lambda name: self._send(name, found[name]), changed)):
@@ -184,7 +185,6 @@ class Mirror:
         for _ in in_threads(lambda name: self.store.write(name, replaced[name]), replaced):
             pass
         waiting = {self._waiting(kept[name]) for name in replaced}
-        removed = set(self.files) - set(kept)
         for _ in in_threads(self.store.delete, sorted(waiting | removed)):
             pass
         self.files = kept
@@ -199,8 +199,8 @@ class Mirror:
         return file in read_note(self.folder / folder)[1]
 
     def _begin(self, names: Iterable[str]) -> None:
-        names = sorted(names)
-        if names:
+        """Notes which files are being written or removed: after a kill, those that the list lacks are no one's."""
+        if names := sorted(names):
             self.store.write(BEGUN, json.dumps(names).encode())
 
     def _send(self, name: str, expected: Stamp) -> tuple[Entry, bytes | None] | None:

@@ -183,7 +183,7 @@ def named_by(address: Address, folder: Path) -> Iterator[None]:
     except UserError as error:
         if str(folder) not in str(error):
             raise
-        raise type(error)(str(error).replace(str(folder), str(address))) from error
+        raise UserError(str(error).replace(str(folder), str(address))) from error
     finally:
         log.removeFilter(naming)
 

@@ -31,7 +31,7 @@ def working_folder(workdir: str | os.PathLike) -> Iterator[Path]:
         return
     address = read_address(workdir, "--workdir")
     with working_copy(address, process=jax.process_index(), processes=jax.process_count()) as copy:
-        log.info("%s is worked on in %s", address.path and f"the run {address.path!r}" or "the run", copy.folder)
+        log.info("the local copy of %s lies in %s", address, copy.folder.parent)
         with parallel.exchanging(copy.exchange):
             parallel.sync("working copies")
             yield copy.folder
