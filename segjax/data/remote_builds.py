@@ -37,7 +37,6 @@ def open_remote_build(address: Address, target: Path, build: Callable[[], None],
     if is_partial(target):
         return
     store, waits = Store(address), False
-    store.names()  # a bucket that does not exist looks like an empty one to a read
     while not _fetch(store, target):
         try:
             lease = Lease(store, host_name(lock))

@@ -49,7 +49,9 @@ class Lease:
         self._wait_for_silence()
         self._write()
         time.sleep(SETTLE)
-        self.check()
+        found = self._read()
+        if found and found.get("token") != self.token:  # both began in the same moment
+            raise self._busy(found)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
@@ -65,11 +67,15 @@ class Lease:
             if not now:
                 return
             if now != first:
-                raise Busy(
-                    f"another run ({who}) is at work in {self.store.address}; wait for its end, stop it, or give "
-                    "another --workdir.",
-                    who,
-                )
+                raise self._busy(first)
+
+    def _busy(self, other: dict) -> Busy:
+        who = other.get("who", "unknown")
+        return Busy(
+            f"another run ({who}) is at work in {self.store.address}; wait for its end, stop it, or give another "
+            "--workdir.",
+            who,
+        )
 
     def check(self) -> None:
         """Raises UserError if another run has taken the folder, for example while this one was stopped."""

@@ -74,7 +74,7 @@ class Mirror:
                     f"{f' and {len(others) - 1} more' if len(others) > 1 else ''}); give an empty place."
                 )
             return False
-        if missing := sorted(set(files) - there - {name for name in files if self._waiting(files[name]) in there}):
+        if missing := self._deleted(files, there):
             log.warning("%d files of %s were deleted there: %s, ...", len(missing), self.store.address, missing[0])
         files = {name: entry for name, entry in files.items() if name not in missing}
         if repair:
@@ -95,6 +95,16 @@ class Mirror:
         self.files, self.elsewhere = files, {}
         self._stamps = {name: stamp(self.folder / name) for name in chosen if name not in absent}
         return True
+
+    def _deleted(self, files: Files, there: set[str]) -> list[str]:
+        """Returns the files of the list that the bucket has under no name; there: names of its objects."""
+        unlisted = sorted(name for name, entry in files.items() if not {name, self._waiting(entry)} & there)
+
+        def has(name: str) -> bool:
+            entry = files[name]
+            return self.store.has(name, entry.size) or self.store.has(self._waiting(entry), entry.size)
+
+        return [name for name, found in zip(unlisted, in_threads(has, unlisted)) if not found]
 
     def _has(self, name: str, entry: Entry, now: Mapping[str, Stamp]) -> bool:
         found = now.get(name)

@@ -53,10 +53,9 @@ def fetch(address: Address, option: str) -> Path:
                 if files == before:
                     break
         return folder / below if below else folder
-    Store(address).names()  # a bucket that does not exist looks like an empty one to a read
     raise UserError(
-        f"{option}={address} names nothing that segjax has written; give the --workdir of a run, one of its stages, or "
-        "an exported .safetensors file."
+        f"{option}={address} names nothing that segjax has written; check the bucket and the path, and give the "
+        "--workdir of a run, one of its stages, or an exported .safetensors file."
     )
 
 
@@ -73,8 +72,7 @@ def _is_read(name: str, below: str) -> bool:
 def _file(address: Address, option: str) -> Path:
     data = Store(address.parents[0]).read(address.path.rpartition("/")[2]) if address.path else None
     if data is None:
-        Store(address.parents[0]).names()
-        raise UserError(f"{option}={address} does not exist; check the path.")
+        raise UserError(f"{option}={address} does not exist; check the bucket and the path.")
     path = place_of(address, "files")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, data, durable=False)

@@ -60,8 +60,17 @@ class Store:
         """Deletes an object, if there is one."""
         self._done(self._objects.write(self._prefix + name, None), "deleted", name)
 
+    def has(self, name: str, size: int) -> bool:
+        """Returns whether there is an object; size: its length in bytes, as far as it is known."""
+        span = slice(0, 1) if size else None  # its first byte is enough
+        return self._done(self._objects.read(self._prefix + name, byte_range=span), "read", name).state == "value"
+
     def names(self) -> list[str]:
-        """Returns the names of all objects below the address, in order."""
+        """Returns the names of all objects below the address, in order, as far as the bucket lists them.
+
+        tensorstore 0.1.86 takes some refusals of Google's service for the end of the list: what is missing in it may
+        still be there, see `has`.
+        """
         import tensorstore as ts
 
         first = self._prefix

@@ -64,7 +64,7 @@ class WorkingCopy:
                     "another --workdir."
                 ) from None
         if self.process == 0:
-            self._mirror.store.names()  # a bucket that does not exist looks like an empty one to a read
+            # which writes: a bucket that does not exist looks like an empty one to all that reads
             self._lease = Lease(self._mirror.store, host_name(path))
         self.fetch()
 

@@ -149,6 +149,21 @@ def test_what_a_user_deletes_or_damages_is_gone(place, tmp_path, caplog):
         Mirror(Store(place), here).pull()
 
 
+def test_a_list_that_is_refused_deletes_nothing(place, rule, tmp_path):
+    here = tmp_path / "here"
+    first_state(here)
+    Mirror(Store(place), here).push()
+    before = content(here)
+    listing = "list-type=2" if place.scheme == "s3" else "/o?"
+    empty = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    rule.rule = lambda method, path: (
+        (200, empty if place.scheme == "s3" else '{"error": {"code": 403}}') if listing in path else None
+    )
+    assert Store(place).names() == []
+    for folder in (here, tmp_path / "there"):
+        assert Mirror(Store(place), folder).pull() and content(folder) == before
+
+
 def test_records_of_datasets_stay_in_the_bucket(place, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     shard = "propagate/dataset/x-train.array_record-00000-of-00001"
