@@ -65,9 +65,12 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             enable_async_checkpointing=True,
+            create=not self._alone,  # orbax makes no folder for some of the processes
             multiprocessing_options=ocp.options.MultiprocessingOptions(**(together if self._alone else {})),
         )
         try:
+            if self._alone:
+                self.folder.mkdir(parents=True, exist_ok=True)
             # named, so that `item_metadata` reads what a run before has saved
             handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
             self.manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)

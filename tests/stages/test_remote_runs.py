@@ -1,0 +1,161 @@
+"""Whole runs in a bucket: killed at random, with two processes, and read by commands; what they give is the same.
+
+SEGJAX_KILLS=3 pytest -m slow tests/stages/test_remote_runs.py   kills less often.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.remote import Store, read_address
+from segjax.remote.manifest import OWN, read_files
+from segjax.weights.runs import load_for_inference
+from tests import bucket_servers
+from tests.processes import SMALL_NETWORK, environment, run_together, start_together
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 60
+KILLS = int(os.environ.get("SEGJAX_KILLS", 10))
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=["gs", "s3"])
+def scheme(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def bucket(scheme, tmp_path, street_dir, monkeypatch):
+    """Leads this process, and those that it starts, to a server with an empty bucket."""
+    server = {"gs": bucket_servers.gcs_server, "s3": bucket_servers.s3_server}[scheme]
+    with server() as address:
+        for name, value in bucket_servers.variables(scheme, address).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SEGJAX_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setenv("SEGJAX_DATA_DIR", str(street_dir))
+        yield f"{scheme}://{bucket_servers.BUCKET}"
+
+
+def command(workdir, *extra, steps=STEPS):
+    return [
+        sys.executable, "main.py", "--config=configs/vplr.py:propagate=none,debug", f"--workdir={workdir}",
+        f"--config.train.total_steps={steps}", "--config.train.checkpoint_steps=5", "--config.train.ema_decay=0.9",
+        "--config.train.eval_steps=25", *SMALL_NETWORK, *extra,
+    ]  # fmt: skip
+
+
+def run(workdir, *extra):
+    done = subprocess.run(command(workdir, *extra), cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def weights(workdir):
+    _, tree, info = load_for_inference(workdir)
+    assert info["step"] == STEPS
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
+
+
+def saved(workdir):
+    """Returns the last step whose checkpoint the bucket has."""
+    files = read_files(Store(read_address(workdir, "--workdir"))) or {}
+    return max((int(name.split("/")[2]) for name in files if name.startswith("train/checkpoints/")), default=0)
+
+
+def test_killed_at_random(bucket, tmp_path):
+    undisturbed, killed, dice = tmp_path / "undisturbed", f"{bucket}/runs/killed", random.Random(0)
+    run(undisturbed, "--stage=train")  # which also compiles
+    begin = time.time()
+    run(tmp_path / "again", "--stage=train")
+    whole = time.time() - begin
+    kills, reached = 0, []
+    while kills < KILLS:
+        process = subprocess.Popen(
+            command(killed, "--stage=train"), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
+        )
+        # from the start-up to the end of the run, so that kills meet pulls, steps, saves and pushes
+        deadline = time.time() + dice.uniform(0.2, 1.1) * whole
+        while process.poll() is None and time.time() < deadline:
+            time.sleep(0.05)
+        ended = process.poll()
+        process.send_signal(signal.SIGKILL)
+        said = process.communicate()[1]
+        if ended is not None:  # it was done before it could be killed; another run lives the rest
+            assert ended == 0, said[-3000:]
+            assert same(killed, undisturbed)
+            print(f"a run ended after {kills} kills, {reached}")
+            killed = f"{killed}-{kills}"
+            continue
+        kills += 1
+        reached.append(saved(killed))
+        if kills % 3 == 0:  # a new host, without the local copy
+            os.environ["SEGJAX_CACHE_DIR"] = str(tmp_path / f"cache{kills}")
+            silence(killed)
+    print(f"{KILLS} kills of runs of {whole:.0f} s, with checkpoints of the steps {reached} in the bucket")
+    run(killed, "--stage=train")
+    assert same(killed, undisturbed)
+    names = {name for name in Store(read_address(killed, "--workdir")).names() if not name.startswith(OWN)}
+    assert names == set(read_files(Store(read_address(killed, "--workdir"))))  # the kills have left nothing
+
+
+def silence(workdir):
+    """Removes the name of the killed run, for which another host would wait 45 seconds."""
+    Store(read_address(workdir, "--workdir")).delete(f"{OWN}/run.json")
+
+
+def test_two_processes(bucket, tmp_path):
+    undisturbed, remote = tmp_path / "undisturbed", f"{bucket}/runs/two"
+
+    def of(workdir):
+        return lambda address, index: [
+            *command(workdir, "--config.train.mesh.data=-1", "--stage=train"),
+            f"--coordinator={address}", "--num_processes=2", f"--process_id={index}",
+        ]  # fmt: skip
+
+    run_together(of(undisturbed), devices=1)
+    for victim in (0, 1):
+        processes = start_together(of(remote), devices=1)
+        try:
+            deadline, before = time.time() + 200, saved(remote)
+            while saved(remote) <= before and time.time() < deadline:
+                assert all(process.poll() is None for process in processes), processes[0].communicate()[1][-3000:]
+                time.sleep(0.1)
+            processes[victim].send_signal(signal.SIGKILL)
+            _, errors = processes[1 - victim].communicate(timeout=60)
+            assert f"main.py: error: process {victim} of 2" in errors
+        finally:
+            for process in processes:
+                process.kill()
+    run_together(of(remote), devices=1)
+    assert same(remote, undisturbed)
+
+
+def test_commands_and_stages_read_a_bucket(bucket, tmp_path):
+    workdir = f"{bucket}/runs/whole"
+    run(workdir)
+    report = json.loads(Store(read_address(workdir, "--workdir")).read("report.json"))
+    assert {"train", "evaluate"} <= set(report)
+    predict = [
+        sys.executable, "-m", "segjax", "predict", f"--checkpoint={workdir}", "--input=docs/street.png",
+        f"--output={tmp_path / 'predicted'}",
+    ]  # fmt: skip
+    subprocess.run(predict, cwd=ROOT, env=environment(), check=True)
+    assert list((tmp_path / "predicted").rglob("*.png"))
+    export = [sys.executable, "-m", "segjax", "export_weights", f"--checkpoint={workdir}/train"]
+    subprocess.run([*export, f"--output={tmp_path / 'a.safetensors'}"], cwd=ROOT, env=environment(), check=True)
+    run(  # another run starts from it, and its data lies in a bucket
+        f"{bucket}/runs/second", "--stage=train", f"--config.train.init.checkpoint={workdir}", "--config.train.init.weights=",
+        f"--config.dataset.data_dir={bucket}/data",
+    )  # fmt: skip
