@@ -161,14 +161,17 @@ def test_propagate_keeps_the_label_map_that_it_reads(images, fails, tmp_path):
 def test_remote_addresses_are_one_sentence(fails, address, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words in (
-        ["predict", f"--checkpoint={address}", "--input=a", "--output=b"],
         ["predict", "--checkpoint=a", "--input=a", f"--output={address}"],
         ["check_data", f"--images={address}", "--masks=b"],
         ["demo", BAD, "--dataset=camvid", "--split=test", "--option", f"source_dir={address}"],
         ["export_weights", BAD, f"--output={address}.safetensors"],
-        ["datasets", f"--data-dir={address}"],
     ):
         assert f"={address}" in (said := fails(*words)) and "is a remote address" in said
+    for words in (
+        ["predict", f"--checkpoint=x{address}", "--input=a", "--output=b"],
+        ["datasets", f"--data-dir=x{address}"],
+    ):
+        assert f"=x{address} is a remote address that segjax cannot read" in fails(*words)
     assert os.listdir(tmp_path) == []
 
 

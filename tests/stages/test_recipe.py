@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -147,13 +148,18 @@ def test_a_report_of_somebody_else_is_kept(ran, tmp_path):
     assert ran == [] and (tmp_path / "report.json").read_text() == '{"title": "my thesis"}'
 
 
-def test_remote_addresses_are_refused(ran, tmp_path, monkeypatch):
+def test_misspelt_remote_addresses_are_refused(ran, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="--workdir=gs://bucket/runs is a remote address"):
-        run_recipe(config(), workdir="gs://bucket/runs")
+    for workdir in ("gs:/bucket/runs", Path("gs://bucket/runs"), "gcs://bucket/runs"):
+        with pytest.raises(UserError, match=r"--workdir=.* is no address of a bucket. Did you mean gs://bucket/runs\?"):
+            run_recipe(config(), workdir=workdir)
     remote = config()
-    remote.student.init.checkpoint = "s3://bucket/run"
-    with pytest.raises(UserError, match="config key student.init.checkpoint=s3://bucket/run is a remote"):
+    remote.student.init.checkpoint = "s3:/bucket/run"
+    with pytest.raises(UserError, match="config key student.init.checkpoint=s3:/bucket/run is no address"):
+        run_recipe(remote, workdir=tmp_path / "run")
+    remote = config()
+    remote.evaluate.split = "gs://bucket/run"
+    with pytest.raises(UserError, match="config key evaluate.split=gs://bucket/run is a remote address, and only"):
         run_recipe(remote, workdir=tmp_path / "run")
     assert ran == [] and list(tmp_path.iterdir()) == []
 
