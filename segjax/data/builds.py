@@ -258,7 +258,7 @@ def data_root(data_dir: str | os.PathLike | None = None) -> Path:
 
 
 def remote_root(data_dir: str | os.PathLike | None = None) -> Address | None:
-    """Returns the remote address of the built datasets; None for a local folder. Raises UserError if it is malformed."""
+    """Returns the address of the built datasets, None for a local folder. Raises UserError for a malformed one."""
     root = _root(data_dir)
     return read_address(root, "data_dir") if is_remote(root) else None
 

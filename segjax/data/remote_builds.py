@@ -120,5 +120,3 @@ class ShardReader:
             part = tfds.core.ReadInstruction(self._split, from_=begin, to=self._ends[shard], unit="abs")
             self._open[shard] = self._builder.as_data_source(part, decoders=self._decoders)
             return self._open[shard]
-
-

@@ -38,8 +38,8 @@ class Lease:
     store: of the folder.
     host: text that is the same for all runs whose local copy is this one, of which a lock of the system allows one.
 
-    Raises Busy, a UserError, if another run is at work there. After a run on another host was killed, it takes `SILENCE` seconds
-    to know that.
+    Raises Busy, a UserError, if another run is at work there. If a run was killed on another host, it takes `SILENCE`
+    seconds to know that.
     """
 
     def __init__(self, store: Store, host: str):

@@ -53,7 +53,9 @@ def decode(data: bytes, place: str) -> Files:
         content = json.loads(data)
         if content["version"] != 1:
             raise ValueError("version")
-        files = {name: Entry(int(size), int(time), str(digest)) for name, (size, time, digest) in content["files"].items()}
+        files = {
+            name: Entry(int(size), int(time), str(digest)) for name, (size, time, digest) in content["files"].items()
+        }
         if not all(map(_inside, files)):
             raise ValueError("path")
         return files

@@ -123,7 +123,9 @@ class Mirror:
             folder, _, file = name.rpartition("/")
             folders.setdefault(folder, {})[file] = [entry.size, entry.time, entry.digest]
         for folder, content in folders.items():
-            write_note(self.folder / folder, str(self.store.address / folder) if folder else str(self.store.address), content)
+            write_note(
+                self.folder / folder, str(self.store.address / folder) if folder else str(self.store.address), content
+            )
         return absent
 
     def _fetch(self, name: str, entry: Entry) -> Entry | None:
@@ -272,7 +274,7 @@ class Mirror:
             self.elsewhere = {}
 
     def forget_offers(self, processes: int) -> None:
-        """Removes the offers of all processes, which are files of the bucket's list now, or of a run that was killed."""
+        """Removes the offers of all processes, whose files are in the bucket's list now."""
         for process in range(1, processes):
             self.store.delete(_offer(process))
 

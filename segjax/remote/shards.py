@@ -51,7 +51,9 @@ def local_shard(path: Path) -> Path:
         return path
     address, files = read_note(path.parent)
     if path.name not in files:
-        raise UserError(f"{path} is missing, and no bucket has it; delete the folder {path.parent}, it is fetched again.")
+        raise UserError(
+            f"{path} is missing, and no bucket has it; delete the folder {path.parent}, it is fetched again."
+        )
     entry = files[path.name]
     with _LOCK, _locked():
         if path.exists():  # another process was faster

@@ -1,4 +1,4 @@
-"""A remote run, worked on in a local folder: fetched at its begin, copied to the bucket while it runs and at its end."""
+"""A remote run in a local folder: fetched at its start, copied to the bucket while it runs and at its end."""
 
 from __future__ import annotations
 

@@ -218,7 +218,13 @@ def check_inputs(config: Any, options: Mapping[str, Any], workdir: Path) -> None
         before, stage = config.stages[:position], STAGES[config[name].kind]
         begun = has_checkpoint(workdir / name / "checkpoints")
         for key, value in stage.inputs(options[name], begun).items():
-            known = not value or value in before or is_remote(value) or (workdir / value).exists() or Path(value).expanduser().exists()
+            known = (
+                not value
+                or value in before
+                or is_remote(value)
+                or (workdir / value).exists()
+                or Path(value).expanduser().exists()
+            )
             if not known:
                 raise UserError(
                     f"config key {name}.{key}={value!r} is no path, and no stage before {name!r}."

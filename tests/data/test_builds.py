@@ -54,7 +54,9 @@ def test_wrong_names(data_dir, tmp_path):
         open_source("toy", "train", data_dir=data_dir, builder_options={"sise": 3})
     with pytest.raises(UserError, match="no config 'larg'. Did you mean 'large'"):
         open_source("toy", "train", data_dir=data_dir, builder_options={"config": "larg"})
-    with pytest.raises(UserError, match="data_dir=gcs://bucket/x is no address of a bucket. Did you mean gs://bucket/x"):
+    with pytest.raises(
+        UserError, match="data_dir=gcs://bucket/x is no address of a bucket. Did you mean gs://bucket/x"
+    ):
         open_source("toy", "train", data_dir="gcs://bucket/x")
     with pytest.raises(UserError, match="no built dataset"):
         TfdsSource(tmp_path, "train")

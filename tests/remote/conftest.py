@@ -8,9 +8,13 @@ from tests import bucket_servers
 
 @pytest.fixture(scope="session")
 def servers():
-    with bucket_servers.gcs_server() as gcs, bucket_servers.s3_server() as s3:
-        with bucket_servers.proxy(gcs) as (gcs_proxy, gcs_rule), bucket_servers.proxy(s3) as (s3_proxy, s3_rule):
-            yield {"gs": (gcs_proxy, gcs_rule), "s3": (s3_proxy, s3_rule)}
+    with (
+        bucket_servers.gcs_server() as gcs,
+        bucket_servers.s3_server() as s3,
+        bucket_servers.proxy(gcs) as (gcs_proxy, gcs_rule),
+        bucket_servers.proxy(s3) as (s3_proxy, s3_rule),
+    ):
+        yield {"gs": (gcs_proxy, gcs_rule), "s3": (s3_proxy, s3_rule)}
 
 
 @pytest.fixture(autouse=True)

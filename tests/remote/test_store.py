@@ -27,7 +27,11 @@ def test_objects(place):
     [
         (403, "AccessDenied", "no permission for the bucket .403.; give this account the right to list, read, write"),
         (401, "Invalid Credentials", "no permission for the bucket .401.*or log in"),
-        (507, "Insufficient Storage", "the bucket is full, or its quota is used up; free some of it or raise the quota"),
+        (
+            507,
+            "Insufficient Storage",
+            "the bucket is full, or its quota is used up; free some of it or raise the quota",
+        ),
         (403, "The project has exceeded its quota: quotaExceeded", "the bucket is full, or its quota"),
         (404, "The specified bucket does not exist", "there is no bucket 'tests'; check the name"),
     ],

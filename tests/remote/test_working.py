@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from segjax.errors import UserError
-from segjax.remote import RemoteError, Store, current, fetch, lease, read_address, working, working_copy
+from segjax.remote import RemoteError, Store, current, fetch, lease, read_address, store, working, working_copy
 from segjax.remote.manifest import read_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +34,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(lease, "BEAT", 0.2)
     monkeypatch.setattr(lease, "SILENCE", 1.5)
     monkeypatch.setattr(lease, "SETTLE", 0.0)
+    monkeypatch.setattr(store, "RETRIES", {**store.RETRIES, "max_retries": 1})
 
 
 def wait_for(condition, seconds=20):
@@ -79,18 +80,17 @@ def test_killed_with_signal_9(place, tmp_path):
 def test_a_run_on_another_host(place, tmp_path, monkeypatch):
     with working_copy(place):
         monkeypatch.setenv("SEGJAX_CACHE_DIR", str(tmp_path / "another host"))
-        with pytest.raises(UserError, match=rf"another run .process {os.getpid()} on .* is at work in {place}; wait"):
-            with working_copy(place):
-                pass
-    store = Store(place)
-    store.write(lease.NAME, json.dumps({"token": "x", "host": "dead", "who": "process 7 on dead"}).encode())
+        busy = rf"another run .process {os.getpid()} on .* is at work in {place}; wait"
+        with pytest.raises(UserError, match=busy), working_copy(place):
+            raise AssertionError
+    bucket = Store(place)
+    bucket.write(lease.NAME, json.dumps({"token": "x", "host": "dead", "who": "process 7 on dead"}).encode())
     begin = time.time()
-    with pytest.raises(UserError, match="another run .process 8 on other. has taken"):
-        with working_copy(place) as copy:
-            assert time.time() - begin > 1.4  # it was dead for as long as it takes to know
-            store.write(lease.NAME, json.dumps({"token": "y", "who": "process 8 on other"}).encode())
-            (copy.folder / "a").write_text("1")
-    assert read_files(store) is None
+    with pytest.raises(UserError, match="another run .process 8 on other. has taken"), working_copy(place) as copy:
+        assert time.time() - begin > 1.4  # it was dead for as long as it takes to know
+        bucket.write(lease.NAME, json.dumps({"token": "y", "who": "process 8 on other"}).encode())
+        (copy.folder / "a").write_text("1")
+    assert read_files(bucket) is None
 
 
 REFUSALS = {403: "no permission for the bucket", 507: "the bucket is full, or its quota is used up"}
@@ -98,14 +98,14 @@ REFUSALS = {403: "no permission for the bucket", 507: "the bucket is full, or it
 
 @pytest.mark.parametrize("status", REFUSALS)
 def test_a_bucket_that_begins_to_refuse(place, rule, status):
-    with pytest.raises(UserError, match=f"cannot be written: {REFUSALS[status]}") as found:
-        with working_copy(place) as copy:
-            (copy.folder / "a").write_text("1")
-            copy.flush()
-            rule.rule = lambda method, path: None if method in ("GET", "HEAD") else (status, "no")
-            (copy.folder / "b").write_text("2")
-            wait_for(lambda: copy._error)
-            copy.check()  # as every checkpoint does
+    refused = f"cannot be written: {REFUSALS[status]}"
+    with pytest.raises(UserError, match=refused) as found, working_copy(place) as copy:
+        (copy.folder / "a").write_text("1")
+        copy.flush()
+        rule.rule = lambda method, path: None if method in ("GET", "HEAD") else (status, "no")
+        (copy.folder / "b").write_text("2")
+        wait_for(lambda: copy._error)
+        copy.check()  # as every checkpoint does
     assert "\n" not in str(found.value) and str(copy.folder) not in str(found.value)
     rule.rule = lambda method, path: None
     with working_copy(place) as copy:
@@ -114,9 +114,9 @@ def test_a_bucket_that_begins_to_refuse(place, rule, status):
 
 def test_a_bucket_that_refuses_from_the_begin(place, rule):
     rule.rule = lambda method, path: (403, "no")
-    with pytest.raises(RemoteError, match=f"{place}.* cannot be .*: no permission for the bucket"):
-        with working_copy(place):
-            raise AssertionError
+    refused = f"{place}.* cannot be .*: no permission for the bucket"
+    with pytest.raises(RemoteError, match=refused), working_copy(place):
+        raise AssertionError
 
 
 def test_a_bucket_that_is_slow_or_away_for_a_while(place, rule, caplog, monkeypatch):
@@ -136,8 +136,9 @@ def test_a_bucket_that_is_slow_or_away_for_a_while(place, rule, caplog, monkeypa
 def test_a_bucket_that_does_not_exist(scheme, place, rule):
     if scheme == "gs":  # the emulator answers no request for another bucket
         rule.rule = lambda method, path: (404, '{"error": {"code": 404}}')
-    with pytest.raises(UserError, match="there is no bucket 'tests-typo'; check the name, or create the bucket"):
-        with working_copy(read_address(f"{scheme}://tests-typo/run", "--workdir")):
-            raise AssertionError
+    address = read_address(f"{scheme}://tests-typo/run", "--workdir")
+    missing = "there is no bucket 'tests-typo'; check the name, or create the bucket"
+    with pytest.raises(UserError, match=missing), working_copy(address):
+        raise AssertionError
     with pytest.raises(UserError, match="--checkpoint=.*://tests-typo/run names nothing that segjax has written"):
-        fetch(read_address(f"{scheme}://tests-typo/run", "--checkpoint"), "--checkpoint")
+        fetch(address, "--checkpoint")

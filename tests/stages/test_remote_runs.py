@@ -156,6 +156,6 @@ def test_commands_and_stages_read_a_bucket(bucket, tmp_path):
     export = [sys.executable, "-m", "segjax", "export_weights", f"--checkpoint={workdir}/train"]
     subprocess.run([*export, f"--output={tmp_path / 'a.safetensors'}"], cwd=ROOT, env=environment(), check=True)
     run(  # another run starts from it, and its data lies in a bucket
-        f"{bucket}/runs/second", "--stage=train", f"--config.train.init.checkpoint={workdir}", "--config.train.init.weights=",
-        f"--config.dataset.data_dir={bucket}/data",
+        f"{bucket}/runs/second", "--stage=train", f"--config.train.init.checkpoint={workdir}",
+        "--config.train.init.weights=", f"--config.dataset.data_dir={bucket}/data",
     )  # fmt: skip
