@@ -146,7 +146,7 @@ def test_every_room_has_a_layer(root):
 
 
 def test_the_layers_are_those_of_the_plan():
-    lowest = {"typing", "errors", "host", "files", "outputs", "recipes"}
+    lowest = {"typing", "errors", "host", "files", "remote", "outputs", "recipes"}
     assert ALLOWED["models"] == lowest | {"ops", "parallel", "visualize", "models"}
     assert ALLOWED["training"] - ALLOWED["models"] == {
         "losses", "metrics", "augment", "data", "weights", "media", "training",

@@ -37,6 +37,7 @@ from segjax.remote.tree import NOTE, Stamp, keep_only, scan, set_times, stamp, s
 
 log = logging.getLogger("segjax")
 
+SHOWN = 10**8  # bytes from which a copy is logged
 # shards of a dataset that is being written, each of them by one process; all else is written by the first process
 _OFFERED = re.compile(r"(^|/)shards/")
 
@@ -86,6 +87,8 @@ class Mirror:
         keep_only(self.folder, here)
         absent = self._note_absent({name: chosen[name] for name in chosen if name not in here})
         todo = [name for name in todo if name in here]
+        if (size := sum(chosen[name].size for name in todo)) > SHOWN:
+            log.info("fetching %d files of %s, %.0f MB", len(todo), self.store.address, size / 1e6)
         for name, entry in zip(todo, in_threads(lambda name: self._fetch(name, chosen[name]), todo)):
             if entry is None:
                 del files[name], chosen[name]

@@ -189,16 +189,31 @@ def named_by(address: Address, folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def working_copy(address: Address, *, process: int = 0, processes: int = 1) -> Iterator[WorkingCopy]:
+def working_copy(
+    address: Address, *, process: int = 0, processes: int = 1, from_first: Callable[[str], str] = str
+) -> Iterator[WorkingCopy]:
     """Opens a remote run: yields its local copy, which is copied to the bucket while the block runs and at its end.
 
-    Raises UserError as `WorkingCopy.open` does, and if the bucket refuses, or does not take what was written.
+    process, processes: see `WorkingCopy`.
+    from_first: text -> that of the first process, in every process; all call it.
+
+    Raises UserError as `WorkingCopy.open` does, in every process if the first cannot open the run, and if the bucket
+    refuses, or does not take what was written.
     """
     copy = WorkingCopy(address, process=process, processes=processes)
     failed = True
     with named_by(address, copy.folder):
         try:
-            copy.open()
+            problem = ""
+            if process == 0:
+                try:
+                    copy.open()
+                except UserError as error:
+                    problem = str(error)
+            if problem := from_first(problem):
+                raise UserError(problem)
+            if process:  # after the first one has the run to itself
+                copy.open()
             copy.start()
             _CURRENT.append(copy)
             yield copy

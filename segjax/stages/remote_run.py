@@ -30,7 +30,8 @@ def working_folder(workdir: str | os.PathLike) -> Iterator[Path]:
         yield Path(workdir).expanduser().resolve()
         return
     address = read_address(workdir, "--workdir")
-    with working_copy(address, process=jax.process_index(), processes=jax.process_count()) as copy:
+    index, count = jax.process_index(), jax.process_count()
+    with working_copy(address, process=index, processes=count, from_first=parallel.from_first) as copy:
         log.info("the local copy of %s lies in %s", address, copy.folder.parent)
         with parallel.exchanging(copy.exchange):
             parallel.sync("working copies")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from segjax.errors import UserError
-from segjax.remote import RemoteError, Store, current, fetch, lease, read_address, store, working, working_copy
+from segjax.remote import Store, current, fetch, lease, read_address, store, working, working_copy
 from segjax.remote.manifest import read_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +115,7 @@ def test_a_bucket_that_begins_to_refuse(place, rule, status):
 def test_a_bucket_that_refuses_from_the_begin(place, rule):
     rule.rule = lambda method, path: (403, "no")
     refused = f"{place}.* cannot be .*: no permission for the bucket"
-    with pytest.raises(RemoteError, match=refused), working_copy(place):
+    with pytest.raises(UserError, match=refused), working_copy(place):
         raise AssertionError
 
 

@@ -23,7 +23,7 @@ from tests import bucket_servers
 from tests.processes import SMALL_NETWORK, environment, run_together, start_together
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 60
+STEPS = 150
 KILLS = int(os.environ.get("SEGJAX_KILLS", 10))
 pytestmark = pytest.mark.slow
 
@@ -76,17 +76,18 @@ def saved(workdir):
 
 def test_killed_at_random(bucket, tmp_path):
     undisturbed, killed, dice = tmp_path / "undisturbed", f"{bucket}/runs/killed", random.Random(0)
-    run(undisturbed, "--stage=train")  # which also compiles
-    begin = time.time()
-    run(tmp_path / "again", "--stage=train")
-    whole = time.time() - begin
+    run(undisturbed, "--stage=train")
     kills, reached = 0, []
     while kills < KILLS:
         process = subprocess.Popen(
-            command(killed, "--stage=train"), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
-        )
-        # from the start-up to the end of the run, so that kills meet pulls, steps, saves and pushes
-        deadline = time.time() + dice.uniform(0.2, 1.1) * whole
+            command(killed, "--stage=train"), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        # every third dies at its start, the others after a push: in steps, saves and the next push
+        before, deadline = saved(killed), time.time() + 300
+        while kills % 3 < 2 and saved(killed) <= before and process.poll() is None and time.time() < deadline:
+            time.sleep(0.1)
+        deadline = time.time() + dice.uniform(0, 8 if kills % 3 < 2 else 20)
         while process.poll() is None and time.time() < deadline:
             time.sleep(0.05)
         ended = process.poll()
@@ -100,10 +101,11 @@ def test_killed_at_random(bucket, tmp_path):
             continue
         kills += 1
         reached.append(saved(killed))
-        if kills % 3 == 0:  # a new host, without the local copy
+        print(f"kill {kills}: step {reached[-1]}", flush=True)
+        if kills % 4 == 0:  # a new host, without the local copy
             os.environ["SEGJAX_CACHE_DIR"] = str(tmp_path / f"cache{kills}")
             silence(killed)
-    print(f"{KILLS} kills of runs of {whole:.0f} s, with checkpoints of the steps {reached} in the bucket")
+    print(f"{KILLS} kills, with checkpoints of the steps {reached} in the bucket")
     run(killed, "--stage=train")
     assert same(killed, undisturbed)
     names = {name for name in Store(read_address(killed, "--workdir")).names() if not name.startswith(OWN)}
