@@ -117,12 +117,15 @@ def silence(workdir):
     Store(read_address(workdir, "--workdir")).delete(f"{OWN}/run.json")
 
 
+SPLIT = ["--config.train.param_rules=(('.*', 'data'),)"]  # parameters, over both processes
+
+
 def test_two_processes(bucket, tmp_path):
     undisturbed, remote = tmp_path / "undisturbed", f"{bucket}/runs/two"
 
     def of(workdir):
         return lambda address, index: [
-            *command(workdir, "--config.train.mesh.data=-1", "--stage=train"),
+            *command(workdir, "--config.train.mesh.data=-1", *SPLIT, "--stage=train"),
             f"--coordinator={address}", "--num_processes=2", f"--process_id={index}",
         ]  # fmt: skip
 
@@ -142,6 +145,16 @@ def test_two_processes(bucket, tmp_path):
                 process.kill()
     run_together(of(remote), devices=1)
     assert same(remote, undisturbed)
+
+
+def test_two_processes_write_a_dataset(bucket):
+    worker = ROOT / "tests" / "stages" / "worker_remote_records.py"
+    outputs = run_together(lambda address, index: [sys.executable, worker, f"{bucket}/run", address, index], devices=1)
+    first, second = (output.splitlines()[-1] for output in outputs)
+    assert first == second and first.startswith("6 [0, 1, 2, 3] 12 ")  # each wrote two of the four shards
+    files = read_files(Store(read_address(f"{bucket}/run", "--workdir")))
+    assert not [name for name in files if "/shards/" in name and name.endswith(".array_record")]
+    assert len([name for name in files if "/dataset/propagated-" in name]) == 8
 
 
 def test_commands_and_stages_read_a_bucket(bucket, tmp_path):
