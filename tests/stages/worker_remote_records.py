@@ -1,4 +1,4 @@
-"""One of two processes that write a dataset into a run in a bucket: python worker_remote_records.py WORKDIR ADDRESS N."""
+"""One of two processes that write a dataset into a run in a bucket: worker_remote_records.py WORKDIR ADDRESS INDEX."""
 
 import sys
 
