@@ -85,7 +85,7 @@ class Mirror:
         todo = [name for name, entry in chosen.items() if not self._has(name, entry, now)]
         here = {name for name in chosen if name not in todo or not LAZY.search(name)}
         keep_only(self.folder, here)
-        absent = self._note_absent({name: chosen[name] for name in chosen if name not in here})
+        self._note_lazy(chosen)
         todo = [name for name in todo if name in here]
         if (size := sum(chosen[name].size for name in todo)) > SHOWN:
             log.info("fetching %d files of %s, %.0f MB", len(todo), self.store.address, size / 1e6)
@@ -96,7 +96,7 @@ class Mirror:
                 files[name] = chosen[name] = entry
         set_times(self.folder, chosen)
         self.files, self.elsewhere = files, {}
-        self._stamps = {name: stamp(self.folder / name) for name in chosen if name not in absent}
+        self._stamps = {name: found for name, found in scan(self.folder).items() if name in chosen}
         return True
 
     def _deleted(self, files: Files, there: set[str]) -> list[str]:
@@ -120,16 +120,16 @@ class Mirror:
         os.utime(self.folder / name, ns=(entry.time, entry.time))
         return True
 
-    def _note_absent(self, absent: Files) -> Files:
+    def _note_lazy(self, files: Files) -> None:
+        """Notes in each folder which records of datasets the bucket has, whether or not they are here."""
         folders: dict[str, dict[str, list]] = {}
-        for name, entry in absent.items():
-            folder, _, file = name.rpartition("/")
-            folders.setdefault(folder, {})[file] = [entry.size, entry.time, entry.digest]
+        for name, entry in files.items():
+            if LAZY.search(name):
+                folder, _, file = name.rpartition("/")
+                folders.setdefault(folder, {})[file] = [entry.size, entry.time, entry.digest]
         for folder, content in folders.items():
-            write_note(
-                self.folder / folder, str(self.store.address / folder) if folder else str(self.store.address), content
-            )
-        return absent
+            address = self.store.address / folder if folder else self.store.address
+            write_note(self.folder / folder, str(address), content)
 
     def _fetch(self, name: str, entry: Entry) -> Entry | None:
         """Fetches a file and returns its entry; None, with a warning, if the bucket has not the bits of the list."""
@@ -286,10 +286,10 @@ def _offer(process: int) -> str:
     return f"{OWN}/process-{process}.json"
 
 
-def write_note(folder: Path, address: str, absent: Mapping[str, list]) -> None:
+def write_note(folder: Path, address: str, files: Mapping[str, list]) -> None:
     """Notes in a local folder which of its files a bucket has: name -> [size, time, digest], see `Entry`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / NOTE, {"address": address, "files": dict(absent)})
+    write_json(folder / NOTE, {"address": address, "files": dict(files)})
 
 
 def read_note(folder: Path) -> tuple[str, dict[str, Entry]]:

@@ -58,6 +58,7 @@ def test_only_what_is_read_is_fetched(remote, written):
     assert all(same(again[number], local[number]) for number in range(len(local))) and len(fetched()) == COUNT
     assert len(TfdsSource(fetch(remote, "name"), "lp")) == len(local)
     assert len(fetched()) == COUNT  # a second call fetches nothing again, and removes nothing
+    assert len(shards.listed(fetch(remote, "name"))) == 2 * COUNT  # what is here may give way, too
 
 
 def test_the_disk_is_bounded(remote, written, monkeypatch):
