@@ -24,6 +24,7 @@ from tests.processes import SMALL_NETWORK, environment, run_together, start_toge
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 150
+FEW = 24  # of two processes, which exchange gradients
 KILLS = int(os.environ.get("SEGJAX_KILLS", 10))
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,7 @@ def run(workdir, *extra):
 
 def weights(workdir):
     _, tree, info = load_for_inference(workdir)
-    assert info["step"] == STEPS
+    assert info["step"] in (STEPS, FEW)
     return [np.asarray(x) for x in jax.tree.leaves(tree)]
 
 
@@ -125,7 +126,7 @@ def test_two_processes(bucket, tmp_path):
 
     def of(workdir):
         return lambda address, index: [
-            *command(workdir, "--config.train.mesh.data=-1", *SPLIT, "--stage=train"),
+            *command(workdir, "--config.train.mesh.data=-1", *SPLIT, "--stage=train", steps=FEW),
             f"--coordinator={address}", "--num_processes=2", f"--process_id={index}",
         ]  # fmt: skip
 
