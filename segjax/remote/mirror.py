@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segjax.errors import UserError
@@ -54,6 +54,8 @@ class Mirror:
         self.files: Files = {}  # what the bucket's list has
         self.elsewhere: Files = {}  # those of other processes, which this host has not fetched
         self._stamps: dict[str, Stamp] = {}  # of the local files that are in `files`
+        self._waiting_data: dict[str, bytes] = {}  # new contents that the list has, not yet under their names
+        self._begun_here: set[str] = set()  # objects that this process has begun to write or to remove
 
     # From the bucket
 
@@ -183,12 +185,11 @@ class Mirror:
         changed = [name for name, one in found.items() if self._stamps.get(name) != one]
         kept = {name: entry for name, entry in self.files.items() if name in found or self._is_absent(name)}
         kept.update({name: entry for name, entry in self.elsewhere.items() if name not in found})
-        if not changed and kept == self.files:
+        if not changed and kept == self.files and not self._waiting_data and not self._begun_here:
             return True
         removed = set(self.files) - set(kept)
         self._begin(removed.union(changed) - set(self.files).intersection(kept))
-        replaced: dict[str, bytes] = {}
-        stamps = {}
+        replaced, stamps = {}, {}
         for name, sent in zip(changed, in_threads(lambda name: self._send(name, found[name]), changed)):
             if sent is None:  # changed or removed since: the next push has a newer state
                 return False
@@ -196,14 +197,18 @@ class Mirror:
             kept[name], stamps[name] = entry, found[name]
             if data is not None:
                 replaced[name] = data
-        self._publish(kept)
-        for _ in in_threads(lambda name: self.store.write(name, replaced[name]), replaced):
-            pass
-        waiting = {self._waiting(kept[name]) for name in replaced}
-        for _ in in_threads(self.store.delete, sorted(waiting | removed)):
-            pass
+        if kept != self.files:
+            self._publish(kept)
         self.files = kept
         self._stamps = {name: one for name, one in {**self._stamps, **stamps}.items() if name in kept}
+        # what follows is done by the next push if the bucket refuses it now
+        self._waiting_data.update(replaced)
+        names = list(self._waiting_data)
+        for name, _ in zip(names, in_threads(lambda name: self.store.write(name, self._waiting_data[name]), names)):
+            del self._waiting_data[name]
+        for _ in in_threads(self.store.delete, sorted(self._begun_here - set(kept))):
+            pass
+        self._begun_here.clear()
         return True
 
     def _is_absent(self, name: str) -> bool:
@@ -213,10 +218,11 @@ class Mirror:
         folder, _, file = name.rpartition("/")
         return file in read_note(self.folder / folder)[1]
 
-    def _begin(self, names: Iterable[str]) -> None:
+    def _begin(self, names: set[str]) -> None:
         """Notes which files are being written or removed: after a kill, those that the list lacks are no one's."""
-        if names := sorted(names):
-            self.store.write(BEGUN, json.dumps(names).encode())
+        if names:
+            self._begun_here |= names
+            self.store.write(BEGUN, json.dumps(sorted(self._begun_here)).encode())
 
     def _send(self, name: str, expected: Stamp) -> tuple[Entry, bytes | None] | None:
         """Sends a file, and returns (entry, content that is still to be written under its name); None if it changed."""
@@ -232,6 +238,7 @@ class Mirror:
         if old is not None and old.digest == entry.digest:
             return entry, None
         if old is not None and not growing:
+            self._begun_here.add(self._waiting(entry))
             self.store.write(self._waiting(entry), data)
             return entry, data
         self.store.write(name, data)

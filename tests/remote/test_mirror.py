@@ -8,7 +8,7 @@ import pytest
 
 from segjax.errors import UserError
 from segjax.files import write_file, write_json
-from segjax.remote import Store, tree
+from segjax.remote import Store, store, tree
 from segjax.remote.manifest import FILES, NEXT
 from segjax.remote.mirror import Mirror, read_note
 
@@ -36,7 +36,7 @@ def second_state(folder):
     write_file(folder / "report.json", "second")
 
 
-def fails_at(store, number):
+def fails_at(bucket, number):
     """Makes the writing request of that number, and all after it, kill the process."""
     left = [number]
 
@@ -49,7 +49,7 @@ def fails_at(store, number):
 
         return call
 
-    store.write, store.delete = counted(store.write), counted(store.delete)
+    bucket.write, bucket.delete = counted(bucket.write), counted(bucket.delete)
     return left
 
 
@@ -83,22 +83,22 @@ def test_killed_at_any_request(place, tmp_path):
     states = []
     for number in range(100):
         here = tmp_path / f"here{number}"
-        store = Store(place / str(number))
-        mirror = Mirror(store, here)
+        bucket = Store(place / str(number))
+        mirror = Mirror(bucket, here)
         first_state(here)
         mirror.push()
         old = content(here)
         second_state(here)
-        left = fails_at(store, number)
+        left = fails_at(bucket, number)
         with contextlib.suppress(Killed):
             mirror.push()
         again, reader = tmp_path / f"again{number}", tmp_path / f"reader{number}"
-        assert Mirror(Store(store.address), reader).pull()
-        assert Mirror(Store(store.address), again).pull(repair=True)
+        assert Mirror(Store(bucket.address), reader).pull()
+        assert Mirror(Store(bucket.address), again).pull(repair=True)
         assert content(reader) == content(again)
         assert content(again) in (old, content(here))
         states.append(content(again) == content(here))
-        names = {name for name in Store(store.address).names() if not name.startswith(".segjax-remote/")}
+        names = {name for name in Store(bucket.address).names() if not name.startswith(".segjax-remote/")}
         assert names == set(content(again))  # nothing is left of the killed push
         if left[0] >= 0:  # it was not killed
             break
@@ -119,7 +119,37 @@ def test_a_file_that_marks_others_is_never_ahead_of_them(place, tmp_path, monkey
 
     monkeypatch.setattr(Mirror, "_send", send)
     assert mirror.push() is False and Store(place).read(FILES) is None
+    shutil.rmtree(here / "train/checkpoints")  # as an old checkpoint is, while it is copied
     assert mirror.push() is True and Store(place).read("new") == b"needed"
+    names = {name for name in Store(place).names() if not name.startswith(".segjax-remote/")}
+    assert names == set(content(here)) and not [name for name in Store(place).names() if name.startswith(NEXT)]
+
+
+def test_a_push_that_was_refused_in_its_middle_is_completed(place, rule, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RETRIES", {**store.RETRIES, "max_retries": 1})
+    here = tmp_path / "here"
+    first_state(here)
+    mirror = Mirror(Store(place), here)
+    mirror.push()
+    second_state(here)
+    listed = []
+
+    def refuse(method, path):  # all that comes after the list
+        if method in ("PUT", "POST") and "files.json" in path:
+            listed.append(path)
+            return None
+        return (403, "no") if listed and method != "GET" else None
+
+    rule.rule = refuse
+    with pytest.raises(UserError, match="no permission"):
+        mirror.push()
+    rule.rule = lambda method, path: None
+    assert Mirror(Store(place), tmp_path / "reader").pull() and content(tmp_path / "reader") == content(here)
+    write_file(here / "report.json", "third")
+    assert mirror.push()
+    names = {name for name in Store(place).names() if not name.startswith(".segjax-remote/")}
+    assert names == set(content(here)) and not [name for name in Store(place).names() if name.startswith(NEXT)]
+    assert Store(place).read("report.json") == b"third" and Store(place).read("train/report.json") == b"second"
 
 
 def test_other_files_are_kept_and_refused(place, tmp_path):
