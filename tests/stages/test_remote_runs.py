@@ -88,7 +88,7 @@ def test_killed_at_random(bucket, tmp_path):
         before, deadline = saved(killed), time.time() + 300
         while kills % 3 < 2 and saved(killed) <= before and process.poll() is None and time.time() < deadline:
             time.sleep(0.1)
-        deadline = time.time() + dice.uniform(0, 8 if kills % 3 < 2 else 20)
+        deadline = time.time() + dice.uniform(0, 3 if kills % 3 < 2 else 12)
         while process.poll() is None and time.time() < deadline:
             time.sleep(0.05)
         ended = process.poll()
