@@ -6,6 +6,7 @@ SEGJAX_KILLS=3 pytest -m slow tests/stages/test_remote_runs.py   kills less ofte
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -116,6 +117,22 @@ def test_killed_at_random(bucket, tmp_path):
 def silence(workdir):
     """Removes the name of the killed run, for which another host would wait 45 seconds."""
     Store(read_address(workdir, "--workdir")).delete(f"{OWN}/run.json")
+
+
+def test_stopped_with_sigterm(bucket):
+    workdir = f"{bucket}/runs/stopped"
+    process = subprocess.Popen(
+        command(workdir, "--stage=train"), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.time() + 200
+    while not saved(workdir) and process.poll() is None and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[1]
+    step = re.search(r"stopped by SIGTERM after step (\d+); a checkpoint was saved", said)
+    assert process.returncode == 143 and step, said[-3000:]
+    assert saved(workdir) == int(step[1])  # and is in the bucket
 
 
 SPLIT = ["--config.train.param_rules=(('.*', 'data'),)"]  # parameters, over both processes
