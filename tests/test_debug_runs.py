@@ -16,8 +16,10 @@ COVERED = {
 # runs in place of shipped presets whose network takes long to compile and is proven by the run of another preset
 SMALLER = [("vplr", "cityscapes,released,net=fastscnn")]
 
-# trained with a small network: other runs have theirs
-SMALL = ("gsvnet_ablation", "vplr_ablation", "vplr_camvid", "vplr_kitti", "vplr_table1")
+# trained with a small network: other runs have theirs, or test_lowering.py has its step
+SMALL = ("gsvnet_ablation", "transfer", "vplr_ablation", "vplr_camvid", "vplr_kitti", "vplr_table1")
+SMALL_PRESETS = [("vplr", "camvid"), ("vplr", "own"), ("vplr", "kitti,net=fastscnn,propagate=flow")]
+SMALL_PRESETS.append(("vplr", "camvid,net=fastscnn,propagate=reconstruction"))
 
 
 @pytest.mark.parametrize("recipe, arg", COVERED)
@@ -42,4 +44,4 @@ def marked(recipe: str, arg: str):
 
 @pytest.mark.parametrize("recipe, arg", [marked(*p) for p in (*SHIPPED, *SMALLER) if not p[0].startswith("csst")])
 def test_debug_run(recipe, arg, tmp_path, street_dir):
-    debug_run(recipe, arg, tmp_path, street_dir, small=recipe in SMALL)
+    debug_run(recipe, arg, tmp_path, street_dir, small=recipe in SMALL or (recipe, arg) in SMALL_PRESETS)

@@ -1,7 +1,8 @@
 """The program of every network, loss and kind of step lowers for TPU and CUDA, on a machine that has neither.
 
-What the lowered text shows is the same on every chip: no call back to the host, convolutions in bfloat16, and a state
-whose memory the new one takes over. Compiled for real TPUs by `-m slow` tests: stages/test_rehearsal.py.
+Deeper trunks of the same networks are lowered by `-m slow` tests. The lowered text shows: no call back to the host,
+convolutions in bfloat16, and a state whose memory the new one takes over. Slow tests of stages/test_rehearsal.py
+compile programs for TPUs.
 """
 
 import re
@@ -28,6 +29,10 @@ from tests.tiny_network import Tiny
 
 K = 5
 OPTIMIZERS = ("adam", "amsgrad", "adamw")
+CONVOLUTIONS = (
+    "fastscnn",
+    "deeplabv3plus_rnx50",
+)  # with all kinds: only these differ between GPU and TPU, see ops/conv.py
 # besides the labels, what a loss needs
 TARGETS = {
     "distillation": {"teacher": ((2, 32, 48, K), jnp.float32)},
@@ -35,9 +40,10 @@ TARGETS = {
 }
 
 
-def lowered(function, platform, *arguments, donate=()):
+def lowered(function, platform, *arguments, donate=(), to=()):
+    """The program traced for a platform, as text; to: several platforms that it lowers to, by default that one."""
     program = jax.jit(for_platform(function, platform), donate_argnums=donate)
-    return program.trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+    return program.trace(*arguments).lower(lowering_platforms=to or (platform,)).as_text()
 
 
 def check_step(text, state, convolutions="bf16"):
@@ -52,14 +58,16 @@ def check_inference(text, convolutions="bf16"):
     assert types == {convolutions}
 
 
-@every()
-def test_a_training_step_on_tpu(name):
-    program = training(name)
-    check_step(lowered(program.function, "tpu", *program.arguments, donate=0), program.arguments[0])
-
-
 @every(LIGHTEST)
-def test_a_training_step_on_cuda(name):
+def test_a_training_step(name):
+    """As it is traced for TPU; each of its operations exists on CUDA too."""
+    program = training(name)
+    text = lowered(program.function, "tpu", *program.arguments, donate=0, to=("tpu", "cuda"))
+    check_step(text, program.arguments[0])
+
+
+@every(CONVOLUTIONS)
+def test_a_training_step_as_traced_for_cuda(name):
     program = training(name)
     check_step(lowered(program.function, "cuda", *program.arguments, donate=0), program.arguments[0])
 
@@ -75,8 +83,7 @@ def workload(name):
 @every(LIGHTEST)
 def test_inference(name):
     program = programs.inference(workload(name))
-    for platform in ("tpu", "cuda"):
-        check_inference(lowered(program.function, platform, *program.arguments))
+    check_inference(lowered(program.function, "tpu", *program.arguments, to=("tpu", "cuda")))
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])

@@ -1,8 +1,8 @@
 """Two-dimensional convolution with PyTorch semantics; the one place that decides how a convolution is computed.
 
-In programs for GPU and TPU it is XLA's convolution. On CPU that is slow outside its fast path, above all in its
-gradients, and `choose` selects another lowering by shape. `python -m benchmarks.convolutions` measures all lowerings on
-the shapes of the networks here; docs/speed.md contains the results.
+In programs for GPU it is XLA's convolution, and in those for TPU but for narrow groups. On CPU that is slow outside its
+fast path, above all in its gradients, and `choose` selects another lowering by shape. docs/speed.md has
+the times of all lowerings on the shapes of the networks here, which `python -m benchmarks.convolutions` measures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from segjax.ops.depthwise import depthwise
 from segjax.ops.platform import platform
 from segjax.typing import Array
 
-BUNDLE = 64  # channels of the dense convolutions that replace a grouped one
+BUNDLE = 64  # channels of the dense convolutions that replace a grouped one; on a TPU, whose registers have 128 lanes,
+TPU_BUNDLE = 128  # it is this number, and only groups of so few channels are replaced (docs/speed.md)
+TPU_NARROW_GROUP = 16
 # Products with padding are skipped if less than this share is with the image, and if the convolution has this many
 # multiply-adds (some milliseconds): a product for each tap takes longer to compile.
 MOSTLY_SEEN = 0.9
@@ -74,6 +76,8 @@ def choose(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dila
     target: platform of the program, see `segjax.ops.platform`.
     """
     channels, features = x[-1], kernel[-1]
+    if target == "tpu" and groups > 1 and 1 < kernel[2] <= TPU_NARROW_GROUP:
+        return "bundles"
     if target != "cpu":
         return "xla"
     if groups == channels == features and groups > 1:
@@ -94,10 +98,13 @@ def choose(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dila
 def _bundles(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int) -> Array:
     """Returns a grouped convolution by dense ones of about BUNDLE channels, whose kernels are 0 between groups.
 
-    XLA's CPU backend has no fast grouped convolution, and takes 20 to 200 times as long for its gradients.
+    XLA's CPU backend has no fast grouped convolution, and takes 20 to 200 times as long for its gradients. That for
+    TPUs pads each group to the lanes of a register.
     """
+    target = platform()
     (kh, kw, inner), outer = kernel.shape[:3], kernel.shape[-1] // groups
-    together = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * max(inner, outer) <= BUNDLE))
+    most = (TPU_BUNDLE if target == "tpu" else BUNDLE) // max(inner, outer)
+    together = max(n for n in range(1, groups + 1) if groups % n == 0 and n <= max(most, 1))
     count = groups // together
     # Both axes of the taps are merged. Otherwise the gradient of this product is a sum over one of 7 axes, which is a
     # segmentation fault on the CPU (jaxlib 0.10.2 and 0.11, https://github.com/jax-ml/jax/issues/39257).
@@ -108,7 +115,7 @@ def _bundles(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int)
     width, out = together * inner, []
     for i in range(count):
         view, part = x[..., i * width : (i + 1) * width], parts[:, :, :, i]
-        lowering = choose(view.shape, part.shape, stride, pads, dilation, 1, "cpu")  # only chosen for the CPU itself
+        lowering = choose(view.shape, part.shape, stride, pads, dilation, 1, target)
         out.append(LOWERINGS[lowering](view, part, stride, pads, dilation, 1))
     return jnp.concatenate(out, -1)
 

@@ -1,6 +1,7 @@
 """Every lowering of conv2d against XLA's own convolution, output and both gradients, alone and on eight devices."""
 
 import re
+from functools import partial
 
 import hypothesis
 import jax
@@ -13,7 +14,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segjax.ops import conv2d
+from segjax.ops import conv2d, for_platform
 from segjax.ops.conv import LOWERINGS, choose
 from segjax.ops.conv_geometry import seen_share, seen_taps
 
@@ -179,7 +180,18 @@ def test_the_lowering_is_chosen_by_shape_on_cpu_and_is_that_of_xla_elsewhere(ker
     shapes = (2, 16, 16, kernel[2] * groups), kernel, (1, 1), (pad, pad), (dilation, dilation), groups
     assert choose(*shapes, "cpu") == expected
     assert choose(*shapes, "gpu") == "xla"
+    assert choose(*shapes, "tpu") == ("bundles" if expected == "bundles" else "xla")
     assert expected in LOWERINGS
+
+
+def test_on_a_tpu_narrow_groups_fill_the_lanes_of_a_register():
+    """And wide ones are left to XLA, whose form moves fewer bytes."""
+    x, wide = jax.ShapeDtypeStruct((1, 8, 8, 1024), jnp.float32), jax.ShapeDtypeStruct((3, 3, 32, 1024), jnp.float32)
+    narrow = jax.ShapeDtypeStruct((3, 3, 8, 1024), jnp.float32)
+    for kernel, groups, count in ((narrow, 128, 8), (wide, 32, 1)):
+        traced = jax.make_jaxpr(for_platform(partial(conv2d, padding=1, groups=groups), "tpu"))(x, kernel)
+        found = [eqn.invars[0].aval.shape[-1] for eqn in traced.eqns if eqn.primitive.name == "conv_general_dilated"]
+        assert found == [1024 // count] * count
 
 
 @pytest.mark.parametrize("size", [(8, 9), (9, 12), (7, 7)])
