@@ -201,7 +201,7 @@ class BatchNorm(nn.Module):
         if not self.train:
             return normalise(x, mean.value, var.value, scale, bias, eps=self.eps, dtype=self.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
-        y, batch_mean, batch_var = batch_norm(x, scale, bias, self.eps, self.dtype, axis_name)
+        y, batch_mean, batch_var = batch_norm(x, scale, bias, self.eps, self.dtype, axis_name, mean.value)
         self.record(batch_mean, batch_var, x.size // x.shape[-1])
         return y
 

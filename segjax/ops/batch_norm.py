@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.platform import platform
 from segjax.ops.varying import like_argument
 from segjax.typing import Array
 
@@ -25,16 +26,26 @@ def _mean(x: Array, axis_name: str | None) -> Array:
     return mean if axis_name is None else lax.pmean(mean, axis_name)
 
 
-def batch_moments(x: Array, *, axis_name: str | None = None) -> tuple[Array, Array]:
+def batch_moments(x: Array, *, axis_name: str | None = None, near: Array | None = None) -> tuple[Array, Array]:
     """Returns the mean (c,) and biased variance (c,) of x (..., c), in float32 or wider.
 
-    It takes two passes over x, because E[x^2] - E[x]^2 cancels when the mean is large.
+    It takes two passes over x, because E[x^2] - E[x]^2 cancels when the mean is large. Programs for TPUs, which are
+    limited by memory, take one pass if they are told a value near the mean: it is subtracted before. Then the mean and
+    the mean square are also summed over several chips by one message instead of two, one after the other.
 
     axis_name: mapped axis (shard_map) to average over.
+    near: (c,), such as the running mean; None if there is none.
     """
     x = _wide(x)
-    mean = _mean(x, axis_name)
-    return mean, _mean(jnp.square(x - mean), axis_name)
+    if near is None or platform() != "tpu":
+        mean = _mean(x, axis_name)
+        return mean, _mean(jnp.square(x - mean), axis_name)
+    x = x - near
+    axes = tuple(range(x.ndim - 1))
+    mean, square = x.mean(axes), jnp.square(x).mean(axes)
+    if axis_name is not None:
+        mean, square = lax.pmean((mean, square), axis_name)
+    return near + mean, jnp.maximum(square - jnp.square(mean), 0)
 
 
 def normalise(x: Array, mean: Array, var: Array, scale: Array, bias: Array, *, eps: float, dtype) -> Array:
@@ -48,22 +59,31 @@ def normalise(x: Array, mean: Array, var: Array, scale: Array, bias: Array, *, e
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def batch_norm(
-    x: Array, scale: Array, bias: Array, eps: float, dtype=jnp.float32, axis_name: str | None = None
-) -> tuple[Array, Array, Array]:
+    x: Array, scale: Array, bias: Array, eps: float, dtype=jnp.float32, axis_name: str | None = None,
+    near: Array | None = None,
+) -> tuple[Array, Array, Array]:  # fmt: skip
     """Normalises x (..., c) by the statistics of the batch; returns (y (..., c) in dtype, mean (c,), variance (c,)).
 
     Mean and biased variance are for the running statistics: no gradient flows through them.
 
     scale, bias: (c,).
     axis_name: mapped axis (shard_map) over which statistics are shared.
+    near: a value near the mean, see `batch_moments`; it gets no gradient.
     """
-    mean, var = batch_moments(x, axis_name=axis_name)
+    mean, var = batch_moments(x, axis_name=axis_name, near=near)
     return normalise(x, mean, var, scale, bias, eps=eps, dtype=dtype), mean, var
 
 
-def _forward(x, scale, bias, eps, dtype, axis_name):
-    y, mean, var = batch_norm(x, scale, bias, eps, dtype, axis_name)
-    return (y, mean, var), (x, mean, var, scale)
+def _forward(x, scale, bias, eps, dtype, axis_name, near):
+    y, mean, var = batch_norm(x, scale, bias, eps, dtype, axis_name, near)
+    # whether there is `near`, as an array without values: a residual must be an array
+    return (y, mean, var), (x, mean, var, scale, None if near is None else jnp.zeros((0,)))
+
+
+def _backward_of_batch(eps, dtype, axis_name, saved, cotangents):
+    *saved, near = saved
+    gradients = _backward(eps, dtype, axis_name, saved, cotangents)
+    return *gradients, None if near is None else jnp.zeros_like(gradients[1])
 
 
 def _backward(eps, dtype, axis_name, saved, cotangents):
@@ -81,7 +101,7 @@ def _backward(eps, dtype, axis_name, saved, cotangents):
     return dx.astype(saved[0].dtype), like_argument(dscale, scale), like_argument(dbias, scale)
 
 
-batch_norm.defvjp(_forward, _backward)
+batch_norm.defvjp(_forward, _backward_of_batch)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
