@@ -63,11 +63,13 @@ def count(text, operation):
 @pytest.mark.parametrize("target", ELSEWHERE)
 @pytest.mark.parametrize("name", OPS)
 def test_convolutions_are_left_to_xla_elsewhere(name, target):
+    """But for narrow groups on a TPU: bundles of 128 channels."""
     function, shapes, _ = OPS[name]
     args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     forward = exported(for_platform(function, target), *args, platforms=[target])
     backward = exported(for_platform(gradient(function), target), *args, platforms=[target])
-    assert (count(forward, "convolution"), count(backward, "convolution")) == (1, 3)
+    each = 2 if (name, target) == ("grouped", "tpu") else 1
+    assert (count(forward, "convolution"), count(backward, "convolution")) == (each, 3 * each)
     assert FENCE not in forward + backward
     assert count(forward + backward, "dot_general") == 0
 
