@@ -224,6 +224,9 @@ def test_the_compiler_of_tpus_plans_a_whole_step(mesh):
     )
     assert report["dtype"] == "bfloat16" and report["memory"]["fits"]
     assert report["memory"]["has"] == 16 * 2**30
-    assert report["collectives"]["all-reduce"]["payload"] >= report["memory"]["optimizer"]
+    reduced = report["collectives"]["all-reduce"]
+    assert reduced["payload"] > report["memory"]["optimizer"] / 2 * 0.95  # gradients in bfloat16, but for the last bias
+    if "space" not in mesh:
+        assert reduced["count"] == 82  # gradients together, the loss, and one of each of 40 norms forward and backward
     assert report["bounds"]["images_per_second"] > 0 and 0 < report["bounds"]["mfu"] <= 1
     assert ("collective-permute" in report["collectives"]) == ("space" in mesh)
