@@ -41,7 +41,6 @@ from segjax.training.compiled import compile_step
 from segjax.training.memory import device_memory, group_bytes, memory_plan
 from segjax.training.start import abstract_first_variables
 
-WHAT = ("train", "evaluate", "predict")
 IMAGES_AT_ONCE = 4  # of `segjax predict` on an accelerator, see `inference.network.images_at_once`
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -53,7 +52,7 @@ class Request:
     config: recipe, by name or file, with its options.
     overrides: dotted key of the recipe -> value.
     topology: name of a slice, see `find_slice`, or "local".
-    what: one of WHAT.
+    what: "train", "evaluate" or "predict".
     stage: name; "" for the first one of the kind.
     size: (h, w) of the dataset's images; None if it is published.
     classes: number; None for those of the dataset.
