@@ -2,19 +2,14 @@
 
 import pytest
 
-from tests.data.toy_builders import add_toy_builder
+from tests.data.toy_builders import importable_toy
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     """The folder that holds the toy builder, importable while a module's tests run."""
-    import data_builders
-
-    before = list(data_builders.__path__)
-    folder = tmp_path_factory.mktemp("builders")
-    add_toy_builder(folder)
-    yield folder
-    data_builders.__path__[:] = before
+    with importable_toy(tmp_path_factory.mktemp("builders")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Makes a small dataset builder importable as data_builders.toy, here and in other processes."""
 
+import contextlib
 from pathlib import Path
 
 BUILDER = """
@@ -73,3 +74,16 @@ def add_toy_builder(folder: Path) -> None:
         (package / "__init__.py").touch()
         (package / "toy_dataset_builder.py").write_text(BUILDER)
     data_builders.__path__.append(str(folder))
+
+
+@contextlib.contextmanager
+def importable_toy(folder):
+    """Adds the toy builder to a folder, and the folder to those of `data_builders` while the block runs."""
+    import data_builders
+
+    before = list(data_builders.__path__)
+    add_toy_builder(folder)
+    try:
+        yield folder
+    finally:
+        data_builders.__path__[:] = before

@@ -17,7 +17,7 @@ from segjax.remote import Store, cache_root, fetch, shards
 from segjax.remote.mirror import Mirror
 from tests import bucket_servers
 from tests.data import shard_tools
-from tests.data.toy_builders import add_toy_builder
+from tests.data.toy_builders import importable_toy
 
 COUNT = 4  # shards
 
@@ -96,13 +96,8 @@ def test_a_full_disk_and_damaged_shards(remote, monkeypatch):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    import data_builders
-
-    before = list(data_builders.__path__)
-    folder = tmp_path_factory.mktemp("builders")
-    add_toy_builder(folder)
-    yield folder
-    data_builders.__path__[:] = before
+    with importable_toy(tmp_path_factory.mktemp("builders")) as folder:
+        yield folder
 
 
 def test_one_host_builds_and_others_read(place, package, tmp_path, monkeypatch, capfd):
@@ -125,7 +120,7 @@ BUILD = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
-from tests.data.toy_builders import add_toy_builder
+from tests.data.toy_builders import add_toy_builder, importable_toy
 add_toy_builder(Path(sys.argv[1]))
 from segjax.data import open_source
 print(len(open_source("toy", "train", data_dir=sys.argv[2], builder_options=dict(log=sys.argv[4], wait=0.3))))
