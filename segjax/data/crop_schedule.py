@@ -48,7 +48,7 @@ def crop_schedule(
         than the full crop's, and no fewer images.
     divisor: the sides of crops are full side - n * divisor: multiples of it if the full side is one, and 769, 753, ..
         for networks that require 1 more than a multiple.
-    batch_divisor: devices x micro-batches; every batch is a multiple of it.
+    batch_divisor: devices x micro-batches, and groups of batch norms; every batch is a multiple of it.
     warmup_epochs: number of first epochs before the schedule of any kind begins.
     warmup: their crop, one of WARMUPS: "full" as v1 does ("a large crop size of 800 in the first 20 epochs", table 4),
         or "smallest", which costs least.
@@ -129,7 +129,8 @@ def _check(epochs, crop, batch, levels, smallest, max_batch, divisor, batch_divi
         raise UserError(f"crop.warmup_epochs={warmup_epochs} must be from 0 to the run's {epochs} epochs.")
     if batch % batch_divisor:
         raise UserError(
-            f"batch_size={batch} must be a multiple of {batch_divisor} (devices x accumulate_steps); "
+            f"batch_size={batch} must be a multiple of {batch_divisor} (devices x accumulate_steps, "
+            "and bn_groups x accumulate_steps); "
             f"try {max(1, round(batch / batch_divisor)) * batch_divisor}."
         )
     if max_batch < batch:

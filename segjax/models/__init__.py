@@ -193,6 +193,7 @@ def create(name: str, num_classes: int, **options_: object) -> nn.Module:
     dtype: type of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
     bn_momentum: weight of the new batch in the running statistics.
     bn_eps: term added to the variance in batch norm.
+    bn_groups: groups of images in a training batch that batch norm normalises by their own statistics.
     remat: what is computed again in the backward pass, which saves memory: True, or segments, see models/remat.py.
     Raises UserError for an unknown name or option, or an impossible value.
     """
@@ -222,7 +223,7 @@ def create_propagation(name: str, num_classes: int, **options_: object) -> nn.Mo
 
     "gsvnet", or a baseline: "warp", "a_lite", and two without parameters: "copy", which keeps the labels of the
     keyframe, and "warp_dis", whose optical flow is that of OpenCV.
-    Options: stride, flow, bgr, dtype, bn_momentum, bn_eps, remat of all; see `GSVNet` and `ALite` for others.
+    Options: stride, flow, bgr, dtype, bn_momentum, bn_eps, bn_groups, remat of all; others: see `GSVNet` and `ALite`.
     Raises UserError for an unknown name or option, or an impossible value.
     """
     return _create("propagation", name, options_, num_classes=num_classes)

@@ -132,6 +132,11 @@ class DeepLabV2(ImageNetwork):
         return {"logits": 1.0} | {_head(s): 1.0 for s in ((1.0, *self.scales) if self.scales else ())}
 
     def _check(self) -> None:
+        if self.frozen_bn and self.bn_groups > 1:
+            raise UserError(
+                f"bn_groups={self.bn_groups} has no effect with frozen_bn=True, where batch norms use their running "
+                "statistics in training too; leave one of them out."
+            )
         if any(not 0 < s <= 4 or s == 1 for s in self.scales):
             raise UserError(f"scales={self.scales} of DeepLabV2 are those beside 1, between 0 and 4.")
         if not self.rates:

@@ -26,6 +26,7 @@ class FlowLight(nn.Module):
     dtype: str = "float32"
     bn_momentum: float = 0.1
     bn_eps: float = 1e-5
+    bn_groups: int = 1
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:

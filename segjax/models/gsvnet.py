@@ -46,6 +46,5 @@ class GSVNet(Propagation):
         image, before = (self.shrunk(x, state.shape[1:3]) for x in (image, before))
         moved = self.warped(state, self.flow_between(image, before, train or train_flow))
         options = dict(form=self.form, kernel_size=self.kernel_size, learn_kernels=self.learn_kernels)
-        norm = dict(bn_momentum=self.bn_momentum, bn_eps=self.bn_eps)
-        grm = GuidedFilter(self.num_classes, **options, intra=self.intra, dtype=self.dtype, **norm, name="grm")
+        grm = GuidedFilter(self.num_classes, **options, intra=self.intra, dtype=self.dtype, **self.norms, name="grm")
         return grm(moved, image, train)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.errors import UserError
 from segjax.models.remat import segments
 from segjax.ops.activation import relu as relu
 from segjax.ops.batch_norm import batch_norm, normalise
@@ -49,6 +50,7 @@ class ImageNetwork(nn.Module):
     num_classes: k.
     dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay float32.
     bn_momentum, bn_eps: of all batch norms; the momentum is the weight of the new batch.
+    bn_groups: groups of images in a training batch that batch norms normalise by their own statistics, see `BatchNorm`.
     remat: segments that are computed again in the backward pass, see models/remat.py.
 
     remat_segments: those that the network has; no option.
@@ -59,6 +61,7 @@ class ImageNetwork(nn.Module):
     dtype: str = "float32"
     bn_momentum: float = 0.1
     bn_eps: float = 1e-5
+    bn_groups: int = 1
     remat: bool | str = False
 
     remat_segments = ("block", "stem", "up", "spp", "head")
@@ -75,12 +78,12 @@ def conv_and_norm(
 ) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:
     """Returns the constructors of a network's convolutions and batch norms, with the network's options bound.
 
-    network: a module with the options dtype, bn_momentum and bn_eps.
+    network: a module with the options dtype, bn_momentum, bn_eps and bn_groups.
     train: normalise with batch statistics.
     kernel_init: initializer of the convolutions; None for PyTorch's default.
     """
-    dtype = jnp.dtype(network.dtype)
-    norm = partial(BatchNorm, train=train, momentum=network.bn_momentum, eps=network.bn_eps, dtype=dtype)
+    dtype, options = jnp.dtype(network.dtype), dict(momentum=network.bn_momentum, eps=network.bn_eps)
+    norm = partial(BatchNorm, train=train, **options, groups=network.bn_groups, dtype=dtype)
     return partial(Conv, dtype=dtype, kernel_init=kernel_init or torch_default), norm
 
 
@@ -177,6 +180,9 @@ class BatchNorm(nn.Module):
     momentum: weight of the new batch in the running statistics.
     axis_name: mapped axis (shard_map) over which statistics are averaged. Under jit with sharded arrays they are
         global without it.
+    groups: number of groups of the batch's images, each normalised by its own statistics: the first b / groups images,
+        the next ones, and so on. The running statistics move towards the mean over the groups of their means and
+        unbiased variances. Not with an axis name.
     """
 
     train: bool = False
@@ -184,11 +190,15 @@ class BatchNorm(nn.Module):
     eps: float = 1e-5
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    groups: int = 1
     scale_init: Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Returns x (..., c) normalised, same shape, in `dtype`."""
+        """Returns x (..., c) normalised, same shape, in `dtype`; with several groups x is (b, ..., c).
+
+        Raises UserError if the groups do not divide the images of a batch in training.
+        """
         shape = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
@@ -200,31 +210,46 @@ class BatchNorm(nn.Module):
             moments.value += found
         if not self.train:
             return normalise(x, mean.value, var.value, scale, bias, eps=self.eps, dtype=self.dtype)
-        axis_name = None if self.is_initializing() else self.axis_name
-        y, batch_mean, batch_var = batch_norm(x, scale, bias, self.eps, self.dtype, axis_name, mean.value)
+        axis_name, groups = (None, 1) if self.is_initializing() else (self.axis_name, self.groups)
+        check_groups(groups, x.shape[0])
+        y, batch_mean, batch_var = batch_norm(x, scale, bias, self.eps, self.dtype, axis_name, mean.value, groups)
         self.record(batch_mean, batch_var, x.size // x.shape[-1])
         return y
 
     def record(self, batch_mean: Array, batch_var: Array, count: int) -> None:
-        """Updates the running statistics, if they may change, with the mean and the biased variance (c,) of a batch.
+        """Updates the running statistics, if they may change, with the mean and the biased variance of a batch.
 
+        batch_mean, batch_var: (c,), or (groups, c).
         count: of values per channel on this device.
         """
         if self.is_initializing() or not self.is_mutable_collection("batch_stats"):
             return
+        if batch_mean.ndim == 2:
+            count //= batch_mean.shape[0]
+            batch_mean, batch_var = batch_mean.mean(0), batch_var.mean(0)
         count = count * (1 if self.axis_name is None else jax.lax.psum(1, self.axis_name))
         for name, new in (("mean", batch_mean), ("var", batch_var * (count / max(count - 1, 1)))):
             old = self.get_variable("batch_stats", name)
             self.put_variable("batch_stats", name, old + self.momentum * (new - old))
 
 
+def check_groups(groups: int, images: int) -> None:
+    """Raises UserError if a batch of `images` cannot be divided into groups of as many images each."""
+    if images % groups:
+        raise UserError(
+            f"bn_groups={groups} does not divide a batch of {images} images; make the batch a multiple of it."
+        )
+
+
 def norm_of_means(norm: Callable[..., nn.Module], count: int) -> Callable[..., nn.Module]:
     """Returns the constructor of a batch norm for `count` values per channel, such as the means of `count` images.
 
     The variance of a single value is 0, so that its normalised value would be a constant (PyTorch raises an error).
-    For count 1 the norm therefore uses its running statistics in training too, and does not update them.
+    For one value in each group the norm therefore uses its running statistics in training too, and does not update
+    them.
     """
-    return partial(norm, train=False) if count == 1 else norm
+    groups = norm.keywords.get("groups", 1) if isinstance(norm, partial) else 1
+    return partial(norm, train=False) if count == groups else norm
 
 
 class Dropout(nn.Module):

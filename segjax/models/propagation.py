@@ -36,7 +36,7 @@ class Propagation(nn.Module):
     flow: network of the optical flow, "light" or "flownets" (FlowNetS, 38.7 M parameters).
     bgr: whether its convolutions read the channels as BGR, as released weights do.
     dtype: of the computation, "float32" or "bfloat16"; parameters, statistics, flow and state stay float32.
-    bn_momentum, bn_eps: of all batch norms; the momentum is the weight of the new batch.
+    bn_momentum, bn_eps, bn_groups: of all batch norms, see `ImageNetwork`.
     remat: True or "step": compute the activations of each frame again in the backward pass (training/snippet_step.py).
     """
 
@@ -47,6 +47,7 @@ class Propagation(nn.Module):
     dtype: str = "float32"
     bn_momentum: float = 0.1
     bn_eps: float = 1e-5
+    bn_groups: int = 1
     remat: bool | str = False
 
     remat_segments = ("step",)
@@ -58,6 +59,11 @@ class Propagation(nn.Module):
     def recomputed(self) -> frozenset[str]:
         """Returns the segments that `remat` names. Raises UserError for one that does not exist."""
         return segments(self.remat, self.usual_remat)
+
+    @property
+    def norms(self) -> dict[str, float]:
+        """Returns the options of batch norms, for the networks inside this one."""
+        return dict(bn_momentum=self.bn_momentum, bn_eps=self.bn_eps, bn_groups=self.bn_groups)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns the rows and columns (h', w') of the state of frames of `size`; a last cell may be narrower."""
@@ -90,8 +96,7 @@ class Propagation(nn.Module):
             raise UserError(f"flow={self.flow!r} of a propagation network must be {' or '.join(FLOWS)}.")
         wide = jnp.promote_types(self.dtype, jnp.float32)
         if self.flow == "light":
-            norm = dict(bn_momentum=self.bn_momentum, bn_eps=self.bn_eps)
-            flow = FlowLight(dtype=self.dtype, **norm, name="ofnet")(jnp.concatenate([image, before], -1), train)
+            flow = FlowLight(dtype=self.dtype, **self.norms, name="ofnet")(jnp.concatenate([image, before], -1), train)
         else:
             net = FlowNetS(up_padding=0, flow_bias=True, pool=True, dtype=self.dtype, name="ofnet")
             flow = net(jnp.concatenate([before, image], -1))
@@ -136,6 +141,13 @@ class Warp(Propagation):
     def __call__(
         self, state: Array, image: Array, before: Array, train: bool = False, train_flow: bool = False
     ) -> Array:
-        """Returns the logits of this frame; see `GSVNet` for the arguments."""
+        """Returns the logits of this frame; see `GSVNet` for the arguments.
+
+        Raises UserError for groups of batch norms with a flow network that has none.
+        """
+        if self.bn_groups > 1 and self.flow != "light":
+            raise UserError(
+                f"bn_groups={self.bn_groups}: warp with flow={self.flow!r} has no batch norm; leave it out."
+            )
         image, before = (self.shrunk(x, state.shape[1:3]) for x in (image, before))
         return self.warped(state, self.flow_between(image, before, train or train_flow))

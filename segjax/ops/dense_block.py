@@ -45,10 +45,17 @@ class DenseLeaves(NamedTuple):
 
 
 class DenseMoments(NamedTuple):
-    """Statistics of the batch in a dense layer's norms: (mean, biased variance), each (c,)."""
+    """Statistics of the batch in a dense layer's norms: (mean, biased variance), each (c,); of groups (groups, c)."""
 
     norm1: Pair | None
     norm2: Pair
+
+
+class DenseNear(NamedTuple):
+    """Values near the means of a dense layer's norms, (c,), such as the running means, see `batch_moments`."""
+
+    norm1: Array | None
+    norm2: Array | None
 
 
 class DenseSettings(NamedTuple):
@@ -59,6 +66,7 @@ class DenseSettings(NamedTuple):
     dilation: of the 3x3 convolutions.
     dropout: rate after each layer.
     axis_name: mapped axis over which statistics are shared, see `batch_norm`.
+    groups: of images with statistics of their own, see `batch_norm`.
     """
 
     eps: float
@@ -66,11 +74,19 @@ class DenseSettings(NamedTuple):
     dilation: int = 1
     dropout: float = 0.0
     axis_name: str | None = None
+    groups: int = 1
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+NOT_NEAR = DenseNear(None, None)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def dense_block(
-    x: Array, layers: Sequence[DenseLeaves], keys: Sequence[Array | None], settings: DenseSettings
+    x: Array,
+    layers: Sequence[DenseLeaves],
+    keys: Sequence[Array | None],
+    near: Sequence[DenseNear],
+    settings: DenseSettings,
 ) -> tuple[Array, list[DenseMoments]]:
     """Returns (x with the channels of all layers (b, h, w, c + n growth), statistics of each layer's norms).
 
@@ -79,13 +95,14 @@ def dense_block(
     x: (b, h, w, c).
     layers: parameters of the n layers.
     keys: of each layer's dropout; None for a layer without.
+    near: of each layer, values near the means of its norms; they get no gradient.
     settings: see `DenseSettings`.
     """
     x, moments = x.astype(settings.dtype), []
     first, total = x.shape[-1], x.shape[-1] + sum(leaves.conv2.shape[-1] for leaves in layers)
     buffer = jnp.pad(x, ((0, 0),) * 3 + ((0, total - first),))
-    for leaves, key in zip(layers, keys, strict=True):
-        y, found = dense_layer(buffer[..., :first], leaves, key, settings)
+    for leaves, key, own in zip(layers, keys, near, strict=True):
+        y, found = dense_layer(buffer[..., :first], leaves, key, own, settings)
         buffer = lax.dynamic_update_slice_in_dim(buffer, y, first, axis=-1)
         first += y.shape[-1]
         moments.append(found)
@@ -93,41 +110,47 @@ def dense_block(
 
 
 def dense_layer(
-    x: Array, leaves: DenseLeaves, key: Array | None, settings: DenseSettings, known: DenseMoments | None = None
+    x: Array,
+    leaves: DenseLeaves,
+    key: Array | None,
+    near: DenseNear,
+    settings: DenseSettings,
+    known: DenseMoments | None = None,
 ) -> tuple[Array, DenseMoments]:
     """Returns (new channels (b, h, w, growth) of a dense layer, statistics of its norms).
 
     x: (b, h, w, c).
+    near: values near the means of its norms.
     known: statistics of x's batch if they were computed before.
     """
 
-    def activate(x, norm, moments):
+    def activate(x, norm, moments, near):
         options = settings.eps, settings.dtype, settings.axis_name
         if moments is None:
-            y, *moments = batch_norm(x, *norm, *options)
+            y, *moments = batch_norm(x, *norm, *options, near, settings.groups)
         else:
             y = batch_norm_again(x, *norm, *moments, *options)
         return relu(y), tuple(moments)
 
     moments1, moments2 = known or (None, None)
     if leaves.conv1 is not None:
-        x, moments1 = activate(x, leaves.norm1, moments1)
+        x, moments1 = activate(x, leaves.norm1, moments1, near.norm1)
         x = conv2d(x, leaves.conv1.astype(settings.dtype))
-    x, moments2 = activate(x, leaves.norm2, moments2)
+    x, moments2 = activate(x, leaves.norm2, moments2, near.norm2)
     y = conv2d(x, leaves.conv2.astype(settings.dtype), padding=settings.dilation, dilation=settings.dilation)
     if key is not None:
         y = dropout(y, key, settings.dropout)
     return y, DenseMoments(moments1, moments2)
 
 
-def _forward(x, layers, keys, settings):
-    buffer, moments = dense_block(x, layers, keys, settings)
+def _forward(x, layers, keys, near, settings):
+    buffer, moments = dense_block(x, layers, keys, near, settings)
     # the type of x in an array without values: a residual must be an array
-    return (buffer, moments), (buffer, moments, layers, keys, jnp.zeros((0, x.shape[-1]), x.dtype))
+    return (buffer, moments), (buffer, moments, layers, keys, near, jnp.zeros((0, x.shape[-1]), x.dtype))
 
 
 def _backward(settings, saved, cotangents):
-    buffer, moments, layers, keys, like_x = saved
+    buffer, moments, layers, keys, near, like_x = saved
     gradient, end, gradients = cotangents[0], buffer.shape[-1], []
     for leaves, known, key in zip(reversed(layers), reversed(moments), reversed(keys)):
         # A layer starts when the gradients of the one before it here are complete, and its activations are free. The
@@ -136,13 +159,14 @@ def _backward(settings, saved, cotangents):
         start = end - leaves.conv2.shape[-1]
 
         def again(x, leaves, key=key, known=known):
-            return dense_layer(x, leaves, key, settings, known)[0]
+            return dense_layer(x, leaves, key, NOT_NEAR, settings, known)[0]
 
         _, backward = jax.vjp(again, buffer[..., :start], leaves)
         dx, dleaves = backward(gradient[..., start:end])
         gradient = lax.dynamic_update_slice_in_dim(gradient, gradient[..., :start] + dx, 0, axis=-1)
         gradients, end = [dleaves, *gradients], start
-    return gradient[..., :end].astype(like_x.dtype), type(layers)(gradients), None
+    dx, no_gradient = gradient[..., :end].astype(like_x.dtype), jax.tree.map(jnp.zeros_like, near)
+    return dx, type(layers)(gradients), None, no_gradient
 
 
 dense_block.defvjp(_forward, _backward)

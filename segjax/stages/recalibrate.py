@@ -123,8 +123,10 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         plain({key: value for key, value in context.settings.items() if key not in ("save_batches", "loader", "mesh")}),
         [int(fingerprint(network.variables)), context.seed, list(source.names), views.rows.records.shape],
     )
-    # a module without rematerialisation: a block that is written out for the backward pass calls no batch norm
+    # a module without rematerialisation: a block that is written out for the backward pass calls no batch norm; and
+    # without groups of a training's batch, which this batch has not
     options_ = {**network.spec["options"], "remat": False}
+    options_ |= {"bn_groups": 1} if "bn_groups" in options_ else {}
     module = models.from_spec({**network.spec, "options": options_})
     variables = parallel.replicate(network.variables, mesh)
     measure = make_measurement(module, views.prepare, mesh, rows=views.rows.records.shape[1])

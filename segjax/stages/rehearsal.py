@@ -242,7 +242,7 @@ def _check_batch(options: PlanOptions, mesh: Mesh) -> None:
     space += f"{options.where}.mesh.space={mesh.size // divisors[-1]}" if divisors else ""
     raise UserError(
         f"config key {options.where}.batch_size={batch} cannot be shared out among {data} devices"
-        f"{f' in {steps} micro-batches' if steps > 1 else ''}; make it a multiple of {data * steps}{space}."
+        f"{f' in {steps} micro-batches' if steps > 1 else ''}; make it a multiple of {options.multiple(mesh)}{space}."
     )
 
 

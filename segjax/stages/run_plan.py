@@ -49,6 +49,7 @@ class PlanOptions:
     evaluate: between evaluations; None = no evaluation.
     accumulate_steps: micro-batches of a step.
     where: config key of the stage.
+    groups: of a micro-batch's images that batch norms normalise by their own statistics.
     """
 
     batch_size: int
@@ -58,12 +59,19 @@ class PlanOptions:
     evaluate: Duration | None
     accumulate_steps: int
     where: str
+    groups: int = 1
+
+    def multiple(self, mesh: Mesh) -> int:
+        """Returns the number that divides every batch: micro-batches that both devices and groups share out."""
+        return math.lcm(parallel.axis_size(mesh, "data"), self.groups) * self.accumulate_steps
 
 
-def read_plan(settings: Mapping[str, Any], where: str) -> PlanOptions:
+def read_plan(settings: Mapping[str, Any], where: str, groups: int = 1) -> PlanOptions:
     """Reads batch_size, crop, accumulate_steps, total_*, checkpoint_* and eval_* of a stage's section.
 
-    Raises UserError for unknown keys, wrong numbers, and a missing length.
+    groups: of the network's batch norms.
+
+    Raises UserError for unknown keys, wrong numbers, a missing length, and groups that do not divide a batch.
     """
     crop = read_crop_options(settings["crop"], f"{where}.crop")
     check_numbers(settings, ("batch_size", "accumulate_steps"), where=where, low=1)
@@ -74,9 +82,14 @@ def read_plan(settings: Mapping[str, Any], where: str) -> PlanOptions:
         raise UserError(f"config {where} needs a length: one of total_epochs, _steps or _examples, above 0.")
     if total.unit == "percent":
         total.steps()  # raises UserError: a length in percent has nothing to refer to
-    return PlanOptions(
-        settings["batch_size"], crop, total, checkpoint, evaluate, settings.get("accumulate_steps", 1), where
-    )
+    batch, steps = settings["batch_size"], settings.get("accumulate_steps", 1)
+    if groups > 1 and batch % (groups * steps):
+        micro = f" in {steps} micro-batches" if steps > 1 else ""
+        raise UserError(
+            f"config key {where}.batch_size={batch}{micro} cannot be divided into {where}.model.options.bn_groups="
+            f"{groups} groups of as many images each; make it a multiple of {groups * steps}."
+        )
+    return PlanOptions(batch, crop, total, checkpoint, evaluate, steps, where, groups)
 
 
 def read_crop_options(settings: Mapping[str, Any], where: str) -> CropOptions:
@@ -103,7 +116,7 @@ def make_run_plan(
     Raises UserError for a batch that does not fit an epoch or the mesh, and for crops that do not fit the schedule.
     """
     crop, batch, total = options.crop, options.batch_size, options.total
-    divisor = parallel.axis_size(mesh, "data") * options.accumulate_steps
+    divisor = options.multiple(mesh)
 
     def lengths_of(epochs: int) -> list[int]:
         return [plan.length_of(epoch) for epoch in range(epochs)]

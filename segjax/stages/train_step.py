@@ -103,7 +103,7 @@ def program(options: Options, assumed: Assumed) -> Program:
         shardings,
         argument_groups(state, {}, arguments[1]),
         images=bucket.batch,
-        multiple=parallel.axis_size(mesh, "data") * options.plan.accumulate_steps,
+        multiple=options.plan.multiple(mesh),
         size=bucket.crop,
         spec=spec,
         trains=True,

@@ -103,7 +103,6 @@ def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> di
     Raises UserError for unknown keys of its sub-sections, unknown names, wrong numbers, and options that the network
     does not accept.
     """
-    plan = read_plan(settings, where)
     check_numbers(settings, ("keep",), where=where, low=1)
     check_numbers(settings, ("log_steps", "eval_limit"), where=where, low=0)
     check_numbers(settings, ("ema_decay",), where=where, low=0, below=1, whole=False)
@@ -121,7 +120,7 @@ def read_training(settings: Mapping[str, Any], where: str, *, family: str) -> di
     models.from_spec({"name": model["name"], "num_classes": 2, "options": {**options, "remat": remat}})
     return dict(
         dataset=read_own_dataset(settings, where),
-        plan=plan,
+        plan=read_plan(settings, where, options.get("bn_groups", 1)),
         model=model["name"],
         model_options=options,
         init=read_init(init, f"{where}.init"),

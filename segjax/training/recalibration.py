@@ -39,7 +39,7 @@ def make_measurement(
 
     The result is the same on any number of devices: statistics of a batch are those of its first `rows` examples.
 
-    module: of the network, without rematerialisation.
+    module: of the network, without rematerialisation and groups of batch norms.
     prepare: batch -> images (b, h, w, 3) float32, normalised.
     mesh: of devices.
     rows: examples of a batch; more of them only fill up the devices.

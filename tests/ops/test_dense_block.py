@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.ops.barriers import compile_with_barriers
-from segjax.ops.dense_block import DenseLeaves, DenseSettings, dense_block, dense_layer
+from segjax.ops.dense_block import NOT_NEAR, DenseLeaves, DenseSettings, dense_block, dense_layer
 from tests.jaxprs import operations
 
 GROWTH, CHANNELS = 3, 4
@@ -30,18 +30,18 @@ def leaves(rng, channels, bottleneck=True):
     return DenseLeaves(pair(channels), kernel(1, 1, channels, inner), pair(inner), kernel(3, 3, inner, GROWTH))
 
 
-def joined(x, layers, keys, settings, wrap=lambda layer: layer):
+def joined(x, layers, keys, near, settings):
     """The definition: every layer reads all maps before it."""
     moments = []
-    for own, key in zip(layers, keys):
-        y, found = wrap(partial(dense_layer, key=key, settings=settings))(x, own)
+    for own, key, close in zip(layers, keys, near):
+        y, found = dense_layer(x, own, key, close, settings)
         x = jnp.concatenate([x, y], -1)
         moments.append(found)
     return x, moments
 
 
-def loss(block, settings, x, layers, keys):
-    y, moments = block(x, layers, keys, settings)
+def loss(block, settings, x, layers, keys, near=None):
+    y, moments = block(x, layers, keys, near or [NOT_NEAR] * len(layers), settings)
     return jnp.sum(jnp.sin(y)), (y, moments)
 
 

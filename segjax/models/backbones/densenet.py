@@ -23,10 +23,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.errors import UserError
-from segjax.models.layers import BatchNorm, Dropout, measures, relu
+from segjax.models.layers import BatchNorm, Dropout, check_groups, measures, relu
 from segjax.models.remat import Remat, rematerialised, segments
 from segjax.ops import avg_pool, max_pool
-from segjax.ops.dense_block import DenseLeaves, DenseSettings, dense_block
+from segjax.ops.dense_block import DenseLeaves, DenseNear, DenseSettings, dense_block
 from segjax.typing import Array
 
 ModuleDef = Callable[..., nn.Module]
@@ -99,8 +99,8 @@ class DenseVariables(DenseLayer):
     """Variables of a dense layer, under the same names, for a block that is one operation."""
 
     @nn.compact
-    def __call__(self) -> tuple[DenseLeaves, Array | None, DenseSettings, list[BatchNorm]]:
-        """Returns parameters, key of the dropout, settings, and the norms, whose running statistics follow."""
+    def __call__(self) -> tuple[DenseLeaves, Array | None, DenseNear, DenseSettings, list[BatchNorm]]:
+        """Returns parameters, key of the dropout, running means, settings, and the norms, whose statistics follow."""
         numbers = (1, 2) if self.bottleneck else (2,)
         norms = [self.norm(name=f"norm{i}") for i in numbers]
         convs = [self.conv(self.growth, name=f"conv{i}") for i in numbers]
@@ -108,9 +108,10 @@ class DenseVariables(DenseLayer):
         kernels = [conv.get_variable("params", "kernel") for conv in convs]
         leaves = DenseLeaves(*([] if self.bottleneck else [None, None]), *sum(zip(pairs, kernels), ()))
         key = Dropout(self.dropout, train=self.train, name="drop").draw() if self.dropout else None
-        norm = norms[0]
-        settings = DenseSettings(norm.eps, norm.dtype, self.dilation, self.dropout, norm.axis_name)
-        return leaves, key, settings, norms
+        means = [norm.get_variable("batch_stats", "mean") for norm in norms]
+        near, norm = DenseNear(*([] if self.bottleneck else [None]), *means), norms[0]
+        settings = DenseSettings(norm.eps, norm.dtype, self.dilation, self.dropout, norm.axis_name, norm.groups)
+        return leaves, key, near, settings, norms
 
 
 def joined(maps: Sequence[Array]) -> Array:
@@ -128,8 +129,9 @@ def joined_block(x: Array, layers: Sequence[DenseLayer]) -> Array:
 
 def one_buffer_block(x: Array, layers: Sequence[DenseVariables]) -> Array:
     """Returns the result of `joined_block` in training, with the memory of `ops.dense_block`."""
-    leaves, keys, settings, norms = zip(*(layer() for layer in layers))
-    y, moments = dense_block(x, leaves, keys, settings[0])
+    leaves, keys, near, settings, norms = zip(*(layer() for layer in layers))
+    check_groups(settings[0].groups, x.shape[0])
+    y, moments = dense_block(x, leaves, keys, near, settings[0])
     for own, found in zip(norms, moments, strict=True):
         for norm, moment in zip(own, (m for m in found if m is not None), strict=True):
             norm.record(*moment, x.size // x.shape[-1])
