@@ -61,7 +61,9 @@ def batch_moments(
 
     It takes two passes over x, because E[x^2] - E[x]^2 cancels when the mean is large. Programs for TPUs, which are
     limited by memory, take one pass if they are told a value near the mean: it is subtracted before. Then the mean and
-    the mean square are also summed over several chips by one message instead of two, one after the other.
+    the mean square are also summed over several chips by one message instead of two, one after the other. If `near` is
+    d deviations from the mean, the float32 variance has a relative error of up to 2^-21 (1 + d^2): 5e-3 for d = 100, as
+    in the first batch of a network with such means, and no more than 1e-6 once the running mean has come within one.
 
     axis_name: mapped axis (shard_map) to average over.
     near: (c,), such as the running mean; None if there is none.
