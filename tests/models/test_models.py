@@ -96,17 +96,26 @@ def check_loss_weights(module, output):
 
 
 @every(LIGHTEST)
-def test_training_keeps_the_types_and_remat_is_used(name):
+def test_training_keeps_the_types_and_remat_is_used(name, monkeypatch):
     """bfloat16 with float32 variables, statistics and heads; remat in the program; the variables fit every option.
 
-    On several images of another size than that of the variables.
+    On several images of another size than that of the variables; norms of the batch have the groups of the option.
     """
-    module = models.create(name, 5, dtype="bfloat16", remat="full", bn_momentum=0.05, bn_eps=1e-3)
-    base = shapes(name)
+    groups = {} if name in FROZEN else {"bn_groups": OTHER[0]}
+    module = models.create(name, 5, dtype="bfloat16", remat="full", bn_momentum=0.05, bn_eps=1e-3, **groups)
+    base, seen = shapes(name), []
+
+    def norm(*arguments):
+        seen.append(arguments[-1])
+        return ops.batch_norm(*arguments)
+
+    for room in ("models.layers", "ops.dense_block"):
+        monkeypatch.setattr(f"segjax.{room}.batch_norm", norm)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(base))
     closed, (output, new) = jax.make_jaxpr(partial(train_apply, module), return_shape=True)(base, shaped(*OTHER, 3))
     assert any("remat" in equation.primitive.name for equation in closed.eqns)
     check_output(name, output, OTHER)
+    assert set(seen) == set(groups.values())
     assert jax.tree.map(lambda a: (a.shape, a.dtype), new["batch_stats"]) == jax.tree.map(
         lambda a: (a.shape, a.dtype), base["batch_stats"]
     )

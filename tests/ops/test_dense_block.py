@@ -9,8 +9,10 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from segjax.costs.collectives import collectives
+from segjax.ops import for_platform
 from segjax.ops.barriers import compile_with_barriers
-from segjax.ops.dense_block import NOT_NEAR, DenseLeaves, DenseSettings, dense_block, dense_layer
+from segjax.ops.dense_block import NOT_NEAR, DenseLeaves, DenseNear, DenseSettings, dense_block, dense_layer
 from tests.jaxprs import operations
 
 GROWTH, CHANNELS = 3, 4
@@ -83,6 +85,48 @@ def test_images_on_two_devices_give_the_same(case):
     assert y.sharding.spec[0] == "data"
     _, expected = jax.jit(partial(gradients, dense_block))(case)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), found, expected)
+
+
+def near_of(layers):
+    return [
+        DenseNear(*(None if norm is None else jnp.full(norm[0].shape, 0.1) for norm in (one.norm1, one.norm2)))
+        for one in layers
+    ]
+
+
+def test_programs_for_tpu_read_the_batch_of_each_norm_once(case):
+    """With the same values, statistics and gradients; on two devices the five norms send five messages forward."""
+    x, layers, keys = case
+    expected = jax.jit(partial(gradients, dense_block))(case)
+    found = jax.jit(for_platform(partial(gradients, dense_block), "tpu"))((*case, near_of(layers)))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), found, expected)
+
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
+    spread = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P("data")))
+
+    def messages(near):
+        run = for_platform(lambda x: dense_block(x, layers, [None] * 3, near, SETTINGS)[0], "tpu")
+        compiled = jax.jit(run, out_shardings=NamedSharding(mesh, P("data"))).lower(spread).compile()
+        return len(collectives(compiled.as_text()))
+
+    assert (messages(near_of(layers)), messages([NOT_NEAR] * 3)) == (5, 10)
+
+
+def test_groups_of_images_have_statistics_of_their_own(case):
+    """Those of the block on each group alone."""
+    x, layers, _ = case
+    keys, plain = [None] * len(layers), SETTINGS._replace(dropout=0.0)
+    (value, (y, moments)), (dx, dlayers) = jax.jit(partial(gradients, dense_block, settings=plain._replace(groups=2)))(
+        (x, layers, keys)
+    )
+    single = jax.jit(partial(gradients, dense_block, settings=plain))
+    each = [jax.device_get(single((half, layers, keys))) for half in np.split(x, 2)]
+    close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+    close(value, sum(one[0][0] for one in each))
+    close(y, np.concatenate([one[0][1][0] for one in each]))
+    close(dx, np.concatenate([one[1][0] for one in each]))
+    jax.tree.map(lambda ours, *theirs: close(ours, np.stack(theirs)), moments, *(one[0][1][1] for one in each))
+    jax.tree.map(lambda ours, a, b: close(ours, a + b), dlayers, *(one[1][1] for one in each))
 
 
 def test_half_precision_has_half_buffers_and_gradients_of_the_parameters_type(case):
