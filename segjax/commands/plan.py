@@ -80,14 +80,16 @@ def text_of(report: Report, tried: list[tuple[str, Report]]) -> str:
     """Returns the report as text, with what to change if the program does not fit."""
     from segjax.costs.bounds import Bounds
     from segjax.costs.collectives import Collective, Total
+    from segjax.costs.latency import groups_to_take
     from segjax.costs.program import ProgramCosts, as_lines, cost_rows, in_units
 
     mesh = " ".join(f"{axis}={count}" for axis, count in report["mesh"].items())
+    groups = f", bn_groups={report['bn_groups']}" if (report["bn_groups"] or 1) > 1 else ""
     heading = (
         f"{report['stage']} of {report['config']}, {report['what']}, on {report['topology']}: {report['chips']} x "
         f"{report['chip']}, {mesh}\n{report['network']}, {report['batch']} images of "
         f"{report['size'][0]}x{report['size'][1]}, {report['classes']} classes, {report['dtype']}, "
-        f"remat={report['remat']}, compiled in {report['compile_seconds']} s"
+        f"remat={report['remat']}{groups}, compiled in {report['compile_seconds']} s"
     )
     memory = report["memory"]
     rows = [(name, in_units(size)) for name, size in memory.items() if name not in ("has", "fits") and size]
@@ -95,9 +97,14 @@ def text_of(report: Report, tried: list[tuple[str, Report]]) -> str:
     if "flops" in report:
         totals = {kind: Total(**total) for kind, total in report["collectives"].items()}
         largest = tuple(Collective(**one) for one in report["largest"])
+        small = Total(**{name: report["small_all_reduces"][name] for name in ("count", "payload", "sent")})
         least = report["bounds"] and Bounds.from_dict(report["bounds"])
         rows += cost_rows(
-            ProgramCosts(report["flops"], report["accessed"], totals, largest), least, chip=report["chip"]
+            ProgramCosts(report["flops"], report["accessed"], totals, largest, small),
+            least,
+            chip=report["chip"],
+            option=f"{report['stage']}.model.options.bn_groups",
+            groups=groups_to_take(report["bn_groups"], report["mesh"]),
         )
     space, height = report["mesh"].get("space", 1), report["size"][0]
     wasted = [f"the height {height} is no multiple of space={space}: devices along this axis compute the same"]

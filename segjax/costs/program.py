@@ -15,6 +15,7 @@ from segjax import models
 from segjax.costs.bounds import Bounds, bounds
 from segjax.costs.chips import chip_of
 from segjax.costs.collectives import Collective, Total, collectives, totals
+from segjax.costs.latency import SMALL, groups_to_take, sentence, small_all_reduces
 from segjax.costs.networks import abstract_variables, inference_costs
 from segjax.costs.traffic import memory_traffic
 
@@ -32,12 +33,14 @@ class ProgramCosts:
         unknown length counts once.
     collectives: kind -> total.
     largest: the collectives that send most in a call, the first LARGEST of them.
+    small: all-reduces of few bytes, see costs/latency.py.
     """
 
     flops: float
     accessed: float
     collectives: Mapping[str, Total]
     largest: tuple[Collective, ...] = ()
+    small: Total = Total(0, 0, 0.0)
 
     @property
     def sent(self) -> float:
@@ -61,7 +64,7 @@ def program_costs(compiled: jax.stages.Compiled, *, devices: int, platform: str)
     if platform == "tpu":
         accessed = min(accessed, float(memory_traffic(text))) or accessed
     largest = sorted(found, key=lambda one: -one.times * one.sent)[:LARGEST]
-    return ProgramCosts(analysis.get("flops", 0.0), accessed, totals(found), tuple(largest))
+    return ProgramCosts(analysis.get("flops", 0.0), accessed, totals(found), tuple(largest), small_all_reduces(found))
 
 
 def network_flops(spec: Mapping[str, Any], size: tuple[int, int], *, trains: bool) -> float:
@@ -77,26 +80,42 @@ def network_flops(spec: Mapping[str, Any], size: tuple[int, int], *, trains: boo
     return 2.0 * sum(cost.multiply_adds for cost in costs.values()) * (3 if trains else 1)
 
 
-def cost_rows(costs: ProgramCosts, least: Bounds | None, *, chip: str = "") -> list[tuple[str, str]]:
-    """Returns (name, value) of each line of a report; least: bounds on the chip, None if its figures are unknown."""
+def cost_rows(
+    costs: ProgramCosts, least: Bounds | None, *, chip: str = "", option: str = "", groups: int = 0
+) -> list[tuple[str, str]]:
+    """Returns (name, value) of each line of a report.
+
+    least: bounds on the chip, None if its figures are unknown.
+    chip: its name.
+    option, groups: see `latency.sentence`.
+    """
     rows = [
         ("FLOPs of a device", f"{costs.flops / 1e9:,.1f} G"),
         ("bytes accessed", f"{costs.accessed / 2**30:,.2f} GiB"),
-        *(
-            (name, f"{total.count}, together {in_units(total.payload)}, of which a device sends {in_units(total.sent)}")
-            for name, total in costs.collectives.items()
-        ),
     ]
+    for name, total in costs.collectives.items():
+        together = f"{total.count}, together {in_units(total.payload)}"
+        rows.append((name, f"{together}, of which a device sends {in_units(total.sent)}"))
+        if name == "all-reduce" and costs.small.count:
+            together = f"{costs.small.count}, together {in_units(costs.small.payload)}"
+            rows.append((f"below {SMALL // 2**10} KiB", together))
     if costs.largest:
         rows.append(("largest message", _message(costs.largest[0])))
     if least is None:
         return rows
     rows += [(f"at least, by {name}", f"{getattr(least, name) * 1e3:,.2f} ms") for name in ("flops", "memory", "links")]
+    latency = sentence(costs.small, least, option=option, groups=groups)
     return [
         *rows,
         ("images/s at most", f"{least.images_per_second:,.1f}, limited by {least.limit} of {chip}"),
         ("MFU at most", f"{100 * least.mfu:.0f} %"),
+        *([("latency", latency)] if latency else []),
     ]
+
+
+def norm_groups(spec: Mapping[str, Any]) -> int | None:
+    """Returns the option bn_groups of an image network, see `models.from_spec`; None if it lacks the option."""
+    return spec["options"].get("bn_groups", models.options(spec["name"]).get("bn_groups"))
 
 
 def _message(one: Collective) -> str:
@@ -133,6 +152,7 @@ def log_step_costs(
     """
     device = mesh.devices.flat[0]
     costs, least = program_costs(compiled, devices=mesh.size, platform=device.platform), None
+    groups = groups_to_take(norm_groups(spec) if spec else None, mesh.shape)
     if chip := chip_of(device.device_kind):
         least = bounds(
             chip,
@@ -143,4 +163,5 @@ def log_step_costs(
             images=bucket.batch,
             useful=network_flops(spec, bucket.crop, trains=True) * bucket.batch / mesh.size if spec else 0.0,
         )
-    log.info("one step on each device:\n%s", as_lines(cost_rows(costs, least, chip=device.device_kind)))
+    named = dict(chip=device.device_kind, option="model.options.bn_groups", groups=groups)
+    log.info("one step on each device:\n%s", as_lines(cost_rows(costs, least, **named)))

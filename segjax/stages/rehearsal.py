@@ -22,10 +22,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import models, parallel
-from segjax.costs import tpu
+from segjax.costs import latency, tpu
 from segjax.costs.bounds import bounds
 from segjax.costs.chips import chip_name, chip_of
-from segjax.costs.program import network_flops, program_costs
+from segjax.costs.program import network_flops, norm_groups, program_costs
 from segjax.costs.slices import LOCAL, Slice, find_slice
 from segjax.errors import UserError, did_you_mean
 from segjax.files import plain
@@ -114,9 +114,9 @@ def report_of(request: Request, devices: Sequence[jax.Device], found: Slice | No
     devices: of this process or of a topology.
     found: the slice that they are, None for those of this process.
 
-    Returns the settings ("stage", "mesh", "batch", "multiple", which divides every batch, "size", "dtype", "remat"),
-    "memory" in bytes of a chip with "has" and "fits", and, if it could be compiled, "flops", "accessed", "collectives",
-    "largest", "bounds" and "compile_seconds".
+    Returns the settings ("stage", "mesh", "batch", "multiple", which divides every batch, "size", "dtype", "remat",
+    "bn_groups" of a training), "memory" in bytes of a chip with "has" and "fits", and, if it could be compiled,
+    "flops", "accessed", "collectives", "largest", "small_all_reduces", "bounds" and "compile_seconds".
 
     Raises UserError for a wrong recipe, stage or setting, and for a batch or mesh that does not fit the devices.
     """
@@ -139,6 +139,7 @@ def report_of(request: Request, devices: Sequence[jax.Device], found: Slice | No
             "classes": program.spec["num_classes"],
             "dtype": program.spec["options"].get("dtype", "float32"),
             "remat": program.spec["options"].get("remat", False),
+            "bn_groups": norm_groups(program.spec) if program.trains else None,
         }
         start = time.perf_counter()
         try:
@@ -149,6 +150,18 @@ def report_of(request: Request, devices: Sequence[jax.Device], found: Slice | No
         plan = memory_plan(compiled, groups=program.groups, device=devices[0], limit=limit)
         costs = program_costs(compiled, devices=mesh.size, platform=devices[0].platform)
         useful = network_flops(program.spec, program.size, trains=program.trains) * program.images / mesh.size
+    least = None
+    if chip is not None:
+        least = bounds(
+            chip,
+            flops=costs.flops,
+            accessed=costs.accessed,
+            sent=costs.sent,
+            link=found.link if found else chip.link,
+            # a network that predicts runs on each chip by itself
+            images=program.images * (len(devices) // mesh.size),
+            useful=useful,
+        )
     beside = {name: size for name, size in plan.program.items() if name != "arguments"}
     return {
         **report,
@@ -158,18 +171,8 @@ def report_of(request: Request, devices: Sequence[jax.Device], found: Slice | No
         "accessed": costs.accessed,
         "collectives": {kind: dataclasses.asdict(total) for kind, total in costs.collectives.items()},
         "largest": [dataclasses.asdict(one) for one in costs.largest],
-        "bounds": None
-        if chip is None
-        else bounds(
-            chip,
-            flops=costs.flops,
-            accessed=costs.accessed,
-            sent=costs.sent,
-            link=found.link if found else chip.link,
-            # a network that predicts runs on each chip by itself
-            images=program.images * (len(devices) // mesh.size),
-            useful=useful,
-        ).to_dict(),
+        "small_all_reduces": latency.report(costs.small, least),
+        "bounds": least and least.to_dict(),
     }
 
 

@@ -73,6 +73,17 @@ def test_messages_grow_as_theory_says():
     assert two["memory"]["batch"] == 4 * eight["memory"]["batch"]
 
 
+def test_groups_of_images_leave_two_messages_of_a_micro_batch(monkeypatch):
+    """At its end; without them the norms exchange their statistics one after the other."""
+    monkeypatch.setitem(CHOICES["model"].takes, "tiny", {"bn_groups"})
+    same = {**TINY, "train.batch_size": 8, "train.accumulate_steps": 2}
+    one, two = (rehearse(request(overrides={**same, "train.model.options.bn_groups": n})) for n in (1, 2))
+    assert (one["bn_groups"], two["bn_groups"], two["multiple"]) == (1, 2, 4)
+    count = lambda found: found["collectives"]["all-reduce"]["count"]  # noqa: E731
+    assert count(one) >= 2 * 2 * 3 and count(two) <= 2 * 2
+    assert two["small_all_reduces"]["count"] <= count(two) and two["small_all_reduces"]["dominate"] is None
+
+
 def test_an_evaluation_and_a_prediction():
     report = rehearse(request(what="evaluate", overrides={**TINY, "evaluate.batch_size": 3}))
     assert (report["stage"], report["batch"], report["size"]) == ("evaluate", 8, [32, 48])  # of 8 devices
@@ -97,6 +108,15 @@ def test_another_platform_gets_its_dtype():
         (
             {"overrides": {**TINY, "train.accumulate_steps": 2}},
             "batch_size=2 cannot be shared out among 2 devices in 2 micro-batches; make it a multiple of 4",
+        ),
+        (
+            {"overrides": {**TINY, "train.model.options.bn_groups": 2}},
+            "bn_groups means nothing to 'tiny', it is an option",
+        ),
+        (
+            {"changes": {"model": {"name": "tiny", "options": {"bn_groups": 4}}}},
+            "train.batch_size=2 cannot be divided into train.model.options.bn_groups=4 groups of as many images each; "
+            "make it a multiple of 4.",
         ),
         ({"stage": "trian"}, "--stage=trian is not a stage of this recipe. Did you mean"),
         ({"stage": "evaluate"}, "--stage=evaluate is of kind evaluate, and --what=train compiles stages of kind train"),

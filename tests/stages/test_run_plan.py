@@ -99,6 +99,26 @@ def test_a_grown_batch_is_cut_to_what_an_epoch_holds(mesh, caplog):
         make(mesh, 7, batch=8, crop=crop, total_epochs=3)
 
 
+def test_batches_of_all_crops_can_be_divided_into_groups():
+    """Into micro-batches, which both the devices and the groups share out."""
+    mesh = parallel.make_mesh({"data": 2})
+    section = dict(batch_size=12, accumulate_steps=2, total_epochs=3)
+    section["crop"] = dict(size=(64, 64), schedule="coarse2fine+", levels=3, divisor=8)
+    options = read_plan(section, "train", 3)
+    assert options.multiple(mesh) == 12
+    grouped, plain = (
+        [bucket.batch for bucket in make_run_plan(one, UniformPlan(100), mesh).timeline.buckets]
+        for one in (options, read_plan(section, "train"))
+    )
+    assert grouped == [48, 12, 12] and plain[1] == 20
+    with pytest.raises(UserError) as error:
+        read_plan(section, "train", 4)
+    assert str(error.value) == (
+        "config key train.batch_size=12 in 2 micro-batches cannot be divided into train.model.options.bn_groups=4 "
+        "groups of as many images each; make it a multiple of 8."
+    )
+
+
 def test_a_warmup_of_a_recipe(mesh):
     crop = dict(schedule="coarse2fine", warmup_epochs=1)
     sides = [b.crop[0] for b in make(mesh, 64, crop=crop, total_epochs=7).timeline.buckets]
