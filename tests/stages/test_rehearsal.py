@@ -233,12 +233,17 @@ def test_labels_that_a_run_would_make_first_are_not_needed(method):
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(tpu.missing()), reason="libtpu is not installed")
-@pytest.mark.parametrize("mesh", [{"data": 4}, {"data": 2, "space": 2}])
-def test_the_compiler_of_tpus_plans_a_whole_step(mesh):
+@pytest.mark.parametrize("mesh, groups", [({"data": 4}, 1), ({"data": 4}, 4), ({"data": 2, "space": 2}, 1)])
+def test_the_compiler_of_tpus_plans_a_whole_step(mesh, groups):
     report = rehearse(
         Request(
             config="vplr:cityscapes,net=fastscnn,data=/nowhere",
-            overrides={"train.crop.size": (128, 128), "train.mesh": mesh},
+            overrides={
+                "train.crop.size": (128, 128),
+                "train.mesh": mesh,
+                "train.batch_size": 8,
+                "train.model.options.bn_groups": groups,
+            },
             topology="v5e:2x2",
         )
     )
@@ -246,7 +251,11 @@ def test_the_compiler_of_tpus_plans_a_whole_step(mesh):
     assert report["memory"]["has"] == 16 * 2**30
     reduced = report["collectives"]["all-reduce"]
     assert reduced["payload"] > report["memory"]["optimizer"] / 2 * 0.95  # gradients in bfloat16, but for the last bias
-    if "space" not in mesh:
+    small = report["small_all_reduces"]
+    if "space" not in mesh and groups == 1:
         assert reduced["count"] == 82  # gradients together, the loss, and one of each of 40 norms forward and backward
+        assert small["count"] == 81 and small["dominate"]
+    if groups == 4:  # gradients, statistics, and the loss
+        assert reduced["count"] == 3 and not small["dominate"]
     assert report["bounds"]["images_per_second"] > 0 and 0 < report["bounds"]["mfu"] <= 1
     assert ("collective-permute" in report["collectives"]) == ("space" in mesh)
