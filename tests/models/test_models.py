@@ -135,7 +135,7 @@ def test_auxiliary_heads_come_and_go_with_their_loss_weights(name):
 
 @every()
 def test_common_options_exist(name):
-    wanted = {"dtype": "float32", "bn_momentum": None, "bn_eps": None, "remat": False, "dropout": None}
+    wanted = {"dtype": "float32", "bn_momentum": None, "bn_eps": None, "bn_groups": 1, "remat": False, "dropout": None}
     known = models.options(name)
     assert not set(wanted) - set(known)
     assert all(known[key] == value for key, value in wanted.items() if value is not None)

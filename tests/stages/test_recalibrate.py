@@ -126,7 +126,8 @@ def test_two_processes_with_two_devices_each(tmp_path, street_dir, images):
 
 
 def test_extra_data_of_the_training(tmp_path, street_dir, images):
-    tiny_network.save(tmp_path / "train/checkpoints")
+    # groups of the training's batches, not of these
+    tiny_network.save(tmp_path / "train/checkpoints", options={"bn_groups": 2})
     report, found, _ = run(street_dir, tmp_path, extra=dict(more=dict(split="train[:5]")), batch_size=23)
     expected = oracle(variables(), np.concatenate([images, images[:5]]), batches(23, 23))
     assert report["images"] == 23
