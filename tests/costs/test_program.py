@@ -67,6 +67,8 @@ def test_on_a_known_chip_it_logs_bounds(compiled, mesh, caplog, monkeypatch):
         log_step_costs(compiled, Bucket((64, 96), 16), mesh=mesh, spec=SPEC)
     useful = network_flops(SPEC, (64, 96), trains=True) * 2 / CHIPS["v5e"].flops
     assert f"at least, by flops   {useful * 1e3:,.2f} ms" in caplog.text
+    assert "latency              1 all-reduces of less than 64 KiB will dominate" in caplog.text
+    assert "with model.options.bn_groups=8 batch norms send nothing along the axis data" in caplog.text
     assert "limited by flops of cpu" in caplog.text and "MFU at most          100 %" in caplog.text
 
 
