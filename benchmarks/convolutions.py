@@ -68,6 +68,7 @@ def fitting(shape: Shape, pads) -> list[str]:
     channels, features, groups = shape.channels, shape.features, shape.groups
     fits = {
         "xla": True,
+        "even_rows": False,  # of images that are split over devices; on one it is "xla" with a row more
         "depthwise": groups == channels == features,
         "bundles": groups > 1,
         "pointwise": groups == 1 and shape.kernel == 1 and pads == ((0, 0), (0, 0)),

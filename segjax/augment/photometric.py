@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.errors import UserError, did_you_mean
+from segjax.ops.borders import repeat_border
 from segjax.typing import Array
 
 # name -> (mean, standard deviation) of RGB in 0..1
@@ -173,7 +174,6 @@ def gaussian_blur(image: Array, sigma: Array, *, max_sigma: float) -> Array:
     weights = weights / weights.sum()
     for axis in (0, 1):
         # shifted multiply-adds: XLA fuses them, and its convolutions of few channels are slower on every backend
-        padded = jnp.pad(image, [(radius, radius) if i == axis else (0, 0) for i in range(2)], mode="edge")
-        length = image.shape[axis]
+        padded, length = repeat_border(image, radius, axis), image.shape[axis]
         image = sum(weights[i] * jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(2 * radius + 1))
     return image

@@ -1,8 +1,9 @@
 """Two-dimensional convolution with PyTorch semantics; the one place that decides how a convolution is computed.
 
-In programs for GPU it is XLA's convolution, and in those for TPU but for narrow groups. On CPU that is slow outside its
-fast path, above all in its gradients, and `choose` selects another lowering by shape. docs/speed.md has
-the times of all lowerings on the shapes of the networks here, which `python -m benchmarks.convolutions` measures.
+In programs for GPU it is XLA's convolution, and in those for TPU but for narrow groups; some strided ones get a row
+more, so that they can be shared out by rows. On CPU that is slow outside its fast path, above all in its gradients, and
+`choose` selects another lowering by shape. docs/speed.md has the times of all lowerings on the shapes of the networks
+here, which `python -m benchmarks.convolutions` measures.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from einops import rearrange
 from jax import lax
 
 from segjax.ops import dense_conv
-from segjax.ops.conv_geometry import Padding, Pads, pads_of, pair, seen_share, seen_taps
+from segjax.ops.conv_geometry import Padding, Pads, pads_of, pair, seen_share, seen_taps, surplus_rows
 from segjax.ops.depthwise import depthwise
 from segjax.ops.platform import platform
 from segjax.typing import Array
@@ -79,7 +80,7 @@ def choose(x: tuple[int, ...], kernel: tuple[int, ...], stride, pads: Pads, dila
     if target == "tpu" and groups > 1 and 1 < kernel[2] <= TPU_NARROW_GROUP:
         return "bundles"
     if target != "cpu":
-        return "xla"
+        return "even_rows" if surplus_rows(x[1], kernel[0], pads[0], stride[0], dilation[0]) else "xla"
     if groups == channels == features and groups > 1:
         return "depthwise"
     if groups > 1:
@@ -123,6 +124,7 @@ def _bundles(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int)
 # (x, kernel, stride, pads, dilation, groups) -> output
 LOWERINGS: dict[str, Callable[..., Array]] = {
     "xla": dense_conv.xla,
+    "even_rows": dense_conv.even_rows,
     "depthwise": lambda x, kernel, stride, pads, dilation, groups: depthwise(x, kernel, stride, pads, dilation),
     "bundles": _bundles,
     "pointwise": lambda x, kernel, stride, pads, dilation, groups: dense_conv.pointwise(x, kernel, stride),

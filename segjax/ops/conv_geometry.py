@@ -73,6 +73,12 @@ def seen_taps(size: int, taps: int, pads: tuple[int, int], stride: int, dilation
     return slice(0, taps), pads
 
 
+def surplus_rows(size: int, taps: int, pads: tuple[int, int], stride: int, dilation: int) -> int:
+    """Returns the padding to add at the end for an output of ceil(size / stride) pixels, 0 for stride 1."""
+    needed = (-(-size // stride) - 1) * stride + dilation * (taps - 1) + 1
+    return max(needed - size - sum(pads), 0) if stride > 1 else 0
+
+
 def pad(x: Array, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
     """Pads the sides of x (b, h, w, c) with zeros, or crops them if negative; rows, columns: (before, after)."""
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))

@@ -14,7 +14,7 @@ import numpy as np
 from einops import rearrange
 from jax import lax
 
-from segjax.ops.conv_geometry import Pads, output_size, pad, tap_inputs, tap_outputs
+from segjax.ops.conv_geometry import Pads, output_size, pad, surplus_rows, tap_inputs, tap_outputs
 from segjax.ops.fence import fenced
 from segjax.ops.varying import like_argument
 from segjax.typing import Array
@@ -26,6 +26,19 @@ def xla(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int = 1) 
         x, kernel, stride, pads, rhs_dilation=dilation, feature_group_count=groups,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )  # fmt: skip
+
+
+def even_rows(x: Array, kernel: Array, stride, pads: Pads, dilation, groups: int = 1) -> Array:
+    """Returns XLA's convolution with ceil(h / stride) rows, of which the last are cut off again.
+
+    For images whose rows are split over devices (`mesh.space`), and a strided convolution with fewer rows, such as an
+    unpadded one: XLA would gather the whole input once for each row of the output to compute the kernel's gradient. In
+    this form neighbours exchange a row.
+    """
+    (above, below), columns = pads
+    rows, _ = output_size(x, kernel.shape[:2], stride, pads, dilation)
+    more = surplus_rows(x.shape[1], kernel.shape[0], pads[0], stride[0], dilation[0])
+    return xla(x, kernel, stride, ((above, below + more), columns), dilation, groups)[:, :rows]
 
 
 def pointwise(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
