@@ -86,11 +86,18 @@ def stem() -> Iterator[Case]:
 def enlarging() -> Iterator[Case]:
     logits, size = shape(2, 128, 256, 19, dtype=jnp.float32), (1024, 2048)
 
-    def taps(x):  # as on a CPU
-        return for_platform(partial(resize, size=size), "cpu")(x)
+    ways = {"matrix products, channels first": "tpu", "matrix products, channels last": "gpu", "gathers": "cpu"}
 
-    yield Case("resize of logits by 8", "matrix products", partial(resize, size=size), (logits,), True)
-    yield Case("resize of logits by 8", "gathers", taps, (logits,), False)
+    def resized(platform, x):
+        return for_platform(partial(resize, size=size), platform)(x)
+
+    def loss(platform, x):
+        chances = jax.nn.log_softmax(resized(platform, x))
+        return -jnp.mean(jnp.sum(chances * jax.nn.one_hot(jnp.zeros(size, jnp.int32), 19), -1))
+
+    for name, function in (("resize of logits by 8", resized), ("the same and cross entropy", loss)):
+        for way, platform in ways.items():
+            yield Case(name, way, partial(function, platform), (logits,), platform == "tpu")
 
     def enlarged(x):
         return jnp.argmax(resize(x, size), axis=-1).astype(jnp.uint8)

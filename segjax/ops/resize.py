@@ -1,6 +1,7 @@
 """Image resizing with PyTorch semantics, as two small matrix products: differentiates and shards like any einsum.
 
-On CPU, bilinear resizing without a gradient gathers and weights neighbouring pixels instead.
+On CPU, bilinear resizing without a gradient gathers and weights neighbouring pixels instead. On TPU the products keep
+the channels before the pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import lax
 
 from segjax.ops.platform import platform
@@ -115,20 +117,33 @@ def _columns(x: Array, matrix: np.ndarray) -> Array:
     return jnp.einsum("nhwc,pw->nhpc", x, jnp.asarray(matrix, x.dtype), precision=_PRECISION)
 
 
+def _by_planes(x: Array, matrix: np.ndarray, axis: int) -> Array:
+    """Returns matrix (o, size) @ x (n, c, h, w) along axis 2 or 3.
+
+    For TPUs, which pad the last axis to 128 lanes: with few channels last, as logits have, XLA writes every full-size
+    array of the loss and of its gradient several times, in other layouts (docs/speed.md).
+    """
+    weights = jnp.asarray(matrix, x.dtype)
+    return jnp.einsum("nchw,oh->ncow" if axis == 2 else "nchw,pw->nchp", x, weights, precision=_PRECISION)
+
+
 def _by_products(
     x: Array, size: tuple[int, int], method: Method, align_corners: bool, antialias: bool, scale_factor: float | None
 ) -> Array:
     """Returns x (n, h, w, c) resized to (n, *size, c), by one product along each axis."""
     (h, w), (out_h, out_w) = x.shape[1:3], size
-    steps = [(_columns, w, out_w), (_rows, h, out_h)]
+    planes = platform() == "tpu"
+    columns, rows = (partial(_by_planes, axis=3), partial(_by_planes, axis=2)) if planes else (_columns, _rows)
+    steps = [(columns, w, out_w), (rows, h, out_h)]
     # Rows first when they shrink, so that fewer pixels are left for the columns. Else columns first, so that the larger
     # of the two products is the batched one.
     if out_h < h:
         steps.reverse()
+    x = rearrange(x, "n h w c -> n c h w") if planes else x
     for apply, old, new in steps:
         if old != new or scale_factor is not None:
             x = apply(x, resize_matrix(old, new, method, align_corners, antialias, scale_factor))
-    return x
+    return rearrange(x, "n c h w -> n h w c") if planes else x
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))

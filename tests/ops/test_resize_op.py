@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from PIL import Image
 
-from segjax.ops import resize
+from segjax.ops import for_platform, resize
 from segjax.ops.resize import resize_matrix
 
 sizes = st.integers(1, 40)
@@ -94,3 +94,20 @@ def test_values_are_the_same_with_and_without_a_gradient(size, align_corners):
     function = functools.partial(resize, size=size, align_corners=align_corners)
     with_gradient, _ = jax.vjp(function, x)  # products on every backend; without, two taps on CPU
     np.testing.assert_allclose(function(x), with_gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize("method, antialias", [("bilinear", False), ("bicubic", False), ("bilinear", True)])
+@pytest.mark.parametrize("size", [(12, 20), (3, 20), (6, 5), (6, 8)])
+def test_products_of_planes_are_those_of_pixels(size, method, antialias):
+    """The form for TPUs, and the same gradient."""
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 8, 3)), jnp.float32)
+
+    def both(platform):
+        def run(x):
+            y, backward = jax.vjp(lambda x: resize(x, size, method=method, antialias=antialias), x)
+            return y, *backward(jnp.sin(y))
+
+        return for_platform(run, platform)(x)
+
+    for planes, pixels in zip(both("tpu"), both("gpu"), strict=True):
+        np.testing.assert_allclose(planes, pixels, atol=1e-5)
