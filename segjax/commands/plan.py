@@ -85,10 +85,12 @@ def text_of(report: Report, tried: list[tuple[str, Report]]) -> str:
 
     mesh = " ".join(f"{axis}={count}" for axis, count in report["mesh"].items())
     groups = f", bn_groups={report['bn_groups']}" if (report["bn_groups"] or 1) > 1 else ""
+    frames = f"{report['frames']} frames of " if report["frames"] > 1 else ""
+    classes = f", {report['classes']} classes" if report["classes"] else ""
     heading = (
         f"{report['stage']} of {report['config']}, {report['what']}, on {report['topology']}: {report['chips']} x "
-        f"{report['chip']}, {mesh}\n{report['network']}, {report['batch']} images of "
-        f"{report['size'][0]}x{report['size'][1]}, {report['classes']} classes, {report['dtype']}, "
+        f"{report['chip']}, {mesh}\n{report['network']}, {report['batch']} {report['unit']} of {frames}"
+        f"{report['size'][0]}x{report['size'][1]}{classes}, {report['dtype']}, "
         f"remat={report['remat']}{groups}, compiled in {report['compile_seconds']} s"
     )
     memory = report["memory"]
@@ -103,6 +105,7 @@ def text_of(report: Report, tried: list[tuple[str, Report]]) -> str:
             ProgramCosts(report["flops"], report["accessed"], totals, largest, small),
             least,
             chip=report["chip"],
+            unit=report["unit"],
             option=f"{report['stage']}.model.options.bn_groups",
             groups=groups_to_take(report["bn_groups"], report["mesh"]),
         )

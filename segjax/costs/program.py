@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -81,12 +81,20 @@ def network_flops(spec: Mapping[str, Any], size: tuple[int, int], *, trains: boo
 
 
 def cost_rows(
-    costs: ProgramCosts, least: Bounds | None, *, chip: str = "", option: str = "", groups: int = 0
+    costs: ProgramCosts,
+    least: Bounds | None,
+    *,
+    chip: str = "",
+    unit: str = "images",
+    option: str = "",
+    groups: int = 0,
 ) -> list[tuple[str, str]]:
     """Returns (name, value) of each line of a report.
 
+    costs: of one device.
     least: bounds on the chip, None if its figures are unknown.
     chip: its name.
+    unit: noun for the samples of a batch.
     option, groups: see `latency.sentence`.
     """
     rows = [
@@ -107,15 +115,16 @@ def cost_rows(
     latency = sentence(costs.small, least, option=option, groups=groups)
     return [
         *rows,
-        ("images/s at most", f"{least.images_per_second:,.1f}, limited by {least.limit} of {chip}"),
+        (f"{unit}/s at most", f"{least.images_per_second:,.1f}, limited by {least.limit} of {chip}"),
         ("MFU at most", f"{100 * least.mfu:.0f} %"),
         *([("latency", latency)] if latency else []),
     ]
 
 
 def norm_groups(spec: Mapping[str, Any]) -> int | None:
-    """Returns the option bn_groups of an image network, see `models.from_spec`; None if it lacks the option."""
-    return spec["options"].get("bn_groups", models.options(spec["name"]).get("bn_groups"))
+    """Returns the option bn_groups of a network, see `models.from_spec`; None if it lacks the option."""
+    known = models.options(spec["name"], kind=models.family_of(spec["name"]))
+    return spec["options"].get("bn_groups", known.get("bn_groups"))
 
 
 def _message(one: Collective) -> str:
@@ -141,18 +150,26 @@ def as_lines(rows: list[tuple[str, str]]) -> str:
 
 
 def log_step_costs(
-    compiled: jax.stages.Compiled, bucket: Any, *, mesh: Mesh, spec: Mapping[str, Any] | None = None
+    compiled: jax.stages.Compiled,
+    bucket: Any,
+    *,
+    mesh: Mesh,
+    spec: Mapping[str, Any],
+    useful: Callable[[Any], float],
+    unit: str = "images",
 ) -> None:
     """Logs the costs of a compiled training step, with bounds if the chip is known.
 
     compiled: the step.
     bucket: shape of its batches.
     mesh: of devices.
-    spec: of an image network, whose own FLOPs are counted; None for other networks.
+    spec: of the network.
+    useful: bucket -> FLOPs that the networks need for one sample.
+    unit: noun for the samples.
     """
     device = mesh.devices.flat[0]
     costs, least = program_costs(compiled, devices=mesh.size, platform=device.platform), None
-    groups = groups_to_take(norm_groups(spec) if spec else None, mesh.shape)
+    groups = groups_to_take(norm_groups(spec), mesh.shape)
     if chip := chip_of(device.device_kind):
         least = bounds(
             chip,
@@ -161,7 +178,7 @@ def log_step_costs(
             sent=costs.sent,
             link=chip.link,
             images=bucket.batch,
-            useful=network_flops(spec, bucket.crop, trains=True) * bucket.batch / mesh.size if spec else 0.0,
+            useful=useful(bucket) * bucket.batch / mesh.size,
         )
-    named = dict(chip=device.device_kind, option="model.options.bn_groups", groups=groups)
+    named = dict(chip=device.device_kind, unit=unit, option="model.options.bn_groups", groups=groups)
     log.info("one step on each device:\n%s", as_lines(cost_rows(costs, least, **named)))

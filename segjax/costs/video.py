@@ -1,8 +1,8 @@
-"""Costs of labelling a video: of a frame that a propagation network labels, of a keyframe, and of both on average."""
+"""Costs of labelling a video, of a frame between keyframes, of a keyframe and on average; and of training for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -55,6 +55,38 @@ def frame_multiply_adds(spec: Mapping[str, Any], size: tuple[int, int]) -> int:
     """Returns the multiply-adds of a propagation network for a frame of (h, w); spec: of a checkpoint."""
     costs = frame_costs(spec["name"], size, num_classes=spec["num_classes"], **counted_options(spec))
     return sum(cost.multiply_adds for cost in costs.values())
+
+
+def snippet_flops(
+    spec: Mapping[str, Any], size: tuple[int, int], *, scales: Sequence[float], fixed: int, trained: int
+) -> float:
+    """Returns the FLOPs of one snippet in the training of a propagation network, 2 per multiply-add.
+
+    The keyframe network runs forward only; a frame with a gradient counts three times.
+
+    spec: of both networks, see `models.from_spec`.
+    size: (h, w) of the frames.
+    scales: of the frames that the keyframe network labels.
+    fixed, trained: number of frames that the propagation network labels without and with a gradient.
+    """
+    keyframe = spec["keyframe"]["spec"]
+    options = {**counted_options(keyframe), "num_classes": keyframe["num_classes"]}
+    labelled = sum(keyframe_multiply_adds(keyframe["name"], size, scale=scale, **options) for scale in scales)
+    return 2.0 * (labelled + (fixed + 3 * trained) * frame_multiply_adds(spec, size))
+
+
+def triple_flops(spec: Mapping[str, Any], size: tuple[int, int]) -> float:
+    """Returns the FLOPs of one triple in the training of a video network, 2 per multiply-add, with the backward pass.
+
+    spec: of the network, see `models.from_spec`.
+    size: (h, w) of the frames.
+    """
+    module = models.create_video(spec["name"], **counted_options(spec))
+    images = jax.ShapeDtypeStruct((1, module.frames, *size, 3), jnp.float32)
+    flows = jax.ShapeDtypeStruct((1, module.frames - 1, *size, 2), jnp.float32)
+    variables = jax.eval_shape(module.init, jax.random.key(0), images, flows)
+    costs = module_costs(lambda v, inputs: module.apply(v, *inputs), variables, (images, flows), depth=1)
+    return 3 * 2.0 * sum(cost.multiply_adds for cost in costs.values())
 
 
 def counted_options(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A program depends on nothing else of the data; the number of images changes only
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax import parallel
+from segjax.costs.program import network_flops
 from segjax.data.builds import dataset_names, published_facts
 from segjax.errors import UserError
 from segjax.ops import for_platform
@@ -61,12 +63,14 @@ class Assumed:
     mesh: of devices, which may be those of another machine.
     seed: of the stage.
     spec_of: checkpoint -> spec of its network, see `Preview.spec_of`.
+    sized: whether the size of the images was given, and so is that of one's own frames too.
     """
 
     images: AssumedImages
     mesh: Mesh
     seed: int
     spec_of: Callable[[str], Mapping[str, Any]]
+    sized: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +81,15 @@ class Program:
     arguments: shapes with shardings.
     shardings: of the results; None leaves them to XLA, and donates no argument.
     groups: name -> arguments, for the memory plan.
-    images: number of images of one call, over all devices.
+    images: number of images, or of other samples, of one call, over all devices.
     multiple: number that divides every batch.
     size: (h, w) of the images that the network sees, pixels.
     spec: of the network.
     trains: whether it has a backward pass.
+    useful: () -> FLOPs that the networks need for one image, without what is computed again.
+    unit: noun for the samples.
+    frames: of a sample of video.
+    splits_height: whether devices may share the height of an image.
     """
 
     step: Any
@@ -93,6 +101,10 @@ class Program:
     size: tuple[int, int]
     spec: Mapping[str, Any]
     trains: bool
+    useful: Callable[[], float]
+    unit: str = "images"
+    frames: int = 1
+    splits_height: bool = True
 
 
 def assumed_images(
@@ -147,4 +159,5 @@ def labelling_program(
         size=shape[1:3],
         spec=spec,
         trains=False,
+        useful=functools.partial(network_flops, spec, shape[1:3], trains=False),
     )

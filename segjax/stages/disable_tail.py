@@ -101,7 +101,7 @@ def inputs(options: Options, begun: bool) -> dict[str, str]:
 def check(options: Options, preview: Preview) -> None:
     """Raises UserError for a network without known units, and more disabled units than it has; see `Stage.check`."""
     for key, checkpoint in options.checkpoints.items():
-        module, variables, _ = image_network(preview, checkpoint, key)
+        module, variables, _ = image_network(preview.spec_of, checkpoint, f"{preview.name}.{key}")
         _tail(module, variables, options, preview.name, checkpoint)
 
 

@@ -97,7 +97,7 @@ def check(options: Options, preview: Preview) -> None:
             "scales=(0.5,), or no benchmark."
         )
     if options.outputs:
-        _, _, output = image_network(preview, options.checkpoint)
+        _, _, output = image_network(preview.spec_of, options.checkpoint, f"{preview.name}.checkpoint")
         chosen_outputs(options, output, where=preview.name)
 
 

@@ -91,8 +91,10 @@ def _with_space(report: Report) -> dict[str, int]:
     """Returns the mesh with twice as many parts of the height, {} if chips, batch or height do not allow it."""
     space = 2 * report["mesh"].get("space", 1)
     data = math.prod(report["mesh"].values()) // space
-    fits = report["what"] != "predict" and data and math.prod(report["mesh"].values()) % space == 0
-    if not fits or report["size"][0] % space or report["batch"] % data:
+    splits = report["what"] != "predict" and report["splits_height"]
+    if not splits or not data or math.prod(report["mesh"].values()) % space:
+        return {}
+    if report["size"][0] % space or report["batch"] % data:
         return {}
     return {"data": data, "space": space}
 

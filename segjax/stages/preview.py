@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +44,21 @@ def preview(name: str, stages: Mapping[str, tuple[Stage, Any]], workdir: Path, d
     return Preview(name, workdir, dataset, spec_of)
 
 
-def image_network(preview: Preview, checkpoint: str, key: str = "checkpoint") -> tuple[Any, Variables, SegOutput]:
+def image_network(
+    spec_of: Callable[[str], Mapping[str, Any]], checkpoint: str, key: str
+) -> tuple[Any, Variables, SegOutput]:
     """Returns (module, variables, output) of the image network in a checkpoint, as shapes, in float32.
 
-    preview: of the stage.
+    spec_of: checkpoint -> spec, see `Preview.spec_of`.
     checkpoint: name of an earlier stage, or a path.
-    key: of the stage's section that names it.
+    key: config key that names it.
 
     Raises UserError for a network of another family, and as the network does.
     """
-    spec = preview.spec_of(checkpoint)
+    spec = spec_of(checkpoint)
     if models.family_of(spec["name"]) != "image":
         raise UserError(
-            f"config key {preview.name}.{key}={checkpoint!r} holds {spec['name']}, which labels no image; name a stage "
-            "of kind train."
+            f"config key {key}={checkpoint!r} holds {spec['name']}, which labels no image; name a stage of kind train."
         )
     options = {**spec["options"], "dtype": "float32", "remat": False}
     module = models.from_spec({"num_classes": CLASSES, **spec, "options": options})

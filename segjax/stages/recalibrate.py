@@ -99,7 +99,7 @@ def inputs(options: Options, begun: bool) -> dict[str, str]:
 
 def check(options: Options, preview: Preview) -> None:
     """Raises UserError for a split without images, and a network without batch norm; see `Stage.check`."""
-    _, variables, _ = image_network(preview, options.checkpoint)
+    _, variables, _ = image_network(preview.spec_of, options.checkpoint, f"{preview.name}.checkpoint")
     _check_norms(variables, options, preview.name)
     dataset = options.dataset or preview.dataset
     if dataset.folder is None or dataset.folder.is_dir():  # else an earlier stage will write it

@@ -25,7 +25,7 @@ from segjax import models, parallel
 from segjax.costs import latency, tpu
 from segjax.costs.bounds import bounds
 from segjax.costs.chips import chip_name, chip_of
-from segjax.costs.program import network_flops, norm_groups, program_costs
+from segjax.costs.program import norm_groups, program_costs
 from segjax.costs.slices import LOCAL, Slice, find_slice
 from segjax.errors import UserError, did_you_mean
 from segjax.files import plain
@@ -42,6 +42,7 @@ from segjax.training.memory import device_memory, group_bytes, memory_plan
 from segjax.training.start import abstract_first_variables
 
 IMAGES_AT_ONCE = 4  # of `segjax predict` on an accelerator, see `inference.network.images_at_once`
+KINDS = {"train": ("train", "train_gsvnet", "train_video"), "evaluate": ("evaluate",), "predict": ("train",)}
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -114,9 +115,10 @@ def report_of(request: Request, devices: Sequence[jax.Device], found: Slice | No
     devices: of this process or of a topology.
     found: the slice that they are, None for those of this process.
 
-    Returns the settings ("stage", "mesh", "batch", "multiple", which divides every batch, "size", "dtype", "remat",
-    "bn_groups" of a training), "memory" in bytes of a chip with "has" and "fits", and, if it could be compiled,
-    "flops", "accessed", "collectives", "largest", "small_all_reduces", "bounds" and "compile_seconds".
+    Returns the settings ("stage", "mesh", "batch", "multiple", which divides every batch, "unit" and "frames" of a
+    sample, "size", "splits_height", "dtype", "remat", "bn_groups" of a training), "memory" in bytes of a chip with
+    "has" and "fits", and, if it could be compiled, "flops", "accessed", "collectives", "largest", "small_all_reduces",
+    "bounds" and "compile_seconds".
 
     Raises UserError for a wrong recipe, stage or setting, and for a batch or mesh that does not fit the devices.
     """
@@ -134,7 +136,10 @@ def report_of(request: Request, devices: Sequence[jax.Device], found: Slice | No
             "mesh": dict(mesh.shape),
             "batch": program.images,
             "multiple": program.multiple,
+            "unit": program.unit,
+            "frames": program.frames,
             "size": list(program.size),
+            "splits_height": program.splits_height,
             "network": program.spec["name"],
             "classes": program.spec["num_classes"],
             "dtype": program.spec["options"].get("dtype", "float32"),
@@ -149,7 +154,7 @@ def report_of(request: Request, devices: Sequence[jax.Device], found: Slice | No
         report["compile_seconds"] = _since(start)
         plan = memory_plan(compiled, groups=program.groups, device=devices[0], limit=limit)
         costs = program_costs(compiled, devices=mesh.size, platform=devices[0].platform)
-        useful = network_flops(program.spec, program.size, trains=program.trains) * program.images / mesh.size
+        useful = program.useful() * program.images / mesh.size
     least = None
     if chip is not None:
         least = bounds(
@@ -193,10 +198,11 @@ def find_program(request: Request, devices: Sequence[jax.Device]) -> tuple[str, 
         return name, program.arguments[1].sharding.mesh, program
     mesh = parallel.make_mesh(options.mesh, devices)
     if request.what == "train":
-        _check_batch(options.plan, mesh)
+        _check_batch(options.plan, mesh, splits_height=section["kind"] == "train")
     known = {one: (STAGES[config[one].kind], _read(config, one)) for one in config.stages}
     spec_of = preview(name, known, Path(), dataset).spec_of
-    return name, mesh, stage.program(options, Assumed(images, mesh, section.get("seed", config.seed), spec_of))
+    assumed = Assumed(images, mesh, section.get("seed", config.seed), spec_of, sized=request.size is not None)
+    return name, mesh, stage.program(options, assumed)
 
 
 def _prediction(
@@ -219,8 +225,9 @@ def compile_program(program: Program) -> jax.stages.Compiled:
 
 
 def _stage_of(config: Any, request: Request) -> str:
-    kind = "evaluate" if request.what == "evaluate" else "train"
-    fitting = [name for name in config.stages if config[name].kind == kind]
+    kinds = KINDS[request.what]
+    # of the kinds, the first one that the recipe has: a network of images before those that make its data
+    fitting = [name for kind in kinds for name in config.stages if config[name].kind == kind]
     if request.stage and request.stage not in config.stages:
         raise UserError(
             f"--stage={request.stage} is not a stage of this recipe.{did_you_mean(request.stage, config.stages)}"
@@ -228,21 +235,28 @@ def _stage_of(config: Any, request: Request) -> str:
     if request.stage and request.stage not in fitting:
         raise UserError(
             f"--stage={request.stage} is of kind {config[request.stage].kind}, and --what={request.what} compiles "
-            f"stages of kind {kind}; choose {', '.join(fitting) or 'another recipe'}."
+            f"stages of kind {' or '.join(kinds)}; choose {', '.join(fitting) or 'another recipe'}."
         )
     if not fitting:
-        raise UserError(f"--config={request.config} has no stage of kind {kind} for --what={request.what}.")
+        raise UserError(
+            f"--config={request.config} has no stage of kind {' or '.join(kinds)} for --what={request.what}."
+        )
     return request.stage or fitting[0]
 
 
-def _check_batch(options: PlanOptions, mesh: Mesh) -> None:
-    """Raises UserError with the batches and the mesh that fit if the devices do not divide the batch."""
+def _check_batch(options: PlanOptions, mesh: Mesh, *, splits_height: bool) -> None:
+    """Raises UserError with the batches and the mesh that fit if the devices do not divide the batch.
+
+    splits_height: whether devices may share the height of an image.
+    """
     batch, steps, data = options.batch_size, options.accumulate_steps, parallel.axis_size(mesh, "data")
     if batch % (data * steps) == 0:
         return
     divisors = [count for count in range(1, data + 1) if data % count == 0 and batch % (count * steps) == 0]
-    space = f", or split the height too, with --set {options.where}.mesh.data={divisors[-1]} " if divisors else ""
-    space += f"{options.where}.mesh.space={mesh.size // divisors[-1]}" if divisors else ""
+    space = ""
+    if divisors and splits_height:
+        space = f", or split the height too, with --set {options.where}.mesh.data={divisors[-1]} "
+        space += f"{options.where}.mesh.space={mesh.size // divisors[-1]}"
     raise UserError(
         f"config key {options.where}.batch_size={batch} cannot be shared out among {data} devices"
         f"{f' in {steps} micro-batches' if steps > 1 else ''}; make it a multiple of {options.multiple(mesh)}{space}."

@@ -27,7 +27,7 @@ from segjax.stages.run_plan import make_run_plan
 from segjax.stages.sampler import check_sampler, read_sampler
 from segjax.stages.stage import Context, Preview, Stage
 from segjax.stages.terms import check_no_teacher, read_loss
-from segjax.stages.train_step import Options, make_network, make_training, program
+from segjax.stages.train_step import Options, make_network, make_training, program, useful_flops
 from segjax.stages.training_options import KEYS, find_init, read_training, training_inputs, warn_of_first_weights
 from segjax.training.run import RunPlan, Score, TrainingTask, place_state, run_training
 from segjax.training.start import check_init, first_variables, with_source_options
@@ -122,7 +122,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         },
         score=make_score(options, held_out, compared, model, mesh),
         epoch_begins=shares.log_line,
-        describe=functools.partial(log_step_costs, mesh=mesh, spec=spec),
+        describe=functools.partial(log_step_costs, mesh=mesh, spec=spec, useful=functools.partial(useful_flops, spec)),
     )
     begin_extension(context, plan, schedule)
     state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)
@@ -213,7 +213,8 @@ def make_score(
 
 def network(options: Options) -> dict[str, Any]:
     """Returns the spec of the network without the number of classes. Raises UserError as `with_source_options` does."""
-    return with_source_options({"name": options.model, "options": options.model_options}, options.init)
+    given = {**options.model_options, "dtype": options.dtype, "remat": options.remat}
+    return with_source_options({"name": options.model, "options": given}, options.init)
 
 
 STAGE = Stage(read, run, inputs, check, extends=True, network=network, program=program)

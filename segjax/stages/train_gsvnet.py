@@ -25,55 +25,23 @@ from segjax.stages.run_plan import make_run_plan
 from segjax.stages.snippet_data import SnippetOptions, open_held_out, open_snippets, read_snippets
 from segjax.stages.stage import Context, Preview, Stage
 from segjax.stages.terms import read_loss
-from segjax.stages.training_options import (
-    KEYS,
-    TrainingOptions,
-    find_init,
-    make_optimization,
-    read_training,
-    training_inputs,
-    warn_of_first_weights,
+from segjax.stages.train_gsvnet_step import (
+    OUTPUTS,
+    UNIT,
+    KeyframeOptions,
+    Options,
+    make_network,
+    make_training,
+    program,
+    useful_flops,
 )
+from segjax.stages.training_options import KEYS, find_init, read_training, training_inputs, warn_of_first_weights
 from segjax.training.run import Score, TrainingTask, place_state, run_training
-from segjax.training.snippet_step import make_snippet_step
-from segjax.training.start import first_variables, model_spec
-from segjax.training.step import Step
-from segjax.training.terms import TermOptions, check_outputs, loss_terms
-from segjax.training.update import make_update
+from segjax.training.start import first_variables
+from segjax.training.terms import check_outputs
 from segjax.weights.runs import KEYFRAME, has_checkpoint, load_for_inference, load_keyframe, with_keyframe
 
 WITHOUT_PARAMETERS = ("copy", "warp_dis")
-OUTPUTS = {"logits": 1.0}  # of a propagation network, with the weight of a term on "heads"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class KeyframeOptions:
-    """The section `keyframe`: the network that labels keyframes; it is not trained.
-
-    checkpoint: stage or run of an image network.
-    scale: factor by which keyframes are resized, in evaluation and prediction (0.75 as published).
-    train_scale: in training (1 as released).
-    """
-
-    checkpoint: str
-    scale: float = 1.0
-    train_scale: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(TrainingOptions):
-    """The section of a stage "train_gsvnet".
-
-    keyframe: see `KeyframeOptions`.
-    snippets: see `SnippetOptions`.
-    augmentation: keyword-only options of `augment.augment_batch`.
-    loss: terms by name.
-    """
-
-    keyframe: KeyframeOptions
-    snippets: SnippetOptions
-    augmentation: Mapping[str, Any]
-    loss: Mapping[str, TermOptions]
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
@@ -117,7 +85,8 @@ def check(options: Options, preview: Preview) -> None:
     if has_checkpoint(preview.workdir / preview.name / "checkpoints"):
         return  # it has a copy of the network, and the one that it is from may be gone
     warn_of_first_weights(options, preview)
-    _, _, output = image_network(preview, options.keyframe.checkpoint, "keyframe.checkpoint")
+    checkpoint = options.keyframe.checkpoint
+    _, _, output = image_network(preview.spec_of, checkpoint, f"{preview.name}.keyframe.checkpoint")
     propagation = models.create_propagation(options.model, output.logits.shape[-1], **options.model_options)
     jax.eval_shape(lambda output: propagation.start(output, (64, 64)), output)
 
@@ -134,15 +103,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     snippets = open_snippets(options.snippets, dataset, options.reading, label_map, where=context.name)
     held_out = open_held_out(options.snippets, dataset, options.reading, label_map, where=context.name)
 
-    spec = model_spec(
-        options.model,
-        options.model_options,
-        num_classes=keyframe_spec["num_classes"],
-        dtype=options.dtype,
-        remat=options.remat,
-    )
-    whole = {**spec, "keyframe": {"spec": keyframe_spec, "scale": options.keyframe.scale}}
-    module = models.from_spec(whole)
+    spec, module = make_network(options, keyframe_spec)
     variables = first_variables(
         module.propagation,
         find_init(options.init, context),
@@ -153,23 +114,27 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     )
     epochs = make_plan("uniform", {}, snippets, seed=context.seed)
     plan = make_run_plan(options.plan, epochs, mesh, options.snippets.frames_of)
-    optimizer, schedule = make_optimization(options.optimizer, variables["params"], plan)
-    update, normalisation = make_update(optimizer, schedule, ema_decay=options.ema_decay), info["normalisation"]
+    normalisation = info["normalisation"]
+    optimizer, schedule, step_of = make_training(
+        options, module, variables["params"], plan, normalisation, context.seed
+    )
     task = TrainingTask(
         samples=data.SnippetCrops(snippets, options.snippets.scales),
         plan=plan,
-        make_step=lambda bucket: make_step(options, module, update, normalisation, context, bucket),
+        make_step=step_of,
         state=place_state(variables, optimizer, mesh, param_rules=options.param_rules, average=options.ema_decay > 0),
         frozen=parallel.replicate(keyframe, mesh),
         meta={
-            "model": whole,
+            "model": spec,
             "normalisation": normalisation,
             "label_map": info["label_map"],
             "dataset": dataset.settings,
             "config": context.settings,
         },
         score=make_score(options, held_out, module, normalisation, keyframe, mesh),
-        describe=functools.partial(log_step_costs, mesh=mesh),
+        describe=functools.partial(
+            log_step_costs, mesh=mesh, spec=spec, useful=functools.partial(useful_flops, options, spec), unit=UNIT
+        ),
     )
     begin_extension(context, plan, schedule)
     _, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)
@@ -197,31 +162,6 @@ def keep_keyframe(options: KeyframeOptions, context: Context) -> tuple[dict[str,
     return load_keyframe(context.folder)
 
 
-def make_step(
-    options: Options, module: Any, update: Any, normalisation: str, context: Context, bucket: data.Bucket
-) -> Step:
-    """Builds the step for one bucket; see `make_snippet_step`."""
-    mean, std = augment.normalisation(normalisation)
-    snippets = options.snippets
-    teacher = any("teacher" in losses.targets_of(losses.LOSSES[term.name]) for term in options.loss.values())
-
-    def prepare(batch):
-        return augment.augment_batch(
-            batch, context.seed, bucket.crop, mean, std, plain=snippets.labels == "teacher", **options.augmentation
-        )
-
-    return make_snippet_step(
-        module,
-        loss_terms(options.loss, OUTPUTS),
-        update,
-        prepare,
-        gradient_steps=snippets.gradient_steps,
-        labels=snippets.labels,
-        teacher=teacher,
-        train_scale=options.keyframe.train_scale,
-    )
-
-
 def make_score(
     options: Options, held_out: data.Snippets | None, module: Any, normalisation: str, keyframe: Any, mesh: Mesh
 ) -> Score | None:
@@ -247,4 +187,4 @@ def make_score(
     return score
 
 
-STAGE = Stage(read, run, inputs, check, extends=True)
+STAGE = Stage(read, run, inputs, check, extends=True, program=program)

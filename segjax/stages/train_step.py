@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
 
 from segjax import augment, data, losses, models, parallel
+from segjax.costs.program import network_flops
 from segjax.data.plans import make_plan
 from segjax.stages.assumed import Assumed, AssumedImages, Program
 from segjax.stages.extra_data import ExtraOptions
@@ -18,10 +18,11 @@ from segjax.stages.part_targets import online_thresholds, part_names
 from segjax.stages.pseudo_options import TOP_K
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.sampler import SamplerOptions
+from segjax.stages.step_program import largest_bucket, step_program
 from segjax.stages.training_options import TrainingOptions, make_optimization
 from segjax.training.online import label_online
 from segjax.training.part_losses import number_of_part
-from segjax.training.run import RunPlan, abstract_state, argument_groups, compilable
+from segjax.training.run import RunPlan, abstract_state
 from segjax.training.start import abstract_first_variables, model_spec, with_source_options
 from segjax.training.step import Step, make_train_step
 from segjax.training.terms import TermOptions, loss_terms
@@ -89,25 +90,27 @@ def program(options: Options, assumed: Assumed) -> Program:
     mesh, images = assumed.mesh, with_soft_labels(assumed.images, options.loss)
     samples = data.ImageCrops(images, options.plan.crop.scale_range)
     plan = make_run_plan(options.plan, make_plan("uniform", {}, images, seed=assumed.seed), mesh)
-    bucket = max(plan.timeline.buckets, key=lambda bucket: bucket.batch * math.prod(bucket.crop))
     spec, model = make_network(options, images.num_classes)
     variables = abstract_first_variables(model)
     parts = {name: (n, n + 1) for n, name in enumerate(part_names(options.extra))}
     online = online_thresholds(options.extra, images.class_names)
     optimizer, _, step_of = make_training(options, model, variables["params"], plan, mesh, assumed.seed, parts, online)
     state = abstract_state(variables, optimizer, mesh, param_rules=options.param_rules, average=options.ema_decay > 0)
-    step, arguments, shardings = compilable(step_of(bucket), state, data.batch_spec(samples, bucket), mesh, {})
-    return Program(
-        step,
-        arguments,
-        shardings,
-        argument_groups(state, {}, arguments[1]),
-        images=bucket.batch,
+    return step_program(
+        step_of,
+        state,
+        samples,
+        largest_bucket(plan),
+        mesh,
         multiple=options.plan.multiple(mesh),
-        size=bucket.crop,
         spec=spec,
-        trains=True,
+        useful=functools.partial(useful_flops, spec),
     )
+
+
+def useful_flops(spec: Mapping[str, Any], bucket: data.Bucket) -> float:
+    """Returns the FLOPs that the network needs for one image of a bucket; spec: of the network."""
+    return network_flops(spec, bucket.crop, trains=True)
 
 
 def with_soft_labels(images: AssumedImages, loss: Mapping[str, TermOptions]) -> AssumedImages:

@@ -7,75 +7,39 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from segjax import augment, data, models, parallel
 from segjax.costs.program import log_step_costs
 from segjax.data.plans import make_plan
-from segjax.errors import UserError, choose, did_you_mean
+from segjax.errors import UserError, choose
 from segjax.evaluation.reconstruction import ReconstructionScorer
 from segjax.files import plain
 from segjax.stages.config.keys import check_keys, check_numbers, part_of, recipe_options
 from segjax.stages.extension import begin_extension, last_rate
 from segjax.stages.run_plan import make_run_plan
 from segjax.stages.stage import Context, Stage
+from segjax.stages.train_video_step import (
+    UNIT,
+    FeatureOptions,
+    Options,
+    frames_of,
+    make_features,
+    make_network,
+    make_training,
+    program,
+    useful_flops,
+)
 from segjax.stages.training_options import (
     KEYS,
-    TrainingOptions,
     find_init,
-    make_optimization,
     read_init,
     read_training,
     training_inputs,
     warn_of_first_weights,
 )
-from segjax.stages.video_data import (
-    FlowOptions,
-    VideoDataOptions,
-    flow_statistics,
-    open_record_flow,
-    open_triplets,
-    read_flow,
-)
+from segjax.stages.video_data import VideoDataOptions, flow_statistics, open_record_flow, open_triplets, read_flow
 from segjax.training.run import TrainingTask, place_state, run_training
-from segjax.training.start import Init, first_variables, model_spec
-from segjax.training.update import make_update
-from segjax.training.video_step import RELEASED, TERMS, Features, make_video_step
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureOptions:
-    """A fixed network whose maps the perceptual and style losses compare.
-
-    model, model_options: name in `segjax.models`, and its options.
-    init: its weights.
-    layers: names of the maps.
-    normalisation: of its images, key of `augment.NORMALISATION`.
-    """
-
-    model: str
-    model_options: Mapping[str, Any]
-    init: Init
-    layers: tuple[str, ...]
-    normalisation: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(TrainingOptions):
-    """The section of a stage "train_video".
-
-    video, flow: frames, the flow between them, and how they become samples.
-    loss: name in `video_step.TERMS` -> weight.
-    features: for the terms "perceptual" and "style", None without these.
-    sheet_rows: frames in the picture at the end.
-    """
-
-    video: VideoDataOptions
-    flow: FlowOptions
-    loss: Mapping[str, float]
-    features: FeatureOptions | None
-    sheet_rows: int
+from segjax.training.start import first_variables
+from segjax.training.video_step import RELEASED, TERMS, Features
 
 
 def read(settings: Mapping[str, Any], where: str) -> Options:
@@ -134,28 +98,19 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     init = find_init(options.init, context)
     sampling = data.TripletSampling(
         open_record_flow(options.flow, triplets),
-        frames=models.VIDEO_MODELS[options.model].keywords["frames"],
+        frames=frames_of(options),
         reverse=options.video.reverse,
         cut_histogram=options.video.cut_histogram,
         flow_on=options.flow.on,
     )
     statistics = flow_statistics(options.flow, sampling, triplets, context, init)
-    model_options = {**options.model_options, **{f"flow_{name}": value for name, value in statistics.items()}}
-    spec = model_spec(options.model, model_options, num_classes=0, dtype=options.dtype, remat=options.remat)
-    model = models.from_spec(spec)
+    spec, model = make_network(options, statistics)
     variables = first_variables(
         model, init, seed=context.seed, inputs=models.example_inputs(spec, model), where=f"{context.name}.init"
     )
     plan = make_run_plan(options.plan, make_plan("uniform", {}, triplets, seed=context.seed), mesh)
-    optimizer, schedule = make_optimization(options.optimizer, variables["params"], plan)
     features, frozen = open_features(options.features, mesh, context)
-    step = make_video_step(
-        model.apply,
-        make_update(optimizer, schedule, ema_decay=options.ema_decay),
-        frames=sampling.frames,
-        weights=options.loss,
-        features=features,
-    )
+    optimizer, schedule, step_of = make_training(options, model, variables["params"], plan, features)
     scorer = None
     if held_out is not None:
         whole = dataclasses.replace(
@@ -167,7 +122,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
     task = TrainingTask(
         samples=data.TripletCrops(triplets, sampling),
         plan=plan,
-        make_step=lambda bucket: step,
+        make_step=step_of,
         state=place_state(variables, optimizer, mesh, param_rules=options.param_rules, average=options.ema_decay > 0),
         frozen=frozen,
         meta={
@@ -180,7 +135,9 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         score=(lambda state, after_batch: scorer.scores(state.best_variables, after_batch))
         if scorer and options.plan.evaluate
         else None,
-        describe=functools.partial(log_step_costs, mesh=mesh),
+        describe=functools.partial(
+            log_step_costs, mesh=mesh, spec=spec, useful=functools.partial(useful_flops, spec), unit=UNIT
+        ),
     )
     begin_extension(context, plan, schedule)
     state, report = run_training(task, options.run, options.reading, mesh, name=context.name, folder=context.folder)
@@ -208,22 +165,9 @@ def open_features(options: FeatureOptions | None, mesh: Any, context: Context) -
     if options is None:
         return None, {}
     where = f"{context.name}.features"
-    # any number of classes does: the maps to compare come before the classifier
-    spec = model_spec(options.model, options.model_options, num_classes=2, dtype="float32", remat=False)
-    model = models.from_spec(spec)
+    model, features = make_features(options, where)
     variables = first_variables(model, options.init, seed=context.seed, where=f"{where}.init")
-    mean, std = augment.normalisation(options.normalisation)
-    images = jnp.zeros((1, 64, 64, 3))
-    known = jax.eval_shape(lambda v: model.apply(v, images, train=False).features, variables)
-    for layer in options.layers:
-        if layer not in known:
-            raise UserError(f"config key {where}.layers: {spec['name']} has no {layer!r}.{did_you_mean(layer, known)}")
-
-    def features(variables, frames):
-        maps = model.apply(variables, augment.normalise(frames, mean=mean, std=std), train=False).features
-        return {layer: maps[layer] for layer in options.layers}
-
     return features, parallel.replicate(variables, mesh)
 
 
-STAGE = Stage(read, run, training_inputs, warn_of_first_weights, extends=True)
+STAGE = Stage(read, run, training_inputs, warn_of_first_weights, extends=True, program=program)

@@ -92,7 +92,7 @@ def carry(
     gradient_steps: see `make_snippet_step`.
     """
     count = frames.shape[1] - 1
-    early = max(count - gradient_steps, 0) if gradient_steps else 0
+    early = fixed_frames(frames.shape[1], gradient_steps)
     in_order = jnp.moveaxis(frames, 1, 0)  # t b h' w' 3
     pairs = in_order[1:], in_order[:-1]
 
@@ -118,6 +118,11 @@ def carry(
     for number in range(early, count):
         carried, _ = last(carried, tuple(x[number] for x in pairs))
     return carried
+
+
+def fixed_frames(frames: int, gradient_steps: int) -> int:
+    """Returns the number of frames after the keyframe that get no gradient; arguments: see `make_snippet_step`."""
+    return max(frames - 1 - gradient_steps, 0) if gradient_steps else 0
 
 
 def below(name: str, variables: Variables) -> dict[str, Any]:

@@ -17,6 +17,10 @@ from segjax.parallel import make_mesh
 SPEC = {"name": "fastscnn", "num_classes": 3, "options": {"dtype": "bfloat16", "remat": "full"}}
 
 
+def useful_flops(bucket):
+    return network_flops(SPEC, bucket.crop, trains=True)
+
+
 @pytest.fixture(scope="module")
 def mesh():
     return make_mesh({"data": 8})
@@ -54,7 +58,7 @@ def test_the_flops_of_a_network_do_not_depend_on_what_is_computed_again():
 
 def test_a_training_logs_what_a_step_costs(compiled, mesh, caplog):
     with caplog.at_level(logging.INFO, "segjax"):
-        log_step_costs(compiled, Bucket((64, 96), 16), mesh=mesh, spec=SPEC)
+        log_step_costs(compiled, Bucket((64, 96), 16), mesh=mesh, spec=SPEC, useful=useful_flops)
     assert "one step on each device:\nFLOPs of a device" in caplog.text
     assert "all-reduce         1, together 128 B, of which a device sends 224 B" in caplog.text
     assert "largest message    all-reduce, f32[32] of " in caplog.text
@@ -64,7 +68,7 @@ def test_a_training_logs_what_a_step_costs(compiled, mesh, caplog):
 def test_on_a_known_chip_it_logs_bounds(compiled, mesh, caplog, monkeypatch):
     monkeypatch.setattr(program, "chip_of", lambda kind: CHIPS["v5e"])
     with caplog.at_level(logging.INFO, "segjax"):
-        log_step_costs(compiled, Bucket((64, 96), 16), mesh=mesh, spec=SPEC)
+        log_step_costs(compiled, Bucket((64, 96), 16), mesh=mesh, spec=SPEC, useful=useful_flops)
     useful = network_flops(SPEC, (64, 96), trains=True) * 2 / CHIPS["v5e"].flops
     assert f"at least, by flops   {useful * 1e3:,.2f} ms" in caplog.text
     assert "latency              1 all-reduces of less than 64 KiB will dominate" in caplog.text

@@ -32,6 +32,7 @@ def compiler(*, has, each=1.0, fixed=2.0, remat=0.5, bend=0.0, chips=4, unknown=
         return {
             "config": request.config, "what": what, "stage": "train", "topology": "v5e:2x2", "chip": "v5e",
             "chips": chips, "mesh": mesh, "batch": batch, "multiple": mesh["data"], "size": [height, 64],
+            "unit": "images", "frames": 1, "splits_height": what != "video",
             "network": "net", "classes": 19, "dtype": "bfloat16", "remat": request.changes.get("remat", False),
             "bn_groups": 1,
             "compile_seconds": 1.0, "memory": {**memory, "has": int(has * GIB), "fits": fits},

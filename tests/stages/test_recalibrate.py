@@ -189,7 +189,7 @@ def test_no_images_no_norms_and_no_network_are_found_before_the_training(tmp_pat
         with pytest.raises(UserError, match="recalibrate.split='train' .* no labelled image to recalibrate on"):
             run_recipe(settings, workdir=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(recalibrate, "image_network", lambda preview, checkpoint: (None, {"params": {}}, None))
+        patch.setattr(recalibrate, "image_network", lambda spec_of, checkpoint, key: (None, {"params": {}}, None))
         with pytest.raises(UserError, match="recalibrate.checkpoint='train' is a network without batch norm"):
             run_recipe(settings, workdir=tmp_path)
     settings.stages = ("scores", "recalibrate")
