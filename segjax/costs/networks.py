@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from segjax import models
-from segjax.costs.modules import Cost, module_costs, saved_for_backward
+from segjax.costs.modules import module_costs, saved_for_backward
+from segjax.costs.products import Cost
 from segjax.typing import Array, Variables
 
 

@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from segjax.costs.modules import value_bytes
+from segjax.costs.products import value_bytes
 from segjax.costs.steps import LOOPS_AND_BRANCHES, Step, traced, write_out
 
 COMPUTED_WHERE_USED = ("broadcast_in_dim", "iota")

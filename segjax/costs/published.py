@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from segjax import models
-from segjax.costs.modules import Cost, module_costs
+from segjax.costs.modules import module_costs
 from segjax.costs.networks import abstract_variables, forward, inference_costs
+from segjax.costs.products import Cost
 from segjax.costs.receptive_field import receptive_field
 from segjax.models.layouts import LAYOUTS
 from segjax.models.ldn import TRUNKS

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from segjax import models, visualize
-from segjax.costs.modules import Cost, cost_table, module_costs
+from segjax.costs.modules import cost_table, module_costs
 from segjax.costs.networks import abstract_variables, inference_costs
+from segjax.costs.products import Cost
 from segjax.models.video_segmenter import scaled_size
 
 INTERVALS = range(1, 6)  # of the paper's tables

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from segjax import ops
-from segjax.costs.modules import OTHER, cost_table, module_costs, saved_for_backward
+from segjax.costs.modules import cost_table, module_costs, saved_for_backward
+from segjax.costs.products import OTHER
 from segjax.models.backbones.densenet import DenseNet
 from segjax.models.backbones.resnet import ResNet, resnext50_32x4d
 from tests.backbone_tools import Classifier

@@ -12,10 +12,13 @@ GIB = 2**30
 REQUEST = Request(config="vplr:cityscapes", topology="v5e:4x4")
 
 
-def compiler(*, has, each=1.0, fixed=2.0, remat=0.5, bend=0.0, chips=4, unknown=False, what="train", height=64):
+def compiler(
+    *, has, each=1.0, fixed=2.0, remat=0.5, bend=0.0, chips=4, unknown=False, what="train", height=64, **sample
+):
     """Returns (compile, requests): memory in GiB is fixed + images of a chip * each, `remat` of it with remat="full".
 
     bend: GiB per square of the images of a chip. unknown: whether a refusal does not name the memory.
+    sample: keys of the report that are other than those of images.
     """
     seen = []
 
@@ -32,7 +35,7 @@ def compiler(*, has, each=1.0, fixed=2.0, remat=0.5, bend=0.0, chips=4, unknown=
         return {
             "config": request.config, "what": what, "stage": "train", "topology": "v5e:2x2", "chip": "v5e",
             "chips": chips, "mesh": mesh, "batch": batch, "multiple": mesh["data"], "size": [height, 64],
-            "unit": "images", "frames": 1, "splits_height": what != "video",
+            "unit": "images", "frames": 1, "splits_height": True, **sample,
             "network": "net", "classes": 19, "dtype": "bfloat16", "remat": request.changes.get("remat", False),
             "bn_groups": 1,
             "compile_seconds": 1.0, "memory": {**memory, "has": int(has * GIB), "fits": fits},
@@ -83,6 +86,8 @@ def test_without_a_figure_the_batch_is_halved():
 def test_the_height_is_split_only_if_it_can_be():
     compile, _ = compiler(has=5, height=63)
     assert not any(name.startswith("mesh") for name, _ in plan(REQUEST, compile=compile)[1])
+    compile, _ = compiler(has=5, splits_height=False)
+    assert not any(name.startswith("mesh") for name, _ in plan(REQUEST, compile=compile)[1])
     compile, _ = compiler(has=5, chips=1)
     assert not any(name.startswith("mesh") for name, _ in plan(REQUEST, compile=compile)[1])
 
@@ -97,6 +102,11 @@ def test_a_height_that_is_not_split_is_named():
 def test_a_prediction_has_its_batch_only():
     compile, _ = compiler(has=5, what="predict")
     assert [name for name, _ in plan(REQUEST, compile=compile)[1]] == ["batch=12"]
+
+
+def test_samples_of_video_are_named():
+    compile, _ = compiler(has=50, unit="snippets", frames=5)
+    assert "net, 16 snippets of 5 frames of 64x64, 19 classes, bfloat16" in text_of(*plan(REQUEST, compile=compile))
 
 
 @pytest.mark.parametrize("tries", [0, 1, 2])

@@ -39,6 +39,18 @@ def request(**changes):
     return Request(**{"config": CONFIG, "overrides": TINY, "size": (32, 48), **changes})
 
 
+def is_the_program_of(compiled, report, *, devices):
+    """Memory, FLOPs and messages of a report are those of a step that a training has compiled."""
+    own = memory_plan(compiled, groups={})
+    assert report["memory"]["needed"] == own.needed
+    assert report["memory"]["temporaries"] == own.program["temporaries"]
+    costs = program_costs(compiled, devices=devices, platform="cpu")
+    assert (report["flops"], report["accessed"]) == (costs.flops, costs.accessed)
+    assert {kind: total["sent"] for kind, total in report["collectives"].items()} == {
+        kind: total.sent for kind, total in costs.collectives.items()
+    }
+
+
 def test_it_is_the_program_of_the_run(tmp_path, monkeypatch):
     """Memory, FLOPs and messages are those of the step that the training itself compiles, from data and weights."""
     seen = []
@@ -48,14 +60,7 @@ def test_it_is_the_program_of_the_run(tmp_path, monkeypatch):
     ((compiled, bucket),) = seen
     report = rehearse(request())
     assert (report["batch"], tuple(report["size"])) == (bucket.batch, bucket.crop)
-    own = memory_plan(compiled, groups={})
-    assert report["memory"]["needed"] == own.needed
-    assert report["memory"]["temporaries"] == own.program["temporaries"]
-    costs = program_costs(compiled, devices=2, platform="cpu")
-    assert (report["flops"], report["accessed"]) == (costs.flops, costs.accessed)
-    assert {kind: total["sent"] for kind, total in report["collectives"].items()} == {
-        kind: total.sent for kind, total in costs.collectives.items()
-    }
+    is_the_program_of(compiled, report, devices=2)
     assert report["memory"]["fits"] and report["bounds"] is None  # the table has no figures of a CPU
 
 
