@@ -26,6 +26,7 @@ from tests.processes import SMALL_NETWORK, environment, run_together, start_toge
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 150
 FEW = 24  # of two processes, which exchange gradients
+SOME = 40  # into a slow bucket
 KILLS = int(os.environ.get("SEGJAX_KILLS", 10))
 pytestmark = pytest.mark.slow
 
@@ -47,22 +48,23 @@ def bucket(scheme, tmp_path, street_dir, monkeypatch):
         yield f"{scheme}://{bucket_servers.BUCKET}"
 
 
-def command(workdir, *extra, steps=STEPS):
+def command(workdir, *extra, steps=STEPS, config="configs/vplr.py:propagate=none,debug"):
     return [
-        sys.executable, "main.py", "--config=configs/vplr.py:propagate=none,debug", f"--workdir={workdir}",
+        sys.executable, "main.py", f"--config={config}", f"--workdir={workdir}",
         f"--config.train.total_steps={steps}", "--config.train.checkpoint_steps=5", "--config.train.ema_decay=0.9",
         "--config.train.eval_steps=25", *SMALL_NETWORK, *extra,
     ]  # fmt: skip
 
 
-def run(workdir, *extra):
-    done = subprocess.run(command(workdir, *extra), cwd=ROOT, env=environment(), capture_output=True, text=True)
+def run(workdir, *extra, **options):
+    words = command(workdir, *extra, **options)
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def weights(workdir):
     _, tree, info = load_for_inference(workdir)
-    assert info["step"] in (STEPS, FEW)
+    assert info["step"] in (STEPS, FEW, SOME)
     return [np.asarray(x) for x in jax.tree.leaves(tree)]
 
 
@@ -110,13 +112,60 @@ def test_killed_at_random(bucket, tmp_path):
     print(f"{KILLS} kills, with checkpoints of the steps {reached} in the bucket")
     run(killed, "--stage=train")
     assert same(killed, undisturbed)
-    names = {name for name in Store(read_address(killed, "--workdir")).names() if not name.startswith(OWN)}
-    assert names == set(read_files(Store(read_address(killed, "--workdir"))))  # the kills have left nothing
+    is_whole(killed)
 
 
 def silence(workdir):
     """Removes the name of the killed run, for which another host would wait 45 seconds."""
     Store(read_address(workdir, "--workdir")).delete(f"{OWN}/run.json")
+
+
+@pytest.fixture
+def proxy(bucket, scheme, monkeypatch):
+    """Leads the programs to the server through a proxy, whose rule a test sets."""
+    name = {"gs": "TENSORSTORE_GCS_HTTP_URL", "s3": "AWS_ENDPOINT_URL"}[scheme]
+    with bucket_servers.proxy(os.environ[name]) as (address, state):
+        monkeypatch.setenv(name, address)
+        yield state
+
+
+def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
+    """Each kill comes while the parts of a checkpoint are on their way, of which the server gets some afterwards."""
+    undisturbed, killed, dice = tmp_path / "undisturbed", f"{bucket}/runs/slow", random.Random(1)
+    run(undisturbed, "--stage=train", steps=SOME)
+    parts, reached = [], []
+
+    def slow(method, path):
+        if method not in ("PUT", "POST"):
+            return None
+        parts.extend([path] * ("checkpoints" in path))
+        return dice.uniform(0.5, 2.5)
+
+    proxy.rule = slow
+    for kill in range(min(KILLS, 4)):
+        process = subprocess.Popen(
+            command(killed, "--stage=train", steps=SOME), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        count, deadline = len(parts) + dice.randrange(2, 60), time.time() + 300
+        while len(parts) < count and process.poll() is None and time.time() < deadline:
+            time.sleep(0.02)
+        assert len(parts) >= count and process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+        process.stderr.close()
+        reached.append(saved(killed))
+        print(f"kill {kill + 1}: after {count} parts, step {reached[-1]}", flush=True)
+    print(f"{len(reached)} kills in uploads, with checkpoints of the steps {reached} in the bucket")
+    run(killed, "--stage=train", steps=SOME)
+    assert same(killed, undisturbed)
+    is_whole(killed)
+
+
+def is_whole(workdir):
+    """The bucket has what its list names, and nothing else."""
+    store = Store(read_address(workdir, "--workdir"))
+    assert {name for name in store.names() if not name.startswith(OWN)} == set(read_files(store))
 
 
 def test_stopped_with_sigterm(bucket):
@@ -192,3 +241,46 @@ def test_commands_and_stages_read_a_bucket(bucket, tmp_path):
         f"{bucket}/runs/second", "--stage=train", f"--config.train.init.checkpoint={workdir}",
         "--config.train.init.weights=", f"--config.dataset.data_dir={bucket}/data",
     )  # fmt: skip
+
+
+RECIPE = """
+from configs import vplr
+
+
+def get_config(arg=None):
+    config = vplr.get_config("propagate=none,debug")
+    config.flipped = dict(config.evaluate.to_dict(), flip=True)
+    cells = [dict(series=name, at="all", stages=(name,)) for name in ("evaluate", "flipped")]
+    config.compare = dict(kind="compare", baseline="evaluate", cells=cells)
+    config.stages = ("train", "evaluate", "flipped", "compare")
+    return config
+"""
+
+
+def test_reports_and_pictures_of_evaluations_and_comparisons(bucket, tmp_path, monkeypatch):
+    """They are those of a run on a disk; a stage whose folder is deleted in the bucket runs again."""
+    local, remote = tmp_path / "local", f"{bucket}/runs/compared"
+    (tmp_path / "compared.py").write_text(RECIPE)
+    options = dict(steps=10, config=tmp_path / "compared.py")
+    run(local, **options)
+    run(remote, **options)
+    store = Store(read_address(remote, "--workdir"))
+
+    def results():
+        """Returns name -> content of the tables and pictures in the bucket."""
+        found = {name for name in read_files(store) if re.match("(evaluate|flipped|compare)/.*(md|csv|png)$", name)}
+        return {name: store.read(name) for name in sorted(found)}
+
+    written = results()
+    assert {"compare/table.md", "evaluate/confusion.png"} <= set(written) and len(written) > 10
+    assert all((local / name).read_bytes() == content for name, content in written.items())
+    reports = [json.loads(text) for text in (store.read("report.json"), (local / "report.json").read_bytes())]
+    assert reports[0]["compare"]["cells"] == reports[1]["compare"]["cells"]
+    assert reports[0]["evaluate"]["iou"] == reports[1]["evaluate"]["iou"]
+
+    for name in [name for name in store.names() if name.startswith("evaluate/")]:
+        store.delete(name)
+    monkeypatch.setenv("SEGJAX_CACHE_DIR", str(tmp_path / "another host"))
+    run(remote, **options)
+    assert results() == written
+    is_whole(remote)
