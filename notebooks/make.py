@@ -3,11 +3,13 @@
 python notebooks/make.py                 executes all of them, on one core in about half an hour
 python notebooks/make.py own_video       executes one
 SEGJAX_NOTEBOOK_STEPS=3 ...              in a minute, as the tests do
+python notebooks/make.py --repository=OWNER/NAME   writes another repository on GitHub into all addresses; executes none
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ import jupytext
 import nbclient
 import nbformat
 
+REPOSITORY = "OWNER/segjax"  # on GitHub, which Colab opens the notebooks from and installs; set it by --repository
 FOLDER = Path(__file__).resolve().parent
 SCRIPTS = tuple(path for path in sorted(FOLDER.glob("*.py")) if path != Path(__file__).resolve())
 
@@ -67,8 +70,31 @@ def _without_paths(notebook: nbformat.NotebookNode, folder: Path, datasets: str)
     return notebook
 
 
+def move(repository: str, root: Path = FOLDER.parent) -> list[Path]:
+    """Writes another repository in the place of REPOSITORY, and returns the files that have changed.
+
+    repository: OWNER/NAME.
+    root: of a checkout.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/[\w.-]+", repository):
+        sys.exit(f"--repository={repository} must be OWNER/NAME, as GitHub spells it")
+    address = re.compile(rf'(github/|github\.com/|REPOSITORY = "){re.escape(REPOSITORY)}(?=[/"\\])')
+    scripts = [path for path in sorted((root / "notebooks").iterdir()) if path.suffix in (".py", ".ipynb")]
+    changed = []
+    for path in [root / "README.md", *scripts]:
+        before = path.read_text()
+        after = address.sub(rf"\g<1>{repository}", before)
+        if after != before:
+            path.write_text(after)
+            changed.append(path)
+    return changed
+
+
 def main(names: list[str]) -> None:
-    """Executes the named notebooks, all by default, and writes them."""
+    """Executes the named notebooks, all by default, and writes them; or moves them, see `move`."""
+    if moves := [name for name in names if name.startswith("--repository=")]:
+        print("\n".join(map(str, move(moves[-1].partition("=")[2]))))
+        return
     known = {script.stem: script for script in SCRIPTS}
     if wrong := set(names) - set(known):
         sys.exit(f"there is no notebook {sorted(wrong)[0]}; the notebooks are {', '.join(known)}")

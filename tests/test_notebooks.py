@@ -14,7 +14,8 @@ import nbformat
 import numpy as np
 import pytest
 
-from notebooks.make import FOLDER, SCRIPTS, execute, notebook_of
+from notebooks import make
+from notebooks.make import FOLDER, REPOSITORY, SCRIPTS, execute, notebook_of
 from tests.processes import SMALL_NETWORK, environment
 
 NAMES = [script.stem for script in SCRIPTS]
@@ -47,9 +48,25 @@ def test_the_stored_notebook_is_what_its_script_gives(script):
 def test_readers_are_led_to_them():
     readme = (FOLDER.parent / "README.md").read_text()
     for name in NAMES:
-        address = f"https://colab.research.google.com/github/OWNER/segjax/blob/main/notebooks/{name}.ipynb"
+        address = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{name}.ipynb"
         assert address in notebook_of(FOLDER / f"{name}.py").cells[0].source
         assert f"notebooks/{name}.ipynb" in readme
+
+
+def test_another_repository_is_written_everywhere(tmp_path, monkeypatch):
+    files = [FOLDER.parent / "README.md", *FOLDER.glob("*.py"), *FOLDER.glob("*.ipynb")]
+    (tmp_path / "notebooks").mkdir()
+    copies = {file: shutil.copy(file, tmp_path / file.relative_to(FOLDER.parent)) for file in files}
+    assert set(make.move("some-one/fork.jax", tmp_path)) == set(copies.values())
+    assert not any(f"/{REPOSITORY}" in copy.read_text() for copy in copies.values())
+    assert 'REPOSITORY = "some-one/fork.jax"  #' in (tmp_path / "notebooks/make.py").read_text()
+    (tmp_path / "notebooks/quickstart.py").read_text().index('"git+https://github.com/some-one/fork.jax"')
+    monkeypatch.setattr(make, "REPOSITORY", "some-one/fork.jax")
+    make.move(REPOSITORY, tmp_path)
+    assert all(copy.read_text() == file.read_text() for file, copy in copies.items())
+    for wrong in ("segjax", "https://github.com/a/b", "a/b/c", "a/b c"):
+        with pytest.raises(SystemExit, match="must be OWNER/NAME"):
+            make.move(wrong, tmp_path)
 
 
 SMALLER = f"""
@@ -107,7 +124,7 @@ def test_colab_installs_it(name, gpu, jax_for, colab, monkeypatch):
     exec(cell(name, "import os"), {})
     (words,) = ran
     assert words[:4] == [sys.executable, "-m", "pip", "install"]
-    assert words[-2:] == ["git+https://github.com/OWNER/segjax", jax_for]
+    assert words[-2:] == [f"git+https://github.com/{REPOSITORY}", jax_for]
 
 
 @pytest.mark.parametrize("name, paths", [("quickstart", ("images", "masks")), ("own_video", ("video", "labels"))])
