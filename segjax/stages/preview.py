@@ -20,11 +20,11 @@ from segjax.weights.runs import read_meta
 CLASSES = 19  # of a network that is not trained yet; no name of a leaf or an output depends on it
 
 
-def preview(name: str, stages: Mapping[str, tuple[Stage, Any]], workdir: Path, dataset: Dataset) -> Preview:
+def preview(name: str, stages: Mapping[str, tuple[Stage, Any]], workdir: Path | None, dataset: Dataset) -> Preview:
     """Returns what the stage `name` can know of its run.
 
     stages: name -> (kind, options) of the recipe's stages, in order.
-    workdir: folder of the run.
+    workdir: folder of the run, None without one.
     dataset: `config.dataset`.
     """
     order = list(stages)

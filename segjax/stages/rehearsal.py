@@ -200,7 +200,7 @@ def find_program(request: Request, devices: Sequence[jax.Device]) -> tuple[str, 
     if request.what == "train":
         _check_batch(options.plan, mesh, splits_height=section["kind"] == "train")
     known = {one: (STAGES[config[one].kind], _read(config, one)) for one in config.stages}
-    spec_of = preview(name, known, Path(), dataset).spec_of
+    spec_of = preview(name, known, None, dataset).spec_of
     assumed = Assumed(images, mesh, section.get("seed", config.seed), spec_of, sized=request.size is not None)
     return name, mesh, stage.program(options, assumed)
 

@@ -43,14 +43,14 @@ class Preview:
     """What a stage can know of its run before the first stage runs.
 
     name: of the stage.
-    workdir: folder of the run.
+    workdir: folder of the run, None without one.
     dataset: `config.dataset`; what an earlier stage writes does not exist yet.
     spec_of: checkpoint -> spec of the network that it has or will have, see `Stage.network`; of a network that is not
         trained yet, without the number of classes. Raises UserError for a stage without network.
     """
 
     name: str
-    workdir: Path
+    workdir: Path | None
     dataset: Dataset
     spec_of: Callable[[str], Mapping[str, Any]]
 

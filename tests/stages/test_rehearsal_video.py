@@ -118,7 +118,7 @@ def test_the_network_of_the_keyframes_has_the_dtype_of_its_stage():
 @pytest.mark.parametrize(
     "config, changes, said",
     [
-        ("gsvnet", {"train_gsvnet.keyframe.checkpoint": "runs/gone"}, "checkpoint='runs/gone' is neither a stage of"),
+        ("gsvnet", {"train_gsvnet.keyframe.checkpoint": "runs/gone"}, "--checkpoint=runs/gone is not a folder; give"),
         ("gsvnet", {"train_gsvnet.batch_size": 3}, "cannot be shared out among 2 devices; make it a multiple of 2."),
         (
             "gsvnet:labels=teacher,frames=drive.mp4",
