@@ -1,4 +1,4 @@
-"""How good carried labels are, and how fast.
+"""How good propagated labels are, and how fast.
 
     python benchmarks/propagate.py quality                                  # CamVid's 15 Hz video, copy and DIS flow
     python benchmarks/propagate.py quality --checkpoint runs/camvid/train_video --skip 60 --output out
@@ -143,7 +143,7 @@ def score(part: Part, num_classes: int, args, stores: dict, warp: str, method: s
 
 
 def energy(one: Propagated) -> np.ndarray:
-    """Sums of squared Laplacians of the carried image and of the real frame, over the same pixels."""
+    """Sums of squared Laplacians of the propagated image and of the real frame, over the same pixels."""
     inside = cv2.erode((one.label != IGNORE_LABEL).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
     grey = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (one.image, one.real.image))
     return np.array([np.square(cv2.Laplacian(g, cv2.CV_32F)[inside], dtype=np.float64).sum() for g in grey])
@@ -156,7 +156,7 @@ def miou(matrix: np.ndarray, num_classes: int) -> float:
 
 def markdown(results: dict, steps: int, title: str) -> str:
     """The table, in percent."""
-    lines = [f"mIoU of carried labels, {title}", ""]
+    lines = [f"mIoU of propagated labels, {title}", ""]
     whats = {"miou": "all pixels", "miou_kept": "pixels kept", "kept": "share kept", "energy": "energy of the image"}
     for key, what in whats.items():
         ks = [*range(1, steps + 1), *range(-1, -steps - 1, -1)]
@@ -177,7 +177,7 @@ def plot(results: dict, steps: int, title: str) -> np.ndarray:
             if points:
                 lines.append(visualize.Line(name, *zip(*points), color=number))
     return visualize.line_plot(
-        lines, title=title, x_label="frames from the label", y_label="mIoU of the carried label, percent"
+        lines, title=title, x_label="frames from the label", y_label="mIoU of the propagated label, percent"
     )
 
 

@@ -1,4 +1,4 @@
-"""Labels moved by smooth random fields: a control of studies; they are wrong near outlines, as carried labels are."""
+"""Labels moved by smooth random fields: a control of studies; wrong near outlines, as propagated labels are."""
 
 from __future__ import annotations
 

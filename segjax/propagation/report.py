@@ -112,7 +112,7 @@ def propagation_sheet(
         class_names,
         palette,
         captions=[caption for caption, *_ in rows],
-        titles=("real frame", "carried image", "carried label", "ignored"),
+        titles=("real frame", "propagated image", "propagated label", "ignored"),
         heading=heading,
         tile_width=tile_width,
     )

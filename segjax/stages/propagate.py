@@ -156,7 +156,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         extra=PROVENANCE,
         identity=plain(identity),
         kind=PROPAGATED,
-        description=f"Labels of {dataset.name} {options.split}, carried by {options.method}.",
+        description=f"Labels of {dataset.name} {options.split}, propagated by {options.method}.",
     )
     tag = dict(method=options.method, model=network.description, config=config_hash(plain(identity)))
     work = Work(shards, source, propagator, tag, label_shift=options.label_shift, score=options.score)
@@ -166,7 +166,7 @@ def run(options: Options, context: Context) -> dict[str, Any]:
         log.info(line)
     if not summary["carried"]:
         reasons = ", ".join(f"{why} ({count})" for why, count in summary["ends"].items())
-        raise UserError(f"no label of {dataset.name} {options.split} could be carried to a frame: {reasons}.")
+        raise UserError(f"no label of {dataset.name} {options.split} could be propagated to a frame: {reasons}.")
     steps = np.array([step for note in written.notes for step in note["steps"]], np.int32)
     beside = {"steps": steps, "config": np.array(tag["config"])}
     directory = finish_records(shards, written, extra_files={provenance_file(mode): beside for mode in options.modes})
