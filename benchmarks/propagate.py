@@ -38,8 +38,9 @@ from segjax.data.threads import ordered_map  # noqa: E402
 from segjax.data.video import FrameIndex  # noqa: E402
 from segjax.media.writers import write_png  # noqa: E402
 from segjax.propagation.carry import RGB_WARPS  # noqa: E402
+from segjax.propagation.flow_store import FlowStore  # noqa: E402
 from segjax.propagation.motion import choose_flow, open_flow, open_video_network  # noqa: E402
-from segjax.propagation.propagator import INPUT_CHOICES, FlowStore, Propagated, Propagator  # noqa: E402
+from segjax.propagation.propagator import INPUT_CHOICES, Propagated, Propagator  # noqa: E402
 
 
 class Part:

@@ -21,7 +21,7 @@ from segjax.errors import UserError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parent
 FOLDER = (_PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs").resolve()
-_HELPERS = ("__init__", "ablation", "common", "csst_training", "vplr_labels", "vplr_rows")
+_HELPERS = ("__init__", "ablation", "common", "csst_training", "ldn_training", "vplr_labels", "vplr_rows")
 DEFAULT = "vplr"
 
 

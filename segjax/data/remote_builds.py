@@ -15,7 +15,8 @@ from typing import Any
 
 from segjax.remote import Address, Store
 from segjax.remote.lease import Busy, Lease, host_name
-from segjax.remote.mirror import Mirror, write_note
+from segjax.remote.mirror import Mirror
+from segjax.remote.notes import write_note
 from segjax.remote.shards import is_partial, local_shard
 
 POLL = 5.0  # seconds between two looks at a build of another host

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segjax.errors import UserError
-from segjax.files import read_json, replacing, write_json
+from segjax.files import replacing
 from segjax.remote.manifest import (
     BEGUN,
     FILES,
@@ -32,8 +32,9 @@ from segjax.remote.manifest import (
     foreign,
     read_files,
 )
+from segjax.remote.notes import read_note, write_note
 from segjax.remote.store import Store, in_threads
-from segjax.remote.tree import NOTE, Stamp, keep_only, scan, set_times, stamp, still
+from segjax.remote.tree import Stamp, keep_only, scan, set_times, stamp, still
 
 log = logging.getLogger("segjax")
 
@@ -291,18 +292,3 @@ class Mirror:
 
 def _offer(process: int) -> str:
     return f"{OWN}/process-{process}.json"
-
-
-def write_note(folder: Path, address: str, files: Mapping[str, list]) -> None:
-    """Notes in a local folder which of its files a bucket has: name -> [size, time, digest], see `Entry`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / NOTE, {"address": address, "files": dict(files)})
-
-
-def read_note(folder: Path) -> tuple[str, dict[str, Entry]]:
-    """Returns (address, files) of the note in a local folder; ("", {}) without one."""
-    try:
-        content = read_json(folder / NOTE)
-        return content["address"], {name: Entry(*entry) for name, entry in content["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "", {}

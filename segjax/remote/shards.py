@@ -1,6 +1,6 @@
 """Records of a dataset in a bucket, fetched shard by shard as they are read, within a part of the disk.
 
-A note in the dataset's local folder lists the shards that the bucket has (`mirror.write_note`). A host fetches those
+A note in the dataset's local folder lists the shards that the bucket has (`notes.write_note`). A host fetches those
 that it reads, and the one that was read longest ago gives way. Other processes of the host share them.
 """
 
@@ -20,7 +20,7 @@ from segjax.errors import UserError
 from segjax.files import replacing
 from segjax.remote.address import read_address
 from segjax.remote.manifest import LAZY, Entry
-from segjax.remote.mirror import read_note
+from segjax.remote.notes import read_note
 from segjax.remote.place import FOLDER, LIMIT, cache_limit, cache_root
 from segjax.remote.store import RemoteError, Store
 from segjax.remote.tree import NOTE

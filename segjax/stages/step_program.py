@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from segjax import data, parallel
 from segjax.data.timeline import Bucket
 from segjax.stages.assumed import Program
-from segjax.training.run import RunPlan, argument_groups, compilable
+from segjax.training.placement import argument_groups, compilable
+from segjax.training.run import RunPlan
 from segjax.training.state import TrainState
 from segjax.training.step import Step
 

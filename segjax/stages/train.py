@@ -29,7 +29,8 @@ from segjax.stages.stage import Context, Preview, Stage
 from segjax.stages.terms import check_no_teacher, read_loss
 from segjax.stages.train_step import Options, make_network, make_training, program, useful_flops
 from segjax.stages.training_options import KEYS, find_init, read_training, training_inputs, warn_of_first_weights
-from segjax.training.run import RunPlan, Score, TrainingTask, place_state, run_training
+from segjax.training.placement import place_state
+from segjax.training.run import RunPlan, Score, TrainingTask, run_training
 from segjax.training.start import check_init, first_variables, with_source_options
 from segjax.training.terms import check_outputs
 

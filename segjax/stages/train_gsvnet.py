@@ -36,7 +36,8 @@ from segjax.stages.train_gsvnet_step import (
     useful_flops,
 )
 from segjax.stages.training_options import KEYS, find_init, read_training, training_inputs, warn_of_first_weights
-from segjax.training.run import Score, TrainingTask, place_state, run_training
+from segjax.training.placement import place_state
+from segjax.training.run import Score, TrainingTask, run_training
 from segjax.training.start import first_variables
 from segjax.training.terms import check_outputs
 from segjax.weights.runs import KEYFRAME, has_checkpoint, load_for_inference, load_keyframe, with_keyframe

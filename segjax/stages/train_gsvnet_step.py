@@ -18,7 +18,8 @@ from segjax.stages.run_plan import make_run_plan
 from segjax.stages.snippet_data import SnippetOptions
 from segjax.stages.step_program import largest_bucket, replicated_shapes, step_program
 from segjax.stages.training_options import TrainingOptions, make_optimization
-from segjax.training.run import RunPlan, abstract_state
+from segjax.training.placement import abstract_state
+from segjax.training.run import RunPlan
 from segjax.training.snippet_step import fixed_frames, make_snippet_step
 from segjax.training.start import abstract_first_variables, model_spec
 from segjax.training.step import Step

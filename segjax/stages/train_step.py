@@ -22,7 +22,8 @@ from segjax.stages.step_program import largest_bucket, step_program
 from segjax.stages.training_options import TrainingOptions, make_optimization
 from segjax.training.online import label_online
 from segjax.training.part_losses import number_of_part
-from segjax.training.run import RunPlan, abstract_state
+from segjax.training.placement import abstract_state
+from segjax.training.run import RunPlan
 from segjax.training.start import abstract_first_variables, model_spec, with_source_options
 from segjax.training.step import Step, make_train_step
 from segjax.training.terms import TermOptions, loss_terms

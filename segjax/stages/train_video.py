@@ -37,7 +37,8 @@ from segjax.stages.training_options import (
     warn_of_first_weights,
 )
 from segjax.stages.video_data import VideoDataOptions, flow_statistics, open_record_flow, open_triplets, read_flow
-from segjax.training.run import TrainingTask, place_state, run_training
+from segjax.training.placement import place_state
+from segjax.training.run import TrainingTask, run_training
 from segjax.training.start import first_variables
 from segjax.training.video_step import RELEASED, TERMS, Features
 

@@ -19,7 +19,8 @@ from segjax.stages.run_plan import make_run_plan
 from segjax.stages.step_program import largest_bucket, replicated_shapes, step_program
 from segjax.stages.training_options import TrainingOptions, make_optimization
 from segjax.stages.video_data import FlowOptions, VideoDataOptions
-from segjax.training.run import RunPlan, abstract_state
+from segjax.training.placement import abstract_state
+from segjax.training.run import RunPlan
 from segjax.training.start import Init, abstract_first_variables, model_spec
 from segjax.training.step import Step
 from segjax.training.update import make_update

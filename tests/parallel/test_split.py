@@ -10,7 +10,7 @@ from segjax import parallel
 from segjax.errors import UserError
 from segjax.training.checkpoints import Checkpoints
 from segjax.training.optimizer import make_optimizer
-from segjax.training.run import place_state
+from segjax.training.placement import place_state
 from tests.training import fake_network
 
 

@@ -10,7 +10,8 @@ from segjax.errors import UserError
 from segjax.files import write_file, write_json
 from segjax.remote import Store, store, tree
 from segjax.remote.manifest import FILES, NEXT
-from segjax.remote.mirror import Mirror, read_note
+from segjax.remote.mirror import Mirror
+from segjax.remote.notes import read_note
 
 
 class Killed(BaseException):
