@@ -68,12 +68,13 @@ def test_a_training_logs_what_a_step_costs(compiled, mesh, caplog):
 def test_on_a_known_chip_it_logs_bounds(compiled, mesh, caplog, monkeypatch):
     monkeypatch.setattr(program, "chip_of", lambda kind: CHIPS["v5e"])
     with caplog.at_level(logging.INFO, "segjax"):
-        log_step_costs(compiled, Bucket((64, 96), 16), mesh=mesh, spec=SPEC, useful=useful_flops)
+        log_step_costs(compiled, Bucket((64, 96), 16), mesh=mesh, spec=SPEC, useful=useful_flops, unit="snippets")
     useful = network_flops(SPEC, (64, 96), trains=True) * 2 / CHIPS["v5e"].flops
     assert f"at least, by flops   {useful * 1e3:,.2f} ms" in caplog.text
     assert "latency              1 all-reduces of less than 64 KiB will dominate" in caplog.text
     assert "with model.options.bn_groups=8 batch norms send nothing along the axis data" in caplog.text
     assert "limited by flops of cpu" in caplog.text and "MFU at most          100 %" in caplog.text
+    assert "\nsnippets/s at most   " in caplog.text
 
 
 @pytest.mark.parametrize("size, text", [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 * 2**30, "3.0 GiB")])
