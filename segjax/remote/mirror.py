@@ -61,7 +61,7 @@ class Mirror:
     # From the bucket
 
     def pull(self, wanted: Callable[[str], bool] = lambda name: True, *, repair: bool = False) -> bool:
-        """Makes the local folder what the bucket's list says; returns False, and does nothing, if there is no list.
+        """Makes the local folder what the bucket's list says; returns False, and leaves it alone, if there is no list.
 
         Records of finished datasets are not fetched: a note in their folder says where they are, see shards.py.
 
@@ -77,6 +77,8 @@ class Mirror:
                     f"{self.store.address} holds files that no run of segjax has finished writing there ({others[0]}"
                     f"{f' and {len(others) - 1} more' if len(others) > 1 else ''}); give an empty place."
                 )
+            if repair:  # before the next push notes what it begins, in the place of what this one had begun
+                self._repair({}, there)
             return False
         if missing := self._deleted(files, there):
             log.warning("%d files of %s were deleted there: %s, ...", len(missing), self.store.address, missing[0])

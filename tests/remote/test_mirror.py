@@ -106,6 +106,23 @@ def test_killed_at_any_request(place, tmp_path):
     assert states == sorted(states) and states[0] is False and states[-1] is True and 7 < number < 20
 
 
+def test_killed_twice_before_the_first_list(place, tmp_path):
+    """Each push has a file of its own, as event files are; what the first one has left is not taken for another's."""
+    for number in range(2):
+        here = tmp_path / f"here{number}"
+        mirror = Mirror(Store(place), here)
+        assert mirror.pull(repair=True) is False
+        first_state(here)
+        write_file(here / f"train/events.{number}", "grows")
+        fails_at(mirror.store, 7)  # at the list, after the note of what is begun and 6 files
+        with pytest.raises(Killed):
+            mirror.push()
+        left = set(Store(place).names())
+        assert FILES not in left and f"train/events.{number}" in left
+    assert Mirror(Store(place), tmp_path / "again").pull(repair=True) is False
+    assert all(name.startswith(".segjax-remote/") for name in Store(place).names())
+
+
 def test_a_file_that_marks_others_is_never_ahead_of_them(place, tmp_path, monkeypatch):
     here = tmp_path / "here"
     first_state(here)

@@ -26,7 +26,6 @@ from tests.processes import SMALL_NETWORK, environment, run_together, start_toge
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 150
 FEW = 24  # of two processes, which exchange gradients
-SOME = 40  # into a slow bucket
 KILLS = int(os.environ.get("SEGJAX_KILLS", 10))
 pytestmark = pytest.mark.slow
 
@@ -64,7 +63,7 @@ def run(workdir, *extra, **options):
 
 def weights(workdir):
     _, tree, info = load_for_inference(workdir)
-    assert info["step"] in (STEPS, FEW, SOME)
+    assert info["step"] in (STEPS, FEW)
     return [np.asarray(x) for x in jax.tree.leaves(tree)]
 
 
@@ -132,7 +131,7 @@ def proxy(bucket, scheme, monkeypatch):
 def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
     """Each kill comes while the parts of a checkpoint are on their way, of which the server gets some afterwards."""
     undisturbed, killed, dice = tmp_path / "undisturbed", f"{bucket}/runs/slow", random.Random(1)
-    run(undisturbed, "--stage=train", steps=SOME)
+    run(undisturbed, "--stage=train")
     parts, reached = [], []
 
     def slow(method, path):
@@ -144,10 +143,14 @@ def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
     proxy.rule = slow
     for kill in range(min(KILLS, 4)):
         process = subprocess.Popen(
-            command(killed, "--stage=train", steps=SOME), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
+            command(killed, "--stage=train"), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        count, deadline = len(parts) + dice.randrange(2, 60), time.time() + 300
+        # two kills before the bucket has any checkpoint, the others after a further one
+        before, deadline = saved(killed), time.time() + 300
+        while kill > 1 and saved(killed) <= before and process.poll() is None and time.time() < deadline:
+            time.sleep(0.2)
+        count = len(parts) + dice.randrange(2, 15)
         while len(parts) < count and process.poll() is None and time.time() < deadline:
             time.sleep(0.02)
         assert len(parts) >= count and process.poll() is None
@@ -155,9 +158,10 @@ def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
         process.wait(60)
         process.stderr.close()
         reached.append(saved(killed))
-        print(f"kill {kill + 1}: after {count} parts, step {reached[-1]}", flush=True)
+        print(f"kill {kill + 1}: step {reached[-1]}", flush=True)
     print(f"{len(reached)} kills in uploads, with checkpoints of the steps {reached} in the bucket")
-    run(killed, "--stage=train", steps=SOME)
+    proxy.rule = lambda method, path: None
+    run(killed, "--stage=train")
     assert same(killed, undisturbed)
     is_whole(killed)
 
