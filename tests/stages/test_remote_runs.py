@@ -132,7 +132,7 @@ def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
     """Each kill comes while the parts of a checkpoint are on their way, of which the server gets some afterwards."""
     undisturbed, killed, dice = tmp_path / "undisturbed", f"{bucket}/runs/slow", random.Random(1)
     run(undisturbed, "--stage=train")
-    parts, reached = [], []
+    parts, reached, log = [], [], tmp_path / "log"
 
     def slow(method, path):
         if method not in ("PUT", "POST"):
@@ -142,10 +142,8 @@ def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
 
     proxy.rule = slow
     for kill in range(min(KILLS, 4)):
-        process = subprocess.Popen(
-            command(killed, "--stage=train"), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        with open(log, "w") as said:
+            process = subprocess.Popen(command(killed, "--stage=train"), cwd=ROOT, env=environment(), stderr=said)
         # two kills before the bucket has any checkpoint, the others after a further one
         before, deadline = saved(killed), time.time() + 300
         while kill > 1 and saved(killed) <= before and process.poll() is None and time.time() < deadline:
@@ -153,10 +151,9 @@ def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
         count = len(parts) + dice.randrange(2, 15)
         while len(parts) < count and process.poll() is None and time.time() < deadline:
             time.sleep(0.02)
-        assert len(parts) >= count and process.poll() is None
+        assert len(parts) >= count and process.poll() is None, log.read_text()[-3000:]
         process.send_signal(signal.SIGKILL)
         process.wait(60)
-        process.stderr.close()
         reached.append(saved(killed))
         print(f"kill {kill + 1}: step {reached[-1]}", flush=True)
     print(f"{len(reached)} kills in uploads, with checkpoints of the steps {reached} in the bucket")
