@@ -26,7 +26,7 @@ from tests.processes import SMALL_NETWORK, environment, run_together, start_toge
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 150
 FEW = 24  # of two processes, which exchange gradients
-MANY = 600  # into a slow bucket, while several copies are made
+MANY = 1500  # into a slow bucket, while several copies are made
 KILLS = int(os.environ.get("SEGJAX_KILLS", 10))
 pytestmark = pytest.mark.slow
 
@@ -132,7 +132,9 @@ def proxy(bucket, scheme, monkeypatch):
 def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
     """Each kill comes while the parts of a checkpoint are on their way, of which the server gets some afterwards."""
     undisturbed, killed, dice = tmp_path / "undisturbed", f"{bucket}/runs/slow", random.Random(1)
-    run(undisturbed, "--stage=train", steps=MANY)
+    # a folder that changes all the time is not copied: a checkpoint every few seconds
+    words = ["--stage=train", "--config.train.checkpoint_steps=100", "--config.train.eval_steps=500"]
+    run(undisturbed, *words, steps=MANY)
     parts, reached, log = [], [], tmp_path / "log"
 
     def slow(method, path):
@@ -144,8 +146,10 @@ def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
     proxy.rule = slow
     for kill in range(min(KILLS, 5)):
         with open(log, "w") as said:
-            words = command(killed, "--stage=train", steps=MANY)
-            process = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=said)
+            process = subprocess.Popen(
+                command(killed, *words, steps=MANY), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
+                stderr=said,
+            )  # fmt: skip
         # two kills before the bucket has any list of files, the others after a further checkpoint
         before, deadline = saved(killed), time.time() + 300
         while kill > 1 and saved(killed) <= before and process.poll() is None and time.time() < deadline:
@@ -164,7 +168,7 @@ def test_killed_while_a_slow_bucket_is_written(bucket, proxy, tmp_path):
     print(f"{len(reached)} kills in uploads, with checkpoints of the steps {reached} in the bucket")
     assert len(reached) >= 2
     proxy.rule = lambda method, path: None
-    run(killed, "--stage=train", steps=MANY)
+    run(killed, *words, steps=MANY)
     assert same(killed, undisturbed)
     is_whole(killed)
 
