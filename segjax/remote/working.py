@@ -26,6 +26,7 @@ log = logging.getLogger("segjax")
 
 INTERVAL = 5.0  # seconds between two copies to the bucket
 LAST_TRIES = 3  # of the copy at the end
+LATE = 60.0  # seconds without a copy, while files change all the time, after which a warning is logged
 
 
 class WorkingCopy:
@@ -142,13 +143,22 @@ class WorkingCopy:
         return self._mirror.push()
 
     def _run(self) -> None:
-        warned = False
+        warned, late, copied = False, False, time.monotonic()
         while not self._stop.wait(INTERVAL):
             begin = time.monotonic()
             try:
                 with self._pushing:
-                    self._push()
+                    done = self._push()
                 warned = False
+                if done:
+                    late, copied = False, time.monotonic()
+                elif not late and time.monotonic() - copied > LATE:
+                    late = True
+                    log.warning(
+                        "%s has nothing of the last %.0f s: files change or are removed faster than they are copied; "
+                        "make more time between checkpoints, or keep more of them",
+                        self.address, time.monotonic() - copied,
+                    )  # fmt: skip
             except RemoteError as error:
                 if not error.passing:
                     self._error = error

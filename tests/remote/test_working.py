@@ -133,6 +133,18 @@ def test_a_bucket_that_is_slow_or_away_for_a_while(place, rule, caplog, monkeypa
     assert set(read_files(Store(place))) == set("abcde")
 
 
+def test_files_that_change_faster_than_they_are_copied(place, caplog, monkeypatch):
+    monkeypatch.setattr(working, "LATE", 0.2)
+    said = f"{place} has nothing of the last 0 s: files change or are removed faster than they are copied; make more"
+    with working_copy(place) as copy:
+        with monkeypatch.context() as changing:
+            changing.setattr(copy._mirror, "push", lambda: False)
+            wait_for(lambda: said in caplog.text)
+            time.sleep(0.5)
+        (copy.folder / "a").write_text("1")
+    assert caplog.text.count(said) == 1 and Store(place).read("a") == b"1"
+
+
 def test_a_bucket_that_does_not_exist(scheme, place, rule):
     if scheme == "gs":  # the emulator answers no request for another bucket
         rule.rule = lambda method, path: (404, '{"error": {"code": 404}}')
