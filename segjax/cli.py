@@ -42,6 +42,7 @@ from segjax.commands import (
     video,
 )
 from segjax.errors import UserError, did_you_mean, explain
+from segjax.host import collect_garbage_less_often
 from segjax.outputs import check_local
 from segjax.remote import check_address
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     argv: words after "segjax", None = those of the process.
     """
+    collect_garbage_less_often()
     try:
         arguments = parse((sys.argv[1:] if argv is None else list(argv)) or ["--help"])
         _to_local_paths(arguments)

@@ -1,5 +1,6 @@
 """The cores a process may use: its affinity, at most the quota of its container; signals."""
 
+import gc
 import itertools
 import os
 import signal
@@ -51,6 +52,19 @@ def test_a_process_bound_to_one_core_uses_one(root):
     program = f"{bind}; from segjax import host; print(host.usable_cores())"
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize(
+    "before, after", [((700, 10, 10), (5_000, 10, 10)), ((0, 10, 10), (0, 10, 10)), ((9_000, 5, 2), (9_000, 5, 2))]
+)
+def test_garbage_is_collected_less_often_and_never_more(before, after):
+    now = gc.get_threshold()
+    try:
+        gc.set_threshold(*before)
+        host.collect_garbage_less_often()
+        assert gc.get_threshold() == after
+    finally:
+        gc.set_threshold(*now)
 
 
 @pytest.mark.parametrize("first, second", itertools.product((signal.SIGINT, signal.SIGTERM), repeat=2))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segjax.errors import UserError, explain, keep_interrupts
+from segjax.host import collect_garbage_less_often, print_stacks_on_request
 from segjax.recipes import DEFAULT, find_recipe, importable
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def train(
 
     Raises UserError for all that `segjax train` ends for with one sentence, and Interrupted after ctrl-C in a training.
     """
+    collect_garbage_less_often()
     from segjax.stages import run_recipe
     from segjax.stages.config.recipe_file import load_recipe
 
@@ -125,6 +127,7 @@ def run_flags(rest: Sequence[str], values: FlagValues, *, program: str) -> int:
     rest: result of `parse_flags`.
     program: name for messages.
     """
+    collect_garbage_less_often()  # before jax is imported
     from ml_collections import config_flags
 
     from segjax.stages import run_recipe
@@ -164,7 +167,6 @@ def _begin(**places: Any) -> str | None:
     from absl import logging as absl_logging
 
     from segjax import parallel
-    from segjax.host import print_stacks_on_request
     from segjax.training.logging import setup_logging
 
     keep_interrupts()
