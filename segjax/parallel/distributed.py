@@ -115,6 +115,9 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     collectives, so that its devices can wait for each other forever (jaxlib 0.10 to 0.12, see
     tests/parallel/worker_again.py).
 
+    Programs that compile in less than half a second are not kept, or in less than
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS.
+
     folder: see `setup`, cache_dir.
     """
     if jax.default_backend() == "cpu" and jax.device_count() > 1:
@@ -142,7 +145,8 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
             return None
     jax.config.update("jax_enable_compilation_cache", True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # jax has read it
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_raise_persistent_cache_errors", False)
     _listen_to_cache()

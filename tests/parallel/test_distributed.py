@@ -34,7 +34,7 @@ def test_an_idle_gpu_is_pointed_out(monkeypatch, caplog):
 
 @pytest.fixture
 def cache_config():
-    names = ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
+    names = ("jax_compilation_cache_dir", "jax_enable_compilation_cache", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
     yield
     for name, value in before.items():
@@ -59,6 +59,18 @@ def test_the_cache_folder_is_made_or_done_without(tmp_path, monkeypatch, caplog,
         assert use_compilation_cache(tmp_path / "file") is None
     assert "no compilation cache" in caplog.text
     assert use_compilation_cache("") is None and not jax.config.jax_enable_compilation_cache
+
+
+def test_which_programs_are_worth_a_file_is_set_by_jax_own_variable(tmp_path, monkeypatch, cache_config):
+    name = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    jax.config.update(name.lower(), 0.25)  # as jax does when it is imported
+    monkeypatch.setenv(name, "0.25")
+    use_compilation_cache(tmp_path)
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.25
+    monkeypatch.delenv(name)
+    use_compilation_cache(tmp_path)
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.5
 
 
 def test_devices_are_cut_before_jax_starts():
