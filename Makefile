@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/vplr.py
 WORKDIR ?= runs/vplr
+# Tests start python a hundred times: without bytecode each start would compile the package, and each worker all tests.
 # A test that hangs says where and fails; xdist itself hangs when it replaces a worker that died.
 NO_HANG := --max-worker-restart=0 -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
@@ -15,7 +16,7 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(NO_HANG)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(NO_HANG)
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
