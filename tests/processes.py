@@ -15,8 +15,8 @@ QUICK_TO_COMPILE = (
 
 
 def small_network(*stages: str) -> list[str]:
-    """Flags of main.py: a ladder of 10,000 parameters, which compiles in a third of the time of Fast-SCNN."""
-    options = "{'growth': 4, 'blocks': (1, 1, 1, 1), 'width': 8, 'aux': False, 'layout': '32to4', "
+    """Flags of main.py: a DenseNet of 12,000 parameters, which compiles in a fifth of the time of Fast-SCNN."""
+    options = "{'growth': 4, 'blocks': (1, 1, 1, 1), 'width': 8, 'aux': False, 'layout': '8', "
     options += "'random_init': True, 'spp': 'none'}"
     return [
         flag
