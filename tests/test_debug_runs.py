@@ -18,7 +18,7 @@ COVERED = {
 SMALLER = [("vplr", "cityscapes,released,net=fastscnn")]
 
 # trained with a small network: other runs have theirs, or test_lowering.py has its step
-SMALL = ("gsvnet_ablation", "transfer", "vplr_ablation", "vplr_camvid", "vplr_kitti", "vplr_table1")
+SMALL = ("gsvnet", "gsvnet_ablation", "transfer", "vplr_ablation", "vplr_camvid", "vplr_kitti", "vplr_table1")
 SMALL_PRESETS = [("vplr", "camvid"), ("vplr", "own"), ("vplr", "kitti,net=fastscnn,propagate=flow")]
 SMALL_PRESETS.append(("vplr", "camvid,net=fastscnn,propagate=reconstruction"))
 
