@@ -1,7 +1,7 @@
 """Image resizing with PyTorch semantics, as two small matrix products: differentiates and shards like any einsum.
 
 On CPU, bilinear resizing without a gradient gathers and weights neighbouring pixels instead. On TPU the products keep
-the channels before the pixels.
+the channels before the pixels, as they do where several devices share an image.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from einops import rearrange
 from jax import lax
 
 from segjax.ops.platform import platform
+from segjax.ops.row_parts import part_weights, product_by_parts, row_parts
 from segjax.typing import Array
 
 # the default is bfloat16 on TPU and TF32 on GPU, too coarse for interpolation weights
@@ -121,8 +122,11 @@ def _by_planes(x: Array, matrix: np.ndarray, axis: int) -> Array:
     """Returns matrix (o, size) @ x (n, c, h, w) along axis 2 or 3.
 
     For TPUs, which pad the last axis to 128 lanes: with few channels last, as logits have, XLA writes every full-size
-    array of the loss and of its gradient several times, in other layouts (docs/speed.md).
+    array of the loss and of its gradient several times, in other layouts (docs/speed.md). And for images whose rows are
+    split over devices, see `row_parts`.
     """
+    if axis == 2 and row_parts() > 1 and (parts := part_weights(matrix, row_parts())) is not None:
+        return product_by_parts(x, parts, _PRECISION)
     weights = jnp.asarray(matrix, x.dtype)
     return jnp.einsum("nchw,oh->ncow" if axis == 2 else "nchw,pw->nchp", x, weights, precision=_PRECISION)
 
@@ -132,7 +136,7 @@ def _by_products(
 ) -> Array:
     """Returns x (n, h, w, c) resized to (n, *size, c), by one product along each axis."""
     (h, w), (out_h, out_w) = x.shape[1:3], size
-    planes = platform() == "tpu"
+    planes = platform() == "tpu" or row_parts() > 1
     columns, rows = (partial(_by_planes, axis=3), partial(_by_planes, axis=2)) if planes else (_columns, _rows)
     steps = [(columns, w, out_w), (rows, h, out_h)]
     # Rows first when they shrink, so that fewer pixels are left for the columns. Else columns first, so that the larger

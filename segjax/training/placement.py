@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from segjax import parallel
 from segjax.ops import for_platform
+from segjax.ops.row_parts import in_row_parts
 from segjax.parallel.rules import Rules
 from segjax.training.state import TrainState, create_state
 from segjax.training.step import Step
@@ -78,6 +79,7 @@ def compilable(step: Step, state: TrainState, spec: Specs, mesh: Mesh, frozen: A
     # the new state is placed like the old one, which it replaces in memory: else donation would copy
     shardings = jax.tree.map(lambda x: x.sharding, state), parallel.replicated(mesh)
     step = for_platform(step, mesh.devices.flat[0].platform)  # which may be another machine's, see `ops.platform`
+    step = in_row_parts(step, parallel.axis_size(mesh, "space"))
     return step, (abstract(state), batch_arguments(spec, mesh), abstract(frozen)), shardings
 
 
