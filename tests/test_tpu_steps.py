@@ -57,7 +57,9 @@ def test_a_step_on_four_chips(network):
 def test_a_step_on_two_chips_for_each_image(network):
     found = compiled_step(network, {"data": 2, "space": 2})
     check(found)
-    assert set(found["messages"]) == {"all-reduce", "collective-permute"}, found["moved"]
+    assert "collective-permute" in found["messages"]
+    # the dilated convolutions of a pyramid read more rows than a neighbour has on so small a map
+    assert all("/aspp/" in origin for origin in found["moved"]), found["moved"]
     check_golden(f"{network} space=2", found)
 
 
