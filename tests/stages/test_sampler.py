@@ -115,6 +115,7 @@ def test_a_training_on_mixed_epochs_resumes_and_reports_them(street_dir, tmp_pat
     settings = dict(sampler=dict(kind="mixed", parts=parts), extra=dict(more=dict(split="validation[:6]")))
     whole, halved = tmp_path / "whole", tmp_path / "halved"
     run_recipe(recipe(street_dir, total_steps=4, **settings), workdir=halved, only="train")
+    caplog.clear()  # the first run is logged too if a test before this one has set up the logger
     with caplog.at_level("INFO", logger="segjax"):
         report = run_recipe(recipe(street_dir, total_steps=9, **settings), workdir=whole, only="train")["train"]
     real = report["epoch_shares"]["0"]["samples"] * 2 // 3
