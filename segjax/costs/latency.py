@@ -38,10 +38,11 @@ def groups_to_take(own: int | None, mesh: Mapping[str, int]) -> int:
     own: groups that the program has; None if its network lacks the option.
     mesh: axis -> number of devices.
 
-    Returns 0 if there is nothing to change.
+    Returns 0 if there is nothing to change, and where devices share images (`mesh.space`): groups there send as
+    many messages, to fewer partners.
     """
     parts = mesh.get("data", 1)
-    return parts if own is not None and own % parts else 0
+    return parts if own is not None and own % parts and mesh.get("space", 1) == 1 else 0
 
 
 def sentence(small: Total, least: Bounds | None, *, option: str = "", groups: int = 0) -> str:

@@ -51,6 +51,7 @@ def test_the_sentence_has_the_count_the_assumption_and_the_option():
         (2, {"data": 4}, 4),
         (4, {"data": 4}, 0),
         (8, {"data": 4, "space": 2}, 0),
+        (1, {"data": 2, "space": 2}, 0),  # devices that share images exchange their statistics in any case
         (1, {"data": 1, "space": 4}, 0),
         (None, {"data": 4}, 0),
     ],
