@@ -74,7 +74,6 @@ def train(
 
     Raises UserError for all that `segjax train` ends for with one sentence, and Interrupted after ctrl-C in a training.
     """
-    collect_garbage_less_often()
     from segjax.stages import run_recipe
     from segjax.stages.config.recipe_file import load_recipe
 
