@@ -58,11 +58,17 @@ def for_platform(function: Callable[..., Any], platform: str) -> Callable[..., A
 
     Raises ValueError for an unknown platform.
     """
-    platform = _known(platform)
+    return traced_inside(function, functools.partial(made_for, _known(platform)))
+
+
+def traced_inside(
+    function: Callable[..., Any], context: Callable[[], contextlib.AbstractContextManager[None]]
+) -> Callable[..., Any]:
+    """Returns a new function that traces `function` inside a context, which is entered at each call."""
 
     @functools.wraps(function, updated=())  # a jitted function keeps its cache in __dict__
     def traced(*args: Any, **kwargs: Any) -> Any:
-        with made_for(platform):
+        with context():
             return function(*args, **kwargs)
 
     return traced

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.platform import traced_inside
 from segjax.typing import Array
 
 # as in ops/platform.py, part of the keys of jax's caches of traced functions
@@ -28,13 +29,7 @@ def row_parts() -> int:
 
 def in_row_parts(function: Callable[..., Any], parts: int) -> Callable[..., Any]:
     """Returns a new function that traces `function`, a whole program with its gradients, for rows in so many parts."""
-
-    @functools.wraps(function, updated=())  # a jitted function keeps its cache in __dict__
-    def traced(*args: Any, **kwargs: Any) -> Any:
-        with _parts(parts):
-            return function(*args, **kwargs)
-
-    return traced
+    return traced_inside(function, functools.partial(_parts, parts))
 
 
 def part_weights(matrix: np.ndarray, parts: int) -> np.ndarray | None:
