@@ -100,14 +100,6 @@ def _forget_compiled_programs():
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-@pytest.fixture(scope="module")
-def compile_quickly():
-    """For programs that run a few steps each and compile for most of their time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 # Files that take minutes start first: a worker gets whole files, and would be alone with such a one at the end
 # (`make test` keeps xdist from sorting files by their number of tests).
 LONG = (

@@ -15,9 +15,6 @@ from tests.stages.test_train_gsvnet import recipe
 LONGEST = 3
 
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
-
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
     tiny_network.register(monkeypatch)
@@ -34,7 +31,7 @@ def with_evaluation(street_dir, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, street_dir, compile_quickly):
+def finished(tmp_path_factory, street_dir):
     patch = pytest.MonkeyPatch()
     tiny_network.register(patch)
     # tiny is no network whose cost is counted by name alone

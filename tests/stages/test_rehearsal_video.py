@@ -40,7 +40,7 @@ TRIPLES = {
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch, compile_quickly):
+def tiny(monkeypatch):
     tiny_network.register(monkeypatch)
     monkeypatch.setitem(CHOICES["model"].takes, "tiny", set())
 

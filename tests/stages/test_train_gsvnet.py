@@ -20,9 +20,6 @@ STREET = dict(height=32, width=64, train=2, validation=1, test=1, frames=6, labe
 CAMVID = dict(name="synthetic_street", options=STREET, train="train", label_map="synthetic_street_to_camvid")
 
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
-
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
     tiny_network.register(monkeypatch)
@@ -61,7 +58,7 @@ def run(config, workdir):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, street_dir, compile_quickly):
+def finished(tmp_path_factory, street_dir):
     patch = pytest.MonkeyPatch()
     tiny_network.register(patch)
     workdir = tmp_path_factory.mktemp("snippets")

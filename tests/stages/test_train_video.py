@@ -24,9 +24,6 @@ from segjax.weights.runs import load_for_inference
 STREET = dict(height=64, width=128, train=2, validation=1, test=1, frames=6)
 
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
-
 def recipe(street_dir, **changes):
     dataset = dict(
         name="synthetic_street", options=STREET, train="train", validation="validation", data_dir=str(street_dir)
@@ -56,7 +53,7 @@ def run(config, workdir):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, street_dir, compile_quickly):
+def finished(tmp_path_factory, street_dir):
     workdir = tmp_path_factory.mktemp("video")
     return workdir, run(recipe(street_dir), workdir)
 
