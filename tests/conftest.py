@@ -17,6 +17,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import contextlib  # noqa: E402
 import ctypes  # noqa: E402
 import gc  # noqa: E402
+import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
@@ -32,6 +33,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("repeatable")
 
+MOST_RESIDENT = 3 * 2**30  # bytes of memory, of each worker
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SEGJAX_SHARED", ROOT.parent / "shared"))
 
@@ -90,10 +92,20 @@ def street_dir(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("datasets")
 
 
+def _resident() -> int:
+    """Bytes of memory that this process occupies; where the system does not say, more than a machine has."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return sys.maxsize
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_compiled_programs():
-    """Compiled programs of one file are of no use to the next; kept, they take gigabytes."""
+    """Compiled programs take gigabytes in the end. To forget them takes half a second, so not after each file."""
     yield
+    if _resident() < MOST_RESIDENT:
+        return
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc keeps freed memory; other systems lack the call
