@@ -81,7 +81,7 @@ class Frame:
     labelled: bool
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=len(SPLITS))  # a town has 100 MB; a process that builds several streets needs each again
 def _town(seed: int, split: int, number: int) -> Town:
     return paint_town(np.random.default_rng([seed, split, number, 1]))
 
