@@ -83,10 +83,13 @@ def stem() -> Iterator[Case]:
     yield from convolutions("3x3 stride 2, 3 to 32", (512, 1024), 3, 32, ways, stride=2)
 
 
+PRODUCTS = {"matrix products, channels first": "tpu", "matrix products, channels last": "gpu"}
+
+
 def enlarging() -> Iterator[Case]:
     logits, size = shape(2, 128, 256, 19, dtype=jnp.float32), (1024, 2048)
 
-    ways = {"matrix products, channels first": "tpu", "matrix products, channels last": "gpu", "gathers": "cpu"}
+    ways = {**PRODUCTS, "gathers": "cpu"}
 
     def resized(platform, x):
         return for_platform(partial(resize, size=size), platform)(x)
@@ -110,6 +113,24 @@ def enlarging() -> Iterator[Case]:
         yield Case("class ids of logits by 8", way, function, (logits,), chosen, gradient=False)
 
 
+def between() -> Iterator[Case]:
+    """A resize that no loss follows, but a convolution, as in the ladder of a decoder."""
+
+    def convolved(x, kernel):
+        return jax.nn.relu(convolution(conv.LOWERINGS["xla"], (1, 1), ((1, 1),) * 2, 1, x, kernel))
+
+    def enlarged(platform, x, first, second):
+        x = convolved(x, first)
+        size = tuple(4 * n for n in x.shape[1:3])
+        return convolved(for_platform(partial(resize, size=size), platform)(x), second)
+
+    for channels, size in ((16, (96, 192)), (48, (96, 192)), (128, (48, 96)), (256, (48, 96))):
+        arguments = shape(8, *size, channels), *(shape(3, 3, channels, channels),) * 2
+        for way, platform in PRODUCTS.items():
+            name = f"3x3, enlarged by 4, 3x3; {channels} channels"
+            yield Case(name, way, partial(enlarged, platform), arguments, platform == "tpu")
+
+
 def counting() -> Iterator[Case]:
     ids = shape(2, 1024, 2048, dtype=jnp.int32)
     for way, function, chosen in (("one-hot products", one_hot_counts, True), ("scatter", histogram_counts, False)):
@@ -121,7 +142,7 @@ def warping() -> Iterator[Case]:
     yield Case("warp", "gathers", bilinear_warp, (image, flow), True)
 
 
-OPERATIONS = {case.__name__: case for case in (grouped, depthwise, stem, enlarging, counting, warping)}
+OPERATIONS = {case.__name__: case for case in (grouped, depthwise, stem, enlarging, between, counting, warping)}
 
 
 def with_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
