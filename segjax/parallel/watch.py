@@ -31,6 +31,7 @@ log = logging.getLogger("segjax")
 
 CONNECT = 10.0  # seconds to connect to process 0
 VERDICT = 5.0  # seconds to wait for the news that another process has ended, if a collective fails here
+FAREWELL = 2.0  # seconds that process 0 gives the others to say it and end, before it ends itself
 PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a host that is silent for 30 seconds is lost
 BEAT = 5.0  # seconds between signs of life
 SILENT = 45.0  # seconds without one, after which a process counts as hanging; less than distributed.HEARTBEAT
@@ -139,17 +140,30 @@ class _Hub(_Watch):
             with self._lock:
                 self.beat(self._names)
             asleep, woken = time.monotonic() - woken, time.monotonic()
-            if asleep < SILENT / 2:  # otherwise it was this process that hung
-                self._end_if_one_hangs()
+            if asleep > SILENT / 2:  # it was this process that hung, and the others may have been stopped with it
+                self._heard = dict.fromkeys(self._heard, woken)
+            self._end_if_one_hangs()
         self._server.close()
 
     def _end_if_one_hangs(self) -> None:
         with self._lock:
             for connection, name in self._names.items():
                 if not self.left and time.monotonic() - self._heard[connection] > SILENT:
-                    sentence = _hanging(name)
-                    send(self._names, sentence)
-                    self.end(sentence)
+                    self._end_all(_hanging(name), hanging=connection)
+
+    def _end_all(self, sentence: str, hanging: socket.socket | None = None) -> None:
+        """Ends the other processes with a sentence, then this one.
+
+        This one last: when process 0 ends, jax aborts the others, maybe before they have read the sentence.
+        """
+        send(self._names, sentence)
+        deadline = time.monotonic() + FAREWELL
+        for connection in self._names.keys() - {hanging}:
+            with contextlib.suppress(OSError):
+                connection.settimeout(max(deadline - time.monotonic(), 0.01))
+                while connection.recv(4096) and time.monotonic() < deadline:  # beats, until the process has ended
+                    pass
+        self.end(sentence)
 
     def leave(self) -> None:
         with self._lock:
@@ -180,9 +194,7 @@ class _Hub(_Watch):
             name = self._names.pop(connection)
             if word or self.left:  # it has left in order
                 return
-            sentence = _sentence(name)
-            send(self._names, sentence)
-            self.end(sentence)
+            self._end_all(_sentence(name))
 
 
 class _Spoke(_Watch):

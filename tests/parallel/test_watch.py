@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 import pytest
 
@@ -61,6 +62,8 @@ def test_a_process_that_hangs(victim):
         for process in processes:
             while process.stdout.readline() != "ready\n":
                 assert process.poll() is None
+        if victim:
+            all_hang_for_a_while(processes)
         processes[victim].send_signal(signal.SIGSTOP)
         errors = [process.communicate(timeout=30)[1] for process in others]
         processes[victim].send_signal(signal.SIGCONT)  # it finds that the others have ended
@@ -71,9 +74,20 @@ def test_a_process_that_hangs(victim):
     sentence = (
         f"test: error: process {victim} of 3 (pid {processes[victim].pid} on {socket.gethostname()}) has given no"
     )
-    assert all(sentence in text and "kill -9" in text and "Traceback" not in text for text in errors)
-    assert [process.returncode for process in processes] == [1, 1, 1]
+    assert all(sentence in text and "kill -9" in text and "Traceback" not in text for text in errors), errors
+    assert [process.returncode for process in processes] == [1, 1, 1], errors
     assert "test: error: process" in last
+
+
+def all_hang_for_a_while(processes):
+    """As when a scheduler suspends a job: the first to wake must not blame the next."""
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    time.sleep(6)
+    for process in processes:
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+    assert [process.poll() for process in processes] == [None] * len(processes)
 
 
 def test_a_stranger_is_not_heard():
