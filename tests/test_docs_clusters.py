@@ -110,7 +110,8 @@ with StopSignal() as stop:
         parallel.sync("a step")
         done += 1
         time.sleep(0.05)
-        print(f"process {jax.process_index()} of {jax.process_count()}, step {done}", flush=True)
+        sys.stdout.write(f"process {jax.process_index()} of {jax.process_count()}, step {done}\\n")  # at once
+        sys.stdout.flush()
 parallel.sync("end")
 saved.write_text(str(done))
 sys.exit(143 if stop.number else 0)
@@ -137,7 +138,7 @@ def test_the_script_stops_and_resumes(tmp_path):
     command, log = ["bash", "segjax.sbatch"], tmp_path / "log"
     said = run_and_stop(tmp_path, command, variables, lambda: log.exists() and "step 3" in log.read_text())
     step = int((tmp_path / "step.txt").read_text())
-    assert 3 <= step < 40 and all(f"process {k} of 2, step {step}\n" in said for k in (0, 1))
+    assert 3 <= step < 40 and all(f"process {k} of 2, step {step}\n" in said for k in (0, 1)), said
     assert requeued(tmp_path) == [f"requeue {variables['SLURM_JOB_ID']}"]
     again = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr[-3000:]
