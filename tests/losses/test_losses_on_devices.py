@@ -20,6 +20,7 @@ from segjax.losses import (
 )
 from segjax.typing import Sum
 from tests import loss_oracles as oracle
+from tests.processes import QUICK_TO_COMPILE
 
 B, H, W, K = 8, 16, 20, 5
 SMALL = 16  # numbers; a map of losses has far more
@@ -51,11 +52,9 @@ LOSSES = {
 
 
 # Without LLVM's optimisations one device adds up 2560 numbers one after the other, which is less exact than 1e-6
-AS_USERS_RUN_IT = {
-    "xla_backend_optimization_level": 3,
-    "xla_llvm_disable_expensive_passes": False,
-    "xla_cpu_use_fusion_emitters": True,
-}
+AS_USERS_RUN_IT = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+if "fusion_emitters" in QUICK_TO_COMPILE:
+    AS_USERS_RUN_IT["xla_cpu_use_fusion_emitters"] = True
 
 
 def case():
