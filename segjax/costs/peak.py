@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from segjax.costs.products import value_bytes
-from segjax.costs.steps import LOOPS_AND_BRANCHES, Step, traced, write_out
+from segjax.costs.steps import LOOPS_AND_BRANCHES, Step, scan_carry, traced, write_out
 
 COMPUTED_WHERE_USED = ("broadcast_in_dim", "iota")
 UPDATES = ("dynamic_update_slice", "scatter", "scatter-add", "scatter_max", "scatter_min", "scatter_mul")
@@ -130,7 +130,7 @@ def _control_flow(step: Step, dying: Mapping[int, int]) -> tuple[set[int], int]:
     elif step.name == "while":
         first, end = params["cond_nconsts"] + params["body_nconsts"], len(step.reads)
     else:
-        first, end = params["num_consts"], params["num_consts"] + params["num_carry"]
+        first, end = scan_carry(params)
     moved = {value for value in step.reads[first:end] if value in dying and step.reads.count(value) == 1}
     carry = sum(value_bytes(var.aval) for var in step.eqn.invars[first:end])
     if step.name == "cond":

@@ -16,6 +16,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from segjax.costs.steps import scan_carry
+
 # leaves whose products with activations are counted, and their kind; scales are those of batch norms
 KINDS = {"kernel": "kernel", "kernel_t": "kernel", "scale": "scale"}
 PRODUCTS = ("conv_general_dilated", "dot_general", "mul")
@@ -116,7 +118,7 @@ def _walk_inner_jaxprs(eqn, inner, operands, times, counted):
         carry = _settle(jaxprs[0], consts, carry, [])
         return _walk_jaxpr(jaxprs[0], [*consts, *carry], times, counted)
     if name == "scan":
-        first, last = eqn.params["num_consts"], eqn.params["num_consts"] + eqn.params["num_carry"]
+        first, last = scan_carry(eqn.params)
         consts, carry, slices = operands[:first], operands[first:last], operands[last:]
         carry = _settle(jaxprs[0], consts, carry, slices)
         return _walk_jaxpr(jaxprs[0], [*consts, *carry, *slices], times * eqn.params["length"], counted)

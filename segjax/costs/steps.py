@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -72,6 +72,15 @@ def write_out(jaxpr: Any) -> tuple[list[Step], list[int | None]]:
         return [read(var) for var in jaxpr.outvars]
 
     return steps, add(jaxpr, range(len(jaxpr.invars)), "")
+
+
+def scan_carry(params: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns the places of the first carry and of the first slice among the operands of a scan with these params."""
+    if "ft_in" in params:  # jax 0.12 and later
+        consts, carry, _ = map(len, params["ft_in"].unpack())
+    else:
+        consts, carry = params["num_consts"], params["num_carry"]
+    return consts, consts + carry
 
 
 def _called(eqn: Any) -> Any | None:
