@@ -10,8 +10,11 @@ def operations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     """Yields the operations of a program and of all programs inside it: loops, calls, branches."""
     for eqn in jaxpr.eqns:
         yield eqn
-        for inner in jax.core.jaxprs_in_params(eqn.params):
-            yield from operations(inner)
+        for param in eqn.params.values():
+            for one in param if isinstance(param, (tuple, list)) else (param,):
+                inner = getattr(one, "jaxpr", one)  # of a closed one
+                if isinstance(inner, Jaxpr):
+                    yield from operations(inner)
 
 
 def results(function, *args, dtype) -> list[tuple[int, ...]]:

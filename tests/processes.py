@@ -14,7 +14,7 @@ QUICK_TO_COMPILE = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_parallel_codegen_split_count=1"
 )
-if jaxlib.version.__version_info__ < (0, 12):  # later ones have no choice, and abort at this flag
+if jaxlib.version.__version_info__ < (0, 11):  # later ones have no choice, and abort at this flag
     QUICK_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
 
 

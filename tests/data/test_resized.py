@@ -124,7 +124,9 @@ def test_the_rest_of_a_record_follows_and_the_rest_of_a_source_stays():
     assert resized.index.sizes.tolist() == resized.sizes.tolist() == [[12, 16], [24, 16], [12, 16]]
     assert frame_table(CachedSource(resized, 0)).sizes.tolist() == resized.sizes.tolist()  # what video stages read
     assert resized.index.labelled.tolist() == [True, True, False] and resized.names == source.names
-    assert isinstance(resized, Source) and len(resized) == 3 and resized.num_classes == 4
+    members = {name for name in (*vars(Source), *Source.__annotations__) if not name.startswith("_")}
+    assert {"label", "top_k", "palette"} <= members and all(hasattr(resized, name) for name in members)
+    assert len(resized) == 3 and resized.num_classes == 4
     np.testing.assert_array_equal(decode_image(resized.encoded_image(0), ""), record.image)
     assert resized.encoded_image(1) == b"as stored"
     assert not hasattr(Resized(FakeSource(2), Resize(0.5)), "index")

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import pytest
 
 from segjax.models.layers import BatchNorm, Conv, relu
@@ -62,4 +63,5 @@ def test_norms_are_computed_again_on_the_cpu(remat, expected):
 
 def test_without_the_option_xla_would_merge_them():
     step, arguments, _ = program("block")
-    assert norms(jax.jit(step).lower(*arguments).compile()) == 3
+    kept = jaxlib.version.__version_info__ >= (0, 11)
+    assert norms(jax.jit(step).lower(*arguments).compile()) == (6 if kept else 3)
