@@ -76,7 +76,7 @@ def write_out(jaxpr: Any) -> tuple[list[Step], list[int | None]]:
 
 def scan_carry(params: Mapping[str, Any]) -> tuple[int, int]:
     """Returns the places of the first carry and of the first slice among the operands of a scan with these params."""
-    if "ft_in" in params:  # jax 0.12 and later
+    if "ft_in" in params:  # jax 0.11 and later
         consts, carry, _ = map(len, params["ft_in"].unpack())
     else:
         consts, carry = params["num_consts"], params["num_carry"]

@@ -31,7 +31,7 @@ log = logging.getLogger("segjax")
 
 CONNECT = 10.0  # seconds to connect to process 0
 VERDICT = 5.0  # seconds to wait for the news that another process has ended, if a collective fails here
-FAREWELL = 2.0  # seconds that process 0 gives the others to say it and end, before it ends itself
+FAREWELL = 2.0  # seconds that process 0 gives the others to say it and end, before it ends itself; less than VERDICT
 PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a host that is silent for 30 seconds is lost
 BEAT = 5.0  # seconds between signs of life
 SILENT = 45.0  # seconds without one, after which a process counts as hanging; less than distributed.HEARTBEAT
